@@ -1,0 +1,26 @@
+//! Names that the tracker and redis-updater share.
+
+use crate::ProgramId;
+
+/// Exists once Redis holds core data at all. Without it an absent program is unknown to nobody:
+/// Redis may just have come back empty.
+pub const LOADED: &str = "adtrack:loaded";
+
+/// The default of `REDIS_CHANNEL`: where updates are published.
+pub const DEFAULT_CHANNEL: &str = "program-updates";
+
+/// The hash that holds a program. The braces are written out: they are a Redis Cluster hash tag,
+/// which keeps all keys of one program in one slot.
+pub fn program(id: &ProgramId) -> String {
+    format!("program:{{{id}}}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn program_key_has_literal_braces() {
+        assert_eq!(program(&ProgramId::parse("212313").unwrap()), "program:{212313}");
+    }
+}

@@ -1,0 +1,22 @@
+//! Every format that crosses a process boundary, and nothing else: no I/O, no runtime.
+//!
+//! | format | written by | read by | module |
+//! |---|---|---|---|
+//! | the event, protobuf on the event stream | tracker | kinesis-consumer | [`event`] |
+//! | core data, JSON on the core-data stream | data teams | redis-updater | [`program`] |
+//! | core data, hash in Redis | redis-updater | tracker | [`program`], [`keys`], [`store_script`] |
+//! | core data, JSON on the Redis channel | redis-updater | tracker | [`program`] |
+//! | a record that can never succeed, JSON in the failure store | both Lambdas | people, replay tools | [`failed_record`] |
+
+pub mod event;
+pub mod failed_record;
+pub mod keys;
+pub mod program;
+mod program_id;
+mod program_json;
+pub mod samples;
+pub mod store_script;
+mod version;
+
+pub use program_id::{InvalidProgramId, ProgramId};
+pub use version::{InvalidVersion, Version};

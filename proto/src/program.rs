@@ -1,0 +1,144 @@
+//! Core data: what is known of a program, and how a change of it travels.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+
+use crate::event::InvalidReason;
+use crate::{ProgramId, Version};
+
+/// The longest name, checksum or other text of a program, in bytes.
+pub const MAX_TEXT_BYTES: usize = 512;
+/// The longest URL of a program, in bytes.
+pub const MAX_URL_BYTES: usize = 2_048;
+/// The most entries that `allowedHosts` may have.
+pub const MAX_ALLOWED_HOSTS: usize = 100;
+
+/// A program as its advertiser's data team describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// Its id, unique over all customers.
+    pub program_id: ProgramId,
+    /// Its name, for people.
+    pub program_name: String,
+    /// What a tracking link may carry to show that it was made for this program. Public: it guards
+    /// against mistakes in links and authenticates nobody.
+    pub checksum: String,
+    /// The customer whose program it is.
+    pub customer_id: i64,
+    /// The customer's name, for people.
+    pub customer_name: String,
+    /// Switched off by hand when false.
+    pub valid: bool,
+    /// The first moment at which it runs; none: it always ran.
+    pub valid_from: Option<Timestamp>,
+    /// The first moment at which it no longer runs; none: it never ends.
+    pub valid_until: Option<Timestamp>,
+    /// Where a click goes while the program is valid. May hold macros such as `{click_id}`.
+    pub landing_url: Option<String>,
+    /// Where a click goes while the program is not valid.
+    pub fallback_url: Option<String>,
+    /// Hosts that a link may name as its landing page.
+    pub allowed_hosts: Vec<String>,
+    /// For smoke and load tests, not for billing.
+    pub test: bool,
+}
+
+impl Program {
+    /// Whether an event at `now` is valid: the flag is set and `validFrom <= now < validUntil`.
+    pub fn validity_at(&self, now: Timestamp) -> Result<(), InvalidReason> {
+        if !self.valid {
+            Err(InvalidReason::ProgramDisabled)
+        } else if self.valid_from.is_some_and(|from| now < from) {
+            Err(InvalidReason::ProgramNotStarted)
+        } else if self.valid_until.is_some_and(|until| now >= until) {
+            Err(InvalidReason::ProgramEnded)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// One record of the core-data stream: the whole program, or that it is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CoreData {
+    /// The program as it is from now on; what the record leaves out is cleared.
+    Program(Box<Program>),
+    /// A tombstone. Only it deletes: absence never does.
+    Deleted(ProgramId),
+}
+
+impl CoreData {
+    /// The program that it is about.
+    pub fn program_id(&self) -> &ProgramId {
+        match self {
+            Self::Program(program) => &program.program_id,
+            Self::Deleted(program_id) => program_id,
+        }
+    }
+}
+
+/// Core data with its place in the stream's order; what Redis stores and the channel carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Update {
+    /// Its place in the order.
+    pub version: Version,
+    /// What holds from there on.
+    pub core_data: CoreData,
+}
+
+/// Why a record is no core data: the member, and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidCoreData {
+    /// Not JSON, or a member of the wrong type; the text names line and column.
+    #[error("not a core-data record: {0}")]
+    Malformed(String),
+    /// A required member is absent or null.
+    #[error("member `{0}` is missing")]
+    Missing(&'static str),
+    /// A member's value is not allowed.
+    #[error("member `{member}`: {problem}")]
+    Member {
+        /// The member's name.
+        member: &'static str,
+        /// What is wrong and what is accepted.
+        problem: String,
+    },
+}
+
+impl CoreData {
+    /// Reads a record of the core-data stream.
+    pub fn from_json(json: &[u8]) -> Result<Self, InvalidCoreData> {
+        crate::program_json::core_data_from_json(json)
+    }
+
+    /// The record of the core-data stream.
+    pub fn to_json(&self) -> String {
+        crate::program_json::to_json(self, None)
+    }
+}
+
+impl Update {
+    /// Reads a message of the Redis channel.
+    pub fn from_json(json: &[u8]) -> Result<Self, InvalidCoreData> {
+        crate::program_json::update_from_json(json)
+    }
+
+    /// The message of the Redis channel.
+    pub fn to_json(&self) -> String {
+        crate::program_json::to_json(&self.core_data, Some(&self.version))
+    }
+
+    /// Reads the hash that Redis holds for a program; an empty one means that it holds none.
+    pub fn from_hash(hash: HashMap<String, String>) -> Result<Option<Self>, InvalidCoreData> {
+        if hash.is_empty() {
+            return Ok(None);
+        }
+        crate::program_json::update_from_hash(hash).map(Some)
+    }
+
+    /// The hash's fields and values.
+    pub fn to_hash(&self) -> Vec<(&'static str, String)> {
+        crate::program_json::to_hash(self)
+    }
+}

@@ -1,0 +1,43 @@
+//! The one step that stores an update in Redis and publishes it.
+
+use crate::keys;
+use crate::program::{CoreData, Update};
+
+/// The Lua script; its keys and arguments are those of [`Call`]. Returns 1 when the update was
+/// stored, 0 when Redis holds a newer version.
+pub const SOURCE: &str = include_str!("store_program.lua");
+
+/// How long a tombstone stays, in seconds: longer than a Kinesis stream can retain records (365
+/// days), so that no replay brings a deleted program back.
+pub const TOMBSTONE_SECONDS: u32 = 400 * 24 * 60 * 60;
+
+/// One call of the script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// `KEYS[1]`.
+    pub key: String,
+    /// `ARGV`.
+    pub arguments: Vec<String>,
+}
+
+impl Call {
+    /// Stores `update` and publishes it on `channel`.
+    pub fn new(update: &Update, channel: &str) -> Self {
+        let expiry = match update.core_data {
+            CoreData::Program(_) => 0,
+            CoreData::Deleted(_) => TOMBSTONE_SECONDS,
+        };
+        let mut arguments = vec![
+            update.version.epoch().to_string(),
+            update.version.sequence().to_owned(),
+            channel.to_owned(),
+            update.to_json(),
+            expiry.to_string(),
+        ];
+        for (field, value) in update.to_hash() {
+            arguments.push(field.to_owned());
+            arguments.push(value);
+        }
+        Self { key: keys::program(update.core_data.program_id()), arguments }
+    }
+}

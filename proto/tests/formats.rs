@@ -1,0 +1,354 @@
+//! The formats as they are on the wire, frozen: a red test here means that a deployed peer would
+//! no longer understand us. Regenerating a golden file is a decision, never a fix.
+
+use std::collections::{BTreeMap, HashMap};
+
+use adtrack_proto::event::{EventType, ProgramFields, TrackingEvent};
+use adtrack_proto::program::{CoreData, InvalidCoreData, Program, Update};
+use adtrack_proto::store_script::Call;
+use adtrack_proto::{ProgramId, Version};
+use proptest::prelude::*;
+use prost::Message;
+
+fn golden(name: &str) -> String {
+    let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+    digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect()
+}
+
+fn full_event() -> TrackingEvent {
+    TrackingEvent {
+        program_id: "212313".into(),
+        checksum: "124".into(),
+        customer_id: 9124,
+        user_agent: "Mozilla/5.0 (ü)".into(),
+        program_name: "program2".into(),
+        customer_name: "Customer2".into(),
+        is_valid: true,
+        message_id: "019a9c3e-7d0f-7a51-8f6e-0123456789ab".into(),
+        event_type: EventType::Conversion.into(),
+        occurred_at_ms: 1_763_712_000_000,
+        visitor_id: "v".into(),
+        click_id: "c".into(),
+        referrer: "https://example.com/".into(),
+        client_ip: "192.0.2.0".into(),
+        traffic_flags: vec!["bot".into(), "prefetch".into()],
+        parameters: BTreeMap::from([("a".into(), "1".into()), ("b".into(), "".into())]),
+        transaction_id: "t".into(),
+        amount_micros: -1_500_000,
+        currency: "EUR".into(),
+        invalid_reason: "program_ended".into(),
+        received_at_ms: 1_763_712_000_001,
+        client_event_id: "e".into(),
+        impression_id: "i".into(),
+        event_name: "sale".into(),
+        status: "approved".into(),
+        is_test: true,
+        host: "t.example".into(),
+    }
+}
+
+#[test]
+fn an_event_has_its_golden_bytes() {
+    assert_eq!(hex(&full_event().encode_to_vec()), golden("tracking_event.hex").trim());
+    let read = TrackingEvent::decode(&*unhex(&golden("tracking_event.hex"))).unwrap();
+    assert_eq!(read, full_event());
+}
+
+/// The reference's message has fields 1 to 8, with an int32 customer id, and never sets is_valid.
+#[derive(Clone, PartialEq, Message)]
+struct ReferenceEvent {
+    #[prost(string, tag = "1")]
+    programid: String,
+    #[prost(string, tag = "2")]
+    checksum: String,
+    #[prost(int32, tag = "3")]
+    customerid: i32,
+    #[prost(string, tag = "4")]
+    useragent: String,
+    #[prost(string, tag = "5")]
+    programname: String,
+    #[prost(string, tag = "6")]
+    customername: String,
+    #[prost(bool, tag = "7")]
+    is_valid: bool,
+    #[prost(string, tag = "8")]
+    messageid: String,
+}
+
+#[test]
+fn an_event_of_the_reference_is_read() {
+    let event = TrackingEvent::decode(&*unhex(&golden("reference_event.hex"))).unwrap();
+    assert_eq!(event.program_id, "212313");
+    assert_eq!(event.customer_id, -7);
+    assert_eq!(event.message_id, "b0ad9d40-9d62-4bd5-a4b6-6cdc0fa2d1a5");
+    assert_eq!(event.event_type(), EventType::Unspecified);
+    assert!(!event.is_valid);
+}
+
+#[test]
+fn the_reference_reads_our_event() {
+    let read = ReferenceEvent::decode(&*full_event().encode_to_vec()).unwrap();
+    assert_eq!((read.programid.as_str(), read.customerid), ("212313", 9124));
+    assert!(read.is_valid);
+    assert_eq!(read.messageid, full_event().message_id);
+}
+
+fn full_program() -> Program {
+    Program {
+        program_id: ProgramId::parse("212313").unwrap(),
+        program_name: "program2".into(),
+        checksum: "124".into(),
+        customer_id: 9124,
+        customer_name: "Customer2".into(),
+        valid: true,
+        valid_from: Some("2026-01-01T00:00:00Z".parse().unwrap()),
+        valid_until: Some("2027-01-01T00:00:00Z".parse().unwrap()),
+        landing_url: Some("https://shop.example/p/2?c={click_id}".into()),
+        fallback_url: Some("https://shop.example/".into()),
+        allowed_hosts: vec!["shop.example".into()],
+        test: true,
+    }
+}
+
+fn update(core_data: CoreData) -> Update {
+    Update { version: "1.495903382714".parse().unwrap(), core_data }
+}
+
+#[test]
+fn an_update_has_its_golden_json_and_hash() {
+    for (name, core_data) in [
+        ("program", CoreData::Program(Box::new(full_program()))),
+        ("tombstone", CoreData::Deleted(ProgramId::parse("212313").unwrap())),
+    ] {
+        let update = update(core_data);
+        assert_eq!(update.to_json(), golden(&format!("{name}.json")).trim(), "{name}");
+        let hash: String =
+            update.to_hash().iter().map(|(field, value)| format!("{field} {value}\n")).collect();
+        assert_eq!(hash, golden(&format!("{name}.hash")), "{name}");
+    }
+}
+
+#[test]
+fn the_script_is_called_with_version_channel_message_expiry_and_fields() {
+    let deleted = update(CoreData::Deleted(ProgramId::parse("p").unwrap()));
+    let call = Call::new(&deleted, "channel");
+    assert_eq!(call.key, "program:{p}");
+    assert_eq!(call.arguments[..4], ["1", "495903382714", "channel", &deleted.to_json()]);
+    assert_eq!(call.arguments[4], "34560000");
+    assert_eq!(call.arguments[5..7], ["version", "1.495903382714"]);
+}
+
+#[test]
+fn the_reference_json_is_read() {
+    let json = r#"{"userAgent":"Mozilla/5.0","programId":"212313","programName":"program2",
+        "checksum":"124","customerId":"9124","customerName":"Customer2",
+        "messageId":"06bc2944-886c-4e56-907c-fa248c8af023","valid":true}"#;
+    let CoreData::Program(program) = CoreData::from_json(json.as_bytes()).unwrap() else {
+        panic!("a program")
+    };
+    let expected = Program {
+        valid_from: None,
+        valid_until: None,
+        landing_url: None,
+        fallback_url: None,
+        allowed_hosts: Vec::new(),
+        test: false,
+        ..full_program()
+    };
+    assert_eq!(*program, expected);
+}
+
+#[test]
+fn a_tombstone_needs_its_id_alone() {
+    let read = CoreData::from_json(br#"{"programId":"p","deleted":true}"#).unwrap();
+    assert_eq!(read, CoreData::Deleted(ProgramId::parse("p").unwrap()));
+}
+
+/// `full_program` as JSON with one member set to `value`, or removed where that is null.
+fn with(member: &str, value: serde_json::Value) -> Vec<u8> {
+    let program = CoreData::Program(Box::new(full_program()));
+    let mut json: serde_json::Value = serde_json::from_str(&program.to_json()).unwrap();
+    json[member] = value;
+    json.to_string().into_bytes()
+}
+
+#[test]
+fn a_missing_required_member_is_named() {
+    for member in ["programId", "programName", "checksum", "customerId", "customerName", "valid"] {
+        let error = CoreData::from_json(&with(member, serde_json::Value::Null)).unwrap_err();
+        assert_eq!(error, InvalidCoreData::Missing(member));
+    }
+}
+
+#[test]
+fn a_wrong_member_is_named() {
+    let long = "x".repeat(513);
+    let long_url = format!("https://e.example/{}", "x".repeat(2_048));
+    for (member, value) in [
+        ("programId", "a b"),
+        ("programName", long.as_str()),
+        ("validFrom", "yesterday"),
+        ("validFrom", "2028-01-01T00:00:00Z"),
+        ("validUntil", "2026-13-01T00:00:00Z"),
+        ("landingUrl", "shop.example"),
+        ("landingUrl", "javascript:alert(1)"),
+        ("landingUrl", "https://{host}/"),
+        ("landingUrl", "https://{a}.example/"),
+        ("landingUrl", "https://user:pw@shop.example/"),
+        ("landingUrl", "https:shop.example/"),
+        ("landingUrl", "https://shop.example\\@evil.example/"),
+        ("landingUrl", "https://shop.example/\tx"),
+        ("landingUrl", long_url.as_str()),
+        ("fallbackUrl", "https://shop.example/{click_id}"),
+        ("customerId", "12x"),
+        ("customerId", "+12"),
+        ("customerId", "9223372036854775808"),
+    ] {
+        let error = CoreData::from_json(&with(member, value.into())).unwrap_err();
+        let named = if value.starts_with("2028") { "validUntil" } else { member };
+        assert!(error.to_string().contains(&format!("`{named}`")), "{member}={value}: {error}");
+    }
+    let error = CoreData::from_json(&with("allowedHosts", serde_json::json!(["http://x"])));
+    assert!(error.unwrap_err().to_string().contains("`allowedHosts`"));
+}
+
+#[test]
+fn what_is_no_json_object_is_refused() {
+    for json in ["", "null", "[]", r#"["212313","n"]"#, "{", "\"x\"", "{} x", "\u{0}", "\u{feff}{}"] {
+        let error = CoreData::from_json(json.as_bytes()).unwrap_err();
+        assert!(
+            matches!(error, InvalidCoreData::Malformed(_) | InvalidCoreData::Missing("programId")),
+            "{json:?}: {error:?}"
+        );
+    }
+    assert!(CoreData::from_json(&[0xff, 0xfe]).is_err());
+}
+
+#[test]
+fn an_update_needs_its_version() {
+    let json = CoreData::Program(Box::new(full_program())).to_json();
+    assert_eq!(Update::from_json(json.as_bytes()), Err(InvalidCoreData::Missing("version")));
+}
+
+#[test]
+fn an_empty_hash_is_no_program_and_a_broken_one_an_error() {
+    assert_eq!(Update::from_hash(HashMap::new()), Ok(None));
+    let broken = HashMap::from([("programId".to_owned(), "p".to_owned())]);
+    assert_eq!(Update::from_hash(broken), Err(InvalidCoreData::Missing("version")));
+}
+
+#[test]
+fn sample_programs_are_valid_core_data() {
+    for update in adtrack_proto::samples::updates() {
+        assert_eq!(Update::from_json(update.to_json().as_bytes()), Ok(update));
+    }
+}
+
+fn any_program() -> impl Strategy<Value = Program> {
+    let text = || "\\PC{0,40}";
+    let time = || {
+        // Whole seconds of this century.
+        proptest::option::of((946_684_800_i64..4_102_444_800).prop_map(|second| {
+            jiff::Timestamp::from_second(second).unwrap()
+        }))
+    };
+    let url = || {
+        proptest::option::of("https?://[a-z]{1,9}\\.example(/[a-z{}]{0,9})?(\\?[a-z=&]{0,9})?")
+    };
+    (
+        ("[A-Za-z0-9._~-]{1,128}", text(), text(), any::<i64>(), text(), any::<bool>()),
+        (time(), time(), url(), any::<bool>()),
+        proptest::collection::vec("[a-z0-9.-]{1,20}", 0..4),
+    )
+        .prop_map(|((id, name, checksum, customer_id, customer, valid), (a, b, url, test), hosts)| {
+            let (valid_from, valid_until) = match (a, b) {
+                (Some(a), Some(b)) => (Some(a.min(b)), Some(a.max(b))),
+                other => other,
+            };
+            Program {
+                program_id: ProgramId::parse(&id).unwrap(),
+                program_name: name,
+                checksum,
+                customer_id,
+                customer_name: customer,
+                valid,
+                valid_from,
+                valid_until,
+                fallback_url: url.as_deref().map(|url| url.replace(['{', '}'], "_")),
+                landing_url: url,
+                allowed_hosts: hosts,
+                test,
+            }
+        })
+}
+
+fn any_update() -> impl Strategy<Value = Update> {
+    (any_program(), any::<bool>(), any::<u64>(), "[1-9][0-9]{0,60}").prop_map(
+        |(program, deleted, epoch, sequence)| Update {
+            version: Version::new(epoch, &sequence).unwrap(),
+            core_data: if deleted {
+                CoreData::Deleted(program.program_id)
+            } else {
+                CoreData::Program(Box::new(program))
+            },
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn updates_round_trip(update in any_update()) {
+        prop_assert_eq!(&Update::from_json(update.to_json().as_bytes()).unwrap(), &update);
+        prop_assert_eq!(
+            &CoreData::from_json(update.core_data.to_json().as_bytes()).unwrap(),
+            &update.core_data
+        );
+        let hash = update.to_hash().into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+        prop_assert_eq!(Update::from_hash(hash).unwrap(), Some(update));
+    }
+
+    #[test]
+    fn an_event_of_fragments_is_the_whole_event(
+        program in any_program(),
+        user_agent in "\\PC{0,80}",
+        message_id in "[0-9a-f-]{36}",
+        parameters in proptest::collection::btree_map("[a-z]{1,8}", "\\PC{0,20}", 0..6),
+        occurred_at_ms in any::<i64>(),
+        is_valid in any::<bool>(),
+    ) {
+        let rest = TrackingEvent {
+            user_agent, message_id, parameters, occurred_at_ms, is_valid,
+            ..TrackingEvent::default()
+        };
+        let whole = TrackingEvent {
+            program_id: program.program_id.to_string(),
+            checksum: program.checksum.clone(),
+            customer_id: program.customer_id,
+            program_name: program.program_name.clone(),
+            customer_name: program.customer_name.clone(),
+            is_test: program.test,
+            ..rest.clone()
+        };
+        let bytes = ProgramFields::of(&program).with(&rest);
+        prop_assert_eq!(TrackingEvent::decode(bytes).unwrap(), whole);
+    }
+
+    #[test]
+    fn no_bytes_make_a_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = TrackingEvent::decode(&*bytes);
+        let _ = CoreData::from_json(&bytes);
+        let _ = Update::from_json(&bytes);
+    }
+}
