@@ -1,1 +1,9 @@
-//! x
+//! What every adtrack process does alike around its own work: read its configuration, log, find
+//! Redis; and, for the Lambda functions (feature `lambda`), take a batch of Kinesis records apart
+//! and keep what can never succeed.
+
+pub mod cli;
+#[cfg(feature = "lambda")]
+pub mod lambda;
+pub mod redis_settings;
+pub mod telemetry;

@@ -1,0 +1,177 @@
+//! Where a function keeps the records that can never succeed: an S3 prefix, or a folder.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use jiff::Timestamp;
+use object_store::aws::AmazonS3Builder;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig};
+use url::Url;
+
+use super::PoisonRecord;
+
+/// Writes at a time. A batch of nothing but poison must not open thousands of connections.
+const CONCURRENT_WRITES: usize = 16;
+/// For one write, its retries included.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The failure store.
+#[derive(Debug, Clone)]
+pub struct FailureStore {
+    function: &'static str,
+    store: Arc<dyn ObjectStore>,
+}
+
+/// A `FAILED_RECORDS_URL` that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("FAILED_RECORDS_URL={url:?}: {problem}; expected s3://BUCKET/PREFIX or file:///FOLDER")]
+pub struct FailureStoreError {
+    url: String,
+    problem: String,
+}
+
+impl FailureStore {
+    /// Opens the store at `url` for `function`. A folder is made where it is missing; a bucket is
+    /// not asked for anything yet.
+    pub fn open(function: &'static str, url: &str) -> Result<Self, FailureStoreError> {
+        let store = open(url).map_err(|problem| FailureStoreError { url: url.to_owned(), problem })?;
+        Ok(Self { function, store })
+    }
+
+    /// Keeps every record of `poison`, and logs each without its payload. Returns the sequence
+    /// numbers of those that could not be kept: a retry may mend that.
+    pub async fn keep(&self, poison: &[PoisonRecord]) -> BTreeSet<String> {
+        futures::stream::iter(poison)
+            .map(|record| async move {
+                match self.write(record).await {
+                    Ok(()) => None,
+                    Err(error) => {
+                        tracing::error!(
+                            sequence_number = record.carrier.sequence_number,
+                            error,
+                            "a failed record could not be kept; it is reported for retry"
+                        );
+                        Some(record.carrier.sequence_number.clone())
+                    }
+                }
+            })
+            .buffer_unordered(CONCURRENT_WRITES)
+            .filter_map(std::future::ready)
+            .collect()
+            .await
+    }
+
+    async fn write(&self, poison: &PoisonRecord) -> Result<(), String> {
+        let record = poison.to_failed_record(self.function, Timestamp::now());
+        let name = record.object_name();
+        let json = serde_json::to_vec_pretty(&record).map_err(|error| error.to_string())?;
+        tokio::time::timeout(WRITE_TIMEOUT, self.store.put(&Path::from(&*name), Bytes::from(json).into()))
+            .await
+            .map_err(|_| format!("no answer within {} s", WRITE_TIMEOUT.as_secs()))?
+            .map_err(|error| error.to_string())?;
+        tracing::warn!(
+            sequence_number = record.sequence_number,
+            sub_sequence_number = record.sub_sequence_number,
+            shard_id = record.shard_id,
+            reason = record.reason,
+            object = name,
+            "a record can never succeed; it was written to the failure store"
+        );
+        Ok(())
+    }
+}
+
+fn open(url: &str) -> Result<Arc<dyn ObjectStore>, String> {
+    let parsed = Url::parse(url).map_err(|error| error.to_string())?;
+    match parsed.scheme() {
+        "file" => {
+            let folder = parsed.to_file_path().map_err(|()| "is no path of this host".to_owned())?;
+            std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+            let store =
+                LocalFileSystem::new_with_prefix(folder).map_err(|error| error.to_string())?;
+            Ok(Arc::new(store))
+        }
+        "s3" => {
+            let options = ClientOptions::new()
+                .with_connect_timeout(Duration::from_secs(2))
+                .with_timeout(Duration::from_secs(5));
+            let retry = RetryConfig {
+                max_retries: 3,
+                retry_timeout: WRITE_TIMEOUT,
+                ..RetryConfig::default()
+            };
+            let bucket = AmazonS3Builder::from_env()
+                .with_url(url)
+                .with_client_options(options)
+                .with_retry(retry)
+                .build()
+                .map_err(|error| error.to_string())?;
+            Ok(Arc::new(PrefixStore::new(bucket, parsed.path().trim_matches('/'))))
+        }
+        scheme => Err(format!("has the scheme `{scheme}`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lambda::StreamRecord;
+    use adtrack_proto::failed_record::FailedRecord;
+
+    fn poison() -> PoisonRecord {
+        PoisonRecord {
+            carrier: StreamRecord {
+                stream_arn: "arn".into(),
+                shard_id: "shardId-000000000001".into(),
+                sequence_number: "4959".into(),
+                partition_key: "k".into(),
+                arrived_at: "2026-01-02T03:04:05Z".parse().unwrap(),
+                data: Bytes::from_static(b"whole"),
+            },
+            sub_sequence_number: 2,
+            data: Bytes::from_static(b"\xff\x00"),
+            reason: "not protobuf".into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_record_is_kept_whole_and_once_however_often_it_comes() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("file://{}/failed", folder.path().display());
+        let store = FailureStore::open("f", &url).unwrap();
+        for _ in 0..2 {
+            assert_eq!(store.keep(&[poison()]).await, BTreeSet::new());
+        }
+        let day = folder.path().join("failed/f/2026-01-02/shardId-000000000001");
+        let names: Vec<_> =
+            std::fs::read_dir(&day).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["4959-2.json"]);
+        let kept: FailedRecord =
+            serde_json::from_slice(&std::fs::read(day.join("4959-2.json")).unwrap()).unwrap();
+        assert_eq!((kept.data.as_str(), kept.reason.as_str()), ("/wA=", "not protobuf"));
+    }
+
+    #[tokio::test]
+    async fn a_record_that_cannot_be_kept_is_reported() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("file://{}", folder.path().display());
+        let store = FailureStore::open("f", &url).unwrap();
+        // A file where the function's folder would be.
+        std::fs::write(folder.path().join("f"), "").unwrap();
+        assert_eq!(store.keep(&[poison()]).await, BTreeSet::from(["4959".to_owned()]));
+    }
+
+    #[test]
+    fn a_url_of_another_kind_is_refused() {
+        for url in ["", "/tmp/x", "http://x/y"] {
+            let error = FailureStore::open("f", url).unwrap_err().to_string();
+            assert!(error.contains("expected s3://"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! What both Lambda functions share: the batch that comes in, the failure store, metrics.
+
+mod batch;
+mod emf;
+mod failure_store;
+
+pub use batch::{PoisonRecord, StreamRecord, records_of, report};
+pub use emf::BatchMetrics;
+pub use failure_store::{FailureStore, FailureStoreError};
+
+/// Says in one line that a function's binary was started by hand, where it was: the runtime
+/// library would panic.
+pub fn outside_lambda() -> Option<&'static str> {
+    std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_none().then_some(
+        "AWS_LAMBDA_RUNTIME_API is not set: this program is started by AWS Lambda; \
+         `make run` runs it on the local stack",
+    )
+}

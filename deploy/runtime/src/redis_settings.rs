@@ -1,0 +1,121 @@
+//! Where Redis is, from the settings that the tracker and redis-updater share.
+
+use std::path::{Path, PathBuf};
+
+use adtrack_proto::keys;
+use clap::Args;
+use url::Url;
+
+use crate::cli::non_empty;
+
+/// Where Redis is, and the channel of its updates.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Redis")]
+pub struct RedisSettings {
+    /// URL of Redis: redis:// or rediss:// (TLS), with user and password where it has them.
+    /// [default: redis://127.0.0.1:6379]
+    #[arg(long, env, hide_env_values = true, value_parser = redis_url)]
+    pub redis_url: Option<Url>,
+    /// Host of Redis, in place of REDIS_URL.
+    #[arg(long, env, value_parser = non_empty("a host name or address"), conflicts_with = "redis_url")]
+    pub redis_host: Option<String>,
+    /// Port of Redis, beside REDIS_HOST.
+    #[arg(long, env, default_value_t = 6379)]
+    pub redis_port: u16,
+    /// File that holds the password of Redis; a line end behind it is dropped. Goes before a
+    /// password in the URL.
+    #[arg(long, env)]
+    pub redis_password_file: Option<PathBuf>,
+    /// Pub/sub channel of core-data updates.
+    #[arg(long, env, default_value = keys::DEFAULT_CHANNEL, value_parser = non_empty("a channel name"))]
+    pub redis_channel: String,
+}
+
+/// A setting of Redis that cannot be used; one line that names it.
+#[derive(Debug, thiserror::Error)]
+pub enum RedisSettingsError {
+    /// The host is not one.
+    #[error("REDIS_HOST={0:?}: expected a host name or address")]
+    Host(String),
+    /// The password file cannot be read.
+    #[error("REDIS_PASSWORD_FILE={0:?}: {1}; expected a readable file with the password")]
+    PasswordFile(PathBuf, std::io::Error),
+}
+
+impl RedisSettings {
+    /// The URL to connect to, with the password.
+    pub fn url(&self) -> Result<Url, RedisSettingsError> {
+        let mut url = match (&self.redis_url, &self.redis_host) {
+            (Some(url), _) => url.clone(),
+            (None, host) => {
+                let host = host.as_deref().unwrap_or("127.0.0.1");
+                let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+                redis_url(&format!("redis://{bracketed}:{}", self.redis_port))
+                    .map_err(|_| RedisSettingsError::Host(host.to_owned()))?
+            }
+        };
+        if let Some(path) = &self.redis_password_file {
+            let password = read_password(path)
+                .map_err(|error| RedisSettingsError::PasswordFile(path.clone(), error))?;
+            // Fails for a URL without a host alone, which `redis_url` refuses.
+            let _ = url.set_password(Some(&password));
+        }
+        Ok(url)
+    }
+}
+
+fn read_password(path: &Path) -> std::io::Result<String> {
+    Ok(std::fs::read_to_string(path)?.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+fn redis_url(text: &str) -> Result<Url, String> {
+    let expected = || "expected redis://HOST:PORT or rediss://USER:PASSWORD@HOST:PORT".to_owned();
+    let url = Url::parse(text).map_err(|_| expected())?;
+    let usable = matches!(url.scheme(), "redis" | "rediss")
+        && url.host_str().is_some_and(|host| !host.is_empty());
+    if usable { Ok(url) } else { Err(expected()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        redis: RedisSettings,
+    }
+
+    fn url(arguments: &[&str]) -> String {
+        let all = ["command"].iter().chain(arguments);
+        Command::try_parse_from(all).unwrap().redis.url().unwrap().to_string()
+    }
+
+    #[test]
+    fn the_url_comes_from_url_or_host_and_port() {
+        assert_eq!(url(&[]), "redis://127.0.0.1:6379");
+        assert_eq!(url(&["--redis-url", "rediss://u:p@h:1"]), "rediss://u:p@h:1");
+        assert_eq!(url(&["--redis-host", "h", "--redis-port", "7"]), "redis://h:7");
+        assert_eq!(url(&["--redis-host", "::1"]), "redis://[::1]:6379");
+    }
+
+    #[test]
+    fn a_password_file_goes_before_the_url() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "p@ss/word\n").unwrap();
+        let path = file.path().to_str().unwrap();
+        assert_eq!(
+            url(&["--redis-url", "redis://u:old@h:1", "--redis-password-file", path]),
+            "redis://u:p%40ss%2Fword@h:1"
+        );
+    }
+
+    #[test]
+    fn what_is_no_redis_url_is_refused() {
+        for text in ["", "h:6379", "http://h", "redis://", "redis:h"] {
+            assert!(redis_url(text).is_err(), "{text:?}");
+        }
+    }
+}
