@@ -1,1 +1,22 @@
-//! x
+//! The whole pipeline on one machine, without an AWS account.
+//!
+//! ```text
+//! tracker (real) ──→ Kinesis (ferrokinesis, embedded) ──→ kinesis-consumer (real bootstrap) ──→ DynamoDB (dynoxide, embedded)
+//!    ↑ L1 ← pub/sub ─ redis-server (real) ←── redis-updater (real bootstrap) ←── Kinesis: core data
+//! ```
+//!
+//! What AWS would do between the streams and the functions is in [`lambda`]: the runtime API that
+//! a bootstrap binary talks to, and an event-source mapping per stream. Tests start a [`Stack`] of
+//! their own on free ports.
+
+pub mod aws;
+pub mod error;
+pub mod lambda;
+pub mod ports;
+pub mod process;
+pub mod redis_server;
+pub mod stack;
+
+pub use error::StackError;
+pub use redis_server::RedisServer;
+pub use stack::{Stack, StackOptions};

@@ -1,7 +1,8 @@
 //! What every adtrack process does alike around its own work: read its configuration, log, find
-//! Redis; and, for the Lambda functions (feature `lambda`), take a batch of Kinesis records apart
+//! Redis, wait before a retry; and, for the Lambda functions (feature `lambda`), take a batch of Kinesis records apart
 //! and keep what can never succeed.
 
+pub mod backoff;
 pub mod cli;
 #[cfg(feature = "lambda")]
 pub mod lambda;

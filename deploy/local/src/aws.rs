@@ -1,0 +1,155 @@
+//! Kinesis and DynamoDB, embedded: each an HTTP server on loopback that the AWS SDKs talk to.
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+    TimeToLiveSpecification,
+};
+use ferrokinesis::store::StoreOptions;
+use tokio::task::JoinHandle;
+
+use crate::ports::{self, Port};
+use crate::StackError;
+
+/// The region that the stand-ins pretend to be in.
+pub const REGION: &str = "us-east-1";
+/// Credentials that nobody checks.
+pub const DUMMY_CREDENTIAL: &str = "local";
+
+/// A server that ends when it is dropped.
+#[derive(Debug)]
+pub struct EmbeddedServer {
+    /// Where it listens, as a URL.
+    pub url: String,
+    task: JoinHandle<()>,
+}
+
+impl Drop for EmbeddedServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Kinesis, by ferrokinesis, without write limits.
+pub async fn kinesis(port: Port) -> Result<EmbeddedServer, StackError> {
+    let (router, _store) = ferrokinesis::create_app(StoreOptions {
+        create_stream_ms: 0,
+        delete_stream_ms: 0,
+        update_stream_ms: 0,
+        shard_limit: 1_000,
+        aws_region: REGION.to_owned(),
+        ..StoreOptions::default()
+    });
+    serve(port, "Kinesis", router).await
+}
+
+/// DynamoDB, by dynoxide.
+pub async fn dynamodb(port: Port) -> Result<EmbeddedServer, StackError> {
+    let database = dynoxide::Database::memory()
+        .map_err(|error| StackError::Provisioning(format!("DynamoDB: {error}")))?;
+    let listener = ports::listen("DynamoDB", port).await?;
+    let url = url_of(&listener, "DynamoDB")?;
+    let task = tokio::spawn(dynoxide::server::serve_on(listener, database));
+    Ok(EmbeddedServer { url, task })
+}
+
+async fn serve(
+    port: Port,
+    part: &'static str,
+    router: axum::Router,
+) -> Result<EmbeddedServer, StackError> {
+    let listener = ports::listen(part, port).await?;
+    let url = url_of(&listener, part)?;
+    let task = tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, part, "an embedded server ended");
+        }
+    });
+    Ok(EmbeddedServer { url, task })
+}
+
+fn url_of(listener: &tokio::net::TcpListener, part: &str) -> Result<String, StackError> {
+    let address = listener
+        .local_addr()
+        .map_err(|error| StackError::Provisioning(format!("{part}: {error}")))?;
+    Ok(format!("http://{address}"))
+}
+
+/// What the SDKs need to talk to the stand-in at `url`.
+pub async fn sdk_config(url: &str) -> SdkConfig {
+    let credentials =
+        aws_sdk_kinesis::config::Credentials::new("local", "local", None, None, "local-stack");
+    aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new(REGION))
+        .credentials_provider(credentials)
+        .endpoint_url(url)
+        .load()
+        .await
+}
+
+/// Makes a stream and waits until it is active.
+pub async fn create_stream(
+    client: &aws_sdk_kinesis::Client,
+    name: &str,
+    shards: i32,
+) -> Result<(), StackError> {
+    let problem = |error: String| StackError::Provisioning(format!("stream {name}: {error}"));
+    client
+        .create_stream()
+        .stream_name(name)
+        .shard_count(shards)
+        .send()
+        .await
+        .map_err(|error| problem(format!("{error:?}")))?;
+    for _ in 0..500 {
+        let summary = client
+            .describe_stream_summary()
+            .stream_name(name)
+            .send()
+            .await
+            .map_err(|error| problem(format!("{error:?}")))?;
+        let status = summary.stream_description_summary.map(|summary| summary.stream_status);
+        if status == Some(aws_sdk_kinesis::types::StreamStatus::Active) {
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    Err(problem("did not become active within 5 s".to_owned()))
+}
+
+/// Makes the events' table as the deployment has it.
+pub async fn create_table(client: &aws_sdk_dynamodb::Client, name: &str) -> Result<(), StackError> {
+    let problem = |error: String| StackError::Provisioning(format!("table {name}: {error}"));
+    let id = AttributeDefinition::builder()
+        .attribute_name("id")
+        .attribute_type(ScalarAttributeType::S)
+        .build()
+        .map_err(|error| problem(error.to_string()))?;
+    let key = KeySchemaElement::builder()
+        .attribute_name("id")
+        .key_type(KeyType::Hash)
+        .build()
+        .map_err(|error| problem(error.to_string()))?;
+    client
+        .create_table()
+        .table_name(name)
+        .attribute_definitions(id)
+        .key_schema(key)
+        .billing_mode(BillingMode::PayPerRequest)
+        .send()
+        .await
+        .map_err(|error| problem(format!("{error:?}")))?;
+    let ttl = TimeToLiveSpecification::builder()
+        .attribute_name("expires_at")
+        .enabled(true)
+        .build()
+        .map_err(|error| problem(error.to_string()))?;
+    client
+        .update_time_to_live()
+        .table_name(name)
+        .time_to_live_specification(ttl)
+        .send()
+        .await
+        .map_err(|error| problem(format!("{error:?}")))?;
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! A function: its binary, and the sandboxes that run it.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use axum::body::Bytes;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::runtime_api::{Invocation, RuntimeApi};
+use crate::StackError;
+use crate::process::Process;
+
+/// What a deployment says of a function.
+#[derive(Debug, Clone)]
+pub struct FunctionSettings {
+    /// Its name.
+    pub name: String,
+    /// The bootstrap binary.
+    pub binary: PathBuf,
+    /// Its environment, beside what Lambda sets.
+    pub environment: Vec<(String, String)>,
+    /// How long an invocation may take.
+    pub timeout: Duration,
+    /// Sandboxes at a time.
+    pub concurrency: usize,
+    /// Where the sandboxes' logs go.
+    pub log_folder: PathBuf,
+}
+
+/// A function that can be invoked.
+#[derive(Debug)]
+pub struct Function {
+    settings: FunctionSettings,
+    idle: Mutex<Vec<Sandbox>>,
+    places: Arc<Semaphore>,
+    started: AtomicU32,
+}
+
+/// Why an invocation has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum InvokeError {
+    /// The bootstrap ended.
+    #[error("the bootstrap ended: {0}")]
+    Crashed(String),
+    /// The handler reported an error.
+    #[error("the function reported an error: {0}")]
+    Reported(String),
+    /// It took longer than its time-out.
+    #[error("no answer within {} s", .0.as_secs_f32())]
+    TimedOut(Duration),
+    /// No sandbox could be started.
+    #[error(transparent)]
+    NotStarted(#[from] StackError),
+}
+
+/// A bootstrap process and the API that it talks to: one invocation at a time.
+#[derive(Debug)]
+struct Sandbox {
+    api: RuntimeApi,
+    process: Process,
+}
+
+impl Function {
+    /// A function without a sandbox; the first invocation starts one.
+    pub fn new(settings: FunctionSettings) -> Arc<Self> {
+        let places = Arc::new(Semaphore::new(settings.concurrency));
+        Arc::new(Self { settings, idle: Mutex::default(), places, started: AtomicU32::new(0) })
+    }
+
+    /// Starts a sandbox ahead of the first invocation, so that it does not wait for it.
+    pub async fn warm_up(&self) -> Result<(), StackError> {
+        let sandbox = self.start_sandbox().await?;
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(sandbox);
+        Ok(())
+    }
+
+    /// Runs the handler on `payload`. A sandbox that crashed, or whose time was out, is replaced.
+    pub async fn invoke(&self, payload: Bytes) -> Result<Bytes, InvokeError> {
+        // The semaphore is never closed.
+        let _place = self.places.acquire().await;
+        let mut sandbox = match self.idle_sandbox() {
+            Some(sandbox) => sandbox,
+            None => self.start_sandbox().await?,
+        };
+        let (answer, answered) = oneshot::channel();
+        let invocation = Invocation {
+            request_id: uuid::Uuid::now_v7().to_string(),
+            payload,
+            deadline: SystemTime::now() + self.settings.timeout,
+            answer,
+        };
+        sandbox.api.send(invocation).await;
+        let result = tokio::select! {
+            answer = answered => match answer {
+                Ok(Ok(body)) => Ok(body),
+                Ok(Err(body)) => {
+                    Err(InvokeError::Reported(String::from_utf8_lossy(&body).into_owned()))
+                }
+                Err(_) => Err(InvokeError::Crashed("it dropped the invocation".to_owned())),
+            },
+            status = sandbox.process.wait() => Err(InvokeError::Crashed(
+                status.map_or_else(|error| error.to_string(), |status| status.to_string()),
+            )),
+            () = tokio::time::sleep(self.settings.timeout) => {
+                Err(InvokeError::TimedOut(self.settings.timeout))
+            }
+        };
+        match &result {
+            Ok(_) | Err(InvokeError::Reported(_)) => {
+                self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(sandbox);
+            }
+            Err(_) => sandbox.process.kill().await,
+        }
+        result
+    }
+
+    /// Ends all sandboxes that run no invocation.
+    pub async fn stop(&self) {
+        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        for sandbox in idle {
+            sandbox.process.stop(Duration::from_secs(2)).await;
+        }
+    }
+
+    fn idle_sandbox(&self) -> Option<Sandbox> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let mut sandbox = idle.pop()?;
+            if sandbox.process.exited().is_none() {
+                return Some(sandbox);
+            }
+        }
+    }
+
+    async fn start_sandbox(&self) -> Result<Sandbox, StackError> {
+        let settings = &self.settings;
+        let api = RuntimeApi::start(&settings.name).await?;
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let log = settings.log_folder.join(format!("{}-{number}.log", settings.name));
+        let lambda = [
+            ("AWS_LAMBDA_RUNTIME_API", api.address.as_str()),
+            ("AWS_LAMBDA_FUNCTION_NAME", &settings.name),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
+            ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+            ("AWS_LAMBDA_LOG_GROUP_NAME", "local"),
+            ("AWS_LAMBDA_LOG_STREAM_NAME", "local"),
+        ];
+        let mut environment = settings.environment.clone();
+        environment.extend(lambda.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let process = Process::start(
+            &settings.name,
+            &settings.binary,
+            std::iter::empty::<&str>(),
+            &environment,
+            &log,
+            "build it with `cargo build --workspace`",
+        )?;
+        Ok(Sandbox { api, process })
+    }
+}

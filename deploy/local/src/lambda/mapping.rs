@@ -1,0 +1,271 @@
+//! An event-source mapping: reads every shard of a stream in order and feeds a function, as AWS
+//! does (<https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-create.html>).
+
+use std::collections::{HashSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use adtrack_runtime::backoff::Backoff;
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::error::DisplayErrorContext;
+use aws_sdk_kinesis::types::ShardIteratorType;
+use serde_json::json;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+use super::batch::{self, Record, Verdict};
+use super::function::Function;
+
+/// A synchronous invocation's payload limit.
+const MAX_PAYLOAD_BYTES: usize = 6 * 1024 * 1024;
+/// How often the stream is looked at for new shards.
+const SHARD_POLL: Duration = Duration::from_secs(5);
+/// How often an idle shard is read. AWS does it once a second; here a person is waiting.
+const RECORD_POLL: Duration = Duration::from_millis(100);
+const BACKOFF: Backoff =
+    Backoff { base: Duration::from_millis(100), ceiling: Duration::from_secs(2) };
+
+/// What a deployment says of a mapping. The function reports batch item failures.
+#[derive(Debug, Clone)]
+pub struct MappingSettings {
+    /// The stream's name.
+    pub stream: String,
+    /// The most records of an invocation.
+    pub batch_size: usize,
+    /// How long to wait for a batch to fill after its first record.
+    pub batching_window: Duration,
+    /// Retries of a batch before it is given up; none: as long as its records are young enough.
+    pub maximum_retry_attempts: Option<u32>,
+    /// Records older than this are given up.
+    pub maximum_record_age: Duration,
+    /// Whether a batch that made the function fail is halved.
+    pub bisect_on_error: bool,
+    /// Where batches that are given up are written, as AWS writes them to S3.
+    pub on_failure_folder: PathBuf,
+}
+
+/// A running mapping. Ends when it is dropped; what it has not finished would be read again.
+#[derive(Debug)]
+pub struct EventSourceMapping {
+    task: JoinHandle<()>,
+}
+
+impl EventSourceMapping {
+    /// Feeds `function` from the stream's oldest record on (`TRIM_HORIZON`).
+    pub fn start(client: Client, function: Arc<Function>, settings: MappingSettings) -> Self {
+        let mapping = Arc::new(Mapping { client, function, settings });
+        Self { task: tokio::spawn(mapping.run()) }
+    }
+}
+
+impl Drop for EventSourceMapping {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Mapping {
+    client: Client,
+    function: Arc<Function>,
+    settings: MappingSettings,
+}
+
+/// A batch on its way: bisection makes several of one.
+struct Attempt {
+    records: Vec<Record>,
+    failures: u32,
+}
+
+impl Mapping {
+    /// Finds shards and polls each in a task of its own; all end with this one.
+    async fn run(self: Arc<Self>) {
+        let mut pollers = JoinSet::new();
+        let mut known = HashSet::new();
+        loop {
+            match self.client.list_shards().stream_name(&self.settings.stream).send().await {
+                Ok(output) => {
+                    for shard in output.shards.unwrap_or_default() {
+                        if known.insert(shard.shard_id.clone()) {
+                            let mapping = Arc::clone(&self);
+                            pollers.spawn(async move { mapping.poll(&shard.shard_id).await });
+                        }
+                    }
+                }
+                Err(error) => self.warn("ListShards", &DisplayErrorContext(&error)),
+            }
+            tokio::time::sleep(SHARD_POLL).await;
+        }
+    }
+
+    async fn poll(&self, shard_id: &str) {
+        let mut checkpoint = None;
+        let mut iterator = None;
+        let mut read = VecDeque::new();
+        let mut first_read_at = Instant::now();
+        loop {
+            let Some(current) = iterator.take() else {
+                iterator = self.iterator(shard_id, checkpoint.clone()).await;
+                continue;
+            };
+            let answer = self.client.get_records().shard_iterator(current).send().await;
+            let (records, next) = match answer {
+                Ok(output) => (output.records, output.next_shard_iterator),
+                Err(error) => {
+                    self.warn("GetRecords", &DisplayErrorContext(&error));
+                    tokio::time::sleep(RECORD_POLL).await;
+                    continue;
+                }
+            };
+            if read.is_empty() {
+                first_read_at = Instant::now();
+            }
+            let idle = records.is_empty();
+            if let Some(last) = records.last() {
+                checkpoint = Some(last.sequence_number.clone());
+            }
+            read.extend(records.into_iter().map(record));
+            let due = first_read_at.elapsed() >= self.settings.batching_window;
+            while read.len() >= self.settings.batch_size || (due && !read.is_empty()) {
+                let all = read.make_contiguous();
+                let count = batch::fitting(all, self.settings.batch_size, MAX_PAYLOAD_BYTES);
+                self.process(shard_id, read.drain(..count).collect()).await;
+            }
+            if next.is_none() && read.is_empty() {
+                return; // The shard was closed, and is read to its end.
+            }
+            iterator = next;
+            if idle {
+                tokio::time::sleep(RECORD_POLL).await;
+            }
+        }
+    }
+
+    async fn iterator(&self, shard_id: &str, checkpoint: Option<String>) -> Option<String> {
+        let kind = match checkpoint {
+            Some(_) => ShardIteratorType::AfterSequenceNumber,
+            None => ShardIteratorType::TrimHorizon,
+        };
+        let answer = self
+            .client
+            .get_shard_iterator()
+            .stream_name(&self.settings.stream)
+            .shard_id(shard_id)
+            .shard_iterator_type(kind)
+            .set_starting_sequence_number(checkpoint)
+            .send()
+            .await;
+        match answer {
+            Ok(output) => output.shard_iterator,
+            Err(error) => {
+                self.warn("GetShardIterator", &DisplayErrorContext(&error));
+                tokio::time::sleep(RECORD_POLL).await;
+                None
+            }
+        }
+    }
+
+    /// Brings a batch to its end: done, or given up.
+    async fn process(&self, shard_id: &str, records: Vec<Record>) {
+        let mut attempts = vec![Attempt { records, failures: 0 }];
+        while let Some(Attempt { records, failures }) = attempts.pop() {
+            let (old, mut records): (Vec<_>, Vec<_>) =
+                records.into_iter().partition(|record| self.is_too_old(record));
+            if !old.is_empty() {
+                self.give_up(shard_id, &old, "RecordAgeExceeded", failures).await;
+            }
+            if records.is_empty() {
+                continue;
+            }
+            let arn = format!("arn:aws:kinesis:{}:000000000000:stream/{}", crate::aws::REGION, self.settings.stream);
+            let payload = batch::payload(&arn, shard_id, &records);
+            match self.function.invoke(payload.into()).await {
+                Ok(answer) => match batch::verdict(&answer, &records) {
+                    Verdict::Done => {}
+                    Verdict::RetryFrom(first) => {
+                        let rest = records.split_off(first);
+                        // Progress starts the count anew: what comes again is another batch.
+                        let failures = if first == 0 { failures + 1 } else { 1 };
+                        self.retry(shard_id, rest, failures, &mut attempts).await;
+                    }
+                    Verdict::RetryAll => {
+                        self.retry(shard_id, records, failures + 1, &mut attempts).await;
+                    }
+                },
+                Err(error) => {
+                    self.warn("an invocation failed", &error);
+                    if self.settings.bisect_on_error && records.len() > 1 {
+                        let second = records.split_off(records.len() / 2);
+                        attempts.push(Attempt { records: second, failures });
+                        attempts.push(Attempt { records, failures });
+                    } else {
+                        self.retry(shard_id, records, failures + 1, &mut attempts).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn retry(
+        &self,
+        shard_id: &str,
+        records: Vec<Record>,
+        failures: u32,
+        attempts: &mut Vec<Attempt>,
+    ) {
+        if self.settings.maximum_retry_attempts.is_some_and(|most| failures > most) {
+            self.give_up(shard_id, &records, "RetryAttemptsExhausted", failures).await;
+        } else {
+            tokio::time::sleep(BACKOFF.delay(failures)).await;
+            attempts.push(Attempt { records, failures });
+        }
+    }
+
+    fn is_too_old(&self, record: &Record) -> bool {
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0.0, |since_epoch| since_epoch.as_secs_f64());
+        now - record.arrived_at > self.settings.maximum_record_age.as_secs_f64()
+    }
+
+    /// Writes a batch to the on-failure folder. Never called with an empty one.
+    async fn give_up(&self, shard_id: &str, records: &[Record], condition: &str, invocations: u32) {
+        let (Some(first), Some(last)) = (records.first(), records.last()) else { return };
+        let payload = batch::payload("", shard_id, records);
+        let entry = json!({
+            "requestContext": {"condition": condition, "approximateInvokeCount": invocations},
+            "KinesisBatchInfo": {
+                "shardId": shard_id,
+                "startSequenceNumber": first.sequence_number,
+                "endSequenceNumber": last.sequence_number,
+                "batchSize": records.len(),
+            },
+            "payload": String::from_utf8_lossy(&payload),
+        });
+        let name = format!("{}-{shard_id}-{}.json", self.settings.stream, first.sequence_number);
+        let path = self.settings.on_failure_folder.join(name);
+        tracing::warn!(condition, records = records.len(), path = %path.display(), "a batch is given up");
+        let written = match tokio::fs::create_dir_all(&self.settings.on_failure_folder).await {
+            Ok(()) => tokio::fs::write(&path, entry.to_string()).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
+            self.warn("the on-failure folder cannot be written", &error);
+        }
+    }
+
+    fn warn(&self, what: &str, error: &dyn std::fmt::Display) {
+        tracing::warn!(stream = self.settings.stream, %error, "{what}");
+    }
+}
+
+fn record(record: aws_sdk_kinesis::types::Record) -> Record {
+    Record {
+        sequence_number: record.sequence_number,
+        partition_key: record.partition_key.unwrap_or_default(),
+        data: record.data.into_inner(),
+        arrived_at: record
+            .approximate_arrival_timestamp
+            .map_or(0.0, |timestamp| timestamp.as_secs_f64()),
+    }
+}

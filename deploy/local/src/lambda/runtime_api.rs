@@ -1,0 +1,142 @@
+//! The Lambda runtime API of one sandbox:
+//! <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::ports::{self, Port};
+use crate::StackError;
+
+/// The largest answer that a synchronous invocation takes.
+const MAX_RESPONSE_BYTES: usize = 6 * 1024 * 1024;
+
+/// One invocation on its way to the bootstrap.
+#[derive(Debug)]
+pub struct Invocation {
+    pub request_id: String,
+    pub payload: Bytes,
+    pub deadline: SystemTime,
+    /// Ok: the function's answer. Err: the error that it reported.
+    pub answer: oneshot::Sender<Result<Bytes, Bytes>>,
+}
+
+/// The server of one sandbox. Ends when it is dropped.
+#[derive(Debug)]
+pub struct RuntimeApi {
+    /// `AWS_LAMBDA_RUNTIME_API`: host and port.
+    pub address: String,
+    invocations: mpsc::Sender<Invocation>,
+    server: JoinHandle<()>,
+}
+
+#[derive(Clone)]
+struct ApiState {
+    function: Arc<str>,
+    invocations: Arc<tokio::sync::Mutex<mpsc::Receiver<Invocation>>>,
+    running: Arc<Mutex<Option<Running>>>,
+}
+
+struct Running {
+    request_id: String,
+    answer: oneshot::Sender<Result<Bytes, Bytes>>,
+}
+
+impl RuntimeApi {
+    /// Serves a sandbox of `function` on a free port.
+    pub async fn start(function: &str) -> Result<Self, StackError> {
+        let listener = ports::listen("Lambda runtime API", Port::Any).await?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| StackError::Provisioning(format!("Lambda runtime API: {error}")))?;
+        let (sender, receiver) = mpsc::channel(1);
+        let state = ApiState {
+            function: function.into(),
+            invocations: Arc::new(tokio::sync::Mutex::new(receiver)),
+            running: Arc::default(),
+        };
+        let router = Router::new()
+            .route("/2018-06-01/runtime/invocation/next", get(next))
+            .route("/2018-06-01/runtime/invocation/{id}/response", post(response))
+            .route("/2018-06-01/runtime/invocation/{id}/error", post(error))
+            .route("/2018-06-01/runtime/init/error", post(init_error))
+            .layer(DefaultBodyLimit::max(MAX_RESPONSE_BYTES))
+            .with_state(state);
+        let server = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, router).await {
+                tracing::error!(%error, "the Lambda runtime API ended");
+            }
+        });
+        Ok(Self { address: address.to_string(), invocations: sender, server })
+    }
+
+    /// Hands `invocation` to the bootstrap when it next asks for one.
+    pub async fn send(&self, invocation: Invocation) {
+        // The receiver lives as long as the server.
+        let _ = self.invocations.send(invocation).await;
+    }
+}
+
+impl Drop for RuntimeApi {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn next(State(state): State<ApiState>) -> Response {
+    let Some(invocation) = state.invocations.lock().await.recv().await else {
+        return StatusCode::GONE.into_response();
+    };
+    let deadline_ms = invocation
+        .deadline
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since_epoch| since_epoch.as_millis());
+    let function = &state.function;
+    let headers = [
+        ("lambda-runtime-aws-request-id", invocation.request_id.clone()),
+        ("lambda-runtime-deadline-ms", deadline_ms.to_string()),
+        (
+            "lambda-runtime-invoked-function-arn",
+            format!("arn:aws:lambda:us-east-1:000000000000:function:{function}"),
+        ),
+        ("lambda-runtime-trace-id", String::new()),
+        ("content-type", "application/json".to_owned()),
+    ];
+    *state.running.lock().unwrap_or_else(PoisonError::into_inner) =
+        Some(Running { request_id: invocation.request_id, answer: invocation.answer });
+    (headers, invocation.payload).into_response()
+}
+
+async fn response(State(state): State<ApiState>, Path(id): Path<String>, body: Bytes) -> StatusCode {
+    finish(&state, &id, Ok(body))
+}
+
+async fn error(State(state): State<ApiState>, Path(id): Path<String>, body: Bytes) -> StatusCode {
+    finish(&state, &id, Err(body))
+}
+
+fn finish(state: &ApiState, id: &str, result: Result<Bytes, Bytes>) -> StatusCode {
+    let mut running = state.running.lock().unwrap_or_else(PoisonError::into_inner);
+    match running.take_if(|running| running.request_id == id) {
+        Some(running) => {
+            // The invoker may have given up: its time was out.
+            let _ = running.answer.send(result);
+            StatusCode::ACCEPTED
+        }
+        None => StatusCode::BAD_REQUEST,
+    }
+}
+
+async fn init_error(State(state): State<ApiState>, body: Bytes) -> StatusCode {
+    let error = String::from_utf8_lossy(&body);
+    tracing::error!(function = &*state.function, %error, "a function failed to start");
+    StatusCode::ACCEPTED
+}

@@ -1,0 +1,122 @@
+//! Child processes: started in a group of their own, logged to a file, and ended for certain.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+
+use crate::StackError;
+
+/// A running child. Dropping it kills it.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+}
+
+impl Process {
+    /// Starts `program` with `arguments`, and `environment` beside what this process has. Its
+    /// output goes to `log`.
+    pub fn start<A: AsRef<OsStr>>(
+        name: &str,
+        program: &Path,
+        arguments: impl IntoIterator<Item = A>,
+        environment: &[(String, String)],
+        log: &Path,
+        remedy: &'static str,
+    ) -> Result<Self, StackError> {
+        let file_error = |error| StackError::File(log.to_owned(), error);
+        if let Some(folder) = log.parent() {
+            std::fs::create_dir_all(folder).map_err(file_error)?;
+        }
+        let output = File::options().create(true).append(true).open(log).map_err(file_error)?;
+        let errors = output.try_clone().map_err(file_error)?;
+        let spawn_error = |source| StackError::Program {
+            program: program.display().to_string(),
+            source,
+            remedy,
+        };
+        if !program.is_absolute() && on_path(program.as_os_str()).is_none() {
+            return Err(spawn_error(std::io::ErrorKind::NotFound.into()));
+        }
+        let child = command(program)
+            .args(arguments)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            // A group of its own: ctrl-C reaches this process alone, which ends its children in
+            // order, the tracker first.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(spawn_error)?;
+        Ok(Self { name: name.to_owned(), child })
+    }
+
+    /// Its process id; none once it has ended.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Its exit status, once it has ended.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Waits until it ends.
+    pub async fn wait(&mut self) -> std::io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// Sends `signal`; nothing happens where it has ended.
+    pub fn signal(&self, signal: Signal) {
+        let pid = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        if let Some(pid) = pid {
+            // It may end between the look and the signal.
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Ends it with SIGTERM, or after `grace` with SIGKILL.
+    pub async fn stop(mut self, grace: Duration) {
+        self.signal(Signal::TERM);
+        if tokio::time::timeout(grace, self.child.wait()).await.is_err() {
+            tracing::warn!(name = self.name, "did not end in time; it is killed");
+            self.kill().await;
+        }
+    }
+
+    /// Ends it with SIGKILL.
+    pub async fn kill(&mut self) {
+        let _ = self.child.kill().await;
+    }
+}
+
+/// `program`, or `setpriv`, where there is one, that starts it so that the kernel kills it if this
+/// process dies without a chance to clean up.
+fn command(program: &Path) -> Command {
+    match on_path(OsStr::new("setpriv")) {
+        Some(setpriv) => {
+            let mut command = Command::new(setpriv);
+            command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+            command
+        }
+        None => Command::new(program),
+    }
+}
+
+fn on_path(program: &OsStr) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+/// One of our own binaries in `folder`.
+pub fn own_binary(folder: &Path, name: &str) -> Result<PathBuf, StackError> {
+    let path = folder.join(name);
+    if path.is_file() { Ok(path) } else { Err(StackError::NotBuilt(path)) }
+}

@@ -1,0 +1,98 @@
+//! A real redis-server as a child process.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::ports::{self, Port};
+use crate::process::Process;
+use crate::StackError;
+
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A redis-server that keeps nothing on disk.
+#[derive(Debug)]
+pub struct RedisServer {
+    address: SocketAddr,
+    folder: PathBuf,
+    process: Option<Process>,
+}
+
+impl RedisServer {
+    /// Starts one on `port`; its log and working folder are in `folder`.
+    pub async fn start(port: Port, folder: &Path) -> Result<Self, StackError> {
+        let address = ports::free("Redis", port).await?;
+        let mut server = Self { address, folder: folder.to_owned(), process: None };
+        server.start_again().await?;
+        Ok(server)
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// Kills it: what it held is gone, its clients' connections break.
+    pub async fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().await;
+        }
+    }
+
+    /// Starts it on the same port, empty.
+    pub async fn start_again(&mut self) -> Result<(), StackError> {
+        self.kill().await;
+        std::fs::create_dir_all(&self.folder)
+            .map_err(|error| StackError::File(self.folder.clone(), error))?;
+        let port = self.address.port().to_string();
+        let folder = self.folder.display().to_string();
+        let log = self.folder.join("redis.log");
+        let process = Process::start(
+            "redis-server",
+            Path::new("redis-server"),
+            [
+                "--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+                "--dir", &folder,
+            ],
+            &[],
+            &log,
+            "install it (Debian: apt-get install redis-server)",
+        )?;
+        self.process = Some(process);
+        self.wait_until_ready(&log).await
+    }
+
+    /// Ends it.
+    pub async fn stop(mut self) {
+        if let Some(process) = self.process.take() {
+            process.stop(Duration::from_secs(5)).await;
+        }
+    }
+
+    async fn wait_until_ready(&mut self, log: &Path) -> Result<(), StackError> {
+        let give_up = Instant::now() + START_TIMEOUT;
+        while Instant::now() < give_up {
+            if self.ping().await.is_ok() {
+                return Ok(());
+            }
+            if self.process.as_mut().is_some_and(|process| process.exited().is_some()) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Err(StackError::NotReady {
+            part: "redis-server".into(),
+            seconds: START_TIMEOUT.as_secs(),
+            log: log.display().to_string(),
+        })
+    }
+
+    /// A connection of its own, for a look at what Redis holds.
+    pub async fn connection(&self) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
+        redis::Client::open(self.url())?.get_multiplexed_async_connection().await
+    }
+
+    async fn ping(&self) -> redis::RedisResult<String> {
+        redis::cmd("PING").query_async(&mut self.connection().await?).await
+    }
+}

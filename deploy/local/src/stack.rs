@@ -1,0 +1,313 @@
+//! The stack: its parts, started in order and ended in the reverse.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::aws::{self, DUMMY_CREDENTIAL, EmbeddedServer, REGION};
+use crate::lambda::{EventSourceMapping, Function, FunctionSettings, MappingSettings};
+use crate::ports::{self, Port};
+use crate::process::{Process, own_binary};
+use crate::{RedisServer, StackError};
+
+/// The event stream of every stack.
+pub const EVENT_STREAM: &str = "adtrack-events";
+/// The core-data stream of every stack.
+pub const CORE_DATA_STREAM: &str = "adtrack-core-data";
+/// The table of every stack.
+pub const TABLE: &str = "adtrack-events";
+
+/// The tracker drains within its grace (25 s) and the whole stack ends within 30 s.
+const TRACKER_STOP_GRACE: Duration = Duration::from_secs(26);
+const TRACKER_START_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Which ports the parts have.
+#[derive(Debug, Clone, Copy)]
+pub struct PortPlan {
+    /// Kinesis.
+    pub kinesis: Port,
+    /// DynamoDB.
+    pub dynamodb: Port,
+    /// Redis.
+    pub redis: Port,
+    /// The tracker's public listener.
+    pub tracker: Port,
+    /// The tracker's management listener.
+    pub management: Port,
+}
+
+/// What stack to start.
+#[derive(Debug, Clone)]
+pub struct StackOptions {
+    /// Where our own binaries are.
+    pub binaries: PathBuf,
+    /// Where logs, failed records and the tracker's journal go.
+    pub folder: PathBuf,
+    /// Which ports the parts have.
+    pub ports: PortPlan,
+    /// Shards of each stream.
+    pub shards: i32,
+    /// Whether the functions run. Without them the streams fill and nobody reads.
+    pub functions: bool,
+    /// Whether a tracker runs, and what its environment has beside the stack's.
+    pub tracker: Option<Vec<(String, String)>>,
+    /// Wait of the mappings for a batch to fill.
+    pub batching_window: Duration,
+    /// Extra environment of the functions.
+    pub function_environment: Vec<(String, String)>,
+}
+
+impl StackOptions {
+    /// Everything, on free ports, in `folder`; binaries from `binaries`.
+    pub fn new(binaries: &Path, folder: &Path) -> Self {
+        Self {
+            binaries: binaries.to_owned(),
+            folder: folder.to_owned(),
+            ports: PortPlan {
+                kinesis: Port::Any,
+                dynamodb: Port::Any,
+                redis: Port::Any,
+                tracker: Port::Any,
+                management: Port::Any,
+            },
+            shards: 2,
+            functions: true,
+            tracker: Some(Vec::new()),
+            batching_window: Duration::ZERO,
+            function_environment: Vec::new(),
+        }
+    }
+}
+
+/// A running stack. [`Stack::stop`] ends it in order; dropping it kills what runs.
+#[derive(Debug)]
+pub struct Stack {
+    /// What to set so that an AWS client, redis-cli or a second tracker uses this stack.
+    pub environment: Vec<(String, String)>,
+    /// Redis.
+    pub redis: RedisServer,
+    /// Where failed records go.
+    pub failed_records: PathBuf,
+    /// Where batches go that a mapping gave up.
+    pub on_failure: PathBuf,
+    tracker: Option<Process>,
+    tracker_urls: Option<(String, String)>,
+    mappings: Vec<EventSourceMapping>,
+    functions: Vec<Arc<Function>>,
+    kinesis: EmbeddedServer,
+    dynamodb: EmbeddedServer,
+}
+
+impl Stack {
+    /// Starts a stack and waits until it is ready.
+    pub async fn start(options: &StackOptions) -> Result<Self, StackError> {
+        let folder = absolute(&options.folder)?;
+        let failed_records = folder.join("failed-records");
+        let on_failure = folder.join("on-failure");
+        let redis_folder = folder.join("redis");
+        let (kinesis, dynamodb, redis) = tokio::try_join!(
+            aws::kinesis(options.ports.kinesis),
+            aws::dynamodb(options.ports.dynamodb),
+            RedisServer::start(options.ports.redis, &redis_folder),
+        )?;
+        let environment = environment(&kinesis, &dynamodb, &redis, &failed_records);
+        let mut stack = Self {
+            environment,
+            redis,
+            failed_records,
+            on_failure,
+            tracker: None,
+            tracker_urls: None,
+            mappings: Vec::new(),
+            functions: Vec::new(),
+            kinesis,
+            dynamodb,
+        };
+        stack.provision(options).await?;
+        if options.functions {
+            stack.start_functions(options, &folder).await?;
+        }
+        if let Some(extra) = &options.tracker {
+            stack.start_tracker(options, extra, &folder).await?;
+        }
+        Ok(stack)
+    }
+
+    /// A client of the stack's Kinesis.
+    pub async fn kinesis(&self) -> aws_sdk_kinesis::Client {
+        aws_sdk_kinesis::Client::new(&aws::sdk_config(&self.kinesis.url).await)
+    }
+
+    /// A client of the stack's DynamoDB.
+    pub async fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        aws_sdk_dynamodb::Client::new(&aws::sdk_config(&self.dynamodb.url).await)
+    }
+
+    /// The tracker's public URL; empty where the stack has no tracker.
+    pub fn tracker_url(&self) -> &str {
+        self.tracker_urls.as_ref().map_or("", |(public, _)| public)
+    }
+
+    /// The tracker's management URL; empty where the stack has no tracker.
+    pub fn management_url(&self) -> &str {
+        self.tracker_urls.as_ref().map_or("", |(_, management)| management)
+    }
+
+    /// The tracker's process, where the stack has one.
+    pub fn tracker(&mut self) -> Option<&mut Process> {
+        self.tracker.as_mut()
+    }
+
+    /// Ends everything, the tracker first: it drains into Kinesis, which is still there.
+    pub async fn stop(mut self) {
+        if let Some(tracker) = self.tracker.take() {
+            tracker.stop(TRACKER_STOP_GRACE).await;
+        }
+        self.mappings.clear();
+        for function in &self.functions {
+            function.stop().await;
+        }
+        self.redis.stop().await;
+    }
+
+    async fn provision(&self, options: &StackOptions) -> Result<(), StackError> {
+        let kinesis = self.kinesis().await;
+        let dynamodb = self.dynamodb().await;
+        tokio::try_join!(
+            aws::create_stream(&kinesis, EVENT_STREAM, options.shards),
+            aws::create_stream(&kinesis, CORE_DATA_STREAM, options.shards),
+            aws::create_table(&dynamodb, TABLE),
+        )?;
+        Ok(())
+    }
+
+    async fn start_functions(
+        &mut self,
+        options: &StackOptions,
+        folder: &Path,
+    ) -> Result<(), StackError> {
+        for (name, stream) in
+            [("kinesis-consumer", EVENT_STREAM), ("redis-updater", CORE_DATA_STREAM)]
+        {
+            let mut environment = self.environment.clone();
+            environment.extend(options.function_environment.clone());
+            let function = Function::new(FunctionSettings {
+                name: name.to_owned(),
+                binary: own_binary(&options.binaries, name)?,
+                environment,
+                timeout: Duration::from_secs(30),
+                concurrency: usize::try_from(options.shards).unwrap_or(1),
+                log_folder: folder.join("logs"),
+            });
+            function.warm_up().await?;
+            let settings = MappingSettings {
+                stream: stream.to_owned(),
+                batch_size: 1_000,
+                batching_window: options.batching_window,
+                maximum_retry_attempts: None,
+                maximum_record_age: Duration::from_secs(7 * 24 * 60 * 60),
+                bisect_on_error: true,
+                on_failure_folder: self.on_failure.clone(),
+            };
+            let client = self.kinesis().await;
+            self.mappings.push(EventSourceMapping::start(client, Arc::clone(&function), settings));
+            self.functions.push(function);
+        }
+        Ok(())
+    }
+
+    async fn start_tracker(
+        &mut self,
+        options: &StackOptions,
+        extra: &[(String, String)],
+        folder: &Path,
+    ) -> Result<(), StackError> {
+        let public = ports::free("the tracker", options.ports.tracker).await?;
+        let management = ports::free("the tracker's management", options.ports.management).await?;
+        let log = folder.join("logs/tracker.log");
+        let mut environment = self.environment.clone();
+        environment.extend([
+            ("LISTEN_ADDR".to_owned(), public.to_string()),
+            ("MANAGEMENT_ADDR".to_owned(), management.to_string()),
+            ("JOURNAL_DIR".to_owned(), folder.join("journal").display().to_string()),
+            ("SAMPLE_PROGRAMS".to_owned(), "true".to_owned()),
+        ]);
+        environment.extend_from_slice(extra);
+        let mut tracker = Process::start(
+            "tracker",
+            &own_binary(&options.binaries, "tracker")?,
+            std::iter::empty::<&str>(),
+            &environment,
+            &log,
+            "build it with `cargo build --workspace`",
+        )?;
+        let public = format!("http://{public}");
+        let management = format!("http://{management}");
+        wait_until_healthy(&mut tracker, &public, &log).await?;
+        self.tracker = Some(tracker);
+        for (name, value) in [("TRACKER_URL", &public), ("MANAGEMENT_URL", &management)] {
+            self.environment.push((name.to_owned(), value.clone()));
+        }
+        self.tracker_urls = Some((public, management));
+        Ok(())
+    }
+
+    /// Loads the sample programs, by the tracker.
+    pub async fn load_samples(&self) -> Result<(), StackError> {
+        let url = format!("{}/cache/fill", self.management_url());
+        let problem = |error: reqwest::Error| StackError::Provisioning(format!("{url}: {error}"));
+        let response = reqwest::Client::new().post(&url).send().await.map_err(problem)?;
+        response.error_for_status().map_err(problem)?;
+        Ok(())
+    }
+}
+
+fn environment(
+    kinesis: &EmbeddedServer,
+    dynamodb: &EmbeddedServer,
+    redis: &RedisServer,
+    failed_records: &Path,
+) -> Vec<(String, String)> {
+    let variables = [
+        ("AWS_REGION", REGION.to_owned()),
+        ("AWS_DEFAULT_REGION", REGION.to_owned()),
+        ("AWS_ACCESS_KEY_ID", DUMMY_CREDENTIAL.to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", DUMMY_CREDENTIAL.to_owned()),
+        ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+        ("AWS_ENDPOINT_URL_KINESIS", kinesis.url.clone()),
+        ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.url.clone()),
+        ("REDIS_URL", redis.url()),
+        ("EVENT_STREAM", EVENT_STREAM.to_owned()),
+        ("CORE_DATA_STREAM", CORE_DATA_STREAM.to_owned()),
+        ("TABLE_NAME", TABLE.to_owned()),
+        ("FAILED_RECORDS_URL", format!("file://{}", failed_records.display())),
+    ];
+    variables.map(|(name, value)| (name.to_owned(), value)).to_vec()
+}
+
+fn absolute(folder: &Path) -> Result<PathBuf, StackError> {
+    let file_error = |error| StackError::File(folder.to_owned(), error);
+    std::fs::create_dir_all(folder).map_err(file_error)?;
+    std::fs::canonicalize(folder).map_err(file_error)
+}
+
+async fn wait_until_healthy(
+    tracker: &mut Process,
+    url: &str,
+    log: &Path,
+) -> Result<(), StackError> {
+    let client = reqwest::Client::new();
+    let give_up = Instant::now() + TRACKER_START_TIMEOUT;
+    while Instant::now() < give_up && tracker.exited().is_none() {
+        let request = client.get(format!("{url}/health/check")).timeout(Duration::from_secs(1));
+        if request.send().await.is_ok_and(|response| response.status().is_success()) {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Err(StackError::NotReady {
+        part: "the tracker".into(),
+        seconds: TRACKER_START_TIMEOUT.as_secs(),
+        log: log.display().to_string(),
+    })
+}

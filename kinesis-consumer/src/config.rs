@@ -1,0 +1,26 @@
+//! The settings, from the environment.
+
+use adtrack_runtime::cli::{integer, non_empty};
+use adtrack_runtime::telemetry::LogSettings;
+use clap::Parser;
+
+/// Lambda function that stores adtrack's events in DynamoDB.
+///
+/// Started by AWS Lambda with a Kinesis event-source mapping (ReportBatchItemFailures). AWS region,
+/// endpoints and credentials come from the AWS SDK's own chain.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Config {
+    /// Name of the DynamoDB table.
+    #[arg(long, env, value_parser = non_empty("the name of a DynamoDB table"))]
+    pub table_name: String,
+    /// Days until a row expires, counted from when the tracker took the event. Unset: rows stay.
+    #[arg(long, env, value_parser = integer(1_u32, 36_500))]
+    pub event_ttl_days: Option<u32>,
+    /// Where records that can never succeed are kept: s3://BUCKET/PREFIX or file:///FOLDER.
+    #[arg(long, env)]
+    pub failed_records_url: String,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a comment here would become the text of --help")]
+    pub logs: LogSettings,
+}

@@ -1,0 +1,110 @@
+//! One invocation: a batch of events in, the records that a retry may mend out.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, SystemTime};
+
+use adtrack_runtime::lambda::{
+    BatchMetrics, FailureStore, PoisonRecord, StreamRecord, records_of, report,
+};
+use aws_lambda_events::event::kinesis::KinesisEvent;
+use aws_lambda_events::event::streams::KinesisEventResponse;
+use jiff::Timestamp;
+
+use crate::decode::{decode, poison};
+use crate::item::{Item, item};
+use crate::store::EventTable;
+
+/// The name under which failed records and metrics go.
+pub const FUNCTION: &str = "kinesis-consumer";
+
+/// Kept of the invocation's time for writing to the failure store and answering.
+const RESERVE: Duration = Duration::from_secs(2);
+
+/// The function.
+#[derive(Debug, Clone)]
+pub struct Handler {
+    table: EventTable,
+    failures: FailureStore,
+    ttl_days: Option<u32>,
+}
+
+/// The rows of a batch. The same event twice is one row: `BatchWriteItem` refuses a call that
+/// names a key twice.
+#[derive(Debug, Default)]
+struct Rows<'a> {
+    items: HashMap<String, Item>,
+    carriers: HashMap<String, Vec<&'a StreamRecord>>,
+}
+
+impl Handler {
+    /// The function over `table` and `failures`, whose rows expire after `ttl_days`.
+    pub fn new(table: EventTable, failures: FailureStore, ttl_days: Option<u32>) -> Self {
+        Self { table, failures, ttl_days }
+    }
+
+    /// Stores the events of a batch and answers before `deadline`.
+    pub async fn handle(&self, event: KinesisEvent, deadline: SystemTime) -> KinesisEventResponse {
+        let records = records_of(event);
+        let (rows, mut poison_records) = self.rows_of(&records);
+        let collapsed = records.len() - poison_records.len() - rows.items.len();
+
+        let write = self.table.write(rows.items, write_deadline(deadline));
+        let (unwritten, mut retry) = tokio::join!(write, self.failures.keep(&poison_records));
+
+        let refused: Vec<PoisonRecord> = unwritten
+            .refused
+            .iter()
+            .filter_map(|(id, reason)| {
+                let carrier = rows.carriers.get(id)?.first()?;
+                Some(poison(carrier, format!("DynamoDB refuses it: {reason}")))
+            })
+            .collect();
+        retry.extend(self.failures.keep(&refused).await);
+        poison_records.extend(refused);
+
+        let unwritten_carriers =
+            unwritten.retryable.iter().filter_map(|id| rows.carriers.get(id)).flatten();
+        retry.extend(unwritten_carriers.map(|record| record.sequence_number.clone()));
+
+        log(&records, poison_records.len(), &retry, collapsed);
+        report(retry)
+    }
+
+    fn rows_of<'a>(&self, records: &'a [StreamRecord]) -> (Rows<'a>, Vec<PoisonRecord>) {
+        let now = Timestamp::now();
+        let mut rows = Rows::default();
+        let mut poison_records = Vec::new();
+        for record in records {
+            match decode(record) {
+                Ok(event) => {
+                    let id = event.message_id.clone();
+                    let item = item(event, record.arrived_at, now, self.ttl_days);
+                    rows.items.insert(id.clone(), item);
+                    rows.carriers.entry(id).or_default().push(record);
+                }
+                Err(poison) => poison_records.push(poison),
+            }
+        }
+        (rows, poison_records)
+    }
+}
+
+/// The reserve comes off, but never more than half of what is left of a short invocation.
+fn write_deadline(deadline: SystemTime) -> SystemTime {
+    let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
+    deadline - RESERVE.min(left / 2)
+}
+
+fn log(records: &[StreamRecord], failures: usize, retry: &BTreeSet<String>, collapsed: usize) {
+    let now = Timestamp::now();
+    let oldest = records.iter().map(|record| record.arrived_at).min().unwrap_or(now);
+    let metrics = BatchMetrics {
+        function: FUNCTION,
+        records: records.len(),
+        failures,
+        retries: retry.len(),
+        oldest_age_ms: now.as_millisecond() - oldest.as_millisecond(),
+    };
+    println!("{}", metrics.to_emf(now));
+    tracing::debug!(records = records.len(), failures, retries = retry.len(), collapsed, "batch");
+}

@@ -1,0 +1,205 @@
+//! From an event to its row. Pure.
+
+use std::collections::{BTreeSet, HashMap};
+
+use adtrack_proto::event::{EventType, TrackingEvent};
+use aws_sdk_dynamodb::types::AttributeValue;
+use jiff::Timestamp;
+
+/// A row: attribute names and values.
+pub type Item = HashMap<String, AttributeValue>;
+
+const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
+
+/// The row of `event`. An event without times (the reference writes none) happened and was received
+/// when Kinesis took it, so that a replay of it makes the same row.
+pub fn item(
+    event: TrackingEvent,
+    arrived_at: Timestamp,
+    stored_at: Timestamp,
+    ttl_days: Option<u32>,
+) -> Item {
+    let event_type = event.event_type();
+    let or_arrival = |ms: i64| if ms == 0 { arrived_at.as_millisecond() } else { ms };
+    let received_at = or_arrival(event.received_at_ms);
+    let mut item = Item::from([
+        ("id".into(), text(event.message_id.clone())),
+        ("message_id".into(), text(event.message_id)),
+        ("program_id".into(), text(event.program_id)),
+        ("program_name".into(), text(event.program_name)),
+        ("checksum".into(), text(event.checksum)),
+        ("customer_id".into(), number(event.customer_id)),
+        ("customer_name".into(), text(event.customer_name)),
+        ("user_agent".into(), text(event.user_agent)),
+        ("event_type".into(), text(type_name(event_type).to_owned())),
+        ("occurred_at".into(), number(or_arrival(event.occurred_at_ms))),
+        ("received_at".into(), number(received_at)),
+        ("stored_at".into(), number(stored_at.as_millisecond())),
+    ]);
+    // The reference never sets is_valid: false would be a lie.
+    if event.event_type != i32::from(EventType::Unspecified) {
+        item.insert("is_valid".into(), AttributeValue::Bool(event.is_valid));
+    }
+    // From when it was received, so that a replay never lengthens a row's life.
+    if let Some(days) = ttl_days {
+        let expires_at = received_at / 1_000 + i64::from(days) * SECONDS_PER_DAY;
+        item.insert("expires_at".into(), number(expires_at));
+    }
+    let optional_texts = [
+        ("visitor_id", event.visitor_id),
+        ("click_id", event.click_id),
+        ("impression_id", event.impression_id),
+        ("referrer", event.referrer),
+        ("client_ip", event.client_ip),
+        ("host", event.host),
+        ("transaction_id", event.transaction_id),
+        ("event_name", event.event_name),
+        ("status", event.status),
+        ("currency", event.currency),
+        ("invalid_reason", event.invalid_reason),
+        ("client_event_id", event.client_event_id),
+    ];
+    for (name, value) in optional_texts {
+        if !value.is_empty() {
+            item.insert(name.into(), text(value));
+        }
+    }
+    if !event.traffic_flags.is_empty() {
+        // A string set has no duplicates; DynamoDB refuses one that has.
+        let flags: BTreeSet<String> = event.traffic_flags.into_iter().collect();
+        item.insert("traffic_flags".into(), AttributeValue::Ss(flags.into_iter().collect()));
+    }
+    if !event.parameters.is_empty() {
+        let parameters =
+            event.parameters.into_iter().map(|(name, value)| (name, text(value))).collect();
+        item.insert("parameters".into(), AttributeValue::M(parameters));
+    }
+    if event.amount_micros != 0 {
+        item.insert("amount_micros".into(), number(event.amount_micros));
+    }
+    if event.is_test {
+        item.insert("is_test".into(), AttributeValue::Bool(true));
+    }
+    item
+}
+
+fn text(value: String) -> AttributeValue {
+    AttributeValue::S(value)
+}
+
+fn number(value: i64) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+fn type_name(event_type: EventType) -> &'static str {
+    match event_type {
+        EventType::Unspecified => "unspecified",
+        EventType::Event => "event",
+        EventType::Impression => "impression",
+        EventType::Click => "click",
+        EventType::Conversion => "conversion",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_millisecond(ms).unwrap()
+    }
+
+    fn names(item: &Item) -> Vec<&str> {
+        let mut names: Vec<_> = item.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn every_attribute_is_written() {
+        let event = TrackingEvent {
+            program_id: "p".into(),
+            checksum: "c".into(),
+            customer_id: -5,
+            user_agent: "u".into(),
+            program_name: "n".into(),
+            customer_name: "cn".into(),
+            is_valid: false,
+            message_id: "m".into(),
+            event_type: EventType::Conversion.into(),
+            occurred_at_ms: 86_400_000,
+            visitor_id: "v".into(),
+            click_id: "ci".into(),
+            referrer: "r".into(),
+            client_ip: "192.0.2.0".into(),
+            traffic_flags: vec!["bot".into(), "prefetch".into(), "bot".into()],
+            parameters: BTreeMap::from([("a".into(), String::new())]),
+            transaction_id: "t".into(),
+            amount_micros: -1,
+            currency: "EUR".into(),
+            invalid_reason: "program_ended".into(),
+            received_at_ms: 86_400_999,
+            client_event_id: "ce".into(),
+            impression_id: "i".into(),
+            event_name: "sale".into(),
+            status: "refunded".into(),
+            is_test: true,
+            host: "h".into(),
+        };
+        let item = item(event, at(1), at(99), Some(2));
+        let s = |value: &str| AttributeValue::S(value.into());
+        let n = |value: &str| AttributeValue::N(value.into());
+        let expected = Item::from([
+            ("id".into(), s("m")),
+            ("message_id".into(), s("m")),
+            ("program_id".into(), s("p")),
+            ("program_name".into(), s("n")),
+            ("checksum".into(), s("c")),
+            ("customer_id".into(), n("-5")),
+            ("customer_name".into(), s("cn")),
+            ("user_agent".into(), s("u")),
+            ("is_valid".into(), AttributeValue::Bool(false)),
+            ("event_type".into(), s("conversion")),
+            ("occurred_at".into(), n("86400000")),
+            ("received_at".into(), n("86400999")),
+            ("stored_at".into(), n("99")),
+            ("expires_at".into(), n("259200")),
+            ("visitor_id".into(), s("v")),
+            ("click_id".into(), s("ci")),
+            ("impression_id".into(), s("i")),
+            ("referrer".into(), s("r")),
+            ("client_ip".into(), s("192.0.2.0")),
+            ("host".into(), s("h")),
+            ("traffic_flags".into(), AttributeValue::Ss(vec!["bot".into(), "prefetch".into()])),
+            ("parameters".into(), AttributeValue::M(Item::from([("a".into(), s(""))]))),
+            ("transaction_id".into(), s("t")),
+            ("event_name".into(), s("sale")),
+            ("status".into(), s("refunded")),
+            ("amount_micros".into(), n("-1")),
+            ("currency".into(), s("EUR")),
+            ("invalid_reason".into(), s("program_ended")),
+            ("client_event_id".into(), s("ce")),
+            ("is_test".into(), AttributeValue::Bool(true)),
+        ]);
+        assert_eq!(item, expected);
+    }
+
+    #[test]
+    fn an_event_of_the_reference_has_no_validity_and_the_time_of_its_arrival() {
+        let event = TrackingEvent { message_id: "m".into(), ..TrackingEvent::default() };
+        let item = item(event, at(1_000), at(2_000), None);
+        assert_eq!(
+            names(&item),
+            [
+                "checksum", "customer_id", "customer_name", "event_type", "id", "message_id",
+                "occurred_at", "program_id", "program_name", "received_at", "stored_at",
+                "user_agent"
+            ]
+        );
+        assert_eq!(item["event_type"], AttributeValue::S("unspecified".into()));
+        assert_eq!(item["occurred_at"], AttributeValue::N("1000".into()));
+        assert_eq!(item["received_at"], AttributeValue::N("1000".into()));
+    }
+}

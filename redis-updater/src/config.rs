@@ -1,0 +1,26 @@
+//! The settings, from the environment.
+
+use adtrack_runtime::redis_settings::RedisSettings;
+use adtrack_runtime::telemetry::LogSettings;
+use clap::Parser;
+
+/// Lambda function that stores core data in Redis and publishes it to every tracker.
+///
+/// Started by AWS Lambda with a Kinesis event-source mapping (ReportBatchItemFailures).
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Config {
+    /// Epoch of the core-data stream: raised by hand when the stream is replaced, so that the new
+    /// stream's lower sequence numbers count as later.
+    #[arg(long, env, default_value_t = 0)]
+    pub core_data_epoch: u64,
+    /// Where records that can never succeed are kept: s3://BUCKET/PREFIX or file:///FOLDER.
+    #[arg(long, env)]
+    pub failed_records_url: String,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a comment here would become the text of --help")]
+    pub redis: RedisSettings,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a comment here would become the text of --help")]
+    pub logs: LogSettings,
+}

@@ -1,0 +1,87 @@
+//! One invocation: a batch of core data in, the records that a retry may mend out.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+use adtrack_runtime::lambda::{BatchMetrics, FailureStore, records_of, report};
+use aws_lambda_events::event::kinesis::KinesisEvent;
+use aws_lambda_events::event::streams::KinesisEventResponse;
+use jiff::Timestamp;
+
+use crate::decode::decode;
+use crate::store::{ProgramStore, Stored};
+
+/// The name under which failed records and metrics go.
+pub const FUNCTION: &str = "redis-updater";
+
+/// Kept of the invocation's time for the answer.
+const RESERVE: Duration = Duration::from_millis(500);
+
+/// The function.
+pub struct Handler {
+    store: ProgramStore,
+    failures: FailureStore,
+    epoch: u64,
+}
+
+impl Handler {
+    /// The function over `store` and `failures`, for the core-data stream of `epoch`.
+    pub fn new(store: ProgramStore, failures: FailureStore, epoch: u64) -> Self {
+        Self { store, failures, epoch }
+    }
+
+    /// Stores and publishes the updates of a batch and answers before `deadline`.
+    pub async fn handle(&self, event: KinesisEvent, deadline: SystemTime) -> KinesisEventResponse {
+        let records = records_of(event);
+        let mut updates = Vec::with_capacity(records.len());
+        let mut carriers = Vec::with_capacity(records.len());
+        let mut poison_records = Vec::new();
+        for record in &records {
+            match decode(record, self.epoch) {
+                Ok(update) => {
+                    updates.push(update);
+                    carriers.push(record.sequence_number.clone());
+                }
+                Err(poison) => poison_records.push(poison),
+            }
+        }
+
+        let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
+        let work = async { tokio::join!(self.store.store(&updates), self.failures.keep(&poison_records)) };
+        let finished = tokio::time::timeout(left.saturating_sub(RESERVE), work).await;
+        let mut superseded = 0;
+        let retry: BTreeSet<String> = match finished {
+            Ok((outcomes, mut retry)) => {
+                for (outcome, sequence_number) in outcomes.into_iter().zip(carriers) {
+                    match outcome {
+                        Stored::Stored => {}
+                        Stored::Superseded => superseded += 1,
+                        Stored::Failed(error) => {
+                            tracing::warn!(sequence_number, error, "an update was not stored");
+                            retry.insert(sequence_number);
+                        }
+                    }
+                }
+                retry
+            }
+            // Nothing is known of any record; all of them are repeatable.
+            Err(_) => {
+                tracing::error!(records = records.len(), "out of time; the batch is left for a retry");
+                records.iter().map(|record| record.sequence_number.clone()).collect()
+            }
+        };
+
+        let now = Timestamp::now();
+        let oldest = records.iter().map(|record| record.arrived_at).min().unwrap_or(now);
+        let metrics = BatchMetrics {
+            function: FUNCTION,
+            records: records.len(),
+            failures: poison_records.len(),
+            retries: retry.len(),
+            oldest_age_ms: now.as_millisecond() - oldest.as_millisecond(),
+        };
+        println!("{}", metrics.to_emf(now));
+        tracing::debug!(records = records.len(), superseded, retries = retry.len(), "batch");
+        report(retry)
+    }
+}
