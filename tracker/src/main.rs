@@ -1,1 +1,29 @@
-fn main() {}
+//! The tracker: answers ad clients at once, and delivers their events to Kinesis.
+
+use std::process::ExitCode;
+
+use adtrack_runtime::{cli, telemetry};
+use tracker::app::App;
+use tracker::config::Config;
+use tracker::shutdown::Shutdown;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let config: Config = match cli::parse() {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    let redis_url = match config.redis.url() {
+        Ok(url) => url,
+        Err(error) => return cli::usage_error(&error.to_string()),
+    };
+    telemetry::init(&config.logs);
+    let app = match App::build(config, &redis_url).await {
+        Ok(app) => app,
+        Err(error) => {
+            tracing::error!(%error, "the tracker does not start");
+            return ExitCode::FAILURE;
+        }
+    };
+    app.run(Shutdown::on_signals()).await
+}

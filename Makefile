@@ -1,0 +1,45 @@
+# The commands of the project. CI calls the same targets.
+#
+#   make run     the whole pipeline on this machine, in the foreground
+#   make test    everything that must hold
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+BIN := target/release
+ENV_FILE := target/local-stack.env
+
+.PHONY: help run demo count test lint fmt redis-server release
+
+help: ## what there is
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+run: redis-server release ## the whole pipeline on this machine, until ctrl-C
+	@exec $(BIN)/local-stack --stop-with-parent
+
+demo: ## in a second terminal: mixed requests and a core-data change, and what became of them
+	@test -f $(ENV_FILE) || { echo "No local stack runs here: start one with 'make run' in another terminal."; exit 1; }
+	@. $(ENV_FILE) && exec $(BIN)/loadtest demo
+
+count: ## in a second terminal: 10,000 requests at 500/s, and a count of their rows
+	@test -f $(ENV_FILE) || { echo "No local stack runs here: start one with 'make run' in another terminal."; exit 1; }
+	@. $(ENV_FILE) && exec $(BIN)/loadtest count --requests 10000 --rate 500
+
+release:
+	@test -x $(BIN)/local-stack || echo "Building release binaries; the first time takes 5 to 10 minutes on 2 cores."
+	@cargo build --release --locked --workspace --bins
+
+redis-server:
+	@deploy/local/install-redis-server
+
+test: redis-server ## the whole suite, on real parts
+	cargo build --locked --workspace --bins
+	cargo test --locked --workspace
+
+lint: ## formatting, clippy with warnings denied, licences and advisories
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	deploy/checks/licences
+
+fmt: ## formats the code
+	cargo fmt --all

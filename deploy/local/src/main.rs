@@ -1,0 +1,179 @@
+//! `make run`: the stack in the foreground, until ctrl-C.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use adtrack_runtime::cli;
+use adtrack_runtime::telemetry::{self, LogFormat, LogSettings};
+use clap::Parser;
+use local_stack::ports::Port;
+use local_stack::stack::PortPlan;
+use local_stack::{Stack, StackError, StackOptions};
+use tokio::signal::unix::{SignalKind, signal};
+
+mod parent;
+mod report;
+
+/// Runs the whole adtrack pipeline on this machine: Kinesis and DynamoDB embedded, redis-server, the
+/// tracker and both Lambda functions as real processes.
+///
+/// Where a default port is busy, the next free one is taken. Ctrl-C, SIGINT or SIGTERM stops
+/// everything.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Folder with the binaries of tracker, kinesis-consumer and redis-updater.
+    /// [default: the folder of this program]
+    #[arg(long)]
+    binaries: Option<PathBuf>,
+    /// Folder for logs, failed records and the journal.
+    /// [default: local-stack/run-PID beside the folder of the binaries]
+    #[arg(long)]
+    folder: Option<PathBuf>,
+    /// File for `export NAME=value` lines.
+    /// [default: local-stack.env beside the folder of the binaries]
+    #[arg(long)]
+    env_file: Option<PathBuf>,
+    /// First port to try for the tracker's public listener.
+    #[arg(long, default_value_t = 8080)]
+    tracker_port: u16,
+    /// First port to try for the tracker's management listener.
+    #[arg(long, default_value_t = 9090)]
+    management_port: u16,
+    /// First port to try for Kinesis.
+    #[arg(long, default_value_t = 4567)]
+    kinesis_port: u16,
+    /// First port to try for DynamoDB.
+    #[arg(long, default_value_t = 8000)]
+    dynamodb_port: u16,
+    /// First port to try for Redis.
+    #[arg(long, default_value_t = 6379)]
+    redis_port: u16,
+    /// Shards of each stream, and sandboxes of each function.
+    #[arg(long, default_value_t = 2, value_parser = cli::integer(1_i32, 100))]
+    shards: i32,
+    /// Milliseconds that a batch waits to fill before its function is invoked.
+    #[arg(long, default_value = "0", value_parser = cli::milliseconds(0, 300_000))]
+    batching_window_ms: Duration,
+    /// Also stop when the program that started this one ends or is interrupted.
+    #[arg(long)]
+    stop_with_parent: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Arguments = match cli::parse() {
+        Ok(arguments) => arguments,
+        Err(exit) => return exit,
+    };
+    telemetry::init(&LogSettings {
+        rust_log: std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned()),
+        log_format: LogFormat::Text,
+    });
+    match run(arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("local-stack: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), StackError> {
+    let started = Instant::now();
+    let binaries = match arguments.binaries {
+        Some(folder) => folder,
+        None => own_folder()?,
+    };
+    let target = binaries.parent().unwrap_or(&binaries).to_owned();
+    let folder = arguments.folder.unwrap_or_else(|| run_folder(&target));
+    let env_file = arguments.env_file.unwrap_or_else(|| target.join("local-stack.env"));
+    let options = StackOptions {
+        ports: PortPlan {
+            kinesis: Port::From(arguments.kinesis_port),
+            dynamodb: Port::From(arguments.dynamodb_port),
+            redis: Port::From(arguments.redis_port),
+            tracker: Port::From(arguments.tracker_port),
+            management: Port::From(arguments.management_port),
+        },
+        shards: arguments.shards,
+        batching_window: arguments.batching_window_ms,
+        ..StackOptions::new(&binaries, &folder)
+    };
+
+    let stop = stop_requested(arguments.stop_with_parent);
+    tokio::pin!(stop);
+    // Asked to end while starting: what runs already is killed as it is dropped.
+    let mut stack = tokio::select! {
+        stack = start(&options) => stack?,
+        () = &mut stop => return Ok(()),
+    };
+    report::write_environment(&env_file, &stack.environment)?;
+    report::announce(&stack, &options, &env_file, started.elapsed());
+    tokio::select! {
+        () = &mut stop => {}
+        () = watch(&mut stack, &folder) => {}
+    }
+    println!("\nStopping: the tracker drains, then the rest ends.");
+    stack.stop().await;
+    report::remove_environment(&env_file);
+    println!("Stopped.");
+    Ok(())
+}
+
+async fn start(options: &StackOptions) -> Result<Stack, StackError> {
+    let stack = Stack::start(options).await?;
+    stack.load_samples().await?;
+    Ok(stack)
+}
+
+/// Tells when the tracker ends by itself; the rest goes on, so that another can be started by hand.
+async fn watch(stack: &mut Stack, folder: &Path) {
+    if let Some(tracker) = stack.tracker() {
+        let status = tracker.wait().await;
+        let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+        let log = folder.join("logs/tracker.log");
+        println!("\nThe tracker ended ({status}); its log is {}.", log.display());
+    }
+    std::future::pending().await
+}
+
+async fn stop_requested(with_parent: bool) {
+    let mut terminate = signal(SignalKind::terminate()).ok();
+    let mut interrupt = signal(SignalKind::interrupt()).ok();
+    let mut hang_up = signal(SignalKind::hangup()).ok();
+    tokio::select! {
+        Some(_) = received(&mut terminate) => {}
+        Some(_) = received(&mut interrupt) => {}
+        Some(_) = received(&mut hang_up) => {}
+        () = parent::ended(), if with_parent => {}
+    }
+}
+
+async fn received(signal: &mut Option<tokio::signal::unix::Signal>) -> Option<()> {
+    match signal {
+        Some(signal) => signal.recv().await,
+        None => None,
+    }
+}
+
+fn own_folder() -> Result<PathBuf, StackError> {
+    let file_error = |error| StackError::File(PathBuf::from("local-stack"), error);
+    let program = std::env::current_exe().map_err(file_error)?;
+    Ok(program.parent().map_or_else(|| PathBuf::from("."), Path::to_owned))
+}
+
+/// A folder of this run. Those of runs that have ended are removed.
+fn run_folder(target: &Path) -> PathBuf {
+    let runs = target.join("local-stack");
+    for entry in std::fs::read_dir(&runs).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix("run-"));
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            // What cannot be removed now can be at the next start.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    runs.join(format!("run-{}", std::process::id()))
+}

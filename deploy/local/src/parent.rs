@@ -1,0 +1,49 @@
+//! The program that started this one, `make` as a rule.
+
+use std::time::Duration;
+
+const POLL: Duration = Duration::from_millis(500);
+/// SIGINT's bit in the masks of `/proc/PID/status`.
+const SIGINT_BIT: u64 = 1 << 1;
+
+/// Waits until the parent has ended, or was interrupted: ctrl-C reaches everybody in a terminal, but
+/// a SIGINT sent to `make` alone reaches only `make`, which then waits for its children inside its
+/// signal handler, that is, with SIGINT blocked.
+pub(crate) async fn ended() {
+    let Some(parent) = rustix::process::getppid() else { return };
+    let parent = parent.as_raw_nonzero();
+    let status = format!("/proc/{parent}/status");
+    loop {
+        tokio::time::sleep(POLL).await;
+        let now = rustix::process::getppid().map(rustix::process::Pid::as_raw_nonzero);
+        if now != Some(parent) {
+            return;
+        }
+        match std::fs::read_to_string(&status) {
+            Ok(text) if is_interrupted(&text) => return,
+            Ok(_) => {}
+            // No /proc on this system: only signals end this program.
+            Err(_) => return std::future::pending().await,
+        }
+    }
+}
+
+fn is_interrupted(status: &str) -> bool {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigBlk:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & SIGINT_BIT != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blocked_sigint_is_seen() {
+        assert!(is_interrupted("Name:\tmake\nSigBlk:\t0000000000000002\nSigIgn:\t0\n"));
+        assert!(!is_interrupted("Name:\tmake\nSigBlk:\t0000000000010000\n"));
+        assert!(!is_interrupted("Name:\tmake\n"));
+    }
+}

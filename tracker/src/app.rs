@@ -1,0 +1,229 @@
+//! The one place that knows which adapter stands behind which port.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::{HttpServer, web};
+use redis::Client;
+use tokio::net::TcpSocket;
+use tokio::time::Instant;
+use url::Url;
+
+use crate::config::Config;
+use crate::delivery::{Delivery, EventBuffer, KinesisStream, Producer};
+use crate::health::Health;
+use crate::http::{Management, Public, configure_management, configure_public};
+use crate::metrics::Metrics;
+use crate::programs::{Loader, LocalPrograms, RedisLink, RedisPrograms, TwoTierPrograms, Updates};
+use crate::shutdown::{Background, Shutdown};
+use crate::track::{EventSink, Programs, Tracker};
+
+/// Longer than a load balancer keeps idle connections (an AWS ALB: 60 s), so that it is the one
+/// that closes them and never sends a request into a closing one.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// For the head of a request to arrive.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 4_096;
+
+/// A tracker that listens.
+pub struct App {
+    /// Where the public listener is.
+    pub public_address: SocketAddr,
+    /// Where the management listener is.
+    pub management_address: SocketAddr,
+    public: Server,
+    management: Server,
+    background: Background,
+    delivery: Delivery,
+    buffer: EventBuffer,
+    health: Health,
+    grace: Duration,
+}
+
+/// Why the tracker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// An address cannot be listened on.
+    #[error("{variable}={address}: {error}; choose another address or end what uses it")]
+    Listen {
+        /// The setting.
+        variable: &'static str,
+        /// Its value.
+        address: SocketAddr,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The URL of Redis is not one that the client takes.
+    #[error("REDIS_URL: {0}")]
+    Redis(#[from] redis::RedisError),
+    /// Two metrics have one name.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl App {
+    /// Wires everything, listens, and starts the background tasks. Needs neither Redis nor Kinesis
+    /// to be there.
+    pub async fn build(config: Config, redis_url: &Url) -> Result<Self, BuildError> {
+        let metrics = Arc::new(Metrics::new()?);
+        let background = Background::default();
+        let client = Client::open(redis_url.as_str())?;
+        let channel = config.redis.redis_channel.clone();
+
+        let local = LocalPrograms::new(config.cache_limits());
+        let (link, link_keeper) = RedisLink::new(client.clone(), Arc::clone(&metrics));
+        let redis = RedisPrograms::new(link.clone());
+        let (loads, loader) = Loader::new(local.clone(), redis.clone(), Arc::clone(&metrics));
+        let verified = Arc::default();
+        let updates = Updates {
+            client,
+            channel: channel.clone(),
+            local: local.clone(),
+            redis: redis.clone(),
+            link: link.clone(),
+            loader: loads.clone(),
+            verified: Arc::clone(&verified),
+            metrics: Arc::clone(&metrics),
+        };
+
+        let buffer = EventBuffer::new(config.journal_max_bytes);
+        let stream = KinesisStream::connect(config.event_stream.clone()).await;
+        let refusing = Arc::default();
+        let producer = Producer::new(
+            buffer.clone(),
+            stream,
+            config.linger_ms,
+            Arc::clone(&metrics),
+            Arc::clone(&refusing),
+        );
+
+        let health = Health::new(link, buffer.clone(), verified, refusing);
+        let programs = TwoTierPrograms::new(local.clone(), loads, Arc::clone(&metrics));
+        let public = Public {
+            tracker: Tracker::new(programs, buffer.clone()),
+            health: health.clone(),
+            metrics: Arc::clone(&metrics),
+        };
+        let management = Management {
+            local,
+            redis,
+            channel,
+            sample_programs: config.sample_programs,
+            buffer: buffer.clone(),
+            health: health.clone(),
+            metrics,
+        };
+        let (public, public_address) = listen_public(&config, public)?;
+        let (management, management_address) = listen_management(&config, management)?;
+
+        background.spawn(|stop| link_keeper.run(stop));
+        background.spawn(|stop| loader.run(stop));
+        background.spawn(|stop| updates.run(stop));
+        Ok(Self {
+            public_address,
+            management_address,
+            public,
+            management,
+            background,
+            delivery: producer.start(),
+            buffer,
+            health,
+            grace: config.shutdown_grace_seconds,
+        })
+    }
+
+    /// Serves until `shutdown` asks for the end, then drains: no new connections, running requests
+    /// to their end, what waits to the stream.
+    pub async fn run(self, shutdown: Shutdown) -> ExitCode {
+        tracing::info!(public = %self.public_address, management = %self.management_address, "the tracker serves");
+        let public = self.public.handle();
+        let management = self.management.handle();
+        let servers = tokio::spawn(async { tokio::try_join!(self.public, self.management) });
+        shutdown.requested().await;
+
+        let deadline = Instant::now() + self.grace;
+        self.health.drain();
+        // Idle connections are not waited for longer than this: half is delivery's.
+        let requests = tokio::time::timeout(self.grace / 2, public.stop(true));
+        if requests.await.is_err() {
+            tracing::warn!("connections were still open; they are closed");
+        }
+        self.buffer.close();
+        let drained = self.delivery.drain(deadline).await;
+        self.background.stop().await;
+        management.stop(false).await;
+        servers.abort();
+        if drained.left > 0 {
+            tracing::error!(
+                events = drained.left,
+                "accepted events could not be delivered in time and are lost"
+            );
+            return ExitCode::FAILURE;
+        }
+        tracing::info!("drained; nothing is left");
+        ExitCode::SUCCESS
+    }
+}
+
+fn listen_public<P, S>(
+    config: &Config,
+    public: Public<P, S>,
+) -> Result<(Server, SocketAddr), BuildError>
+where
+    P: Programs + Send + Sync + 'static,
+    S: EventSink + Send + Sync + 'static,
+{
+    let error = |error| BuildError::Listen {
+        variable: "LISTEN_ADDR",
+        address: config.listen_addr,
+        error,
+    };
+    let (listener, bound) = bind(config.listen_addr).map_err(error)?;
+    let data = web::Data::new(public);
+    let server = HttpServer::new(move || {
+        actix_web::App::new().configure(|service| configure_public(service, data.clone()))
+    })
+    .workers(config.worker_count())
+    .keep_alive(KEEP_ALIVE)
+    .client_request_timeout(REQUEST_TIMEOUT)
+    .shutdown_timeout(config.shutdown_grace_seconds.as_secs())
+    .disable_signals()
+    .listen(listener)
+    .map_err(error)?;
+    Ok((server.run(), bound))
+}
+
+fn listen_management(
+    config: &Config,
+    management: Management,
+) -> Result<(Server, SocketAddr), BuildError> {
+    let error = |error| BuildError::Listen {
+        variable: "MANAGEMENT_ADDR",
+        address: config.management_addr,
+        error,
+    };
+    let (listener, bound) = bind(config.management_addr).map_err(error)?;
+    let data = web::Data::new(management);
+    let server = HttpServer::new(move || {
+        actix_web::App::new().configure(|service| configure_management(service, data.clone()))
+    })
+    .workers(1)
+    .disable_signals()
+    .listen(listener)
+    .map_err(error)?;
+    Ok((server.run(), bound))
+}
+
+/// Binds before anything is served, so that a taken address ends the start.
+fn bind(address: SocketAddr) -> std::io::Result<(std::net::TcpListener, SocketAddr)> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    let listener = socket.listen(BACKLOG)?.into_std()?;
+    let bound = listener.local_addr()?;
+    Ok((listener, bound))
+}

@@ -1,0 +1,92 @@
+//! The settings: flags, or environment variables of the same names.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use adtrack_runtime::cli::{integer, milliseconds, non_empty, seconds};
+use adtrack_runtime::redis_settings::RedisSettings;
+use adtrack_runtime::telemetry::LogSettings;
+use clap::Parser;
+
+use crate::programs::CacheLimits;
+
+/// Answers ad clients and delivers their events to Kinesis.
+///
+/// AWS region, endpoints and credentials come from the AWS SDK's own chain (AWS_REGION,
+/// AWS_ENDPOINT_URL_KINESIS, AWS_ACCESS_KEY_ID, a task's role, …).
+#[derive(Debug, Clone, Parser)]
+#[command(version)]
+pub struct Config {
+    /// Address of the public listener, for ad clients and the load balancer.
+    #[arg(long, env, default_value = "0.0.0.0:8080", value_parser = address)]
+    pub listen_addr: SocketAddr,
+    /// Address of the management listener: metrics and cache control. Never public.
+    #[arg(long, env, default_value = "127.0.0.1:9090", value_parser = address)]
+    pub management_addr: SocketAddr,
+    /// Threads that serve requests. [default: number of cores]
+    #[arg(long, env, value_parser = integer(1_usize, 1_024))]
+    pub workers: Option<usize>,
+    /// Seconds that shutdown may take: running requests, then delivery of what waits.
+    #[arg(long, env, default_value = "25", value_parser = seconds(0, 3_600))]
+    pub shutdown_grace_seconds: Duration,
+    /// Whether POST /cache/fill loads the sample programs.
+    #[arg(long, env, default_value = "false", value_parser = boolean, action = clap::ArgAction::Set)]
+    pub sample_programs: bool,
+
+    /// Name of the Kinesis stream that events go to.
+    #[arg(long, env, default_value = "adtrack-events", value_parser = non_empty("the name of a Kinesis stream"), help_heading = "Delivery")]
+    pub event_stream: String,
+    /// Milliseconds that an event waits for others to travel with.
+    #[arg(long, env, default_value = "100", value_parser = milliseconds(1, 60_000), help_heading = "Delivery")]
+    pub linger_ms: Duration,
+    /// Bytes of accepted events that may wait for Kinesis; beyond it requests get 503.
+    #[arg(long, env, default_value = "1073741824", value_parser = integer(65_536_u64, 1 << 50), help_heading = "Delivery")]
+    pub journal_max_bytes: u64,
+
+    /// Programs held in memory; beyond it the least recently used goes.
+    #[arg(long, env, default_value = "100000", value_parser = integer(1_u64, 100_000_000), help_heading = "Cache")]
+    pub cache_capacity: u64,
+    /// Seconds for which a program in memory is good without a look at Redis.
+    #[arg(long, env, default_value = "600", value_parser = seconds(1, 604_800), help_heading = "Cache")]
+    pub cache_ttl_seconds: Duration,
+    /// Seconds for which it is remembered that a program is unknown.
+    #[arg(long, env, default_value = "30", value_parser = seconds(1, 86_400), help_heading = "Cache")]
+    pub negative_cache_ttl_seconds: Duration,
+    /// Seconds past its time for which a program is served while Redis is away.
+    #[arg(long, env, default_value = "86400", value_parser = seconds(0, 31_536_000), help_heading = "Cache")]
+    pub cache_stale_seconds: Duration,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a comment here would become the text of --help")]
+    pub redis: RedisSettings,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a comment here would become the text of --help")]
+    pub logs: LogSettings,
+}
+
+impl Config {
+    /// What L1 holds, and for how long.
+    pub fn cache_limits(&self) -> CacheLimits {
+        CacheLimits {
+            capacity: self.cache_capacity,
+            ttl: self.cache_ttl_seconds,
+            negative_ttl: self.negative_cache_ttl_seconds,
+            stale: self.cache_stale_seconds,
+        }
+    }
+
+    /// Threads that serve requests.
+    pub fn worker_count(&self) -> usize {
+        self.workers
+            .or_else(|| std::thread::available_parallelism().ok().map(Into::into))
+            .unwrap_or(1)
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "expected ADDRESS:PORT, such as 0.0.0.0:8080 or [::]:8080".to_owned())
+}
+
+fn boolean(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "expected true or false".to_owned())
+}

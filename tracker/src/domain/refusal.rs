@@ -1,0 +1,58 @@
+//! Why a tracking request is refused.
+
+/// Why a request is refused, and its event not recorded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The id in the path is no program id.
+    #[error("the program id has 1 to 128 characters of A-Z a-z 0-9 . _ ~ -")]
+    InvalidProgramId,
+    /// The query breaks a limit; the text says which.
+    #[error("{0}")]
+    InvalidParameters(String),
+    /// A parameter contradicts the program's core data.
+    #[error("`{0}` does not belong to this program: not a valid combination of parameters")]
+    ParameterMismatch(&'static str),
+    /// Core data knows no such program.
+    #[error("there is no such program")]
+    ProgramNotFound,
+    /// Whether there is such a program cannot be told now.
+    #[error("core data cannot be read at the moment; try again")]
+    CoreDataUnavailable,
+    /// Too many accepted events wait for delivery.
+    #[error("too many events wait for delivery; try again")]
+    Overloaded,
+    /// The process is about to end.
+    #[error("this instance is shutting down; try again")]
+    Draining,
+}
+
+impl Refusal {
+    /// The codes of all refusals.
+    pub const CODES: [&'static str; 7] = [
+        "invalid_program_id",
+        "invalid_parameters",
+        "parameter_mismatch",
+        "program_not_found",
+        "core_data_unavailable",
+        "overloaded",
+        "draining",
+    ];
+
+    /// The stable code that clients and metrics know it by.
+    pub fn code(&self) -> &'static str {
+        Self::CODES[self.index()]
+    }
+
+    /// Its place in [`Refusal::CODES`].
+    pub fn index(&self) -> usize {
+        match self {
+            Self::InvalidProgramId => 0,
+            Self::InvalidParameters(_) => 1,
+            Self::ParameterMismatch(_) => 2,
+            Self::ProgramNotFound => 3,
+            Self::CoreDataUnavailable => 4,
+            Self::Overloaded => 5,
+            Self::Draining => 6,
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! How the tracker is. Health is what a load balancer acts on; readiness is what a person reads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::delivery::EventBuffer;
+use crate::programs::RedisLink;
+
+/// The state behind the health checks.
+#[derive(Debug, Clone)]
+pub struct Health {
+    redis: RedisLink,
+    buffer: EventBuffer,
+    verified: Arc<AtomicBool>,
+    stream_refusing: Arc<AtomicBool>,
+    core_data_read: Arc<AtomicBool>,
+    draining: Arc<AtomicBool>,
+}
+
+impl Health {
+    /// The health of a tracker made of these parts. `verified`: L1 is known to be up to date.
+    /// `stream_refusing`: the stream keeps failing.
+    pub fn new(
+        redis: RedisLink,
+        buffer: EventBuffer,
+        verified: Arc<AtomicBool>,
+        stream_refusing: Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            redis,
+            buffer,
+            verified,
+            stream_refusing,
+            core_data_read: Arc::default(),
+            draining: Arc::default(),
+        }
+    }
+
+    /// Whether a load balancer may send traffic: false while starting (until core data could be
+    /// read once) and while draining. Nothing else: an orchestrator replaces what fails this, and
+    /// would throw accepted events away.
+    pub fn serves(&self) -> bool {
+        if self.redis.is_connected() {
+            self.core_data_read.store(true, Ordering::Relaxed);
+        }
+        self.core_data_read.load(Ordering::Relaxed) && !self.is_draining()
+    }
+
+    /// Whether the process is ending.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The process is ending.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// What needs a person.
+    pub fn problems(&self) -> Vec<&'static str> {
+        let problems = [
+            (self.is_draining(), "draining"),
+            (!self.redis.is_connected(), "redis_unavailable"),
+            (!self.verified.load(Ordering::Relaxed), "subscription_unverified"),
+            (self.stream_refusing.load(Ordering::Relaxed), "kinesis_refusing"),
+            (self.buffer.is_nearly_full(), "buffer_nearly_full"),
+        ];
+        problems.into_iter().filter_map(|(holds, problem)| holds.then_some(problem)).collect()
+    }
+}

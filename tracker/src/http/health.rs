@@ -1,0 +1,39 @@
+//! Health checks, on both listeners.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, web};
+use serde_json::json;
+
+use crate::health::Health;
+
+/// The checks that both listeners answer.
+pub(super) fn configure(config: &mut web::ServiceConfig) {
+    config
+        .service(web::resource("/health/live").to(live))
+        .service(web::resource("/health/ready").to(ready));
+}
+
+/// `GET /health/check`: what a load balancer acts on.
+pub(super) async fn check(health: web::Data<Health>) -> HttpResponse {
+    if health.serves() {
+        HttpResponse::Ok().json(json!({"status": "ok"}))
+    } else {
+        let reason = if health.is_draining() { "draining" } else { "starting" };
+        HttpResponse::ServiceUnavailable().json(json!({"status": reason}))
+    }
+}
+
+async fn live() -> HttpResponse {
+    HttpResponse::Ok().json(json!({"status": "ok"}))
+}
+
+/// `GET /health/ready`: what needs a person.
+async fn ready(health: web::Data<Health>) -> HttpResponse {
+    let problems = health.problems();
+    let (status, text) = if problems.is_empty() {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready")
+    };
+    HttpResponse::build(status).json(json!({"status": text, "reasons": problems}))
+}

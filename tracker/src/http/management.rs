@@ -1,0 +1,102 @@
+//! The management listener. Never public: it shows and changes the tracker's state.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix_web::{HttpResponse, web};
+use adtrack_proto::{ProgramId, samples};
+use serde_json::json;
+
+use super::health;
+use super::problem::Problem;
+use crate::delivery::EventBuffer;
+use crate::domain::Refusal;
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::programs::{Known, LocalPrograms, RedisPrograms};
+
+/// What the management listener needs.
+#[derive(Debug, Clone)]
+pub struct Management {
+    /// L1.
+    pub local: LocalPrograms,
+    /// Redis, for the sample programs.
+    pub redis: RedisPrograms,
+    /// The channel that the sample programs are announced on.
+    pub channel: String,
+    /// Whether the sample programs may be loaded.
+    pub sample_programs: bool,
+    /// What waits for delivery.
+    pub buffer: EventBuffer,
+    /// For the health checks.
+    pub health: Health,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The routes.
+pub fn configure(config: &mut web::ServiceConfig, management: web::Data<Management>) {
+    config
+        .app_data(web::Data::new(management.health.clone()))
+        .app_data(management)
+        .route("/metrics", web::get().to(metrics))
+        .route("/cache/fill", web::post().to(fill))
+        .route("/cache/purge", web::post().to(purge))
+        .route("/cache/{programId}", web::get().to(cached))
+        .configure(health::configure)
+        .default_service(web::to(|| async { Problem::NotFound.to_response() }));
+}
+
+async fn metrics(management: web::Data<Management>) -> HttpResponse {
+    let metrics = &management.metrics;
+    let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    metrics.local_entries.set(gauge(management.local.len()));
+    metrics.buffer_events.set(gauge(management.buffer.events()));
+    metrics.buffer_bytes.set(gauge(management.buffer.bytes()));
+    match metrics.render() {
+        Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text),
+        Err(error) => HttpResponse::InternalServerError().body(error.to_string()),
+    }
+}
+
+/// Loads the sample programs into Redis and announces them, as an update would.
+async fn fill(management: web::Data<Management>) -> HttpResponse {
+    if !management.sample_programs {
+        return Problem::NotFound.to_response();
+    }
+    let updates = samples::updates();
+    match management.redis.store(&updates, &management.channel).await {
+        Ok(()) => HttpResponse::Ok().json(json!({"programs": updates.len()})),
+        Err(error) => {
+            tracing::warn!(%error, "the sample programs cannot be loaded");
+            Problem::from(Refusal::CoreDataUnavailable).to_response()
+        }
+    }
+}
+
+async fn purge(management: web::Data<Management>) -> HttpResponse {
+    management.local.purge();
+    HttpResponse::NoContent().finish()
+}
+
+/// What L1 holds for a program.
+async fn cached(id: web::Path<String>, management: web::Data<Management>) -> HttpResponse {
+    let Ok(id) = ProgramId::parse(&id) else {
+        return Problem::from(Refusal::InvalidProgramId).to_response();
+    };
+    let Some(cached) = management.local.get(&id) else {
+        return Problem::from(Refusal::ProgramNotFound).to_response();
+    };
+    let (state, value) = match &cached.known {
+        Known::Program(prepared) => ("program", prepared.to_json()),
+        Known::Deleted(_) => ("deleted", serde_json::Value::Null),
+        Known::Absent => ("absent", serde_json::Value::Null),
+    };
+    HttpResponse::Ok().json(json!({
+        "state": state,
+        "value": value,
+        "version": cached.known.version().map(ToString::to_string),
+        "ageSeconds": cached.at.elapsed().as_secs_f64(),
+        "fresh": management.local.is_fresh(&cached, Instant::now()),
+    }))
+}

@@ -1,0 +1,84 @@
+//! Error answers: RFC 9457 problem details with a stable `code`.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use serde_json::json;
+
+use crate::domain::Refusal;
+
+/// Seconds after which a client may try again.
+const RETRY_AFTER_SECONDS: &str = "1";
+
+/// What went wrong, as a client is told.
+#[derive(Debug)]
+pub enum Problem {
+    /// A tracking request is refused.
+    Refused(Refusal),
+    /// There is no such path.
+    NotFound,
+    /// The path does not take this method; it takes those named.
+    MethodNotAllowed(&'static str),
+}
+
+impl Problem {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Refused(refusal) => match refusal {
+                Refusal::InvalidProgramId
+                | Refusal::InvalidParameters(_)
+                | Refusal::ParameterMismatch(_) => StatusCode::BAD_REQUEST,
+                Refusal::ProgramNotFound => StatusCode::NOT_FOUND,
+                Refusal::CoreDataUnavailable | Refusal::Overloaded | Refusal::Draining => {
+                    StatusCode::SERVICE_UNAVAILABLE
+                }
+            },
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.code(),
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed(_) => "method_not_allowed",
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::Refused(refusal) => refusal.to_string(),
+            Self::NotFound => "there is nothing at this path".to_owned(),
+            Self::MethodNotAllowed(allowed) => format!("this path takes {allowed}"),
+        }
+    }
+
+    /// The answer. It echoes nothing that the client sent.
+    pub fn to_response(&self) -> HttpResponse {
+        let status = self.status();
+        let mut response = HttpResponse::build(status);
+        response
+            .insert_header((CONTENT_TYPE, "application/problem+json"))
+            .insert_header((CACHE_CONTROL, "no-store"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.insert_header((RETRY_AFTER, RETRY_AFTER_SECONDS));
+        }
+        if let Self::MethodNotAllowed(allowed) = self {
+            response.insert_header((ALLOW, *allowed));
+        }
+        let body = json!({
+            "title": status.canonical_reason(),
+            "status": status.as_u16(),
+            "code": self.code(),
+            "detail": self.detail(),
+        });
+        response.body(body.to_string())
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}

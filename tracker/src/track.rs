@@ -1,0 +1,80 @@
+//! The use case: validate → look up → enrich → accept. And the ports that it needs for it.
+
+use std::sync::Arc;
+
+use adtrack_proto::ProgramId;
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::domain::{Answer, PreparedProgram, Refusal, TrackingRequest};
+
+/// Where programs are looked up.
+pub trait Programs {
+    /// The program `id`; none where core data knows no such program.
+    fn find(
+        &self,
+        id: &ProgramId,
+    ) -> impl Future<Output = Result<Option<Arc<PreparedProgram>>, CoreDataUnavailable>>;
+}
+
+/// Whether a program exists cannot be told now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CoreDataUnavailable;
+
+/// Where accepted events go. What it takes, it delivers, or says at shutdown that it could not.
+pub trait EventSink {
+    /// Takes the event, without waiting.
+    fn accept(&self, event: AcceptedEvent) -> Result<(), NotAccepted>;
+}
+
+/// An event on its way to the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceptedEvent {
+    /// Its id.
+    pub message_id: Uuid,
+    /// Protobuf `TrackingEvent`.
+    pub bytes: Bytes,
+}
+
+/// Why the sink does not take an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotAccepted {
+    /// It holds as much as it may.
+    Full,
+    /// It takes no more: the process is about to end.
+    Closed,
+}
+
+/// The use case over its ports.
+#[derive(Debug, Clone)]
+pub struct Tracker<P, S> {
+    programs: P,
+    sink: S,
+}
+
+impl<P: Programs, S: EventSink> Tracker<P, S> {
+    /// The use case over `programs` and `sink`.
+    pub fn new(programs: P, sink: S) -> Self {
+        Self { programs, sink }
+    }
+
+    /// What a client is told of `request`, without recording it.
+    pub async fn inspect(&self, request: TrackingRequest) -> Result<Answer, Refusal> {
+        let found = self.programs.find(&request.program_id).await;
+        let program = found
+            .map_err(|CoreDataUnavailable| Refusal::CoreDataUnavailable)?
+            .ok_or(Refusal::ProgramNotFound)?;
+        Answer::new(request, program, rand::random())
+    }
+
+    /// Records `request`. An answer means that its event is accepted; a refusal, that it is not.
+    pub async fn track(&self, request: TrackingRequest) -> Result<Answer, Refusal> {
+        let answer = self.inspect(request).await?;
+        let event = AcceptedEvent { message_id: answer.message_id, bytes: answer.to_event() };
+        self.sink.accept(event).map_err(|reason| match reason {
+            NotAccepted::Full => Refusal::Overloaded,
+            NotAccepted::Closed => Refusal::Draining,
+        })?;
+        Ok(answer)
+    }
+}
