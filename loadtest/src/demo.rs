@@ -1,0 +1,106 @@
+//! `make demo`: what the pipeline does, in a minute.
+
+use std::time::{Duration, Instant};
+
+use crate::stack::RunningStack;
+use crate::traffic::{self, Answered, by_status, percentiles};
+
+const REQUESTS: usize = 300;
+const RATE: u32 = 100;
+/// For rows, and for the changed program, to arrive.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One of each kind, and what it shows.
+const KINDS: [(&str, &str); 7] = [
+    ("/event/212313?checksum=124&customerId=9124", "valid"),
+    ("/event/212312?campaign=autumn", "valid, with a parameter of its own"),
+    ("/event/disabled", "recorded as not valid: switched off"),
+    ("/event/not-started", "recorded as not valid: too early"),
+    ("/event/ended", "recorded as not valid: too late"),
+    ("/event/212314?checksum=wrong", "refused: parameter_mismatch"),
+    ("/event/unknown", "refused: program_not_found"),
+];
+
+/// Shows it. True where every accepted event became a row and the change arrived.
+pub(crate) async fn run(stack: &RunningStack) -> Result<bool, String> {
+    let answers = answers(stack).await;
+    let stored = rows(stack, &answers).await?;
+    let changed = change(stack).await?;
+    Ok(stored && changed)
+}
+
+async fn answers(stack: &RunningStack) -> Vec<Answered> {
+    println!("1. {REQUESTS} requests at {RATE}/s to {}\n", stack.tracker_url);
+    let paths = KINDS.iter().cycle().take(REQUESTS).map(|(path, _)| (*path).to_owned());
+    let answers = traffic::send(stack, paths, RATE).await;
+    for (kind, meaning) in KINDS {
+        let of_kind: Vec<_> =
+            answers.iter().filter(|answer| answer.path == kind).cloned().collect();
+        for (status, count) in by_status(&of_kind) {
+            println!("   {count:>4} × {status}   GET {kind:<46} {meaning}");
+        }
+    }
+    let latencies = answers.iter().map(|answer| answer.latency).collect();
+    println!("\n   answered in      {}\n", percentiles(latencies));
+    answers
+}
+
+async fn rows(stack: &RunningStack, answers: &[Answered]) -> Result<bool, String> {
+    let accepted: Vec<_> = answers
+        .iter()
+        .filter_map(|answer| Some((answer.message_id.clone()?, answer.at)))
+        .collect();
+    println!("2. Their rows in DynamoDB, through Kinesis and kinesis-consumer\n");
+    // Requests went on for seconds: only the last are waited for from their answer on.
+    let probe = traffic::send(stack, [KINDS[0].0.to_owned()], RATE).await;
+    let probe_time = match probe.first() {
+        Some(Answered { message_id: Some(id), at, .. }) => {
+            let seen = stack.wait_for_rows(vec![id.clone()], PATIENCE).await?;
+            seen.get(id).map(|seen| *seen - *at)
+        }
+        _ => None,
+    };
+    let ids = accepted.iter().map(|(id, _)| id.clone()).collect();
+    let seen = stack.wait_for_rows(ids, PATIENCE).await?;
+    println!("   {} of {} accepted events are rows", seen.len(), accepted.len());
+    match probe_time {
+        Some(time) => println!("   one more event: from its answer to its row {time:.2?}\n"),
+        None => println!("   one more event did not become a row within {PATIENCE:?}\n"),
+    }
+    Ok(seen.len() == accepted.len() && probe_time.is_some())
+}
+
+async fn change(stack: &RunningStack) -> Result<bool, String> {
+    let id = "212314";
+    let name = format!("program3, renamed at {}", unix_seconds());
+    println!("3. A core-data change: program {id} is renamed on the core-data stream\n");
+    let json = serde_json::json!({
+        "programId": id, "programName": name, "checksum": "125", "customerId": 9125,
+        "customerName": "Customer3", "valid": true, "landingUrl": "https://shop.example/p/3",
+        "fallbackUrl": "https://shop.example/", "allowedHosts": ["shop.example"],
+    });
+    let put = Instant::now();
+    stack.put_core_data(id, json.to_string()).await?;
+    let client = reqwest::Client::new();
+    let url = format!("{}/event/{id}", stack.tracker_url);
+    while put.elapsed() < PATIENCE {
+        let body = match client.get(&url).timeout(PATIENCE).send().await {
+            Ok(response) => response.text().await.unwrap_or_default(),
+            Err(error) => return Err(error.to_string()),
+        };
+        if body.contains(&name) {
+            println!("   from PutRecord to the first answer with the new name {:.2?}", put.elapsed());
+            println!("   (redis-updater stored it in Redis, pub/sub pushed it to the tracker)\n");
+            return Ok(true);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    println!("   no answer had the new name within {PATIENCE:?}\n");
+    Ok(false)
+}
+
+fn unix_seconds() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since_epoch| since_epoch.as_secs())
+}
