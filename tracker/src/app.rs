@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::{HttpServer, web};
+use aws_config::SdkConfig;
 use redis::Client;
 use tokio::net::TcpSocket;
 use tokio::time::Instant;
@@ -68,7 +69,11 @@ pub enum BuildError {
 impl App {
     /// Wires everything, listens, and starts the background tasks. Needs neither Redis nor Kinesis
     /// to be there.
-    pub async fn build(config: Config, redis_url: &Url) -> Result<Self, BuildError> {
+    pub fn build(
+        config: Config,
+        redis_url: &Url,
+        aws: &SdkConfig,
+    ) -> Result<Self, BuildError> {
         let metrics = Arc::new(Metrics::new()?);
         let background = Background::default();
         let client = Client::open(redis_url.as_str())?;
@@ -91,7 +96,7 @@ impl App {
         };
 
         let buffer = EventBuffer::new(config.journal_max_bytes);
-        let stream = KinesisStream::connect(config.event_stream.clone()).await;
+        let stream = KinesisStream::new(aws, config.event_stream.clone());
         let refusing = Arc::default();
         let producer = Producer::new(
             buffer.clone(),

@@ -15,7 +15,7 @@ use crate::programs::CacheLimits;
 /// AWS region, endpoints and credentials come from the AWS SDK's own chain (AWS_REGION,
 /// AWS_ENDPOINT_URL_KINESIS, AWS_ACCESS_KEY_ID, a task's role, …).
 #[derive(Debug, Clone, Parser)]
-#[command(version)]
+#[command(version, args_override_self = true)]
 pub struct Config {
     /// Address of the public listener, for ad clients and the load balancer.
     #[arg(long, env, default_value = "0.0.0.0:8080", value_parser = address)]

@@ -13,7 +13,6 @@ pub struct Health {
     buffer: EventBuffer,
     verified: Arc<AtomicBool>,
     stream_refusing: Arc<AtomicBool>,
-    core_data_read: Arc<AtomicBool>,
     draining: Arc<AtomicBool>,
 }
 
@@ -31,7 +30,6 @@ impl Health {
             buffer,
             verified,
             stream_refusing,
-            core_data_read: Arc::default(),
             draining: Arc::default(),
         }
     }
@@ -40,10 +38,7 @@ impl Health {
     /// read once) and while draining. Nothing else: an orchestrator replaces what fails this, and
     /// would throw accepted events away.
     pub fn serves(&self) -> bool {
-        if self.redis.is_connected() {
-            self.core_data_read.store(true, Ordering::Relaxed);
-        }
-        self.core_data_read.load(Ordering::Relaxed) && !self.is_draining()
+        self.redis.was_connected() && !self.is_draining()
     }
 
     /// Whether the process is ending.

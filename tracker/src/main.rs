@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use adtrack_runtime::{cli, telemetry};
+use aws_config::BehaviorVersion;
 use tracker::app::App;
 use tracker::config::Config;
 use tracker::shutdown::Shutdown;
@@ -18,7 +19,8 @@ async fn main() -> ExitCode {
         Err(error) => return cli::usage_error(&error.to_string()),
     };
     telemetry::init(&config.logs);
-    let app = match App::build(config, &redis_url).await {
+    let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
+    let app = match App::build(config, &redis_url, &aws) {
         Ok(app) => app,
         Err(error) => {
             tracing::error!(%error, "the tracker does not start");

@@ -32,7 +32,18 @@ impl Drop for EmbeddedServer {
 
 /// Kinesis, by ferrokinesis, without write limits.
 pub async fn kinesis(port: Port) -> Result<EmbeddedServer, StackError> {
+    serve_kinesis(port, false).await
+}
+
+/// Kinesis with AWS's write limits (1,000 records/s and 1 MiB/s a shard): beyond them single
+/// records of a `PutRecords` fail.
+pub async fn throttled_kinesis(port: Port) -> Result<EmbeddedServer, StackError> {
+    serve_kinesis(port, true).await
+}
+
+async fn serve_kinesis(port: Port, enforce_limits: bool) -> Result<EmbeddedServer, StackError> {
     let (router, _store) = ferrokinesis::create_app(StoreOptions {
+        enforce_limits,
         create_stream_ms: 0,
         delete_stream_ms: 0,
         update_stream_ms: 0,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::SdkConfig;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
@@ -38,12 +38,6 @@ pub struct PutError {
 }
 
 impl KinesisStream {
-    /// The stream `name`, by the AWS SDK's own configuration chain.
-    pub async fn connect(name: String) -> Self {
-        let shared = aws_config::load_defaults(BehaviorVersion::latest()).await;
-        Self::new(&shared, name)
-    }
-
     /// The stream `name`. The SDK does not retry: it would repeat whole requests, and hide from
     /// the producer that the stream is ill.
     pub fn new(shared: &SdkConfig, name: String) -> Self {

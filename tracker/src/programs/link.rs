@@ -2,6 +2,7 @@
 //! request ever waits for a connection.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use adtrack_runtime::backoff::Backoff;
@@ -24,6 +25,7 @@ pub(super) const RECONNECT: Backoff =
 #[derive(Debug, Clone)]
 pub struct RedisLink {
     connection: watch::Receiver<Option<MultiplexedConnection>>,
+    was_connected: Arc<AtomicBool>,
     doubt: Arc<Notify>,
 }
 
@@ -32,6 +34,7 @@ pub struct RedisLink {
 pub struct LinkKeeper {
     client: Client,
     connection: watch::Sender<Option<MultiplexedConnection>>,
+    was_connected: Arc<AtomicBool>,
     doubt: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
@@ -40,10 +43,19 @@ impl RedisLink {
     /// The link to `client`'s Redis, and the task that keeps it.
     pub fn new(client: Client, metrics: Arc<Metrics>) -> (Self, LinkKeeper) {
         let (sender, receiver) = watch::channel(None);
-        let doubt = Arc::new(Notify::new());
-        let keeper =
-            LinkKeeper { client, connection: sender, doubt: Arc::clone(&doubt), metrics };
-        (Self { connection: receiver, doubt }, keeper)
+        let link = Self {
+            connection: receiver,
+            was_connected: Arc::default(),
+            doubt: Arc::new(Notify::new()),
+        };
+        let keeper = LinkKeeper {
+            client,
+            connection: sender,
+            was_connected: Arc::clone(&link.was_connected),
+            doubt: Arc::clone(&link.doubt),
+            metrics,
+        };
+        (link, keeper)
     }
 
     /// The connection; none while Redis is away.
@@ -54,6 +66,11 @@ impl RedisLink {
     /// Whether Redis is there.
     pub fn is_connected(&self) -> bool {
         self.connection.borrow().is_some()
+    }
+
+    /// Whether Redis ever was there.
+    pub fn was_connected(&self) -> bool {
+        self.was_connected.load(Ordering::Relaxed)
     }
 
     /// Waits until Redis is there. Never returns where the keeper has ended.
@@ -127,6 +144,7 @@ impl LinkKeeper {
 
     fn announce(&self, connection: Option<MultiplexedConnection>) {
         self.metrics.redis_connected.set(i64::from(connection.is_some()));
+        self.was_connected.fetch_or(connection.is_some(), Ordering::Relaxed);
         self.connection.send_replace(connection);
     }
 }

@@ -1,0 +1,186 @@
+//! Core data: from Redis on a miss, by pub/sub from then on.
+
+use local_stack::RedisServer;
+use local_stack::ports::Port;
+use serde_json::json;
+
+use crate::helpers::{Setup, deletion, program, store, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_miss_is_read_once_however_many_ask() {
+    let app = Setup::default().start().await;
+    let requests = (0..200).map(|_| app.ask("/event/212313"));
+    let answers = futures::future::join_all(requests).await;
+    assert!(answers.iter().all(|(status, _)| *status == 200));
+    assert_eq!(app.metric(r#"adtrack_l2_loads_total{result="found"}"#).await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_id_is_read_once_and_then_remembered() {
+    let app = Setup::default().start().await;
+    for _ in 0..5 {
+        assert_eq!(app.ask("/event/unknown").await.0, 404);
+    }
+    assert_eq!(app.metric(r#"adtrack_l2_loads_total{result="absent"}"#).await, 1.0);
+    assert_eq!(app.metric(r#"adtrack_l1_lookups_total{result="negative_hit"}"#).await, 4.0);
+    // ... until it is announced.
+    store(&app.redis, &program("unknown", "known", "0.1")).await;
+    until("the program is known", async || app.name_of("unknown").await == "known").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_is_pushed_without_a_read() {
+    let app = Setup::default().start().await;
+    assert_eq!(app.name_of("212313").await, "program2");
+    store(&app.redis, &program("212313", "renamed", "0.5")).await;
+    until("the update is applied", async || app.name_of("212313").await == "renamed").await;
+    // A new program arrives the same way.
+    store(&app.redis, &program("new", "new", "0.6")).await;
+    until("the new program is there", async || app.name_of("new").await == "new").await;
+    assert_eq!(app.metric(r#"adtrack_l2_loads_total{result="found"}"#).await, 1.0);
+    assert!(app.metric(r#"adtrack_updates_total{result="applied"}"#).await >= 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_update_never_replaces_a_newer_one() {
+    let app = Setup::default().start().await;
+    let newer = program("p", "newer", "0.10");
+    assert_eq!(store(&app.redis, &newer).await, 1);
+    assert_eq!(store(&app.redis, &program("p", "older", "0.9")).await, 0, "Redis refuses it");
+    until("the newer is there", async || app.name_of("p").await == "newer").await;
+    // Published past Redis, as a reordered delivery would be.
+    let mut connection = app.redis.connection().await.unwrap();
+    let message = program("p", "older", "0.9").to_json();
+    let _: () = redis::cmd("PUBLISH").arg("program-updates").arg(message).query_async(&mut connection).await.unwrap();
+    until("it is ignored", async || {
+        app.metric(r#"adtrack_updates_total{result="ignored"}"#).await == 1.0
+    })
+    .await;
+    assert_eq!(app.name_of("p").await, "newer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_is_pushed_and_a_late_older_update_does_not_undo_it() {
+    let app = Setup::default().start().await;
+    store(&app.redis, &program("p", "p", "0.1")).await;
+    until("it is there", async || app.name_of("p").await == "p").await;
+    store(&app.redis, &deletion("p", "0.3")).await;
+    until("it is gone", async || app.name_of("p").await == "404").await;
+    assert_eq!(store(&app.redis, &program("p", "back", "0.2")).await, 0);
+    assert_eq!(app.name_of("p").await, "404");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_malformed_message_is_counted_and_harmless() {
+    let app = Setup::default().start().await;
+    let mut connection = app.redis.connection().await.unwrap();
+    for message in ["", "not json", "{}", r#"{"programId":"p","deleted":true}"#] {
+        let _: () = redis::cmd("PUBLISH").arg("program-updates").arg(message).query_async(&mut connection).await.unwrap();
+    }
+    until("all are counted", async || {
+        app.metric(r#"adtrack_updates_total{result="malformed"}"#).await == 4.0
+    })
+    .await;
+    assert_eq!(app.name_of("212313").await, "program2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_malformed_hash_is_unavailable_not_unknown() {
+    let app = Setup::default().start().await;
+    let mut connection = app.redis.connection().await.unwrap();
+    let _: () = redis::cmd("HSET").arg("program:{bad}").arg("programId").arg("bad").query_async(&mut connection).await.unwrap();
+    let _: () = redis::cmd("SET").arg("program:{text}").arg("text").query_async(&mut connection).await.unwrap();
+    for id in ["bad", "text"] {
+        let (status, body) = app.ask(&format!("/event/{id}")).await;
+        assert_eq!((status, &body["code"]), (503, &json!("core_data_unavailable")), "{id}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_redis_does_not_say_unknown() {
+    let app = Setup { samples: false, ..Setup::default() }.start().await;
+    let response = app.get("/event/212313").await;
+    assert_eq!(response.status(), 503);
+    assert_eq!(response.headers()["retry-after"], "1");
+    let body: serde_json::Value = response.json().await.unwrap();
+    assert_eq!(body["code"], "core_data_unavailable");
+    // Core data arrives.
+    store(&app.redis, &program("other", "other", "0.1")).await;
+    assert_eq!(app.ask("/event/212313").await.0, 404);
+    assert_eq!(app.ask("/event/other").await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_starts_without_redis_and_serves_when_redis_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut redis = RedisServer::start(Port::Any, &folder.path().join("redis")).await.unwrap();
+    redis.kill().await;
+    let mut app = Setup::default().start_on(redis, folder).await;
+    assert_eq!(app.ask("/health/live").await.0, 200);
+    assert_eq!(app.ask("/health/check").await, (503, json!({"status": "starting"})));
+    let (status, body) = app.ask("/event/212313").await;
+    assert_eq!((status, &body["code"]), (503, &json!("core_data_unavailable")));
+
+    app.redis.start_again().await.unwrap();
+    store(&app.redis, &program("212313", "here", "0.1")).await;
+    until("it is healthy", async || app.ask("/health/check").await.0 == 200).await;
+    until("it is ready", async || app.ask("/health/ready").await.0 == 200).await;
+    assert_eq!(app.name_of("212313").await, "here");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_may_restart_under_the_tracker() {
+    let mut app = Setup::default().start().await;
+    assert_eq!(app.name_of("212313").await, "program2");
+    assert_eq!(app.name_of("212314").await, "program3");
+
+    app.redis.kill().await;
+    until("readiness says so", async || {
+        let (status, body) = app.ask("/health/ready").await;
+        status == 503 && body["reasons"].as_array().unwrap().contains(&json!("redis_unavailable"))
+    })
+    .await;
+    assert_eq!(app.ask("/health/check").await.0, 200, "a lost Redis replaces no task");
+    assert_eq!(app.name_of("212313").await, "program2", "what is cached is served");
+    let (status, body) = app.ask("/event/212312").await;
+    assert_eq!((status, &body["code"]), (503, &json!("core_data_unavailable")), "never 404");
+
+    // It comes back empty; a program that changed meanwhile is stored before anybody subscribes.
+    app.redis.start_again().await.unwrap();
+    store(&app.redis, &program("212313", "missed", "0.1")).await;
+    until("the missed update is found", async || app.name_of("212313").await == "missed").await;
+    assert_eq!(app.name_of("212314").await, "program3", "absence is not deletion");
+    app.until_ready().await;
+    store(&app.redis, &program("212314", "pushed", "0.2")).await;
+    until("updates are pushed again", async || app.name_of("212314").await == "pushed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_subscription_is_made_again_and_what_it_missed_found() {
+    let app = Setup::default().start().await;
+    assert_eq!(app.name_of("212313").await, "program2");
+    let before = app.metric("adtrack_subscriptions_total").await;
+    let mut connection = app.redis.connection().await.unwrap();
+    // Cut and changed in one step: the push is missed for certain.
+    let update = program("212313", "missed", "0.1");
+    let call = adtrack_proto::store_script::Call::new(&update, "another-channel");
+    let mut pipeline = redis::pipe();
+    pipeline.atomic();
+    pipeline.cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub");
+    let script = redis::Script::new(adtrack_proto::store_script::SOURCE);
+    let _: String = script.prepare_invoke().load_async(&mut connection).await.unwrap();
+    pipeline.cmd("EVALSHA").arg(script.get_hash()).arg(1).arg(call.key).arg(call.arguments);
+    let _: Vec<i64> = pipeline.query_async(&mut connection).await.unwrap();
+    until("the update is found", async || app.name_of("212313").await == "missed").await;
+    assert_eq!(app.metric("adtrack_subscriptions_total").await, before + 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_entry_is_served_while_redis_is_away_and_counted() {
+    let mut app = Setup::flags(&["--cache-ttl-seconds=1"]).start().await;
+    assert_eq!(app.name_of("212313").await, "program2");
+    app.redis.kill().await;
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+    assert_eq!(app.name_of("212313").await, "program2");
+    assert!(app.metric(r#"adtrack_l1_lookups_total{result="stale_hit"}"#).await >= 1.0);
+}

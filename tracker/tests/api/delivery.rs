@@ -1,0 +1,130 @@
+//! Accepted events reach the stream, each as often as it should.
+
+use std::collections::HashSet;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use local_stack::aws;
+use local_stack::ports::Port;
+use serde_json::json;
+
+use crate::helpers::{STREAM, Setup, TestApp, until};
+
+async fn send(app: &TestApp, count: usize) -> HashSet<String> {
+    let requests = (0..count).map(|_| app.ask("/event/212313"));
+    let answers = futures::future::join_all(requests).await;
+    answers.iter().filter_map(|(_, body)| Some(body["messageId"].as_str()?.to_owned())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_accepted_is_delivered_once() {
+    let app = Setup { stream_shards: 3, ..Setup::default() }.start().await;
+    let mut sent = HashSet::new();
+    for _ in 0..6 {
+        sent.extend(send(&app, 200).await);
+    }
+    assert_eq!(sent.len(), 1_200);
+    let events = app.wait_for_events(1_200).await;
+    let delivered: HashSet<_> = events.iter().map(|event| event.message_id.clone()).collect();
+    assert_eq!(events.len(), 1_200);
+    assert_eq!(delivered, sent);
+    assert_eq!(app.metric("adtrack_records_delivered_total").await, 1_200.0);
+    assert_eq!(app.metric("adtrack_buffer_events").await, 0.0);
+    assert_eq!(app.metric("adtrack_buffer_bytes").await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_partial_failure_only_the_failed_go_again() {
+    // One shard takes 1,000 records/s; the rest of a burst fails record by record.
+    let kinesis = aws::throttled_kinesis(Port::Any).await.unwrap();
+    let app = Setup { kinesis: Some(kinesis), ..Setup::default() }.start().await;
+    let mut sent = HashSet::new();
+    for _ in 0..10 {
+        sent.extend(send(&app, 250).await);
+    }
+    assert_eq!(sent.len(), 2_500);
+    let events = app.wait_for_events(2_500).await;
+    let delivered: HashSet<_> = events.iter().map(|event| event.message_id.clone()).collect();
+    assert_eq!(delivered, sent);
+    assert_eq!(events.len(), 2_500, "nothing was sent twice");
+    let throttled = r#"adtrack_records_failed_total{code="ProvisionedThroughputExceededException"}"#;
+    assert!(app.metric(throttled).await > 0.0);
+    until("the retries are counted", async || {
+        app.metric("adtrack_records_retried_total").await == app.metric(throttled).await
+    })
+    .await;
+}
+
+/// A stream that is not there: every call fails, until it is made.
+async fn without_stream() -> TestApp {
+    let flags = ["--journal-max-bytes=65536", "--event-stream=later"];
+    Setup::flags(&flags).start().await
+}
+
+async fn make_stream(app: &TestApp) {
+    let client = aws_sdk_kinesis::Client::new(&aws::sdk_config(&app.kinesis.url).await);
+    aws::create_stream(&client, "later", 1).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_buffer_refuses_and_recovers() {
+    let app = without_stream().await;
+    let mut accepted = 0;
+    let refused = loop {
+        let response = app.get("/event/212313").await;
+        if response.status() != 200 {
+            break response;
+        }
+        accepted += 1;
+        assert!(accepted < 1_000, "65,536 bytes are never full");
+    };
+    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.headers()["retry-after"], "1");
+    let body: serde_json::Value = refused.json().await.unwrap();
+    assert_eq!(body["code"], "overloaded");
+    assert_eq!(app.ask("/health/check").await.0, 200, "a full buffer replaces no task");
+    until("readiness says why", async || {
+        let (status, body) = app.ask("/health/ready").await;
+        status == 503 && body["reasons"] == json!(["kinesis_refusing", "buffer_nearly_full"])
+    })
+    .await;
+    assert!(app.metric(r#"adtrack_requests_total{answer="overloaded"}"#).await >= 1.0);
+    assert_eq!(app.metric("adtrack_buffer_events").await, f64::from(accepted));
+
+    make_stream(&app).await;
+    until("it takes events again", async || app.ask("/event/212313").await.0 == 200).await;
+    app.until_ready().await;
+    until("all are delivered", async || app.metric("adtrack_buffer_events").await == 0.0).await;
+    assert_eq!(app.metric("adtrack_records_delivered_total").await, f64::from(accepted) + 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shutdown_delivers_what_waits() {
+    let app = Setup::flags(&["--linger-ms=60000"]).start().await;
+    let sent = send(&app, 100).await;
+    assert_eq!(app.stream_events().await.len(), 0, "they wait");
+    let stream = aws_sdk_kinesis::Client::new(&aws::sdk_config(&app.kinesis.url).await);
+    let (status, _kinesis) = app.stop().await;
+    assert_eq!(status, ExitCode::SUCCESS);
+    let iterator = stream
+        .get_shard_iterator()
+        .stream_name(STREAM)
+        .shard_id("shardId-000000000000")
+        .shard_iterator_type(aws_sdk_kinesis::types::ShardIteratorType::TrimHorizon)
+        .send()
+        .await
+        .unwrap();
+    let records =
+        stream.get_records().set_shard_iterator(iterator.shard_iterator).send().await.unwrap();
+    assert_eq!(records.records.len(), sent.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shutdown_ends_in_its_grace_and_says_what_it_lost() {
+    let app = Setup::flags(&["--event-stream=never", "--shutdown-grace-seconds=1"]).start().await;
+    send(&app, 10).await;
+    let begun = std::time::Instant::now();
+    let (status, _kinesis) = app.stop().await;
+    assert_eq!(status, ExitCode::FAILURE);
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}

@@ -1,0 +1,215 @@
+//! A tracker of its own for each test: real server, real Redis, embedded Kinesis, free ports.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use adtrack_proto::event::TrackingEvent;
+use adtrack_proto::program::{CoreData, Update};
+use adtrack_proto::{ProgramId, keys, samples, store_script};
+use aws_sdk_kinesis::types::ShardIteratorType;
+use clap::Parser;
+use local_stack::RedisServer;
+use local_stack::aws::{self, EmbeddedServer};
+use local_stack::ports::Port;
+use prost::Message;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tracker::app::App;
+use tracker::config::Config;
+use tracker::shutdown::Shutdown;
+
+pub const STREAM: &str = "adtrack-events";
+
+pub struct TestApp {
+    pub url: String,
+    pub management: String,
+    pub redis: RedisServer,
+    pub kinesis: EmbeddedServer,
+    pub client: reqwest::Client,
+    shutdown: Shutdown,
+    running: tokio::task::JoinHandle<ExitCode>,
+    _folder: TempDir,
+}
+
+/// How a test's tracker differs from the default.
+pub struct Setup {
+    pub flags: Vec<String>,
+    pub samples: bool,
+    pub stream_shards: i32,
+    pub kinesis: Option<EmbeddedServer>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { flags: Vec::new(), samples: true, stream_shards: 1, kinesis: None }
+    }
+}
+
+impl Setup {
+    pub fn flags(flags: &[&str]) -> Self {
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Self { flags, ..Self::default() }
+    }
+
+    /// Starts it, with the sample programs in Redis.
+    pub async fn start(self) -> TestApp {
+        let folder = tempfile::tempdir().unwrap();
+        let redis = RedisServer::start(Port::Any, &folder.path().join("redis")).await.unwrap();
+        if self.samples {
+            for update in samples::updates() {
+                store(&redis, &update).await;
+            }
+        }
+        let app = self.start_on(redis, folder).await;
+        app.until_ready().await;
+        app
+    }
+
+    /// Starts it on `redis`, whether that runs or not.
+    pub async fn start_on(self, redis: RedisServer, folder: TempDir) -> TestApp {
+        let kinesis = match self.kinesis {
+            Some(kinesis) => kinesis,
+            None => aws::kinesis(Port::Any).await.unwrap(),
+        };
+        let shared = aws::sdk_config(&kinesis.url).await;
+        let streams = aws_sdk_kinesis::Client::new(&shared);
+        aws::create_stream(&streams, STREAM, self.stream_shards).await.unwrap();
+        let redis_url = redis.url();
+        let flags = ["tracker", "--listen-addr=127.0.0.1:0", "--management-addr=127.0.0.1:0", "--workers=2", "--linger-ms=5"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain([format!("--redis-url={redis_url}")])
+            .chain(self.flags);
+        let config = Config::try_parse_from(flags).unwrap();
+        let url = config.redis.url().unwrap();
+        let app = App::build(config, &url, &shared).unwrap();
+        let shutdown = Shutdown::default();
+        TestApp {
+            url: format!("http://{}", app.public_address),
+            management: format!("http://{}", app.management_address),
+            redis,
+            kinesis,
+            client: reqwest::Client::new(),
+            running: tokio::spawn(app.run(shutdown.clone())),
+            shutdown,
+            _folder: folder,
+        }
+    }
+}
+
+/// Stores and publishes an update, as redis-updater does.
+pub async fn store(redis: &RedisServer, update: &Update) -> i64 {
+    let call = store_script::Call::new(update, keys::DEFAULT_CHANNEL);
+    let mut connection = redis.connection().await.unwrap();
+    let stored = redis::Script::new(store_script::SOURCE)
+        .key(call.key)
+        .arg(call.arguments)
+        .invoke_async(&mut connection)
+        .await
+        .unwrap();
+    let _: () = redis::cmd("SET").arg(keys::LOADED).arg(1).query_async(&mut connection).await.unwrap();
+    stored
+}
+
+/// A valid program of this name.
+pub fn program(id: &str, name: &str, version: &str) -> Update {
+    let json = json!({"programId": id, "programName": name, "checksum": "1", "customerId": 1,
+        "customerName": "c", "valid": true, "version": version});
+    Update::from_json(json.to_string().as_bytes()).unwrap()
+}
+
+pub fn deletion(id: &str, version: &str) -> Update {
+    Update {
+        version: version.parse().unwrap(),
+        core_data: CoreData::Deleted(ProgramId::parse(id).unwrap()),
+    }
+}
+
+impl TestApp {
+    pub async fn get(&self, path: &str) -> reqwest::Response {
+        self.client.get(format!("{}{path}", self.url)).send().await.unwrap()
+    }
+
+    /// Status and body; the body is null where it is no JSON.
+    pub async fn ask(&self, path: &str) -> (u16, Value) {
+        status_and_body(self.get(path).await).await
+    }
+
+    pub async fn ask_management(&self, method: reqwest::Method, path: &str) -> (u16, Value) {
+        let request = self.client.request(method, format!("{}{path}", self.management));
+        status_and_body(request.send().await.unwrap()).await
+    }
+
+    pub async fn name_of(&self, id: &str) -> String {
+        let (status, body) = self.ask(&format!("/event/{id}")).await;
+        body["programName"].as_str().map_or_else(|| status.to_string(), str::to_owned)
+    }
+
+    /// The value of a metric's sample, as `name{label="value"}`.
+    pub async fn metric(&self, sample: &str) -> f64 {
+        let text = self.client.get(format!("{}/metrics", self.management)).send().await.unwrap();
+        let text = text.text().await.unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {sample} in {text}")).parse().unwrap()
+    }
+
+    pub async fn until_ready(&self) {
+        until("the tracker is ready", async || self.ask("/health/ready").await.0 == 200).await;
+    }
+
+    /// All events in the stream, oldest first in each shard.
+    pub async fn stream_events(&self) -> Vec<TrackingEvent> {
+        let client = aws_sdk_kinesis::Client::new(&aws::sdk_config(&self.kinesis.url).await);
+        let mut events = Vec::new();
+        for shard in client.list_shards().stream_name(STREAM).send().await.unwrap().shards() {
+            let mut iterator = client
+                .get_shard_iterator()
+                .stream_name(STREAM)
+                .shard_id(&shard.shard_id)
+                .shard_iterator_type(ShardIteratorType::TrimHorizon)
+                .send()
+                .await
+                .unwrap()
+                .shard_iterator;
+            loop {
+                let output =
+                    client.get_records().set_shard_iterator(iterator).send().await.unwrap();
+                if output.records.is_empty() {
+                    break;
+                }
+                events.extend(
+                    output.records.iter().map(|r| TrackingEvent::decode(r.data.as_ref()).unwrap()),
+                );
+                iterator = output.next_shard_iterator;
+            }
+        }
+        events
+    }
+
+    /// The stream's events, once there are `count`.
+    pub async fn wait_for_events(&self, count: usize) -> Vec<TrackingEvent> {
+        until("the events are in the stream", async || self.stream_events().await.len() >= count)
+            .await;
+        self.stream_events().await
+    }
+
+    /// Ends the tracker as SIGTERM does.
+    pub async fn stop(self) -> (ExitCode, EmbeddedServer) {
+        self.shutdown.request();
+        (self.running.await.unwrap(), self.kinesis)
+    }
+}
+
+async fn status_and_body(response: reqwest::Response) -> (u16, Value) {
+    let status = response.status().as_u16();
+    (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default())
+}
+
+/// Waits until it holds, for at most 20 s.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let give_up = Instant::now() + Duration::from_secs(20);
+    while !holds().await {
+        assert!(Instant::now() < give_up, "not within 20 s: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,9 @@
+//! The tracker over HTTP, against a real redis-server and an embedded Kinesis.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod core_data;
+mod delivery;
+mod events;
+mod helpers;
+mod management;
+mod settings;

@@ -1,0 +1,73 @@
+//! The binary and its settings.
+
+use std::process::{Command, Output};
+
+fn tracker(flags: &[&str], environment: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tracker"))
+        .args(flags)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_bad_value_ends_it_with_64_and_one_line() {
+    for (variable, value, accepted) in [
+        ("LISTEN_ADDR", "8080", "expected ADDRESS:PORT"),
+        ("MANAGEMENT_ADDR", "localhost:9090", "expected ADDRESS:PORT"),
+        ("WORKERS", "0", "expected an integer from 1 to 1024"),
+        ("CACHE_CAPACITY", "many", "expected an integer"),
+        ("CACHE_TTL_SECONDS", "0", "expected whole seconds from 1"),
+        ("NEGATIVE_CACHE_TTL_SECONDS", "-1", "expected whole seconds"),
+        ("CACHE_STALE_SECONDS", "1d", "expected whole seconds"),
+        ("SHUTDOWN_GRACE_SECONDS", "x", "expected whole seconds"),
+        ("JOURNAL_MAX_BYTES", "1GiB", "expected an integer"),
+        ("LINGER_MS", "0", "expected whole milliseconds from 1"),
+        ("SAMPLE_PROGRAMS", "yes", "expected true or false"),
+        ("EVENT_STREAM", "", "expected the name of a Kinesis stream"),
+        ("REDIS_URL", "http://127.0.0.1", "expected redis://"),
+        ("REDIS_PORT", "70000", "70000 is not in 0..=65535"),
+        ("REDIS_PASSWORD_FILE", "/nowhere/password", "expected a readable file"),
+        ("RUST_LOG", "a=b=c", "expected a level or EnvFilter directives"),
+        ("LOG_FORMAT", "xml", "expected one of json, text"),
+    ] {
+        let output = tracker(&[], &[(variable, value)]);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{variable}: {errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+        assert!(errors.contains(variable) && errors.contains(accepted), "{errors}");
+        assert!(value.is_empty() || errors.contains(value), "{errors}");
+    }
+}
+
+#[test]
+fn help_names_every_setting() {
+    let output = tracker(&["--help"], &[]);
+    assert!(output.status.success());
+    let help = String::from_utf8(output.stdout).unwrap();
+    for variable in [
+        "LISTEN_ADDR", "MANAGEMENT_ADDR", "REDIS_URL", "REDIS_HOST", "REDIS_PORT",
+        "REDIS_PASSWORD_FILE", "REDIS_CHANNEL", "EVENT_STREAM", "CACHE_CAPACITY",
+        "CACHE_TTL_SECONDS", "NEGATIVE_CACHE_TTL_SECONDS", "CACHE_STALE_SECONDS",
+        "JOURNAL_MAX_BYTES", "LINGER_MS", "SHUTDOWN_GRACE_SECONDS", "WORKERS",
+        "SAMPLE_PROGRAMS", "RUST_LOG", "LOG_FORMAT",
+    ] {
+        assert!(help.contains(&format!("[env: {variable}")), "{variable}: {help}");
+        let flag = variable.to_lowercase().replace('_', "-");
+        assert!(help.contains(&format!("--{flag} ")), "{flag}");
+    }
+}
+
+#[test]
+fn an_address_that_is_taken_ends_it_with_a_clear_message() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = tracker(
+        &["--listen-addr", &address, "--management-addr", "127.0.0.1:0"],
+        &[("AWS_REGION", "us-east-1"), ("AWS_EC2_METADATA_DISABLED", "true")],
+    );
+    assert_eq!(output.status.code(), Some(1));
+    let log = String::from_utf8(output.stdout).unwrap();
+    assert!(log.contains("LISTEN_ADDR") && log.contains("choose another address"), "{log}");
+}
