@@ -4,10 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
 use adtrack_runtime::lambda::{
-    BatchMetrics, FailureStore, PoisonRecord, StreamRecord, records_of, report,
+    BatchMetrics, BatchResponse, FailureStore, KinesisEvent, PoisonRecord, StreamRecord,
+    records_of, report,
 };
-use aws_lambda_events::event::kinesis::KinesisEvent;
-use aws_lambda_events::event::streams::KinesisEventResponse;
 use jiff::Timestamp;
 
 use crate::decode::{decode, poison};
@@ -43,7 +42,7 @@ impl Handler {
     }
 
     /// Stores the events of a batch and answers before `deadline`.
-    pub async fn handle(&self, event: KinesisEvent, deadline: SystemTime) -> KinesisEventResponse {
+    pub async fn handle(&self, event: KinesisEvent, deadline: SystemTime) -> BatchResponse {
         let records = records_of(event);
         let (rows, mut poison_records) = self.rows_of(&records);
         let collapsed = records.len() - poison_records.len() - rows.items.len();

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use adtrack_runtime::lambda::{BatchMetrics, FailureStore, records_of, report};
-use aws_lambda_events::event::kinesis::KinesisEvent;
-use aws_lambda_events::event::streams::KinesisEventResponse;
+use adtrack_runtime::lambda::{
+    BatchMetrics, BatchResponse, FailureStore, KinesisEvent, records_of, report,
+};
 use jiff::Timestamp;
 
 use crate::decode::decode;
@@ -31,7 +31,7 @@ impl Handler {
     }
 
     /// Stores and publishes the updates of a batch and answers before `deadline`.
-    pub async fn handle(&self, event: KinesisEvent, deadline: SystemTime) -> KinesisEventResponse {
+    pub async fn handle(&self, event: KinesisEvent, deadline: SystemTime) -> BatchResponse {
         let records = records_of(event);
         let mut updates = Vec::with_capacity(records.len());
         let mut carriers = Vec::with_capacity(records.len());

@@ -8,8 +8,11 @@ use serde_json::json;
 /// A record that a mapping has read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
+    /// Unique in the stream.
     pub sequence_number: String,
+    /// What its producer gave it.
     pub partition_key: String,
+    /// The payload.
     pub data: Vec<u8>,
     /// Seconds since the Unix epoch, with the milliseconds as fraction.
     pub arrived_at: f64,

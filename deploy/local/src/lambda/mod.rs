@@ -11,5 +11,6 @@ mod function;
 mod mapping;
 mod runtime_api;
 
+pub use batch::{Record, payload};
 pub use function::{Function, FunctionSettings, InvokeError};
 pub use mapping::{EventSourceMapping, MappingSettings};

@@ -1,15 +1,69 @@
-//! A batch of Kinesis records, as Lambda delivers it, and the answer to it.
+//! A batch of Kinesis records, as Lambda delivers it, and the answer to it:
+//! <https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html>.
+//!
+//! The forms are our own, not those of `aws_lambda_events` 1.2: it reads an arrival time of
+//! `…650.5` seconds as `…650.005`, and an event of the reference has no other time.
 
 use std::collections::BTreeSet;
 
-use aws_lambda_events::event::kinesis::KinesisEvent;
-use aws_lambda_events::event::streams::KinesisEventResponse;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use adtrack_proto::failed_record::FailedRecord;
+
+/// What Lambda hands over: members that nobody needs are left out.
+#[derive(Debug, Deserialize)]
+pub struct KinesisEvent {
+    #[serde(rename = "Records")]
+    records: Vec<EventRecord>,
+}
+
+#[derive(Debug, Deserialize)]
+struct EventRecord {
+    kinesis: EventPayload,
+    /// `{shard}:{sequence number}`.
+    #[serde(rename = "eventID", default)]
+    event_id: String,
+    #[serde(rename = "eventSourceARN", default)]
+    event_source_arn: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct EventPayload {
+    sequence_number: String,
+    #[serde(default)]
+    partition_key: String,
+    #[serde(deserialize_with = "base64")]
+    data: Bytes,
+    /// Seconds since the Unix epoch, with milliseconds as fraction.
+    approximate_arrival_timestamp: f64,
+}
+
+fn base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    STANDARD.decode(text).map(Bytes::from).map_err(serde::de::Error::custom)
+}
+
+/// The answer: `ReportBatchItemFailures`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchResponse {
+    /// The records that a retry may mend. Lambda delivers everything again from the lowest of them
+    /// on.
+    pub batch_item_failures: Vec<BatchItemFailure>,
+}
+
+/// A record of the answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchItemFailure {
+    /// Its sequence number.
+    pub item_identifier: String,
+}
 
 /// One Kinesis record of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,34 +115,33 @@ impl PoisonRecord {
 
 /// The records of an invocation, in the order of their shard.
 pub fn records_of(event: KinesisEvent) -> Vec<StreamRecord> {
-    event
-        .records
-        .into_iter()
-        .map(|record| StreamRecord {
-            stream_arn: record.event_source_arn.unwrap_or_default(),
-            shard_id: shard_of(record.event_id.as_deref().unwrap_or_default()),
+    event.records.into_iter().map(StreamRecord::from).collect()
+}
+
+impl From<EventRecord> for StreamRecord {
+    fn from(record: EventRecord) -> Self {
+        let shard = record.event_id.split_once(':').map_or("unknown-shard", |(shard, _)| shard);
+        let seconds = record.kinesis.approximate_arrival_timestamp;
+        #[expect(clippy::cast_possible_truncation, reason = "saturates, and is checked next")]
+        let milliseconds = (seconds * 1_000.0).round() as i64;
+        Self {
+            stream_arn: record.event_source_arn,
+            shard_id: shard.to_owned(),
             sequence_number: record.kinesis.sequence_number,
             partition_key: record.kinesis.partition_key,
-            arrived_at: Timestamp::from_millisecond(
-                record.kinesis.approximate_arrival_timestamp.timestamp_millis(),
-            )
-            .unwrap_or_default(),
-            data: record.kinesis.data.0.into(),
-        })
-        .collect()
+            arrived_at: Timestamp::from_millisecond(milliseconds).unwrap_or_default(),
+            data: record.kinesis.data,
+        }
+    }
 }
 
-/// An event id is `{shard}:{sequence number}`.
-fn shard_of(event_id: &str) -> String {
-    event_id.split_once(':').map_or("unknown-shard", |(shard, _)| shard).to_owned()
-}
-
-/// The answer to an invocation: the records that a retry may mend. Lambda delivers everything
-/// again from the lowest of them on.
-pub fn report(sequence_numbers: BTreeSet<String>) -> KinesisEventResponse {
-    let mut response = KinesisEventResponse::default();
-    response.set_failures(sequence_numbers);
-    response
+/// The answer that reports these records.
+pub fn report(sequence_numbers: BTreeSet<String>) -> BatchResponse {
+    let batch_item_failures = sequence_numbers
+        .into_iter()
+        .map(|item_identifier| BatchItemFailure { item_identifier })
+        .collect();
+    BatchResponse { batch_item_failures }
 }
 
 #[cfg(test)]
@@ -114,6 +167,20 @@ mod tests {
                 data: Bytes::from_static(b"Hi"),
             }]
         );
+    }
+
+    #[test]
+    fn a_time_keeps_its_fraction() {
+        let time = |seconds: &str| {
+            let json = format!(
+                r#"{{"Records":[{{"kinesis":{{"sequenceNumber":"1","data":"",
+                "approximateArrivalTimestamp":{seconds}}}}}]}}"#
+            );
+            records_of(serde_json::from_str(&json).unwrap())[0].arrived_at.to_string()
+        };
+        assert_eq!(time("1767323046.5"), "2026-01-02T03:04:06.5Z");
+        assert_eq!(time("1767323046"), "2026-01-02T03:04:06Z");
+        assert_eq!(time("1767323046.007"), "2026-01-02T03:04:06.007Z");
     }
 
     #[test]

@@ -4,7 +4,9 @@ mod batch;
 mod emf;
 mod failure_store;
 
-pub use batch::{PoisonRecord, StreamRecord, records_of, report};
+pub use batch::{
+    BatchItemFailure, BatchResponse, KinesisEvent, PoisonRecord, StreamRecord, records_of, report,
+};
 pub use emf::BatchMetrics;
 pub use failure_store::{FailureStore, FailureStoreError};
 

@@ -1,0 +1,271 @@
+//! The function, called as Lambda calls it, over a real DynamoDB stand-in. What the stand-in cannot
+//! be made to show (throttles, unprocessed items) comes from a proxy in front of it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod faults;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime};
+
+use adtrack_proto::event::{EventType, TrackingEvent};
+use adtrack_proto::failed_record::FailedRecord;
+use adtrack_runtime::lambda::FailureStore;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::AttributeValue;
+use faults::{Fault, FaultyDynamoDb};
+use kinesis_consumer::handler::{FUNCTION, Handler};
+use kinesis_consumer::store::EventTable;
+use local_stack::aws::{self, EmbeddedServer};
+use local_stack::lambda::{Record, payload};
+use local_stack::ports::Port;
+use prost::Message;
+use tempfile::TempDir;
+
+const TABLE: &str = "events";
+const SHARD: &str = "shardId-000000000003";
+
+struct Function {
+    handler: Handler,
+    table: Client,
+    proxy: FaultyDynamoDb,
+    folder: TempDir,
+    _dynamodb: EmbeddedServer,
+}
+
+impl Function {
+    /// The function over an empty table; `faults` hit its first calls, one each.
+    async fn start(faults: Vec<Fault>) -> Self {
+        let dynamodb = aws::dynamodb(Port::Any).await.unwrap();
+        let table = Client::new(&aws::sdk_config(&dynamodb.url).await);
+        aws::create_table(&table, TABLE).await.unwrap();
+        let proxy = FaultyDynamoDb::start(dynamodb.url.clone(), faults).await;
+        let folder = tempfile::tempdir().unwrap();
+        let failures =
+            FailureStore::open(FUNCTION, &format!("file://{}", folder.path().display())).unwrap();
+        let events = EventTable::new(&aws::sdk_config(&proxy.url).await, TABLE.to_owned());
+        let handler = Handler::new(events, failures, Some(30));
+        Self { handler, table, proxy, folder, _dynamodb: dynamodb }
+    }
+
+    /// Invokes it; returns the sequence numbers that it reports.
+    async fn invoke(&self, records: &[Record]) -> Vec<String> {
+        self.invoke_within(records, Duration::from_secs(20)).await
+    }
+
+    async fn invoke_within(&self, records: &[Record], time: Duration) -> Vec<String> {
+        let event = serde_json::from_slice(&payload("arn:stream", SHARD, records)).unwrap();
+        let answer = self.handler.handle(event, SystemTime::now() + time).await;
+        answer.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()
+    }
+
+    async fn row(&self, id: &str) -> Option<HashMap<String, AttributeValue>> {
+        let key = AttributeValue::S(id.to_owned());
+        self.table.get_item().table_name(TABLE).key("id", key).send().await.unwrap().item
+    }
+
+    async fn row_count(&self) -> i32 {
+        self.table.scan().table_name(TABLE).send().await.unwrap().count
+    }
+
+    fn failed_records(&self) -> Vec<FailedRecord> {
+        let mut records: Vec<FailedRecord> = files(self.folder.path())
+            .iter()
+            .map(|file| serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap())
+            .collect();
+        records.sort_by(|a, b| a.sequence_number.cmp(&b.sequence_number));
+        records
+    }
+}
+
+fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+    std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] })
+        .collect()
+}
+
+fn event(id: &str) -> TrackingEvent {
+    TrackingEvent {
+        program_id: "p".into(),
+        message_id: id.into(),
+        event_type: EventType::Event.into(),
+        is_valid: true,
+        received_at_ms: 1_767_323_045_678,
+        occurred_at_ms: 1_767_323_045_678,
+        ..TrackingEvent::default()
+    }
+}
+
+fn record(sequence_number: u32, data: Vec<u8>) -> Record {
+    Record {
+        sequence_number: sequence_number.to_string(),
+        partition_key: "key".into(),
+        data,
+        arrived_at: 1_767_323_046.5,
+    }
+}
+
+fn events(ids: std::ops::Range<u32>) -> Vec<Record> {
+    ids.map(|n| record(1_000 + n, event(&format!("m{n}")).encode_to_vec())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_becomes_rows() {
+    let function = Function::start(vec![]).await;
+    assert_eq!(function.invoke(&events(0..130)).await, Vec::<String>::new());
+    assert_eq!(function.row_count().await, 130);
+    let row = function.row("m7").await.unwrap();
+    assert_eq!(row["program_id"], AttributeValue::S("p".into()));
+    assert_eq!(row["expires_at"], AttributeValue::N((1_767_323_045 + 30 * 86_400).to_string()));
+    assert!(function.proxy.calls() <= 6, "25 items a call");
+    assert_eq!(function.failed_records(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_batch_is_nothing() {
+    let function = Function::start(vec![]).await;
+    assert_eq!(function.invoke(&[]).await, Vec::<String>::new());
+    assert_eq!(function.proxy.calls(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_delivered_twice_or_with_duplicates_leaves_each_row_once() {
+    let function = Function::start(vec![]).await;
+    let mut batch = events(0..20);
+    batch.extend(events(0..20).into_iter().map(|record| Record {
+        sequence_number: format!("9{}", record.sequence_number),
+        ..record
+    }));
+    for _ in 0..2 {
+        assert_eq!(function.invoke(&batch).await, Vec::<String>::new());
+    }
+    assert_eq!(function.row_count().await, 20);
+    assert_eq!(function.proxy.calls(), 2, "duplicates are collapsed before they are written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn poison_is_kept_whole_and_its_neighbours_stored() {
+    let function = Function::start(vec![]).await;
+    let mut batch = events(0..3);
+    batch.insert(1, record(5, b"\xff\xfe not protobuf".to_vec()));
+    batch.insert(3, record(6, event("").encode_to_vec()));
+    for _ in 0..2 {
+        assert_eq!(function.invoke(&batch).await, Vec::<String>::new(), "never reported");
+    }
+    assert_eq!(function.row_count().await, 3);
+    let failed = function.failed_records();
+    assert_eq!(failed.len(), 2, "once, however often it is delivered");
+    assert_eq!((failed[0].sequence_number.as_str(), failed[0].shard_id.as_str()), ("5", SHARD));
+    assert_eq!(failed[0].function, "kinesis-consumer");
+    assert_eq!(failed[0].data, "//4gbm90IHByb3RvYnVm");
+    assert_eq!(failed[0].arrived_at, "2026-01-02T03:04:06.5Z");
+    assert!(failed[0].reason.contains("not a TrackingEvent"), "{}", failed[0].reason);
+    assert_eq!(failed[1].reason, "message_id is empty");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_dynamodb_refuses_is_poison_and_its_neighbours_stored() {
+    let function = Function::start(vec![]).await;
+    let mut batch = events(0..24);
+    // DynamoDB takes items up to 400 KB.
+    let large = TrackingEvent { user_agent: "x".repeat(420_000), ..event("large") };
+    batch.insert(10, record(7, large.encode_to_vec()));
+    assert_eq!(function.invoke(&batch).await, Vec::<String>::new());
+    assert_eq!(function.row_count().await, 24);
+    let failed = function.failed_records();
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0].sequence_number, "7");
+    assert!(failed[0].reason.starts_with("DynamoDB refuses it"), "{}", failed[0].reason);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unprocessed_items_alone_are_written_again() {
+    let function = Function::start(vec![Fault::Unprocessed(10), Fault::Unprocessed(3)]).await;
+    assert_eq!(function.invoke(&events(0..25)).await, Vec::<String>::new());
+    assert_eq!(function.row_count().await, 25);
+    assert_eq!(function.proxy.items_per_call(), [25, 10, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn throttles_and_errors_of_the_service_are_retried() {
+    let function = Function::start(vec![Fault::Throttled, Fault::ServerError, Fault::Reset]).await;
+    assert_eq!(function.invoke(&events(0..5)).await, Vec::<String>::new());
+    assert_eq!(function.row_count().await, 5);
+    assert_eq!(function.proxy.calls(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_written_by_the_deadline_is_reported() {
+    let function = Function::start(vec![Fault::Throttled; 1_000]).await;
+    let begun = Instant::now();
+    let mut batch = events(0..3);
+    batch.push(record(1, b"\xff poison".to_vec()));
+    let reported = function.invoke_within(&batch, Duration::from_secs(2)).await;
+    assert_eq!(reported, ["1000", "1001", "1002"], "the poison is not: it is kept");
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert_eq!(function.failed_records().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_without_an_answer_is_reported_in_time() {
+    let function = Function::start(vec![Fault::Silence; 1_000]).await;
+    let begun = Instant::now();
+    let reported = function.invoke_within(&events(0..2), Duration::from_secs(2)).await;
+    assert_eq!(reported, ["1000", "1001"]);
+    assert!(begun.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreachable_table_is_reported() {
+    let function = Function::start(vec![]).await;
+    function.table.delete_table().table_name(TABLE).send().await.unwrap();
+    let reported = function.invoke_within(&events(0..2), Duration::from_secs(1)).await;
+    assert_eq!(reported, ["1000", "1001"]);
+    aws::create_table(&function.table, TABLE).await.unwrap();
+    assert_eq!(function.invoke(&events(0..2)).await, Vec::<String>::new());
+    assert_eq!(function.row_count().await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_of_the_reference_is_stored() {
+    let function = Function::start(vec![]).await;
+    let reference = TrackingEvent {
+        program_id: "212313".into(),
+        checksum: "124".into(),
+        customer_id: 9124,
+        user_agent: "u".into(),
+        program_name: "program2".into(),
+        customer_name: "Customer2".into(),
+        message_id: "06bc2944-886c-4e56-907c-fa248c8af023".into(),
+        ..TrackingEvent::default()
+    };
+    assert_eq!(function.invoke(&[record(1, reference.encode_to_vec())]).await, Vec::<String>::new());
+    let row = function.row("06bc2944-886c-4e56-907c-fa248c8af023").await.unwrap();
+    assert_eq!(row["event_type"], AttributeValue::S("unspecified".into()));
+    assert_eq!(row["customer_id"], AttributeValue::N("9124".into()));
+    assert!(!row.contains_key("is_valid"));
+}
+
+#[test]
+fn the_bootstrap_says_what_it_lacks() {
+    let run = |environment: &[(&str, &str)]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_kinesis-consumer"))
+            .env_clear()
+            .envs(environment.iter().copied())
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (status, errors) = run(&[]);
+    assert_eq!((status, errors.lines().count()), (Some(64), 1));
+    assert!(errors.contains("TABLE_NAME, FAILED_RECORDS_URL is required"), "{errors}");
+    let (status, errors) = run(&[("TABLE_NAME", "t"), ("FAILED_RECORDS_URL", "ftp://x")]);
+    assert_eq!(status, Some(64));
+    assert!(errors.contains("FAILED_RECORDS_URL") && errors.contains("expected s3://"), "{errors}");
+    let (status, errors) = run(&[("TABLE_NAME", "t"), ("FAILED_RECORDS_URL", "file:///tmp/")]);
+    assert_eq!(status, Some(64));
+    assert!(errors.contains("AWS_LAMBDA_RUNTIME_API"), "{errors}");
+}
