@@ -1,0 +1,288 @@
+//! The function, called as Lambda calls it, over a real redis-server.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::collections::HashMap;
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime};
+
+use adtrack_proto::program::{CoreData, Update};
+use adtrack_proto::store_script::TOMBSTONE_SECONDS;
+use adtrack_runtime::lambda::FailureStore;
+use futures::StreamExt;
+use local_stack::RedisServer;
+use local_stack::lambda::{Record, payload};
+use local_stack::ports::Port;
+use redis::AsyncCommands;
+use redis_updater::handler::{FUNCTION, Handler};
+use redis_updater::store::ProgramStore;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const CHANNEL: &str = "program-updates";
+
+struct Function {
+    handler: Handler,
+    redis: RedisServer,
+    folder: TempDir,
+}
+
+impl Function {
+    async fn start() -> Self {
+        Self::start_in_epoch(0).await
+    }
+
+    async fn start_in_epoch(epoch: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let redis = RedisServer::start(Port::Any, &folder.path().join("redis")).await.unwrap();
+        let failed = folder.path().join("failed");
+        let failures = FailureStore::open(FUNCTION, &format!("file://{}", failed.display())).unwrap();
+        let store = ProgramStore::new(&redis.url(), CHANNEL.to_owned()).unwrap();
+        Self { handler: Handler::new(store, failures, epoch), redis, folder }
+    }
+
+    async fn invoke(&self, records: &[Record]) -> Vec<String> {
+        let event = serde_json::from_slice(&payload("arn:stream", "shardId-000000000000", records));
+        let deadline = SystemTime::now() + Duration::from_secs(20);
+        let answer = self.handler.handle(event.unwrap(), deadline).await;
+        answer.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()
+    }
+
+    async fn hash(&self, id: &str) -> HashMap<String, String> {
+        let mut connection = self.redis.connection().await.unwrap();
+        connection.hgetall(format!("program:{{{id}}}")).await.unwrap()
+    }
+
+    async fn name(&self, id: &str) -> String {
+        self.hash(id).await.remove("programName").unwrap_or_default()
+    }
+
+    /// All messages on the channel from now on.
+    async fn subscribe(&self) -> redis::aio::PubSubStream {
+        let client = redis::Client::open(self.redis.url()).unwrap();
+        let mut subscription = client.get_async_pubsub().await.unwrap();
+        subscription.subscribe(CHANNEL).await.unwrap();
+        subscription.into_on_message()
+    }
+}
+
+async fn next(messages: &mut redis::aio::PubSubStream) -> Update {
+    let message = tokio::time::timeout(Duration::from_secs(5), messages.next()).await;
+    Update::from_json(message.expect("a message within 5 s").unwrap().get_payload_bytes()).unwrap()
+}
+
+fn program(id: &str, name: &str) -> Value {
+    json!({"programId": id, "programName": name, "checksum": "1", "customerId": 1,
+        "customerName": "c", "valid": true})
+}
+
+fn record(sequence_number: &str, json: &Value) -> Record {
+    Record {
+        sequence_number: sequence_number.to_owned(),
+        partition_key: "key".into(),
+        data: json.to_string().into_bytes(),
+        arrived_at: 1_767_323_046.0,
+    }
+}
+
+const NONE: Vec<String> = Vec::new();
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_is_stored_and_published_with_its_version() {
+    let function = Function::start_in_epoch(3).await;
+    let mut messages = function.subscribe().await;
+    assert_eq!(function.invoke(&[record("495", &program("p", "name"))]).await, NONE);
+    let hash = function.hash("p").await;
+    assert_eq!((hash["version"].as_str(), hash["programName"].as_str()), ("3.495", "name"));
+    let update = next(&mut messages).await;
+    assert_eq!(update.version.to_string(), "3.495");
+    assert_eq!(Update::from_hash(hash).unwrap(), Some(update));
+    let mut connection = function.redis.connection().await.unwrap();
+    assert!(connection.exists::<_, bool>("adtrack:loaded").await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_replaces_the_whole_program() {
+    let function = Function::start().await;
+    let mut full = program("p", "one");
+    full["validUntil"] = json!("2030-01-01T00:00:00Z");
+    full["landingUrl"] = json!("https://shop.example/");
+    function.invoke(&[record("1", &full)]).await;
+    assert!(function.hash("p").await.contains_key("validUntil"));
+    function.invoke(&[record("2", &program("p", "two"))]).await;
+    let hash = function.hash("p").await;
+    assert!(!hash.contains_key("validUntil") && !hash.contains_key("landingUrl"), "{hash:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_version_never_replaces_a_newer_one_and_is_not_published() {
+    let function = Function::start().await;
+    let long = "49590338271490256608559692538361571095921575989136588898";
+    let longer = "149590338271490256608559692538361571095921575989136588898";
+    let mut messages = function.subscribe().await;
+    for (sequence_number, name, expected) in [
+        (long, "long", "long"),
+        ("9", "short", "long"),
+        (longer, "longer", "longer"),
+        (long, "long again", "longer"),
+        (longer, "equal: a retry", "equal: a retry"),
+    ] {
+        assert_eq!(function.invoke(&[record(sequence_number, &program("p", name))]).await, NONE);
+        assert_eq!(function.name("p").await, expected, "{sequence_number}");
+    }
+    let mut published = Vec::new();
+    for _ in 0..3 {
+        let CoreData::Program(program) = next(&mut messages).await.core_data else { panic!() };
+        published.push(program.program_name);
+    }
+    assert_eq!(published, ["long", "longer", "equal: a retry"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_higher_epoch_counts_before_the_sequence() {
+    let function = Function::start_in_epoch(10).await;
+    function.invoke(&[record("5", &program("p", "epoch 10"))]).await;
+    let store = ProgramStore::new(&function.redis.url(), CHANNEL.to_owned()).unwrap();
+    let update = |version: &str, name: &str| {
+        let mut json = program("p", name);
+        json["version"] = json!(version);
+        Update::from_json(json.to_string().as_bytes()).unwrap()
+    };
+    store.store(&[update("9.77777", "epoch 9")]).await;
+    assert_eq!(function.name("p").await, "epoch 10");
+    store.store(&[update("11.1", "epoch 11")]).await;
+    assert_eq!(function.name("p").await, "epoch 11");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_leaves_a_tombstone_that_outlives_replays() {
+    let function = Function::start().await;
+    let mut messages = function.subscribe().await;
+    let batch = [
+        record("1", &program("p", "one")),
+        record("2", &json!({"programId": "p", "deleted": true})),
+        record("1", &program("p", "one, replayed")),
+    ];
+    assert_eq!(function.invoke(&batch).await, NONE);
+    let hash = function.hash("p").await;
+    assert_eq!((hash["deleted"].as_str(), hash["version"].as_str()), ("true", "0.2"));
+    let mut connection = function.redis.connection().await.unwrap();
+    let ttl: i64 = connection.ttl("program:{p}").await.unwrap();
+    assert!((i64::from(TOMBSTONE_SECONDS) - 60..=i64::from(TOMBSTONE_SECONDS)).contains(&ttl));
+    next(&mut messages).await;
+    assert!(matches!(next(&mut messages).await.core_data, CoreData::Deleted(_)));
+    // Announced again, it stays for good.
+    function.invoke(&[record("3", &program("p", "three"))]).await;
+    assert_eq!(function.name("p").await, "three");
+    assert_eq!(connection.ttl::<_, i64>("program:{p}").await.unwrap(), -1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn poison_is_kept_and_its_neighbours_stored_in_order() {
+    let function = Function::start().await;
+    let batch = [
+        record("1", &program("a", "one")),
+        record("2", &json!({"programId": "b"})),
+        Record { data: b"not json".to_vec(), ..record("3", &Value::Null) },
+        record("4", &program("a", "two")),
+    ];
+    for _ in 0..2 {
+        assert_eq!(function.invoke(&batch).await, NONE);
+    }
+    assert_eq!(function.name("a").await, "two");
+    let folder = function.folder.path().join("failed/redis-updater/2026-01-02/shardId-000000000000");
+    let mut kept: Vec<Value> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| serde_json::from_slice(&std::fs::read(entry.unwrap().path()).unwrap()).unwrap())
+        .collect();
+    kept.sort_by_key(|record| record["sequenceNumber"].to_string());
+    assert_eq!(kept.len(), 2);
+    assert_eq!(kept[0]["reason"], "member `programName` is missing");
+    assert_eq!(kept[1]["data"], "bm90IGpzb24=");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_batch_is_pipelined_whole() {
+    let function = Function::start().await;
+    let batch: Vec<_> =
+        (0..1_234).map(|n| record(&n.to_string(), &program(&format!("p{n}"), "n"))).collect();
+    assert_eq!(function.invoke(&batch).await, NONE);
+    let mut connection = function.redis.connection().await.unwrap();
+    let keys: usize = redis::cmd("DBSIZE").query_async(&mut connection).await.unwrap();
+    assert_eq!(keys, 1_234 + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_away_is_reported_and_its_return_found() {
+    let mut function = Function::start().await;
+    assert_eq!(function.invoke(&[record("1", &program("p", "one"))]).await, NONE);
+    function.redis.kill().await;
+    let batch = [record("2", &program("p", "two")), record("3", &json!({"programId": "q"}))];
+    let begun = Instant::now();
+    assert_eq!(function.invoke(&batch).await, ["2"], "the poison is kept, not reported");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    // The connection of the last invocation is dead, and replaced.
+    function.redis.start_again().await.unwrap();
+    assert_eq!(function.invoke(&batch).await, NONE);
+    assert_eq!(function.name("p").await, "two");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_died_between_invocations_costs_nothing() {
+    let mut function = Function::start().await;
+    assert_eq!(function.invoke(&[record("1", &program("p", "one"))]).await, NONE);
+    function.redis.start_again().await.unwrap();
+    assert_eq!(function.invoke(&[record("2", &program("p", "two"))]).await, NONE);
+    assert_eq!(function.name("p").await, "two");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_refuses_writes_is_reported() {
+    let function = Function::start().await;
+    let mut connection = function.redis.connection().await.unwrap();
+    let replica_of_nothing = ["CONFIG", "SET", "min-replicas-to-write", "1"];
+    let command = |words: [&str; 4]| {
+        let mut command = redis::cmd(words[0]);
+        words[1..].iter().for_each(|word| {
+            command.arg(*word);
+        });
+        command
+    };
+    let _: () = command(replica_of_nothing).query_async(&mut connection).await.unwrap();
+    assert_eq!(function.invoke(&[record("1", &program("p", "one"))]).await, ["1"]);
+    let any = ["CONFIG", "SET", "min-replicas-to-write", "0"];
+    let _: () = command(any).query_async(&mut connection).await.unwrap();
+    assert_eq!(function.invoke(&[record("1", &program("p", "one"))]).await, NONE);
+    assert_eq!(function.name("p").await, "one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_no_hash_is_replaced() {
+    let function = Function::start().await;
+    let mut connection = function.redis.connection().await.unwrap();
+    let _: () = connection.set("program:{p}", "\"{quoted}\"").await.unwrap();
+    assert_eq!(function.invoke(&[record("1", &program("p", "one"))]).await, NONE);
+    assert_eq!(function.name("p").await, "one");
+}
+
+#[test]
+fn the_bootstrap_says_what_it_lacks() {
+    let run = |environment: &[(&str, &str)]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_redis-updater"))
+            .env_clear()
+            .envs(environment.iter().copied())
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for (environment, named) in [
+        (vec![], "FAILED_RECORDS_URL"),
+        (vec![("FAILED_RECORDS_URL", "ftp://x")], "FAILED_RECORDS_URL"),
+        (vec![("FAILED_RECORDS_URL", "file:///tmp/"), ("CORE_DATA_EPOCH", "-1")], "CORE_DATA_EPOCH"),
+        (vec![("FAILED_RECORDS_URL", "file:///tmp/"), ("REDIS_URL", "x")], "REDIS_URL"),
+        (vec![("FAILED_RECORDS_URL", "file:///tmp/")], "AWS_LAMBDA_RUNTIME_API"),
+    ] {
+        let (status, errors) = run(&environment);
+        assert_eq!((status, errors.lines().count()), (Some(64), 1), "{errors}");
+        assert!(errors.contains(named), "{errors}");
+    }
+}
