@@ -57,9 +57,7 @@ mod tests {
 
     #[test]
     fn what_has_no_usable_message_id_is_poison() {
-        for data in
-            [b"not protobuf".to_vec(), vec![], event(&"m".repeat(2_049)).encode_to_vec()]
-        {
+        for data in [b"not protobuf".to_vec(), vec![], event(&"m".repeat(2_049)).encode_to_vec()] {
             let poison = decode(&record(data.clone())).unwrap_err();
             assert_eq!(poison.data, data);
             assert!(!poison.reason.is_empty());

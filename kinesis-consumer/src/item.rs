@@ -193,8 +193,17 @@ mod tests {
         assert_eq!(
             names(&item),
             [
-                "checksum", "customer_id", "customer_name", "event_type", "id", "message_id",
-                "occurred_at", "program_id", "program_name", "received_at", "stored_at",
+                "checksum",
+                "customer_id",
+                "customer_name",
+                "event_type",
+                "id",
+                "message_id",
+                "occurred_at",
+                "program_id",
+                "program_name",
+                "received_at",
+                "stored_at",
                 "user_agent"
             ]
         );

@@ -162,9 +162,9 @@ impl EventTable {
             .map_err(|error| {
                 let text = DisplayErrorContext(&error).to_string();
                 match error.code() {
-                    Some("ValidationException") => CallError::Refused(
-                        error.message().map_or(text, str::to_owned),
-                    ),
+                    Some("ValidationException") => {
+                        CallError::Refused(error.message().map_or(text, str::to_owned))
+                    }
                     _ => CallError::Retryable(text),
                 }
             })?;

@@ -242,7 +242,10 @@ async fn an_event_of_the_reference_is_stored() {
         message_id: "06bc2944-886c-4e56-907c-fa248c8af023".into(),
         ..TrackingEvent::default()
     };
-    assert_eq!(function.invoke(&[record(1, reference.encode_to_vec())]).await, Vec::<String>::new());
+    assert_eq!(
+        function.invoke(&[record(1, reference.encode_to_vec())]).await,
+        Vec::<String>::new()
+    );
     let row = function.row("06bc2944-886c-4e56-907c-fa248c8af023").await.unwrap();
     assert_eq!(row["event_type"], AttributeValue::S("unspecified".into()));
     assert_eq!(row["customer_id"], AttributeValue::N("9124".into()));

@@ -46,10 +46,8 @@ async fn answers(stack: &RunningStack) -> Vec<Answered> {
 }
 
 async fn rows(stack: &RunningStack, answers: &[Answered]) -> Result<bool, String> {
-    let accepted: Vec<_> = answers
-        .iter()
-        .filter_map(|answer| Some((answer.message_id.clone()?, answer.at)))
-        .collect();
+    let accepted: Vec<_> =
+        answers.iter().filter_map(|answer| Some((answer.message_id.clone()?, answer.at))).collect();
     println!("2. Their rows in DynamoDB, through Kinesis and kinesis-consumer\n");
     // Requests went on for seconds: only the last are waited for from their answer on.
     let probe = traffic::send(stack, [KINDS[0].0.to_owned()], RATE).await;
@@ -89,7 +87,10 @@ async fn change(stack: &RunningStack) -> Result<bool, String> {
             Err(error) => return Err(error.to_string()),
         };
         if body.contains(&name) {
-            println!("   from PutRecord to the first answer with the new name {:.2?}", put.elapsed());
+            println!(
+                "   from PutRecord to the first answer with the new name {:.2?}",
+                put.elapsed()
+            );
             println!("   (redis-updater stored it in Redis, pub/sub pushed it to the tracker)\n");
             return Ok(true);
         }

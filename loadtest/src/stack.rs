@@ -120,10 +120,11 @@ impl RunningStack {
             .await
             .map_err(|error| format!("BatchGetItem: {}", DisplayErrorContext(&error)))?;
         let rows = output.responses.unwrap_or_default().into_values().flatten();
-        Ok(rows.filter_map(|mut row| match row.remove("id") {
-            Some(AttributeValue::S(id)) => Some(id),
-            _ => None,
-        })
-        .collect())
+        Ok(rows
+            .filter_map(|mut row| match row.remove("id") {
+                Some(AttributeValue::S(id)) => Some(id),
+                _ => None,
+            })
+            .collect())
     }
 }

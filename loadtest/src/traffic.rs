@@ -95,7 +95,10 @@ mod tests {
     fn percentiles_are_the_smallest_that_so_many_do_not_exceed() {
         let durations = (1..=200).map(Duration::from_millis).collect();
         assert_eq!(percentiles(durations), "p50 100.00ms   p99 198.00ms   max 200.00ms");
-        assert_eq!(percentiles(vec![Duration::from_millis(7)]), "p50   7.00ms   p99   7.00ms   max   7.00ms");
+        assert_eq!(
+            percentiles(vec![Duration::from_millis(7)]),
+            "p50   7.00ms   p99   7.00ms   max   7.00ms"
+        );
         assert_eq!(percentiles(Vec::new()), "none");
     }
 }

@@ -106,8 +106,7 @@ fn versioned(mut raw: RawProgram) -> Result<Update, InvalidCoreData> {
 
 fn validate(raw: RawProgram) -> Result<CoreData, InvalidCoreData> {
     let program_id = raw.program_id.ok_or(InvalidCoreData::Missing("programId"))?;
-    let program_id =
-        ProgramId::parse(&program_id).map_err(|error| invalid("programId", error))?;
+    let program_id = ProgramId::parse(&program_id).map_err(|error| invalid("programId", error))?;
     if raw.deleted == Some(true) {
         return Ok(CoreData::Deleted(program_id));
     }
@@ -170,9 +169,10 @@ fn url(
     value: Option<String>,
     macros: Macros,
 ) -> Result<Option<String>, InvalidCoreData> {
-    value.map(|text| check_url(&text, macros).map(|()| text)).transpose().map_err(|problem| {
-        invalid(member, problem)
-    })
+    value
+        .map(|text| check_url(&text, macros).map(|()| text))
+        .transpose()
+        .map_err(|problem| invalid(member, problem))
 }
 
 /// A URL that a browser reads as everybody else does: http or https, a plain host, no user info.
@@ -209,7 +209,8 @@ fn check_url(text: &str, macros: Macros) -> Result<(), String> {
 fn hosts(hosts: Vec<String>) -> Result<Vec<String>, InvalidCoreData> {
     let member = "allowedHosts";
     if hosts.len() > MAX_ALLOWED_HOSTS {
-        let problem = format!("has {} hosts; at most {MAX_ALLOWED_HOSTS} are accepted", hosts.len());
+        let problem =
+            format!("has {} hosts; at most {MAX_ALLOWED_HOSTS} are accepted", hosts.len());
         return Err(invalid(member, problem));
     }
     for host in &hosts {
@@ -306,9 +307,7 @@ pub(crate) fn update_from_hash(
         landing_url: take("landingUrl"),
         fallback_url: take("fallbackUrl"),
         allowed_hosts: take("allowedHosts")
-            .map(|text| {
-                serde_json::from_str(&text).map_err(|error| invalid("allowedHosts", error))
-            })
+            .map(|text| serde_json::from_str(&text).map_err(|error| invalid("allowedHosts", error)))
             .transpose()?,
         test: boolean("test", take("test"))?,
         deleted: boolean("deleted", take("deleted"))?,

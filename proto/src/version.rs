@@ -18,7 +18,10 @@ pub struct Version {
 
 /// A text that is no version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a version is EPOCH.SEQUENCE: a number below 2^64 and one of 1 to {} digits", Version::MAX_SEQUENCE_DIGITS)]
+#[error(
+    "a version is EPOCH.SEQUENCE: a number below 2^64 and one of 1 to {} digits",
+    Version::MAX_SEQUENCE_DIGITS
+)]
 pub struct InvalidVersion;
 
 impl Version {

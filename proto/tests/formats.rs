@@ -226,7 +226,8 @@ fn a_wrong_member_is_named() {
 
 #[test]
 fn what_is_no_json_object_is_refused() {
-    for json in ["", "null", "[]", r#"["212313","n"]"#, "{", "\"x\"", "{} x", "\u{0}", "\u{feff}{}"] {
+    for json in ["", "null", "[]", r#"["212313","n"]"#, "{", "\"x\"", "{} x", "\u{0}", "\u{feff}{}"]
+    {
         let error = CoreData::from_json(json.as_bytes()).unwrap_err();
         assert!(
             matches!(error, InvalidCoreData::Malformed(_) | InvalidCoreData::Missing("programId")),
@@ -260,38 +261,40 @@ fn any_program() -> impl Strategy<Value = Program> {
     let text = || "\\PC{0,40}";
     let time = || {
         // Whole seconds of this century.
-        proptest::option::of((946_684_800_i64..4_102_444_800).prop_map(|second| {
-            jiff::Timestamp::from_second(second).unwrap()
-        }))
+        proptest::option::of(
+            (946_684_800_i64..4_102_444_800)
+                .prop_map(|second| jiff::Timestamp::from_second(second).unwrap()),
+        )
     };
-    let url = || {
-        proptest::option::of("https?://[a-z]{1,9}\\.example(/[a-z{}]{0,9})?(\\?[a-z=&]{0,9})?")
-    };
+    let url =
+        || proptest::option::of("https?://[a-z]{1,9}\\.example(/[a-z{}]{0,9})?(\\?[a-z=&]{0,9})?");
     (
         ("[A-Za-z0-9._~-]{1,128}", text(), text(), any::<i64>(), text(), any::<bool>()),
         (time(), time(), url(), any::<bool>()),
         proptest::collection::vec("[a-z0-9.-]{1,20}", 0..4),
     )
-        .prop_map(|((id, name, checksum, customer_id, customer, valid), (a, b, url, test), hosts)| {
-            let (valid_from, valid_until) = match (a, b) {
-                (Some(a), Some(b)) => (Some(a.min(b)), Some(a.max(b))),
-                other => other,
-            };
-            Program {
-                program_id: ProgramId::parse(&id).unwrap(),
-                program_name: name,
-                checksum,
-                customer_id,
-                customer_name: customer,
-                valid,
-                valid_from,
-                valid_until,
-                fallback_url: url.as_deref().map(|url| url.replace(['{', '}'], "_")),
-                landing_url: url,
-                allowed_hosts: hosts,
-                test,
-            }
-        })
+        .prop_map(
+            |((id, name, checksum, customer_id, customer, valid), (a, b, url, test), hosts)| {
+                let (valid_from, valid_until) = match (a, b) {
+                    (Some(a), Some(b)) => (Some(a.min(b)), Some(a.max(b))),
+                    other => other,
+                };
+                Program {
+                    program_id: ProgramId::parse(&id).unwrap(),
+                    program_name: name,
+                    checksum,
+                    customer_id,
+                    customer_name: customer,
+                    valid,
+                    valid_from,
+                    valid_until,
+                    fallback_url: url.as_deref().map(|url| url.replace(['{', '}'], "_")),
+                    landing_url: url,
+                    allowed_hosts: hosts,
+                    test,
+                }
+            },
+        )
 }
 
 fn any_update() -> impl Strategy<Value = Update> {

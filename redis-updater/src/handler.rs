@@ -47,7 +47,8 @@ impl Handler {
         }
 
         let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
-        let work = async { tokio::join!(self.store.store(&updates), self.failures.keep(&poison_records)) };
+        let work =
+            async { tokio::join!(self.store.store(&updates), self.failures.keep(&poison_records)) };
         let finished = tokio::time::timeout(left.saturating_sub(RESERVE), work).await;
         let mut superseded = 0;
         let retry: BTreeSet<String> = match finished {
@@ -66,7 +67,10 @@ impl Handler {
             }
             // Nothing is known of any record; all of them are repeatable.
             Err(_) => {
-                tracing::error!(records = records.len(), "out of time; the batch is left for a retry");
+                tracing::error!(
+                    records = records.len(),
+                    "out of time; the batch is left for a retry"
+                );
                 records.iter().map(|record| record.sequence_number.clone()).collect()
             }
         };

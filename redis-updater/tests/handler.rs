@@ -35,7 +35,8 @@ impl Function {
         let folder = tempfile::tempdir().unwrap();
         let redis = RedisServer::start(Port::Any, &folder.path().join("redis")).await.unwrap();
         let failed = folder.path().join("failed");
-        let failures = FailureStore::open(FUNCTION, &format!("file://{}", failed.display())).unwrap();
+        let failures =
+            FailureStore::open(FUNCTION, &format!("file://{}", failed.display())).unwrap();
         let store = ProgramStore::new(&redis.url(), CHANNEL.to_owned()).unwrap();
         Self { handler: Handler::new(store, failures, epoch), redis, folder }
     }
@@ -189,10 +190,13 @@ async fn poison_is_kept_and_its_neighbours_stored_in_order() {
         assert_eq!(function.invoke(&batch).await, NONE);
     }
     assert_eq!(function.name("a").await, "two");
-    let folder = function.folder.path().join("failed/redis-updater/2026-01-02/shardId-000000000000");
+    let folder =
+        function.folder.path().join("failed/redis-updater/2026-01-02/shardId-000000000000");
     let mut kept: Vec<Value> = std::fs::read_dir(folder)
         .unwrap()
-        .map(|entry| serde_json::from_slice(&std::fs::read(entry.unwrap().path()).unwrap()).unwrap())
+        .map(|entry| {
+            serde_json::from_slice(&std::fs::read(entry.unwrap().path()).unwrap()).unwrap()
+        })
         .collect();
     kept.sort_by_key(|record| record["sequenceNumber"].to_string());
     assert_eq!(kept.len(), 2);
@@ -277,7 +281,10 @@ fn the_bootstrap_says_what_it_lacks() {
     for (environment, named) in [
         (vec![], "FAILED_RECORDS_URL"),
         (vec![("FAILED_RECORDS_URL", "ftp://x")], "FAILED_RECORDS_URL"),
-        (vec![("FAILED_RECORDS_URL", "file:///tmp/"), ("CORE_DATA_EPOCH", "-1")], "CORE_DATA_EPOCH"),
+        (
+            vec![("FAILED_RECORDS_URL", "file:///tmp/"), ("CORE_DATA_EPOCH", "-1")],
+            "CORE_DATA_EPOCH",
+        ),
         (vec![("FAILED_RECORDS_URL", "file:///tmp/"), ("REDIS_URL", "x")], "REDIS_URL"),
         (vec![("FAILED_RECORDS_URL", "file:///tmp/")], "AWS_LAMBDA_RUNTIME_API"),
     ] {

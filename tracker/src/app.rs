@@ -69,11 +69,7 @@ pub enum BuildError {
 impl App {
     /// Wires everything, listens, and starts the background tasks. Needs neither Redis nor Kinesis
     /// to be there.
-    pub fn build(
-        config: Config,
-        redis_url: &Url,
-        aws: &SdkConfig,
-    ) -> Result<Self, BuildError> {
+    pub fn build(config: Config, redis_url: &Url, aws: &SdkConfig) -> Result<Self, BuildError> {
         let metrics = Arc::new(Metrics::new()?);
         let background = Background::default();
         let client = Client::open(redis_url.as_str())?;
@@ -182,11 +178,8 @@ where
     P: Programs + Send + Sync + 'static,
     S: EventSink + Send + Sync + 'static,
 {
-    let error = |error| BuildError::Listen {
-        variable: "LISTEN_ADDR",
-        address: config.listen_addr,
-        error,
-    };
+    let error =
+        |error| BuildError::Listen { variable: "LISTEN_ADDR", address: config.listen_addr, error };
     let (listener, bound) = bind(config.listen_addr).map_err(error)?;
     let data = web::Data::new(public);
     let server = HttpServer::new(move || {

@@ -25,13 +25,7 @@ impl Health {
         verified: Arc<AtomicBool>,
         stream_refusing: Arc<AtomicBool>,
     ) -> Self {
-        Self {
-            redis,
-            buffer,
-            verified,
-            stream_refusing,
-            draining: Arc::default(),
-        }
+        Self { redis, buffer, verified, stream_refusing, draining: Arc::default() }
     }
 
     /// Whether a load balancer may send traffic: false while starting (until core data could be

@@ -10,8 +10,7 @@ use crate::domain::Refusal;
 /// From 50 µs: an answer from L1 takes about as long.
 const REQUEST_BUCKETS: [f64; 14] =
     [5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0];
-const CALL_BUCKETS: [f64; 12] =
-    [1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 6.0];
+const CALL_BUCKETS: [f64; 12] = [1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 6.0];
 
 /// All metrics of one tracker.
 #[derive(Debug)]
@@ -54,9 +53,7 @@ impl Metrics {
     /// Registers them. Fails where a name is taken, which is a bug.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
-        registry.register(Box::new(
-            prometheus::process_collector::ProcessCollector::for_self(),
-        ))?;
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let in_registry = Registrar(&registry);
         let requests = in_registry.counters(
             "adtrack_requests_total",
@@ -108,20 +105,28 @@ impl Metrics {
             updates_malformed: updates.with_label_values(&["malformed"]),
             subscribed: in_registry
                 .gauge("adtrack_subscribed", "1 while the pub/sub subscription stands")?,
-            subscriptions: in_registry
-                .counter("adtrack_subscriptions_total", "Subscriptions made; each but the first repairs a break")?,
+            subscriptions: in_registry.counter(
+                "adtrack_subscriptions_total",
+                "Subscriptions made; each but the first repairs a break",
+            )?,
             redis_connected: in_registry
                 .gauge("adtrack_redis_connected", "1 while the data connection to Redis stands")?,
-            verifications: in_registry
-                .counter("adtrack_l1_verifications_total", "Whole verifications of L1 against Redis")?,
+            verifications: in_registry.counter(
+                "adtrack_l1_verifications_total",
+                "Whole verifications of L1 against Redis",
+            )?,
             verified_at: in_registry.gauge(
                 "adtrack_l1_verified_timestamp_seconds",
                 "When L1 was last verified against Redis, Unix time",
             )?,
-            buffer_events: in_registry
-                .gauge("adtrack_buffer_events", "Accepted events that Kinesis has not acknowledged")?,
-            buffer_bytes: in_registry
-                .gauge("adtrack_buffer_bytes", "Bytes of accepted events that Kinesis has not acknowledged")?,
+            buffer_events: in_registry.gauge(
+                "adtrack_buffer_events",
+                "Accepted events that Kinesis has not acknowledged",
+            )?,
+            buffer_bytes: in_registry.gauge(
+                "adtrack_buffer_bytes",
+                "Bytes of accepted events that Kinesis has not acknowledged",
+            )?,
             put_records_calls: in_registry
                 .counter("adtrack_put_records_calls_total", "PutRecords calls")?,
             put_records_seconds: in_registry.histogram(

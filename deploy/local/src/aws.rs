@@ -8,8 +8,8 @@ use aws_sdk_dynamodb::types::{
 use ferrokinesis::store::StoreOptions;
 use tokio::task::JoinHandle;
 
-use crate::ports::{self, Port};
 use crate::StackError;
+use crate::ports::{self, Port};
 
 /// The region that the stand-ins pretend to be in.
 pub const REGION: &str = "us-east-1";

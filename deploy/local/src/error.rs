@@ -6,7 +6,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum StackError {
     /// No port could be had.
-    #[error("no free port for {part} from {from} to {to}; end what uses them or choose another start")]
+    #[error(
+        "no free port for {part} from {from} to {to}; end what uses them or choose another start"
+    )]
     NoPort {
         /// Which part wanted it.
         part: &'static str,
@@ -26,7 +28,9 @@ pub enum StackError {
         remedy: &'static str,
     },
     /// One of our binaries is not built.
-    #[error("{0} is not there; build it with `cargo build --workspace` (--release for a release stack)")]
+    #[error(
+        "{0} is not there; build it with `cargo build --workspace` (--release for a release stack)"
+    )]
     NotBuilt(PathBuf),
     /// A part did not become ready.
     #[error("{part} did not become ready within {seconds} s; its log is {log}")]

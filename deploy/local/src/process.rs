@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 use tokio::process::{Child, Command};
 
 use crate::StackError;
@@ -35,11 +36,8 @@ impl Process {
         }
         let output = File::options().create(true).append(true).open(log).map_err(file_error)?;
         let errors = output.try_clone().map_err(file_error)?;
-        let spawn_error = |source| StackError::Program {
-            program: program.display().to_string(),
-            source,
-            remedy,
-        };
+        let spawn_error =
+            |source| StackError::Program { program: program.display().to_string(), source, remedy };
         if !program.is_absolute() && on_path(program.as_os_str()).is_none() {
             return Err(spawn_error(std::io::ErrorKind::NotFound.into()));
         }

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::StackError;
 use crate::ports::{self, Port};
 use crate::process::Process;
-use crate::StackError;
 
 const START_TIMEOUT: Duration = Duration::from_secs(10);
+const START_ATTEMPTS: u32 = 3;
 
 /// A redis-server that keeps nothing on disk.
 #[derive(Debug)]
@@ -21,10 +22,17 @@ pub struct RedisServer {
 impl RedisServer {
     /// Starts one on `port`; its log and working folder are in `folder`.
     pub async fn start(port: Port, folder: &Path) -> Result<Self, StackError> {
-        let address = ports::free("Redis", port).await?;
-        let mut server = Self { address, folder: folder.to_owned(), process: None };
-        server.start_again().await?;
-        Ok(server)
+        let mut attempt = 1;
+        loop {
+            let address = ports::free("Redis", port).await?;
+            let mut server = Self { address, folder: folder.to_owned(), process: None };
+            match server.start_again().await {
+                Ok(()) => return Ok(server),
+                // The port was taken meanwhile.
+                Err(StackError::NotReady { .. }) if attempt < START_ATTEMPTS => attempt += 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Its URL.
@@ -51,8 +59,16 @@ impl RedisServer {
             "redis-server",
             Path::new("redis-server"),
             [
-                "--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-                "--dir", &folder,
+                "--port",
+                &port,
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--dir",
+                &folder,
             ],
             &[],
             &log,

@@ -17,7 +17,8 @@ pub(crate) fn write_environment(
     let mut text = format!("# adtrack local stack, process {}\n", std::process::id());
     for (name, value) in environment {
         let quoted = value.replace('\'', r"'\''");
-        let needs_quotes = value.contains(|c: char| !c.is_ascii_alphanumeric() && !"_-./:".contains(c));
+        let needs_quotes =
+            value.contains(|c: char| !c.is_ascii_alphanumeric() && !"_-./:".contains(c));
         let value = if needs_quotes { format!("'{quoted}'") } else { value.clone() };
         let _ = writeln!(text, "export {name}={value}");
     }
@@ -39,7 +40,8 @@ pub(crate) fn announce(stack: &Stack, options: &StackOptions, env_file: &Path, t
         let found = stack.environment.iter().find(|(candidate, _)| candidate == name);
         found.map_or("", |(_, value)| value.as_str())
     };
-    let (kinesis, dynamodb) = (value("AWS_ENDPOINT_URL_KINESIS"), value("AWS_ENDPOINT_URL_DYNAMODB"));
+    let (kinesis, dynamodb) =
+        (value("AWS_ENDPOINT_URL_KINESIS"), value("AWS_ENDPOINT_URL_DYNAMODB"));
     let rows = [
         ("tracker", stack.tracker_url(), "public: /event/{programId}, /health/check".to_owned()),
         ("", stack.management_url(), "management: /metrics, /cache/{programId}".to_owned()),

@@ -20,6 +20,7 @@ pub const TABLE: &str = "adtrack-events";
 /// The tracker drains within its grace (25 s) and the whole stack ends within 30 s.
 const TRACKER_STOP_GRACE: Duration = Duration::from_secs(26);
 const TRACKER_START_TIMEOUT: Duration = Duration::from_secs(20);
+const TRACKER_START_ATTEMPTS: u32 = 3;
 
 /// Which ports the parts have.
 #[derive(Debug, Clone, Copy)]
@@ -222,6 +223,30 @@ impl Stack {
         extra: &[(String, String)],
         folder: &Path,
     ) -> Result<(), StackError> {
+        let mut attempt = 1;
+        let (tracker, public, management) = loop {
+            match self.try_tracker(options, extra, folder).await {
+                // A port was taken meanwhile.
+                Err(StackError::NotReady { .. }) if attempt < TRACKER_START_ATTEMPTS => {
+                    attempt += 1
+                }
+                started => break started?,
+            }
+        };
+        self.tracker = Some(tracker);
+        for (name, value) in [("TRACKER_URL", &public), ("MANAGEMENT_URL", &management)] {
+            self.environment.push((name.to_owned(), value.clone()));
+        }
+        self.tracker_urls = Some((public, management));
+        Ok(())
+    }
+
+    async fn try_tracker(
+        &self,
+        options: &StackOptions,
+        extra: &[(String, String)],
+        folder: &Path,
+    ) -> Result<(Process, String, String), StackError> {
         let public = ports::free("the tracker", options.ports.tracker).await?;
         let management = ports::free("the tracker's management", options.ports.management).await?;
         let log = folder.join("logs/tracker.log");
@@ -242,14 +267,8 @@ impl Stack {
             "build it with `cargo build --workspace`",
         )?;
         let public = format!("http://{public}");
-        let management = format!("http://{management}");
         wait_until_healthy(&mut tracker, &public, &log).await?;
-        self.tracker = Some(tracker);
-        for (name, value) in [("TRACKER_URL", &public), ("MANAGEMENT_URL", &management)] {
-            self.environment.push((name.to_owned(), value.clone()));
-        }
-        self.tracker_urls = Some((public, management));
-        Ok(())
+        Ok((tracker, public, format!("http://{management}")))
     }
 
     /// Loads the sample programs, by the tracker.

@@ -145,10 +145,7 @@ mod tests {
 
     #[test]
     fn a_missing_setting_is_named() {
-        assert_eq!(
-            error_of(&[]),
-            "TABLE_NAME is required and not set; --help lists every setting"
-        );
+        assert_eq!(error_of(&[]), "TABLE_NAME is required and not set; --help lists every setting");
     }
 
     #[test]

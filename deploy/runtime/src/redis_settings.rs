@@ -49,7 +49,8 @@ impl RedisSettings {
             (Some(url), _) => url.clone(),
             (None, host) => {
                 let host = host.as_deref().unwrap_or("127.0.0.1");
-                let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+                let bracketed =
+                    if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
                 redis_url(&format!("redis://{bracketed}:{}", self.redis_port))
                     .map_err(|_| RedisSettingsError::Host(host.to_owned()))?
             }

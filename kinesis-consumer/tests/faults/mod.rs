@@ -90,7 +90,8 @@ async fn call(State(proxy): State<Proxy>, headers: HeaderMap, body: Bytes) -> Re
             return error(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError");
         }
         Some(Fault::Reset) => {
-            let broken = futures::stream::once(async { Err::<Bytes, _>(std::io::Error::other("cut")) });
+            let broken =
+                futures::stream::once(async { Err::<Bytes, _>(std::io::Error::other("cut")) });
             return axum::body::Body::from_stream(broken).into_response();
         }
         Some(Fault::Silence) => tokio::time::sleep(Duration::from_secs(60)).await,

@@ -137,7 +137,9 @@ mod tests {
         let buffer = EventBuffer::new(100 * (10 + OVERHEAD_BYTES));
         let accepted: usize = std::thread::scope(|scope| {
             let workers: Vec<_> = (0..4)
-                .map(|_| scope.spawn(|| (0..100).filter(|_| buffer.accept(event(10)).is_ok()).count()))
+                .map(|_| {
+                    scope.spawn(|| (0..100).filter(|_| buffer.accept(event(10)).is_ok()).count())
+                })
                 .collect();
             workers.into_iter().map(|worker| worker.join().unwrap()).sum()
         });

@@ -60,10 +60,9 @@ impl KinesisStream {
                 .data(Blob::new(&*event.bytes))
                 .build()
         });
-        let entries = entries.collect::<Result<Vec<_>, _>>().map_err(|error| PutError {
-            cause: "request".to_owned(),
-            text: error.to_string(),
-        })?;
+        let entries = entries
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| PutError { cause: "request".to_owned(), text: error.to_string() })?;
         let request = self.client.put_records().stream_name(&self.name).set_records(Some(entries));
         let output = request.send().await.map_err(|error| PutError {
             cause: cause(&error),

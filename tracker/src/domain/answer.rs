@@ -29,7 +29,8 @@ impl Answer {
         check_combination(&request.parameters, &program.program)?;
         let validity = program.program.validity_at(request.received_at);
         let milliseconds = u64::try_from(request.received_at.as_millisecond()).unwrap_or(0);
-        let message_id = uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid();
+        let message_id =
+            uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid();
         Ok(Self { message_id, request, program, validity })
     }
 

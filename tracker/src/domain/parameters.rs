@@ -82,20 +82,23 @@ mod tests {
 
     #[test]
     fn reserved_names_are_taken_out_and_others_carried() {
-        let parameters = Parameters::parse("a=1&checksum=124&b=x+y%26z&customerId=9124&c&&d=").unwrap();
+        let parameters =
+            Parameters::parse("a=1&checksum=124&b=x+y%26z&customerId=9124&c&&d=").unwrap();
         assert_eq!(parameters.checksum.as_deref(), Some("124"));
         assert_eq!(parameters.customer_id.as_deref(), Some("9124"));
-        let carried: Vec<_> =
-            parameters.carried.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let carried: Vec<_> = parameters
+            .carried
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
         assert_eq!(carried, [("a", "1"), ("b", "x y&z"), ("c", ""), ("d", "")]);
         assert_eq!(Parameters::parse(""), Ok(Parameters::default()));
     }
 
     #[test]
     fn limits_hold_at_their_edge() {
-        let many = |count: usize| {
-            (0..count).map(|n| format!("p{n}=v")).collect::<Vec<_>>().join("&")
-        };
+        let many =
+            |count: usize| (0..count).map(|n| format!("p{n}=v")).collect::<Vec<_>>().join("&");
         let name = |length: usize| format!("{}=v", "n".repeat(length));
         let value = |length: usize| format!("n={}", "%C3%BC".repeat(length / 2));
         for query in [many(20) + "&checksum=1&customerId=2", name(64), value(512)] {

@@ -90,7 +90,8 @@ fn tracking_request(request: &HttpRequest) -> Result<TrackingRequest, Refusal> {
     let uri = request.uri();
     let id = uri.path().strip_prefix(EVENT_PATH).unwrap_or_default();
     let id = percent_decode_str(id).decode_utf8().map_err(|_| Refusal::InvalidProgramId)?;
-    let header = |name: HeaderName| request.headers().get(name).map_or(&b""[..], |value| value.as_bytes());
+    let header =
+        |name: HeaderName| request.headers().get(name).map_or(&b""[..], |value| value.as_bytes());
     Ok(TrackingRequest {
         program_id: ProgramId::parse(&id).map_err(|_| Refusal::InvalidProgramId)?,
         parameters: Parameters::parse(uri.query().unwrap_or_default())?,

@@ -171,10 +171,7 @@ async fn watch(mut sink: PubSubSink) -> RedisError {
     }
 }
 
-async fn within<T>(
-    limit: Duration,
-    work: impl Future<Output = RedisResult<T>>,
-) -> RedisResult<T> {
+async fn within<T>(limit: Duration, work: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
     tokio::time::timeout(limit, work)
         .await
         .unwrap_or_else(|_| Err(RedisError::from((ErrorKind::Io, "no answer in time"))))

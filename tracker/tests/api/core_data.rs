@@ -51,7 +51,12 @@ async fn an_older_update_never_replaces_a_newer_one() {
     // Published past Redis, as a reordered delivery would be.
     let mut connection = app.redis.connection().await.unwrap();
     let message = program("p", "older", "0.9").to_json();
-    let _: () = redis::cmd("PUBLISH").arg("program-updates").arg(message).query_async(&mut connection).await.unwrap();
+    let _: () = redis::cmd("PUBLISH")
+        .arg("program-updates")
+        .arg(message)
+        .query_async(&mut connection)
+        .await
+        .unwrap();
     until("it is ignored", async || {
         app.metric(r#"adtrack_updates_total{result="ignored"}"#).await == 1.0
     })
@@ -75,7 +80,12 @@ async fn a_malformed_message_is_counted_and_harmless() {
     let app = Setup::default().start().await;
     let mut connection = app.redis.connection().await.unwrap();
     for message in ["", "not json", "{}", r#"{"programId":"p","deleted":true}"#] {
-        let _: () = redis::cmd("PUBLISH").arg("program-updates").arg(message).query_async(&mut connection).await.unwrap();
+        let _: () = redis::cmd("PUBLISH")
+            .arg("program-updates")
+            .arg(message)
+            .query_async(&mut connection)
+            .await
+            .unwrap();
     }
     until("all are counted", async || {
         app.metric(r#"adtrack_updates_total{result="malformed"}"#).await == 4.0
@@ -88,8 +98,19 @@ async fn a_malformed_message_is_counted_and_harmless() {
 async fn a_malformed_hash_is_unavailable_not_unknown() {
     let app = Setup::default().start().await;
     let mut connection = app.redis.connection().await.unwrap();
-    let _: () = redis::cmd("HSET").arg("program:{bad}").arg("programId").arg("bad").query_async(&mut connection).await.unwrap();
-    let _: () = redis::cmd("SET").arg("program:{text}").arg("text").query_async(&mut connection).await.unwrap();
+    let _: () = redis::cmd("HSET")
+        .arg("program:{bad}")
+        .arg("programId")
+        .arg("bad")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    let _: () = redis::cmd("SET")
+        .arg("program:{text}")
+        .arg("text")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
     for id in ["bad", "text"] {
         let (status, body) = app.ask(&format!("/event/{id}")).await;
         assert_eq!((status, &body["code"]), (503, &json!("core_data_unavailable")), "{id}");

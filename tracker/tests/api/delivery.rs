@@ -47,7 +47,8 @@ async fn of_a_partial_failure_only_the_failed_go_again() {
     let delivered: HashSet<_> = events.iter().map(|event| event.message_id.clone()).collect();
     assert_eq!(delivered, sent);
     assert_eq!(events.len(), 2_500, "nothing was sent twice");
-    let throttled = r#"adtrack_records_failed_total{code="ProvisionedThroughputExceededException"}"#;
+    let throttled =
+        r#"adtrack_records_failed_total{code="ProvisionedThroughputExceededException"}"#;
     assert!(app.metric(throttled).await > 0.0);
     until("the retries are counted", async || {
         app.metric("adtrack_records_retried_total").await == app.metric(throttled).await

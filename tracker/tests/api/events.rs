@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use adtrack_proto::event::{EventType, TrackingEvent};
 use reqwest::Method;
-use reqwest::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, REFERER, USER_AGENT};
+use reqwest::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, REFERER, USER_AGENT,
+};
 use serde_json::json;
 
 use crate::helpers::Setup;
@@ -94,7 +96,10 @@ async fn head_is_answered_as_get_and_not_recorded() {
         .await
         .unwrap();
     assert_eq!(response.headers()[CONTENT_LENGTH], get.headers()[CONTENT_LENGTH]);
-    assert_eq!(app.client.head(format!("{}/event/unknown", app.url)).send().await.unwrap().status(), 404);
+    assert_eq!(
+        app.client.head(format!("{}/event/unknown", app.url)).send().await.unwrap().status(),
+        404
+    );
     let (_, body) = status(get).await;
     let events = app.wait_for_events(1).await;
     assert_eq!(events.len(), 1, "the GET's alone");

@@ -75,11 +75,17 @@ impl Setup {
         let streams = aws_sdk_kinesis::Client::new(&shared);
         aws::create_stream(&streams, STREAM, self.stream_shards).await.unwrap();
         let redis_url = redis.url();
-        let flags = ["tracker", "--listen-addr=127.0.0.1:0", "--management-addr=127.0.0.1:0", "--workers=2", "--linger-ms=5"]
-            .map(str::to_owned)
-            .into_iter()
-            .chain([format!("--redis-url={redis_url}")])
-            .chain(self.flags);
+        let flags = [
+            "tracker",
+            "--listen-addr=127.0.0.1:0",
+            "--management-addr=127.0.0.1:0",
+            "--workers=2",
+            "--linger-ms=5",
+        ]
+        .map(str::to_owned)
+        .into_iter()
+        .chain([format!("--redis-url={redis_url}")])
+        .chain(self.flags);
         let config = Config::try_parse_from(flags).unwrap();
         let url = config.redis.url().unwrap();
         let app = App::build(config, &url, &shared).unwrap();
@@ -107,7 +113,8 @@ pub async fn store(redis: &RedisServer, update: &Update) -> i64 {
         .invoke_async(&mut connection)
         .await
         .unwrap();
-    let _: () = redis::cmd("SET").arg(keys::LOADED).arg(1).query_async(&mut connection).await.unwrap();
+    let _: () =
+        redis::cmd("SET").arg(keys::LOADED).arg(1).query_async(&mut connection).await.unwrap();
     stored
 }
 

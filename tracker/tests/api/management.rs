@@ -7,12 +7,7 @@ use crate::helpers::{Setup, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sample_programs_are_loaded_where_that_is_allowed() {
-    let app = Setup {
-        samples: false,
-        ..Setup::flags(&["--sample-programs=true"])
-    }
-    .start()
-    .await;
+    let app = Setup { samples: false, ..Setup::flags(&["--sample-programs=true"]) }.start().await;
     assert_eq!(app.ask("/event/212313").await.0, 503);
     let answer = app.ask_management(Method::POST, "/cache/fill").await;
     assert_eq!(answer, (200, json!({"programs": 6})));
@@ -66,10 +61,8 @@ async fn every_stage_has_its_metrics() {
     app.ask("/event/212313").await;
     app.ask("/event/212313").await;
     app.ask("/event/unknown").await;
-    until("it is delivered", async || {
-        app.metric("adtrack_records_delivered_total").await == 2.0
-    })
-    .await;
+    until("it is delivered", async || app.metric("adtrack_records_delivered_total").await == 2.0)
+        .await;
     for (sample, value) in [
         (r#"adtrack_requests_total{answer="accepted"}"#, 2.0),
         (r#"adtrack_requests_total{answer="program_not_found"}"#, 1.0),

@@ -47,11 +47,25 @@ fn help_names_every_setting() {
     assert!(output.status.success());
     let help = String::from_utf8(output.stdout).unwrap();
     for variable in [
-        "LISTEN_ADDR", "MANAGEMENT_ADDR", "REDIS_URL", "REDIS_HOST", "REDIS_PORT",
-        "REDIS_PASSWORD_FILE", "REDIS_CHANNEL", "EVENT_STREAM", "CACHE_CAPACITY",
-        "CACHE_TTL_SECONDS", "NEGATIVE_CACHE_TTL_SECONDS", "CACHE_STALE_SECONDS",
-        "JOURNAL_MAX_BYTES", "LINGER_MS", "SHUTDOWN_GRACE_SECONDS", "WORKERS",
-        "SAMPLE_PROGRAMS", "RUST_LOG", "LOG_FORMAT",
+        "LISTEN_ADDR",
+        "MANAGEMENT_ADDR",
+        "REDIS_URL",
+        "REDIS_HOST",
+        "REDIS_PORT",
+        "REDIS_PASSWORD_FILE",
+        "REDIS_CHANNEL",
+        "EVENT_STREAM",
+        "CACHE_CAPACITY",
+        "CACHE_TTL_SECONDS",
+        "NEGATIVE_CACHE_TTL_SECONDS",
+        "CACHE_STALE_SECONDS",
+        "JOURNAL_MAX_BYTES",
+        "LINGER_MS",
+        "SHUTDOWN_GRACE_SECONDS",
+        "WORKERS",
+        "SAMPLE_PROGRAMS",
+        "RUST_LOG",
+        "LOG_FORMAT",
     ] {
         assert!(help.contains(&format!("[env: {variable}")), "{variable}: {help}");
         let flag = variable.to_lowercase().replace('_', "-");

@@ -126,7 +126,9 @@ mod tests {
 
     #[test]
     fn an_answer_without_failures_is_success() {
-        for answer in ["", " ", "null", "{}", r#"{"batchItemFailures":null}"#, r#"{"batchItemFailures":[]}"#] {
+        for answer in
+            ["", " ", "null", "{}", r#"{"batchItemFailures":null}"#, r#"{"batchItemFailures":[]}"#]
+        {
             assert_eq!(verdict(answer.as_bytes(), &records(&["1"])), Verdict::Done, "{answer}");
         }
     }

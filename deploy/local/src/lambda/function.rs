@@ -55,6 +55,12 @@ pub enum InvokeError {
     NotStarted(#[from] StackError),
 }
 
+/// What an event-source mapping feeds.
+pub trait Invoke: Send + Sync + 'static {
+    /// Runs the handler on `payload`.
+    fn invoke(&self, payload: Bytes) -> impl Future<Output = Result<Bytes, InvokeError>> + Send;
+}
+
 /// A bootstrap process and the API that it talks to: one invocation at a time.
 #[derive(Debug)]
 struct Sandbox {
@@ -74,46 +80,6 @@ impl Function {
         let sandbox = self.start_sandbox().await?;
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(sandbox);
         Ok(())
-    }
-
-    /// Runs the handler on `payload`. A sandbox that crashed, or whose time was out, is replaced.
-    pub async fn invoke(&self, payload: Bytes) -> Result<Bytes, InvokeError> {
-        // The semaphore is never closed.
-        let _place = self.places.acquire().await;
-        let mut sandbox = match self.idle_sandbox() {
-            Some(sandbox) => sandbox,
-            None => self.start_sandbox().await?,
-        };
-        let (answer, answered) = oneshot::channel();
-        let invocation = Invocation {
-            request_id: uuid::Uuid::now_v7().to_string(),
-            payload,
-            deadline: SystemTime::now() + self.settings.timeout,
-            answer,
-        };
-        sandbox.api.send(invocation).await;
-        let result = tokio::select! {
-            answer = answered => match answer {
-                Ok(Ok(body)) => Ok(body),
-                Ok(Err(body)) => {
-                    Err(InvokeError::Reported(String::from_utf8_lossy(&body).into_owned()))
-                }
-                Err(_) => Err(InvokeError::Crashed("it dropped the invocation".to_owned())),
-            },
-            status = sandbox.process.wait() => Err(InvokeError::Crashed(
-                status.map_or_else(|error| error.to_string(), |status| status.to_string()),
-            )),
-            () = tokio::time::sleep(self.settings.timeout) => {
-                Err(InvokeError::TimedOut(self.settings.timeout))
-            }
-        };
-        match &result {
-            Ok(_) | Err(InvokeError::Reported(_)) => {
-                self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(sandbox);
-            }
-            Err(_) => sandbox.process.kill().await,
-        }
-        result
     }
 
     /// Ends all sandboxes that run no invocation.
@@ -158,5 +124,47 @@ impl Function {
             "build it with `cargo build --workspace`",
         )?;
         Ok(Sandbox { api, process })
+    }
+}
+
+impl Invoke for Function {
+    /// Runs the handler on `payload`. A sandbox that crashed, or whose time was out, is replaced.
+    async fn invoke(&self, payload: Bytes) -> Result<Bytes, InvokeError> {
+        // The semaphore is never closed.
+        let _place = self.places.acquire().await;
+        let mut sandbox = match self.idle_sandbox() {
+            Some(sandbox) => sandbox,
+            None => self.start_sandbox().await?,
+        };
+        let (answer, answered) = oneshot::channel();
+        let invocation = Invocation {
+            request_id: uuid::Uuid::now_v7().to_string(),
+            payload,
+            deadline: SystemTime::now() + self.settings.timeout,
+            answer,
+        };
+        sandbox.api.send(invocation).await;
+        let result = tokio::select! {
+            answer = answered => match answer {
+                Ok(Ok(body)) => Ok(body),
+                Ok(Err(body)) => {
+                    Err(InvokeError::Reported(String::from_utf8_lossy(&body).into_owned()))
+                }
+                Err(_) => Err(InvokeError::Crashed("it dropped the invocation".to_owned())),
+            },
+            status = sandbox.process.wait() => Err(InvokeError::Crashed(
+                status.map_or_else(|error| error.to_string(), |status| status.to_string()),
+            )),
+            () = tokio::time::sleep(self.settings.timeout) => {
+                Err(InvokeError::TimedOut(self.settings.timeout))
+            }
+        };
+        match &result {
+            Ok(_) | Err(InvokeError::Reported(_)) => {
+                self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(sandbox);
+            }
+            Err(_) => sandbox.process.kill().await,
+        }
+        result
     }
 }

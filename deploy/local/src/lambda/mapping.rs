@@ -15,7 +15,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::batch::{self, Record, Verdict};
-use super::function::Function;
+use super::function::Invoke;
 
 /// A synchronous invocation's payload limit.
 const MAX_PAYLOAD_BYTES: usize = 6 * 1024 * 1024;
@@ -53,7 +53,7 @@ pub struct EventSourceMapping {
 
 impl EventSourceMapping {
     /// Feeds `function` from the stream's oldest record on (`TRIM_HORIZON`).
-    pub fn start(client: Client, function: Arc<Function>, settings: MappingSettings) -> Self {
+    pub fn start<F: Invoke>(client: Client, function: Arc<F>, settings: MappingSettings) -> Self {
         let mapping = Arc::new(Mapping { client, function, settings });
         Self { task: tokio::spawn(mapping.run()) }
     }
@@ -65,9 +65,9 @@ impl Drop for EventSourceMapping {
     }
 }
 
-struct Mapping {
+struct Mapping<F> {
     client: Client,
-    function: Arc<Function>,
+    function: Arc<F>,
     settings: MappingSettings,
 }
 
@@ -77,7 +77,7 @@ struct Attempt {
     failures: u32,
 }
 
-impl Mapping {
+impl<F: Invoke> Mapping<F> {
     /// Finds shards and polls each in a task of its own; all end with this one.
     async fn run(self: Arc<Self>) {
         let mut pollers = JoinSet::new();
@@ -177,7 +177,11 @@ impl Mapping {
             if records.is_empty() {
                 continue;
             }
-            let arn = format!("arn:aws:kinesis:{}:000000000000:stream/{}", crate::aws::REGION, self.settings.stream);
+            let arn = format!(
+                "arn:aws:kinesis:{}:000000000000:stream/{}",
+                crate::aws::REGION,
+                self.settings.stream
+            );
             let payload = batch::payload(&arn, shard_id, &records);
             match self.function.invoke(payload.into()).await {
                 Ok(answer) => match batch::verdict(&answer, &records) {

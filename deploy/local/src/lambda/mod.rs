@@ -12,5 +12,5 @@ mod mapping;
 mod runtime_api;
 
 pub use batch::{Record, payload};
-pub use function::{Function, FunctionSettings, InvokeError};
+pub use function::{Function, FunctionSettings, Invoke, InvokeError};
 pub use mapping::{EventSourceMapping, MappingSettings};

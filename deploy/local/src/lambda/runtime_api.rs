@@ -13,8 +13,8 @@ use axum::routing::{get, post};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::ports::{self, Port};
 use crate::StackError;
+use crate::ports::{self, Port};
 
 /// The largest answer that a synchronous invocation takes.
 const MAX_RESPONSE_BYTES: usize = 6 * 1024 * 1024;
@@ -115,7 +115,11 @@ async fn next(State(state): State<ApiState>) -> Response {
     (headers, invocation.payload).into_response()
 }
 
-async fn response(State(state): State<ApiState>, Path(id): Path<String>, body: Bytes) -> StatusCode {
+async fn response(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> StatusCode {
     finish(&state, &id, Ok(body))
 }
 

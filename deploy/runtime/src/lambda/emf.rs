@@ -52,13 +52,8 @@ mod tests {
 
     #[test]
     fn every_metric_named_has_its_value() {
-        let metrics = BatchMetrics {
-            function: "f",
-            records: 3,
-            failures: 2,
-            retries: 1,
-            oldest_age_ms: 40,
-        };
+        let metrics =
+            BatchMetrics { function: "f", records: 3, failures: 2, retries: 1, oldest_age_ms: 40 };
         let line: serde_json::Value =
             serde_json::from_str(&metrics.to_emf(Timestamp::UNIX_EPOCH)).unwrap();
         let directive = &line["_aws"]["CloudWatchMetrics"][0];

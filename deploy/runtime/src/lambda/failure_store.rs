@@ -40,7 +40,8 @@ impl FailureStore {
     /// Opens the store at `url` for `function`. A folder is made where it is missing; a bucket is
     /// not asked for anything yet.
     pub fn open(function: &'static str, url: &str) -> Result<Self, FailureStoreError> {
-        let store = open(url).map_err(|problem| FailureStoreError { url: url.to_owned(), problem })?;
+        let store =
+            open(url).map_err(|problem| FailureStoreError { url: url.to_owned(), problem })?;
         Ok(Self { function, store })
     }
 
@@ -71,10 +72,13 @@ impl FailureStore {
         let record = poison.to_failed_record(self.function, Timestamp::now());
         let name = record.object_name();
         let json = serde_json::to_vec_pretty(&record).map_err(|error| error.to_string())?;
-        tokio::time::timeout(WRITE_TIMEOUT, self.store.put(&Path::from(&*name), Bytes::from(json).into()))
-            .await
-            .map_err(|_| format!("no answer within {} s", WRITE_TIMEOUT.as_secs()))?
-            .map_err(|error| error.to_string())?;
+        tokio::time::timeout(
+            WRITE_TIMEOUT,
+            self.store.put(&Path::from(&*name), Bytes::from(json).into()),
+        )
+        .await
+        .map_err(|_| format!("no answer within {} s", WRITE_TIMEOUT.as_secs()))?
+        .map_err(|error| error.to_string())?;
         tracing::warn!(
             sequence_number = record.sequence_number,
             sub_sequence_number = record.sub_sequence_number,
@@ -91,7 +95,8 @@ fn open(url: &str) -> Result<Arc<dyn ObjectStore>, String> {
     let parsed = Url::parse(url).map_err(|error| error.to_string())?;
     match parsed.scheme() {
         "file" => {
-            let folder = parsed.to_file_path().map_err(|()| "is no path of this host".to_owned())?;
+            let folder =
+                parsed.to_file_path().map_err(|()| "is no path of this host".to_owned())?;
             std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
             let store =
                 LocalFileSystem::new_with_prefix(folder).map_err(|error| error.to_string())?;

@@ -1,0 +1,150 @@
+//! The program behind `make run`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+struct Running {
+    child: Child,
+    output: String,
+    environment: HashMap<String, String>,
+}
+
+/// Starts it with its files in `folder` and its ports from `first` on.
+fn start(folder: &Path, first: u16) -> Running {
+    let env_file = folder.join("stack.env");
+    let port = |part: u16| (first + 20 * part).to_string();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_local-stack"))
+        .arg("--folder")
+        .arg(folder.join("run"))
+        .arg("--env-file")
+        .arg(&env_file)
+        .args(["--tracker-port", &port(0), "--management-port", &port(1)])
+        .args(["--kinesis-port", &port(2), "--dynamodb-port", &port(3)])
+        .args(["--redis-port", &port(4)])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = String::new();
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    while !output.contains("Ctrl-C stops everything.") {
+        let read = reader.read_line(&mut output).unwrap();
+        assert!(read > 0, "it ended: {output}");
+    }
+    // Whatever it says from now on must not block it.
+    std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+    let environment = std::fs::read_to_string(&env_file)
+        .unwrap()
+        .lines()
+        .filter_map(|line| line.strip_prefix("export ")?.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    Running { child, output, environment }
+}
+
+/// Processes whose environment or command line names `folder`.
+fn processes_of(folder: &Path) -> Vec<String> {
+    let folder = folder.to_str().unwrap();
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter(|entry| {
+            ["cmdline", "environ"].iter().any(|file| {
+                std::fs::read(entry.path().join(file))
+                    .is_ok_and(|text| String::from_utf8_lossy(&text).contains(folder))
+            })
+        })
+        .map(|entry| std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default())
+        .collect()
+}
+
+fn end(mut running: Running, signal: Signal) -> Duration {
+    let begun = Instant::now();
+    let pid = Pid::from_raw(i32::try_from(running.child.id()).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+    let status = running.child.wait().unwrap();
+    assert!(status.success() || signal == Signal::KILL, "{status}");
+    begun.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_says_what_runs_where_and_ends_without_a_trace() {
+    for (signal, first) in [(Signal::INT, 21_000), (Signal::TERM, 21_200)] {
+        let folder = tempfile::tempdir().unwrap();
+        let running = start(folder.path(), first);
+        for name in [
+            "REDIS_URL",
+            "AWS_ENDPOINT_URL_KINESIS",
+            "AWS_ENDPOINT_URL_DYNAMODB",
+            "EVENT_STREAM",
+            "CORE_DATA_STREAM",
+            "TABLE_NAME",
+            "FAILED_RECORDS_URL",
+            "TRACKER_URL",
+            "MANAGEMENT_URL",
+            "AWS_REGION",
+            "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY",
+        ] {
+            assert!(running.environment.contains_key(name), "{name}");
+        }
+        assert!(running.output.contains("curl -i $TRACKER_URL/event/212313"), "{}", running.output);
+        let url = format!("{}/event/212313", running.environment["TRACKER_URL"]);
+        assert_eq!(reqwest::get(&url).await.unwrap().status(), 200, "the samples are loaded");
+        assert!(processes_of(folder.path()).len() >= 3, "{:?}", processes_of(folder.path()));
+
+        assert!(end(running, signal) < Duration::from_secs(30));
+        assert_eq!(processes_of(folder.path()), Vec::<String>::new());
+        assert!(reqwest::get(&url).await.is_err());
+        assert!(!folder.path().join("stack.env").exists());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_port_is_replaced_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let busy: Vec<_> =
+        (0..5).map(|part| TcpListener::bind(("127.0.0.1", 22_000 + 20 * part))).collect();
+    let running = start(folder.path(), 22_000);
+    for (port, part) in [(22_000, "the tracker"), (22_020, "its management"), (22_080, "Redis")] {
+        let line = format!("Port {port} was busy: {part} took the next free one.");
+        assert!(running.output.contains(&line), "{}", running.output);
+    }
+    drop(busy);
+    end(running, Signal::TERM);
+}
+
+#[test]
+fn killed_it_takes_its_children_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = start(folder.path(), 23_000);
+    end(running, Signal::KILL);
+    let give_up = Instant::now() + Duration::from_secs(5);
+    while !processes_of(folder.path()).is_empty() {
+        assert!(Instant::now() < give_up, "{:?}", processes_of(folder.path()));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_missing_binary_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_local-stack"))
+        .arg("--binaries")
+        .arg(folder.path())
+        .arg("--folder")
+        .arg(folder.path().join("run"))
+        .args(["--tracker-port", "24000", "--management-port", "24100", "--kinesis-port", "24200"])
+        .args(["--dynamodb-port", "24300", "--redis-port", "24400"])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(errors.contains("kinesis-consumer is not there; build it with"), "{errors}");
+}
