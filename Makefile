@@ -9,7 +9,7 @@ SHELL := /bin/bash
 BIN := target/release
 ENV_FILE := target/local-stack.env
 
-.PHONY: help run demo count test lint fmt redis-server release
+.PHONY: help run demo count test lint advisories fmt redis-server release
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -36,10 +36,14 @@ test: redis-server ## the whole suite, on real parts
 	cargo build --locked --workspace --bins
 	cargo test --locked --workspace
 
-lint: ## formatting, clippy with warnings denied, licences and advisories
+lint: ## formatting, clippy with warnings denied, docs, licences, bans
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	deploy/checks/licences
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+	deploy/checks/cargo-deny --offline --locked check bans licenses sources
+
+advisories: ## known vulnerabilities of what we depend on; needs the network
+	deploy/checks/cargo-deny --locked check advisories
 
 fmt: ## formats the code
 	cargo fmt --all

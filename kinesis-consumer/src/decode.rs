@@ -1,33 +1,21 @@
-//! From a Kinesis record to an event. Pure.
+//! From a Kinesis record's bytes to an event. Pure.
 
 use adtrack_proto::event::TrackingEvent;
-use adtrack_runtime::lambda::{PoisonRecord, StreamRecord};
 use prost::Message;
 
 /// DynamoDB's limit for a partition key, in bytes.
 const MAX_KEY_BYTES: usize = 2_048;
 
-/// The event that `record` carries.
-pub fn decode(record: &StreamRecord) -> Result<TrackingEvent, PoisonRecord> {
-    let event = TrackingEvent::decode(&*record.data)
-        .map_err(|error| poison(record, format!("not a TrackingEvent: {error}")))?;
+/// The event in `data`, or why it can never be stored.
+pub fn decode(data: &[u8]) -> Result<TrackingEvent, String> {
+    let event =
+        TrackingEvent::decode(data).map_err(|error| format!("not a TrackingEvent: {error}"))?;
     match event.message_id.len() {
-        0 => Err(poison(record, "message_id is empty".to_owned())),
+        0 => Err("message_id is empty".to_owned()),
         1..=MAX_KEY_BYTES => Ok(event),
-        length => Err(poison(
-            record,
-            format!("message_id has {length} bytes; DynamoDB takes at most {MAX_KEY_BYTES}"),
-        )),
-    }
-}
-
-/// `record` as one that can never succeed.
-pub fn poison(record: &StreamRecord, reason: String) -> PoisonRecord {
-    PoisonRecord {
-        carrier: record.clone(),
-        sub_sequence_number: 0,
-        data: record.data.clone(),
-        reason,
+        length => {
+            Err(format!("message_id has {length} bytes; DynamoDB takes at most {MAX_KEY_BYTES}"))
+        }
     }
 }
 
@@ -35,32 +23,24 @@ pub fn poison(record: &StreamRecord, reason: String) -> PoisonRecord {
 mod tests {
     use super::*;
 
-    fn record(data: Vec<u8>) -> StreamRecord {
-        StreamRecord {
-            stream_arn: String::new(),
-            shard_id: String::new(),
-            sequence_number: "1".into(),
-            partition_key: String::new(),
-            arrived_at: jiff::Timestamp::UNIX_EPOCH,
-            data: data.into(),
-        }
-    }
-
     fn event(message_id: &str) -> TrackingEvent {
         TrackingEvent { message_id: message_id.into(), ..TrackingEvent::default() }
     }
 
     #[test]
     fn an_event_is_decoded() {
-        assert_eq!(decode(&record(event("m").encode_to_vec())), Ok(event("m")));
+        assert_eq!(decode(&event("m").encode_to_vec()), Ok(event("m")));
     }
 
     #[test]
     fn what_has_no_usable_message_id_is_poison() {
-        for data in [b"not protobuf".to_vec(), vec![], event(&"m".repeat(2_049)).encode_to_vec()] {
-            let poison = decode(&record(data.clone())).unwrap_err();
-            assert_eq!(poison.data, data);
-            assert!(!poison.reason.is_empty());
+        for (data, reason) in [
+            (b"not protobuf".to_vec(), "not a TrackingEvent"),
+            (vec![], "message_id is empty"),
+            (event(&"m".repeat(2_049)).encode_to_vec(), "message_id has 2049 bytes"),
+        ] {
+            let error = decode(&data).unwrap_err();
+            assert!(error.starts_with(reason), "{error}");
         }
     }
 }

@@ -9,7 +9,7 @@ use adtrack_runtime::lambda::{
 };
 use jiff::Timestamp;
 
-use crate::decode::{decode, poison};
+use crate::decode::decode;
 use crate::item::{Item, item};
 use crate::store::EventTable;
 
@@ -55,7 +55,7 @@ impl Handler {
             .iter()
             .filter_map(|(id, reason)| {
                 let carrier = rows.carriers.get(id)?.first()?;
-                Some(poison(carrier, format!("DynamoDB refuses it: {reason}")))
+                Some(carrier.poison(format!("DynamoDB refuses it: {reason}")))
             })
             .collect();
         retry.extend(self.failures.keep(&refused).await);
@@ -74,14 +74,14 @@ impl Handler {
         let mut rows = Rows::default();
         let mut poison_records = Vec::new();
         for record in records {
-            match decode(record) {
+            match decode(&record.data) {
                 Ok(event) => {
                     let id = event.message_id.clone();
                     let item = item(event, record.arrived_at, now, self.ttl_days);
                     rows.items.insert(id.clone(), item);
                     rows.carriers.entry(id).or_default().push(record);
                 }
-                Err(poison) => poison_records.push(poison),
+                Err(reason) => poison_records.push(record.poison(reason)),
             }
         }
         (rows, poison_records)

@@ -132,7 +132,7 @@ fn validate(raw: RawProgram) -> Result<CoreData, InvalidCoreData> {
     Ok(CoreData::Program(Box::new(program)))
 }
 
-fn invalid(member: &'static str, problem: impl ToString) -> InvalidCoreData {
+fn invalid(member: &'static str, problem: impl std::fmt::Display) -> InvalidCoreData {
     InvalidCoreData::Member { member, problem: problem.to_string() }
 }
 

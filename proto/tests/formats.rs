@@ -1,6 +1,8 @@
 //! The formats as they are on the wire, frozen: a red test here means that a deployed peer would
 //! no longer understand us. Regenerating a golden file is a decision, never a fix.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
 use std::collections::{BTreeMap, HashMap};
 
 use adtrack_proto::event::{EventType, ProgramFields, TrackingEvent};

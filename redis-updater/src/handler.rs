@@ -37,12 +37,12 @@ impl Handler {
         let mut carriers = Vec::with_capacity(records.len());
         let mut poison_records = Vec::new();
         for record in &records {
-            match decode(record, self.epoch) {
+            match decode(&record.data, self.epoch, &record.sequence_number) {
                 Ok(update) => {
                     updates.push(update);
                     carriers.push(record.sequence_number.clone());
                 }
-                Err(poison) => poison_records.push(poison),
+                Err(reason) => poison_records.push(record.poison(reason)),
             }
         }
 

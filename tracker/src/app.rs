@@ -69,7 +69,7 @@ pub enum BuildError {
 impl App {
     /// Wires everything, listens, and starts the background tasks. Needs neither Redis nor Kinesis
     /// to be there.
-    pub fn build(config: Config, redis_url: &Url, aws: &SdkConfig) -> Result<Self, BuildError> {
+    pub fn build(config: &Config, redis_url: &Url, aws: &SdkConfig) -> Result<Self, BuildError> {
         let metrics = Arc::new(Metrics::new()?);
         let background = Background::default();
         let client = Client::open(redis_url.as_str())?;
@@ -118,8 +118,8 @@ impl App {
             health: health.clone(),
             metrics,
         };
-        let (public, public_address) = listen_public(&config, public)?;
-        let (management, management_address) = listen_management(&config, management)?;
+        let (public, public_address) = listen_public(config, public)?;
+        let (management, management_address) = listen_management(config, management)?;
 
         background.spawn(|stop| link_keeper.run(stop));
         background.spawn(|stop| loader.run(stop));

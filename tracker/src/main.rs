@@ -20,7 +20,7 @@ async fn main() -> ExitCode {
     };
     telemetry::init(&config.logs);
     let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
-    let app = match App::build(config, &redis_url, &aws) {
+    let app = match App::build(&config, &redis_url, &aws) {
         Ok(app) => app,
         Err(error) => {
             tracing::error!(%error, "the tracker does not start");

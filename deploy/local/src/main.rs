@@ -136,7 +136,7 @@ async fn watch(stack: &mut Stack, folder: &Path) {
         let log = folder.join("logs/tracker.log");
         println!("\nThe tracker ended ({status}); its log is {}.", log.display());
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn stop_requested(with_parent: bool) {

@@ -228,7 +228,7 @@ impl Stack {
             match self.try_tracker(options, extra, folder).await {
                 // A port was taken meanwhile.
                 Err(StackError::NotReady { .. }) if attempt < TRACKER_START_ATTEMPTS => {
-                    attempt += 1
+                    attempt += 1;
                 }
                 started => break started?,
             }

@@ -88,7 +88,7 @@ impl Setup {
         .chain(self.flags);
         let config = Config::try_parse_from(flags).unwrap();
         let url = config.redis.url().unwrap();
-        let app = App::build(config, &url, &shared).unwrap();
+        let app = App::build(&config, &url, &shared).unwrap();
         let shutdown = Shutdown::default();
         TestApp {
             url: format!("http://{}", app.public_address),

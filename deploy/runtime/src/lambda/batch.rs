@@ -82,6 +82,18 @@ pub struct StreamRecord {
     pub data: Bytes,
 }
 
+impl StreamRecord {
+    /// It, as a user record that can never succeed.
+    pub fn poison(&self, reason: String) -> PoisonRecord {
+        PoisonRecord {
+            carrier: self.clone(),
+            sub_sequence_number: 0,
+            data: self.data.clone(),
+            reason,
+        }
+    }
+}
+
 /// A user record that can never succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoisonRecord {
