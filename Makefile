@@ -40,7 +40,7 @@ lint: ## formatting, clippy with warnings denied, docs, licences, bans
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
-	deploy/checks/cargo-deny --offline --locked check bans licenses sources
+	deploy/checks/cargo-deny --locked check bans licenses sources
 
 advisories: ## known vulnerabilities of what we depend on; needs the network
 	deploy/checks/cargo-deny --locked check advisories
