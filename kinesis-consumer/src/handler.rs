@@ -19,6 +19,9 @@ pub const FUNCTION: &str = "kinesis-consumer";
 /// Kept of the invocation's time for writing to the failure store and answering.
 const RESERVE: Duration = Duration::from_secs(2);
 
+/// Kept of it for the answer alone.
+const ANSWER_RESERVE: Duration = Duration::from_millis(500);
+
 /// The function.
 #[derive(Debug, Clone)]
 pub struct Handler {
@@ -47,18 +50,19 @@ impl Handler {
         let (rows, mut poison_records) = self.rows_of(&records);
         let collapsed = records.len() - poison_records.len() - rows.items.len();
 
-        let write = self.table.write(rows.items, write_deadline(deadline));
-        let (unwritten, mut retry) = tokio::join!(write, self.failures.keep(&poison_records));
+        let write_deadline = write_deadline(deadline);
+        let (unwritten, mut retry) = tokio::join!(
+            self.table.write(rows.items, write_deadline),
+            self.failures.keep(&poison_records, write_deadline),
+        );
 
-        let refused: Vec<PoisonRecord> = unwritten
-            .refused
-            .iter()
-            .filter_map(|(id, reason)| {
-                let carrier = rows.carriers.get(id)?.first()?;
-                Some(carrier.poison(format!("DynamoDB refuses it: {reason}")))
-            })
-            .collect();
-        retry.extend(self.failures.keep(&refused).await);
+        let mut refused = Vec::new();
+        for (id, reason) in &unwritten.refused {
+            for carrier in rows.carriers.get(id).into_iter().flatten() {
+                refused.push(carrier.poison(format!("DynamoDB refuses it: {reason}")));
+            }
+        }
+        retry.extend(self.failures.keep(&refused, deadline - ANSWER_RESERVE).await);
         poison_records.extend(refused);
 
         let unwritten_carriers =

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
+
 use crate::stack::RunningStack;
 use crate::traffic::{self, Answered};
 
@@ -20,8 +22,13 @@ pub(crate) async fn run(stack: &RunningStack, requests: u32, rate: u32) -> Resul
     let paths = (0..requests)
         .zip(programs.iter().cycle())
         .map(|(number, program)| format!("/event/{program}?run={run}&n={number}"));
-    let answers = traffic::send(stack, paths, rate).await;
-    let took = start.elapsed();
+    let (accepted, follow) = mpsc::unbounded_channel();
+    let send = async {
+        let answers = traffic::send(stack, paths, rate, accepted).await;
+        (answers, start.elapsed())
+    };
+    let ((answers, took), followed) = tokio::join!(send, stack.follow(follow, PATIENCE));
+    let seen = followed?;
     for (status, count) in traffic::by_status(&answers) {
         println!("  {count:>7} × {status}");
     }
@@ -31,15 +38,15 @@ pub(crate) async fn run(stack: &RunningStack, requests: u32, rate: u32) -> Resul
         traffic::percentiles(answers.iter().map(|answer| answer.latency).collect())
     );
 
-    let ids: Vec<String> = answers.iter().filter_map(|answer| answer.message_id.clone()).collect();
-    let seen = stack.wait_for_rows(ids.clone(), PATIENCE).await?;
+    let ids = answers.iter().filter(|answer| answer.message_id.is_some()).count();
+    println!("  from answer to row: {}", traffic::percentiles(seen.values().copied().collect()));
     tokio::time::sleep(AFTERMATH).await;
     let rows = stack.count_rows(&run).await?;
     let accepted = answers.iter().filter(|answer| is_accepted(answer)).count();
-    let lost = ids.len() - seen.len();
+    let lost = ids - seen.len();
     println!("  {accepted} accepted, {rows} rows, {lost} of the accepted ids missing");
 
-    let right = accepted == rows && lost == 0 && ids.len() == accepted;
+    let right = accepted == rows && lost == 0 && ids == accepted;
     let complete = u32::try_from(accepted) == Ok(requests);
     println!("{}", if right && complete { "OK: no more, no less." } else { "NOT OK." });
     Ok(right && complete)

@@ -1,6 +1,9 @@
 //! `make demo`: what the pipeline does, in a minute.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
 
 use crate::stack::RunningStack;
 use crate::traffic::{self, Answered, by_status, percentiles};
@@ -23,16 +26,20 @@ const KINDS: [(&str, &str); 7] = [
 
 /// Shows it. True where every accepted event became a row and the change arrived.
 pub(crate) async fn run(stack: &RunningStack) -> Result<bool, String> {
-    let answers = answers(stack).await;
-    let stored = rows(stack, &answers).await?;
+    println!("1. {REQUESTS} requests at {RATE}/s to {}\n", stack.tracker_url);
+    let paths = KINDS.iter().cycle().take(REQUESTS).map(|(path, _)| (*path).to_owned());
+    let (accepted, follow) = mpsc::unbounded_channel();
+    // Rows are looked for while requests are sent: each from its answer on.
+    let (answers, rows) =
+        tokio::join!(traffic::send(stack, paths, RATE, accepted), stack.follow(follow, PATIENCE));
+    let rows = rows?;
+    show_answers(&answers);
+    let stored = show_rows(stack, &answers, &rows).await?;
     let changed = change(stack).await?;
     Ok(stored && changed)
 }
 
-async fn answers(stack: &RunningStack) -> Vec<Answered> {
-    println!("1. {REQUESTS} requests at {RATE}/s to {}\n", stack.tracker_url);
-    let paths = KINDS.iter().cycle().take(REQUESTS).map(|(path, _)| (*path).to_owned());
-    let answers = traffic::send(stack, paths, RATE).await;
+fn show_answers(answers: &[Answered]) {
     for (kind, meaning) in KINDS {
         let of_kind: Vec<_> =
             answers.iter().filter(|answer| answer.path == kind).cloned().collect();
@@ -40,32 +47,27 @@ async fn answers(stack: &RunningStack) -> Vec<Answered> {
             println!("   {count:>4} × {status}   GET {kind:<46} {meaning}");
         }
     }
+    if let Some(example) = answers.iter().find(|answer| answer.path == KINDS[0].0) {
+        println!("\n   {}", example.body);
+    }
     let latencies = answers.iter().map(|answer| answer.latency).collect();
-    println!("\n   answered in      {}\n", percentiles(latencies));
-    answers
+    println!("\n   answered in          {}\n", percentiles(latencies));
 }
 
-async fn rows(stack: &RunningStack, answers: &[Answered]) -> Result<bool, String> {
-    let accepted: Vec<_> =
-        answers.iter().filter_map(|answer| Some((answer.message_id.clone()?, answer.at))).collect();
+async fn show_rows(
+    stack: &RunningStack,
+    answers: &[Answered],
+    rows: &HashMap<String, Duration>,
+) -> Result<bool, String> {
+    let accepted: Vec<_> = answers.iter().filter_map(|answer| answer.message_id.clone()).collect();
+    let found = accepted.iter().filter(|id| rows.contains_key(*id)).count();
     println!("2. Their rows in DynamoDB, through Kinesis and kinesis-consumer\n");
-    // Requests went on for seconds: only the last are waited for from their answer on.
-    let probe = traffic::send(stack, [KINDS[0].0.to_owned()], RATE).await;
-    let probe_time = match probe.first() {
-        Some(Answered { message_id: Some(id), at, .. }) => {
-            let seen = stack.wait_for_rows(vec![id.clone()], PATIENCE).await?;
-            seen.get(id).map(|seen| *seen - *at)
-        }
-        _ => None,
-    };
-    let ids = accepted.iter().map(|(id, _)| id.clone()).collect();
-    let seen = stack.wait_for_rows(ids, PATIENCE).await?;
-    println!("   {} of {} accepted events are rows", seen.len(), accepted.len());
-    match probe_time {
-        Some(time) => println!("   one more event: from its answer to its row {time:.2?}\n"),
-        None => println!("   one more event did not become a row within {PATIENCE:?}\n"),
+    println!("   {found} of {} accepted events are rows", accepted.len());
+    if let Some(id) = accepted.first() {
+        println!("\n   {}", stack.row(id).await?);
     }
-    Ok(seen.len() == accepted.len() && probe_time.is_some())
+    println!("\n   from answer to row   {}\n", percentiles(rows.values().copied().collect()));
+    Ok(found == accepted.len())
 }
 
 async fn change(stack: &RunningStack) -> Result<bool, String> {
@@ -79,7 +81,7 @@ async fn change(stack: &RunningStack) -> Result<bool, String> {
     });
     let put = Instant::now();
     stack.put_core_data(id, json.to_string()).await?;
-    let client = reqwest::Client::new();
+    let client = traffic::client();
     let url = format!("{}/event/{id}", stack.tracker_url);
     while put.elapsed() < PATIENCE {
         let body = match client.get(&url).timeout(PATIENCE).send().await {

@@ -7,6 +7,7 @@ use aws_config::BehaviorVersion;
 use aws_sdk_dynamodb::error::DisplayErrorContext;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Select};
 use aws_sdk_kinesis::primitives::Blob;
+use tokio::sync::mpsc;
 
 /// `BatchGetItem`'s limit.
 const KEYS_PER_CALL: usize = 100;
@@ -79,27 +80,65 @@ impl RunningStack {
         }
     }
 
-    /// Waits up to `patience` until every id is a row. Returns when each was first seen; an id that
-    /// is left out never was.
-    pub(crate) async fn wait_for_rows(
+    /// Looks for the rows of the events that `accepted` names, with the times of their answers, as
+    /// they come; for up to `patience` after the last. Returns how long each took; an id that is
+    /// left out never became a row.
+    pub(crate) async fn follow(
         &self,
-        ids: Vec<String>,
+        mut accepted: mpsc::UnboundedReceiver<(String, Instant)>,
         patience: Duration,
-    ) -> Result<HashMap<String, Instant>, String> {
-        let give_up = Instant::now() + patience;
-        let mut missing = ids;
-        let mut seen = HashMap::with_capacity(missing.len());
-        while !missing.is_empty() && Instant::now() < give_up {
-            for chunk in missing.chunks(KEYS_PER_CALL) {
-                let now_there = self.present(chunk).await?;
-                seen.extend(now_there.into_iter().map(|id| (id, Instant::now())));
+    ) -> Result<HashMap<String, Duration>, String> {
+        let mut missing = HashMap::new();
+        let mut rows = HashMap::new();
+        let mut give_up = None;
+        while give_up.is_none_or(|moment| Instant::now() < moment) {
+            loop {
+                match accepted.try_recv() {
+                    Ok((id, answered)) => {
+                        missing.insert(id, answered);
+                    }
+                    Err(mpsc::error::TryRecvError::Empty) => break,
+                    Err(mpsc::error::TryRecvError::Disconnected) => {
+                        give_up = give_up.or_else(|| Some(Instant::now() + patience));
+                        break;
+                    }
+                }
             }
-            missing.retain(|id| !seen.contains_key(id));
-            if !missing.is_empty() {
-                tokio::time::sleep(POLL).await;
+            if give_up.is_some() && missing.is_empty() {
+                break;
             }
+            let ids: Vec<_> = missing.keys().cloned().collect();
+            for chunk in ids.chunks(KEYS_PER_CALL) {
+                for id in self.present(chunk).await? {
+                    if let Some(answered) = missing.remove(&id) {
+                        rows.insert(id, answered.elapsed());
+                    }
+                }
+            }
+            tokio::time::sleep(POLL).await;
         }
-        Ok(seen)
+        Ok(rows)
+    }
+
+    /// A row, in a line.
+    pub(crate) async fn row(&self, id: &str) -> Result<String, String> {
+        let key = AttributeValue::S(id.to_owned());
+        let output = self.dynamodb.get_item().table_name(&self.table).key("id", key).send().await;
+        let item =
+            output.map_err(|error| format!("GetItem: {}", DisplayErrorContext(&error)))?.item;
+        let mut attributes: Vec<_> = item
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|(name, _)| name != "id")
+            .map(|(name, value)| match value {
+                AttributeValue::S(text) => format!("{name}={text:?}"),
+                AttributeValue::N(number) => format!("{name}={number}"),
+                AttributeValue::Bool(value) => format!("{name}={value}"),
+                _ => format!("{name}=…"),
+            })
+            .collect();
+        attributes.sort_unstable();
+        Ok(attributes.join(" "))
     }
 
     async fn present(&self, ids: &[String]) -> Result<Vec<String>, String> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::stack::RunningStack;
@@ -18,19 +19,23 @@ pub(crate) struct Answered {
     pub(crate) status: Result<u16, String>,
     /// The event's id, where it was accepted.
     pub(crate) message_id: Option<String>,
+    /// The answer's body.
+    pub(crate) body: String,
     /// From the intended time of sending to the whole answer.
     pub(crate) latency: Duration,
     /// When the answer was there.
     pub(crate) at: Instant,
 }
 
-/// Sends `paths` at `rate` per second and waits for all answers.
+/// Sends `paths` at `rate` per second and waits for all answers. The ids of accepted events go to
+/// `accepted` at once.
 pub(crate) async fn send(
     stack: &RunningStack,
     paths: impl IntoIterator<Item = String>,
     rate: u32,
+    accepted: mpsc::UnboundedSender<(String, Instant)>,
 ) -> Vec<Answered> {
-    let client = reqwest::Client::new();
+    let client = client();
     let start = Instant::now();
     let mut requests = JoinSet::new();
     for (number, path) in (0_u32..).zip(paths) {
@@ -38,32 +43,39 @@ pub(crate) async fn send(
         tokio::time::sleep_until(intended.into()).await;
         let client = client.clone();
         let url = format!("{}{path}", stack.tracker_url);
-        requests.spawn(async move { get(&client, &url, path, intended).await });
+        let accepted = accepted.clone();
+        requests.spawn(async move {
+            let answered = get(&client, &url, path, intended).await;
+            if let Some(id) = &answered.message_id {
+                // Whoever follows may have given up.
+                let _ = accepted.send((id.clone(), answered.at));
+            }
+            answered
+        });
     }
     requests.join_all().await
 }
 
+/// A client for the stack: a proxy that the environment names is none of ours.
+pub(crate) fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap_or_default()
+}
+
 /// One request.
-pub(crate) async fn get(
-    client: &reqwest::Client,
-    url: &str,
-    path: String,
-    intended: Instant,
-) -> Answered {
+async fn get(client: &reqwest::Client, url: &str, path: String, intended: Instant) -> Answered {
     let answer = async {
         let response = client.get(url).timeout(REQUEST_TIMEOUT).send().await?;
-        Ok::<_, reqwest::Error>((response.status().as_u16(), response.bytes().await?))
+        Ok::<_, reqwest::Error>((response.status().as_u16(), response.text().await?))
     };
     let answer = answer.await;
     let at = Instant::now();
-    let (status, message_id) = match answer {
-        Ok((status, body)) => {
-            let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-            (Ok(status), body["messageId"].as_str().map(str::to_owned))
-        }
-        Err(error) => (Err(error.to_string()), None),
+    let (status, body) = match answer {
+        Ok((status, body)) => (Ok(status), body),
+        Err(error) => (Err(error.to_string()), String::new()),
     };
-    Answered { path, status, message_id, latency: at - intended, at }
+    let json: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
+    let message_id = json["messageId"].as_str().map(str::to_owned);
+    Answered { path, status, message_id, body, latency: at - intended, at }
 }
 
 /// How many answers of each status.

@@ -9,6 +9,9 @@ pub const LOADED: &str = "adtrack:loaded";
 /// The default of `REDIS_CHANNEL`: where updates are published.
 pub const DEFAULT_CHANNEL: &str = "program-updates";
 
+/// A key among the programs' that is never there: a read of it shows that programs can be read.
+pub const PROBE: &str = "program:{}";
+
 /// The hash that holds a program. The braces are written out: they are a Redis Cluster hash tag,
 /// which keeps all keys of one program in one slot.
 pub fn program(id: &ProgramId) -> String {

@@ -47,8 +47,9 @@ impl Handler {
         }
 
         let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
-        let work =
-            async { tokio::join!(self.store.store(&updates), self.failures.keep(&poison_records)) };
+        let work = async {
+            tokio::join!(self.store.store(&updates), self.failures.keep(&poison_records, deadline))
+        };
         let finished = tokio::time::timeout(left.saturating_sub(RESERVE), work).await;
         let mut superseded = 0;
         let retry: BTreeSet<String> = match finished {

@@ -48,28 +48,31 @@ impl ProgramStore {
     pub async fn store(&self, updates: &[Update]) -> Vec<Stored> {
         let mut outcomes = Vec::with_capacity(updates.len());
         for chunk in updates.chunks(UPDATES_PER_PIPELINE) {
-            match self.store_chunk(chunk).await {
-                Ok(results) => outcomes.extend(outcomes_of(results)),
-                Err(error) => {
-                    tracing::error!(%error, updates = chunk.len(), "Redis did not take a pipeline");
-                    outcomes.extend(chunk.iter().map(|_| Stored::Failed(error.to_string())));
-                }
+            let results = self.query(&self.pipeline(chunk)).await;
+            outcomes.extend(outcomes_of(results, chunk.len()));
+        }
+        // Only what holds core data may say so; without the marker trackers believe no absence.
+        if outcomes.iter().any(|outcome| !matches!(outcome, Stored::Failed(_))) {
+            let mut marker = redis::pipe();
+            marker.ignore_errors().cmd("SET").arg(keys::LOADED).arg(1);
+            if let [Stored::Failed(error)] = &*outcomes_of(self.query(&marker).await, 1) {
+                let failed = Stored::Failed(format!("{}: {error}", keys::LOADED));
+                outcomes.fill(failed);
             }
         }
         outcomes
     }
 
     /// One pipeline. A connection that has died since the last invocation is replaced, and the
-    /// pipeline sent once more: the script makes repeating it harmless.
-    async fn store_chunk(&self, chunk: &[Update]) -> RedisResult<Vec<RedisResult<Value>>> {
-        let pipeline = self.pipeline(chunk);
+    /// pipeline sent once more: the script makes repeating it harmless. A connection on which a
+    /// command failed is not kept: its server may be a primary that became a replica.
+    async fn query(&self, pipeline: &Pipeline) -> RedisResult<Vec<RedisResult<Value>>> {
         let mut held = self.connection.lock().await;
-        if let Some(connection) = held.as_mut() {
-            match pipeline.query_async(connection).await {
-                Ok(results) => return Ok(results),
+        if let Some(mut connection) = held.take() {
+            match pipeline.query_async(&mut connection).await {
+                Ok(results) => return Ok(keep_if_well(&mut held, connection, results)),
                 Err(error) => {
                     tracing::warn!(%error, "the connection to Redis is dead; connecting anew");
-                    *held = None;
                 }
             }
         }
@@ -79,8 +82,7 @@ impl ProgramStore {
         let mut connection =
             self.client.get_multiplexed_async_connection_with_config(&config).await?;
         let results = pipeline.query_async(&mut connection).await?;
-        *held = Some(connection);
-        Ok(results)
+        Ok(keep_if_well(&mut held, connection, results))
     }
 
     /// The script is loaded in front of its calls: 2 KB a batch, and no Redis can lack it.
@@ -92,19 +94,39 @@ impl ProgramStore {
             let hash = self.script.get_hash();
             pipeline.cmd("EVALSHA").arg(hash).arg(1).arg(call.key).arg(call.arguments);
         }
-        pipeline.cmd("SET").arg(keys::LOADED).arg(1);
         pipeline
     }
 }
 
-/// The script's answers, and behind them the marker's. Without the marker the trackers believe
-/// nothing that they do not find, so a marker that was not set fails the whole pipeline.
-fn outcomes_of(mut results: Vec<RedisResult<Value>>) -> Vec<Stored> {
-    let marker = results.pop();
-    let outcomes = results.iter().map(|result| match (result, &marker) {
-        (Err(error), _) | (_, Some(Err(error))) => Stored::Failed(error.to_string()),
-        (Ok(Value::Int(0)), _) => Stored::Superseded,
-        (Ok(_), _) => Stored::Stored,
-    });
-    outcomes.collect()
+fn keep_if_well(
+    held: &mut Option<MultiplexedConnection>,
+    connection: MultiplexedConnection,
+    results: Vec<RedisResult<Value>>,
+) -> Vec<RedisResult<Value>> {
+    if results.iter().all(Result::is_ok) {
+        *held = Some(connection);
+    }
+    results
+}
+
+/// What became of `count` updates, by the answers to their pipeline.
+fn outcomes_of(results: RedisResult<Vec<RedisResult<Value>>>, count: usize) -> Vec<Stored> {
+    match results {
+        Ok(results) if results.len() == count => results
+            .into_iter()
+            .map(|result| match result {
+                Ok(Value::Int(0)) => Stored::Superseded,
+                Ok(_) => Stored::Stored,
+                Err(error) => Stored::Failed(error.to_string()),
+            })
+            .collect(),
+        Ok(results) => {
+            let error = format!("Redis gave {} answers to {count} commands", results.len());
+            vec![Stored::Failed(error); count]
+        }
+        Err(error) => {
+            tracing::error!(%error, updates = count, "Redis did not take a pipeline");
+            vec![Stored::Failed(error.to_string()); count]
+        }
+    }
 }

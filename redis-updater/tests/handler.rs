@@ -260,6 +260,44 @@ async fn a_redis_that_refuses_writes_is_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_to_a_demoted_primary_is_left() {
+    let function = Function::start().await;
+    assert_eq!(function.invoke(&[record("1", &program("p", "one"))]).await, NONE);
+    let mut connection = function.redis.connection().await.unwrap();
+    let clients = async |connection: &mut redis::aio::MultiplexedConnection| -> String {
+        redis::cmd("CLIENT").arg("LIST").query_async(connection).await.unwrap()
+    };
+    let before = clients(&mut connection).await;
+    let _: () = redis::cmd("REPLICAOF")
+        .arg("127.0.0.1")
+        .arg("1")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(function.invoke(&[record("2", &program("p", "two"))]).await, ["2"], "READONLY");
+    let _: () =
+        redis::cmd("REPLICAOF").arg("NO").arg("ONE").query_async(&mut connection).await.unwrap();
+    assert_eq!(function.invoke(&[record("2", &program("p", "two"))]).await, NONE);
+    let ids = |list: &str| -> Vec<String> {
+        list.lines().filter_map(|line| line.split(' ').next().map(str::to_owned)).collect()
+    };
+    let after = ids(&clients(&mut connection).await);
+    let own = ids(&before).len() - 1;
+    let kept = ids(&before).iter().filter(|id| after.contains(id)).count();
+    assert_eq!((own, kept), (1, 1), "the function's connection is another one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_in_which_nothing_was_stored_is_not_marked_as_loaded() {
+    let function = Function::start().await;
+    let mut connection = function.redis.connection().await.unwrap();
+    let acl = ["SETUSER", "default", "-evalsha"];
+    let _: () = redis::cmd("ACL").arg(&acl).query_async(&mut connection).await.unwrap();
+    assert_eq!(function.invoke(&[record("1", &program("p", "one"))]).await, ["1"]);
+    assert!(!connection.exists::<_, bool>("adtrack:loaded").await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_is_no_hash_is_replaced() {
     let function = Function::start().await;
     let mut connection = function.redis.connection().await.unwrap();

@@ -43,6 +43,7 @@ pub struct App {
     buffer: EventBuffer,
     health: Health,
     grace: Duration,
+    delay: Duration,
 }
 
 /// Why the tracker does not start.
@@ -71,7 +72,7 @@ impl App {
     /// to be there.
     pub fn build(config: &Config, redis_url: &Url, aws: &SdkConfig) -> Result<Self, BuildError> {
         let metrics = Arc::new(Metrics::new()?);
-        let background = Background::default();
+        let mut background = Background::default();
         let client = Client::open(redis_url.as_str())?;
         let channel = config.redis.redis_channel.clone();
 
@@ -134,23 +135,35 @@ impl App {
             buffer,
             health,
             grace: config.shutdown_grace_seconds,
+            delay: config.shutdown_delay_seconds,
         })
     }
 
-    /// Serves until `shutdown` asks for the end, then drains: no new connections, running requests
-    /// to their end, what waits to the stream.
-    pub async fn run(self, shutdown: Shutdown) -> ExitCode {
+    /// Serves until `shutdown` asks for the end, then drains: out of the load balancer, no new
+    /// connections, running requests to their end, what waits to the stream. Fails where events are
+    /// lost, or where a part ended by itself: whoever started the process starts it anew.
+    pub async fn run(mut self, shutdown: Shutdown) -> ExitCode {
         tracing::info!(public = %self.public_address, management = %self.management_address, "the tracker serves");
         let public = self.public.handle();
         let management = self.management.handle();
-        let servers = tokio::spawn(async { tokio::try_join!(self.public, self.management) });
-        shutdown.requested().await;
+        let mut servers = tokio::spawn(async { tokio::try_join!(self.public, self.management) });
+        let asked = tokio::select! {
+            () = shutdown.requested() => true,
+            () = self.background.ended() => false,
+            () = self.delivery.ended() => return ExitCode::FAILURE,
+            _ = &mut servers => false,
+        };
+        if !asked {
+            tracing::error!("a part of the tracker ended by itself; draining");
+        }
 
         let deadline = Instant::now() + self.grace;
         self.health.drain();
-        // Idle connections are not waited for longer than this: half is delivery's.
-        let requests = tokio::time::timeout(self.grace / 2, public.stop(true));
-        if requests.await.is_err() {
+        tokio::time::sleep(self.delay.min(self.grace / 2)).await;
+        // Connections that stay open are not waited for beyond half of the rest: the other half is
+        // delivery's.
+        let rest = deadline.saturating_duration_since(Instant::now());
+        if tokio::time::timeout(rest / 2, public.stop(true)).await.is_err() {
             tracing::warn!("connections were still open; they are closed");
         }
         self.buffer.close();
@@ -166,7 +179,7 @@ impl App {
             return ExitCode::FAILURE;
         }
         tracing::info!("drained; nothing is left");
-        ExitCode::SUCCESS
+        if asked { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 

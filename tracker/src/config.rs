@@ -29,6 +29,10 @@ pub struct Config {
     /// Seconds that shutdown may take: running requests, then delivery of what waits.
     #[arg(long, env, default_value = "25", value_parser = seconds(0, 3_600))]
     pub shutdown_grace_seconds: Duration,
+    /// Seconds, of those, for which it goes on serving while /health/check says that it drains, so
+    /// that the load balancer stops sending before the listener closes.
+    #[arg(long, env, default_value = "5", value_parser = seconds(0, 3_600))]
+    pub shutdown_delay_seconds: Duration,
     /// Whether POST /cache/fill loads the sample programs.
     #[arg(long, env, default_value = "false", value_parser = boolean, action = clap::ArgAction::Set)]
     pub sample_programs: bool,

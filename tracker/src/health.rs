@@ -50,6 +50,7 @@ impl Health {
         let problems = [
             (self.is_draining(), "draining"),
             (!self.redis.is_connected(), "redis_unavailable"),
+            (self.redis.is_connected() && !self.redis.is_loaded(), "core_data_not_loaded"),
             (!self.verified.load(Ordering::Relaxed), "subscription_unverified"),
             (self.stream_refusing.load(Ordering::Relaxed), "kinesis_refusing"),
             (self.buffer.is_nearly_full(), "buffer_nearly_full"),

@@ -1,8 +1,8 @@
 //! When to end, and what has to end first.
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 /// The end of the process. SIGTERM or SIGINT asks for it; a second one ends the process at once.
 #[derive(Debug, Clone, Default)]
@@ -14,7 +14,7 @@ pub struct Shutdown {
 #[derive(Debug, Default)]
 pub struct Background {
     stop: CancellationToken,
-    tasks: TaskTracker,
+    tasks: JoinSet<()>,
 }
 
 impl Shutdown {
@@ -59,17 +59,23 @@ async fn next_signal() {
 
 impl Background {
     /// Runs `task`, which gets the token that tells it to stop.
-    pub fn spawn<F>(&self, task: impl FnOnce(CancellationToken) -> F)
+    pub fn spawn<F>(&mut self, task: impl FnOnce(CancellationToken) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         self.tasks.spawn(task(self.stop.clone()));
     }
 
+    /// Waits until a task ends by itself, which none should.
+    pub async fn ended(&mut self) {
+        if let Some(Err(error)) = self.tasks.join_next().await {
+            tracing::error!(%error, "a background task panicked; this is a bug in adtrack");
+        }
+    }
+
     /// Tells all tasks to stop and waits for them.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+        while self.tasks.join_next().await.is_some() {}
     }
 }

@@ -115,8 +115,13 @@ async fn run(arguments: Arguments) -> Result<(), StackError> {
         () = &mut stop => {}
         () = watch(&mut stack, &folder) => {}
     }
-    println!("\nStopping: the tracker drains, then the rest ends.");
-    stack.stop().await;
+    println!("\nStopping: the tracker drains, then the rest ends. Once more ends it at once.");
+    let again = stop_requested(false);
+    tokio::select! {
+        () = stack.stop() => {}
+        // What still runs is killed as it is dropped.
+        () = again => {}
+    }
     report::remove_environment(&env_file);
     println!("Stopped.");
     Ok(())

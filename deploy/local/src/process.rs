@@ -43,6 +43,12 @@ impl Process {
         }
         let child = command(program)
             .args(arguments)
+            // Settings of whoever starts the stack, which would point elsewhere.
+            .env_remove("REDIS_HOST")
+            .env_remove("REDIS_PORT")
+            .env_remove("REDIS_PASSWORD_FILE")
+            .env_remove("AWS_PROFILE")
+            .env_remove("AWS_SESSION_TOKEN")
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(output)

@@ -9,6 +9,7 @@ use crate::ports::{self, Port};
 use crate::process::Process;
 
 const START_TIMEOUT: Duration = Duration::from_secs(10);
+const STOP_GRACE: Duration = Duration::from_secs(2);
 const START_ATTEMPTS: u32 = 3;
 
 /// A redis-server that keeps nothing on disk.
@@ -81,14 +82,16 @@ impl RedisServer {
     /// Ends it.
     pub async fn stop(mut self) {
         if let Some(process) = self.process.take() {
-            process.stop(Duration::from_secs(5)).await;
+            process.stop(STOP_GRACE).await;
         }
     }
 
     async fn wait_until_ready(&mut self, log: &Path) -> Result<(), StackError> {
         let give_up = Instant::now() + START_TIMEOUT;
         while Instant::now() < give_up {
-            if self.ping().await.is_ok() {
+            // Another server may have been faster at the port.
+            let child = self.process.as_ref().and_then(Process::id);
+            if self.process_id().await.is_ok_and(|id| Some(id) == child) {
                 return Ok(());
             }
             if self.process.as_mut().is_some_and(|process| process.exited().is_some()) {
@@ -108,7 +111,10 @@ impl RedisServer {
         redis::Client::open(self.url())?.get_multiplexed_async_connection().await
     }
 
-    async fn ping(&self) -> redis::RedisResult<String> {
-        redis::cmd("PING").query_async(&mut self.connection().await?).await
+    /// The id of the process that answers at the port.
+    async fn process_id(&self) -> redis::RedisResult<u32> {
+        let info: redis::InfoDict =
+            redis::cmd("INFO").arg("server").query_async(&mut self.connection().await?).await?;
+        Ok(info.get("process_id").unwrap_or_default())
     }
 }

@@ -17,7 +17,7 @@ pub const CORE_DATA_STREAM: &str = "adtrack-core-data";
 /// The table of every stack.
 pub const TABLE: &str = "adtrack-events";
 
-/// The tracker drains within its grace (25 s) and the whole stack ends within 30 s.
+/// The tracker drains within its grace (25 s), and the whole stack ends within 30 s.
 const TRACKER_STOP_GRACE: Duration = Duration::from_secs(26);
 const TRACKER_START_TIMEOUT: Duration = Duration::from_secs(20);
 const TRACKER_START_ATTEMPTS: u32 = 3;
@@ -165,10 +165,9 @@ impl Stack {
             tracker.stop(TRACKER_STOP_GRACE).await;
         }
         self.mappings.clear();
-        for function in &self.functions {
-            function.stop().await;
-        }
-        self.redis.stop().await;
+        let functions =
+            futures::future::join_all(self.functions.iter().map(|function| function.stop()));
+        tokio::join!(functions, self.redis.stop());
     }
 
     async fn provision(&self, options: &StackOptions) -> Result<(), StackError> {
@@ -256,6 +255,8 @@ impl Stack {
             ("MANAGEMENT_ADDR".to_owned(), management.to_string()),
             ("JOURNAL_DIR".to_owned(), folder.join("journal").display().to_string()),
             ("SAMPLE_PROGRAMS".to_owned(), "true".to_owned()),
+            // Nobody balances load here.
+            ("SHUTDOWN_DELAY_SECONDS".to_owned(), "0".to_owned()),
         ]);
         environment.extend_from_slice(extra);
         let mut tracker = Process::start(
@@ -267,15 +268,16 @@ impl Stack {
             "build it with `cargo build --workspace`",
         )?;
         let public = format!("http://{public}");
-        wait_until_healthy(&mut tracker, &public, &log).await?;
-        Ok((tracker, public, format!("http://{management}")))
+        let management = format!("http://{management}");
+        wait_until_healthy(&mut tracker, &public, &management, &log).await?;
+        Ok((tracker, public, management))
     }
 
     /// Loads the sample programs, by the tracker.
     pub async fn load_samples(&self) -> Result<(), StackError> {
         let url = format!("{}/cache/fill", self.management_url());
         let problem = |error: reqwest::Error| StackError::Provisioning(format!("{url}: {error}"));
-        let response = reqwest::Client::new().post(&url).send().await.map_err(problem)?;
+        let response = http_client().post(&url).send().await.map_err(problem)?;
         response.error_for_status().map_err(problem)?;
         Ok(())
     }
@@ -310,16 +312,26 @@ fn absolute(folder: &Path) -> Result<PathBuf, StackError> {
     std::fs::canonicalize(folder).map_err(file_error)
 }
 
+/// Waits until the process itself, not one that was faster at its ports, is healthy.
 async fn wait_until_healthy(
     tracker: &mut Process,
-    url: &str,
+    public: &str,
+    management: &str,
     log: &Path,
 ) -> Result<(), StackError> {
-    let client = reqwest::Client::new();
+    let client = http_client();
+    let get = async |url: String| {
+        client.get(url).timeout(Duration::from_secs(1)).send().await?.error_for_status()
+    };
     let give_up = Instant::now() + TRACKER_START_TIMEOUT;
     while Instant::now() < give_up && tracker.exited().is_none() {
-        let request = client.get(format!("{url}/health/check")).timeout(Duration::from_secs(1));
-        if request.send().await.is_ok_and(|response| response.status().is_success()) {
+        let live: Result<serde_json::Value, _> =
+            match get(format!("{management}/health/live")).await {
+                Ok(response) => response.json().await,
+                Err(error) => Err(error),
+            };
+        let own = live.is_ok_and(|live| live["processId"].as_u64() == tracker.id().map(u64::from));
+        if own && get(format!("{public}/health/check")).await.is_ok() {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -329,4 +341,9 @@ async fn wait_until_healthy(
         seconds: TRACKER_START_TIMEOUT.as_secs(),
         log: log.display().to_string(),
     })
+}
+
+/// For loopback: a proxy that the environment names is none of ours.
+fn http_client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap_or_default()
 }

@@ -46,7 +46,7 @@ fn one_line(error: &clap::Error) -> String {
         _ => None,
     };
     let argument = text(ContextKind::InvalidArg).map(|argument| variable_of(&argument));
-    let value = text(ContextKind::InvalidValue).unwrap_or_default();
+    let value = mask_password(&text(ContextKind::InvalidValue).unwrap_or_default());
     let valid = text(ContextKind::ValidValue).map(|values| format!("expected one of {values}"));
     match (error.kind(), argument) {
         (ErrorKind::ValueValidation | ErrorKind::InvalidValue, Some(argument)) => {
@@ -62,6 +62,17 @@ fn one_line(error: &clap::Error) -> String {
             format!("{}; --help lists every setting", first.trim_start_matches("error: "))
         }
     }
+}
+
+/// A URL without its password: errors end in logs.
+fn mask_password(value: &str) -> String {
+    let masked = || {
+        let (scheme, rest) = value.split_once("://")?;
+        let (user_info, host) = rest.rsplit_once('@')?;
+        let user = user_info.split(':').next().unwrap_or_default();
+        Some(format!("{scheme}://{user}:***@{host}"))
+    };
+    masked().unwrap_or_else(|| value.to_owned())
 }
 
 /// `--listen-addr <LISTEN_ADDR>` → `LISTEN_ADDR`: a flag has its variable's name.
@@ -141,6 +152,13 @@ mod tests {
             error_of(&["--table-name", "t", "--workers", "many"]),
             r#"WORKERS="many": expected an integer from 1 to 9"#
         );
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        assert_eq!(mask_password("http://u:p@ss@h:1/x"), "http://u:***@h:1/x");
+        assert_eq!(mask_password("redis://h:1"), "redis://h:1");
+        assert_eq!(mask_password("abc"), "abc");
     }
 
     #[test]

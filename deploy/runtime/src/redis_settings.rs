@@ -70,10 +70,16 @@ fn read_password(path: &Path) -> std::io::Result<String> {
 }
 
 fn redis_url(text: &str) -> Result<Url, String> {
-    let expected = || "expected redis://HOST:PORT or rediss://USER:PASSWORD@HOST:PORT".to_owned();
+    let expected = || {
+        "expected redis://HOST:PORT/DATABASE or rediss://USER:PASSWORD@HOST:PORT/DATABASE, where \
+         DATABASE is a number or left out"
+            .to_owned()
+    };
     let url = Url::parse(text).map_err(|_| expected())?;
+    let database = url.path().trim_matches('/');
     let usable = matches!(url.scheme(), "redis" | "rediss")
-        && url.host_str().is_some_and(|host| !host.is_empty());
+        && url.host_str().is_some_and(|host| !host.is_empty())
+        && (database.is_empty() || database.parse::<u16>().is_ok());
     if usable { Ok(url) } else { Err(expected()) }
 }
 
@@ -115,7 +121,7 @@ mod tests {
 
     #[test]
     fn what_is_no_redis_url_is_refused() {
-        for text in ["", "h:6379", "http://h", "redis://", "redis:h"] {
+        for text in ["redis://h:1/notadb", "", "h:6379", "http://h", "redis://", "redis:h"] {
             assert!(redis_url(text).is_err(), "{text:?}");
         }
     }

@@ -54,12 +54,12 @@ impl EventBuffer {
             bytes += size(event);
         }
         self.inner.events.fetch_sub(count, Ordering::Relaxed);
-        self.inner.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.inner.bytes.fetch_sub(bytes, Ordering::SeqCst);
     }
 
     /// Bytes that are accepted and not acknowledged.
     pub fn bytes(&self) -> u64 {
-        self.inner.bytes.load(Ordering::Relaxed)
+        self.inner.bytes.load(Ordering::SeqCst)
     }
 
     /// Events that are accepted and not acknowledged.
@@ -74,7 +74,7 @@ impl EventBuffer {
 
     /// Takes no more events from here on.
     pub fn close(&self) {
-        self.inner.closed.store(true, Ordering::Release);
+        self.inner.closed.store(true, Ordering::SeqCst);
     }
 }
 
@@ -85,14 +85,20 @@ fn size(event: &AcceptedEvent) -> u64 {
 impl EventSink for EventBuffer {
     fn accept(&self, event: AcceptedEvent) -> Result<(), NotAccepted> {
         let inner = &*self.inner;
-        if inner.closed.load(Ordering::Acquire) {
-            return Err(NotAccepted::Closed);
-        }
         let size = size(&event);
-        // Reserve first: two requests must not both take the last place.
-        if inner.bytes.fetch_add(size, Ordering::Relaxed) + size > inner.max_bytes {
-            inner.bytes.fetch_sub(size, Ordering::Relaxed);
-            return Err(NotAccepted::Full);
+        // Reserve first: two requests must not both take the last place, and whoever closes the
+        // buffer sees, by its bytes, that this event is still to come.
+        let reserved = inner.bytes.fetch_add(size, Ordering::SeqCst) + size;
+        let refusal = if inner.closed.load(Ordering::SeqCst) {
+            Some(NotAccepted::Closed)
+        } else if reserved > inner.max_bytes {
+            Some(NotAccepted::Full)
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            inner.bytes.fetch_sub(size, Ordering::SeqCst);
+            return Err(refusal);
         }
         inner.events.fetch_add(1, Ordering::Relaxed);
         inner.queue.push(event);

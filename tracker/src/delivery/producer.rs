@@ -1,5 +1,6 @@
 //! Drains the buffer into the stream.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,25 +12,48 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::batch::Batch;
 use super::buffer::EventBuffer;
-use super::kinesis::KinesisStream;
+use super::kinesis::{KinesisStream, Put, PutError};
 use crate::metrics::Metrics;
 use crate::track::AcceptedEvent;
 
 /// `PutRecords` under way at a time: 500 records each, at 20 ms a call about 100,000 records/s.
 const MAX_IN_FLIGHT: usize = 4;
-/// Failed tries of one batch until the stream counts as refusing: a throttle alone is no alarm.
+/// Failed calls or batches in a row until the stream counts as refusing: one throttle is no alarm.
 const FAILURES_UNTIL_REFUSING: u32 = 3;
 const BACKOFF: Backoff =
     Backoff { base: Duration::from_millis(50), ceiling: Duration::from_secs(5) };
+/// Between two looks for events that are just being accepted, at shutdown.
+const DRAIN_POLL: Duration = Duration::from_millis(5);
 
 /// The task that delivers.
 #[derive(Debug)]
 pub struct Producer {
     buffer: EventBuffer,
+    stream: Arc<KinesisStream>,
+    linger: Duration,
+    metrics: Arc<Metrics>,
+    refusing: Arc<AtomicBool>,
     /// The event that did not fit the last batch: the first of the next.
     held: Option<AcceptedEvent>,
-    sender: Arc<Sender>,
-    linger: Duration,
+    /// What failed, in the order in which it is due.
+    retries: VecDeque<Retry>,
+    /// Calls or batches that failed in a row.
+    failures: u32,
+    /// Until when nothing is sent, because a whole call failed.
+    paused_until: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Retry {
+    due: Instant,
+    attempt: Attempt,
+}
+
+/// A batch and how often it, or what is left of it, failed.
+#[derive(Debug)]
+struct Attempt {
+    batch: Batch,
+    failures: u32,
 }
 
 /// How the drain at shutdown ended.
@@ -47,24 +71,22 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// Waits until delivery ends by itself, which it never should.
+    pub async fn ended(&mut self) {
+        if let Err(error) = (&mut self.task).await {
+            tracing::error!(%error, "delivery panicked; this is a bug in adtrack");
+        }
+    }
+
     /// Delivers what is left, until `deadline` at the latest.
     pub async fn drain(self, deadline: Instant) -> Drained {
-        // A producer that has ended (it panicked) shows in its task.
+        // A producer that has ended shows in its task.
         let _ = self.stop.send(deadline);
-        self.task.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "delivery ended before its time");
-            Drained { left: u64::MAX }
-        })
+        self.task.await.unwrap_or(Drained { left: u64::MAX })
     }
 }
 
-#[derive(Debug)]
-struct Sender {
-    stream: KinesisStream,
-    buffer: EventBuffer,
-    metrics: Arc<Metrics>,
-    refusing: Arc<AtomicBool>,
-}
+type Calls = JoinSet<(Attempt, Result<Put, PutError>)>;
 
 impl Producer {
     /// Delivers what `buffer` takes to `stream`, `linger` after it came or earlier. `refusing`
@@ -76,8 +98,17 @@ impl Producer {
         metrics: Arc<Metrics>,
         refusing: Arc<AtomicBool>,
     ) -> Self {
-        let sender = Arc::new(Sender { stream, buffer: buffer.clone(), metrics, refusing });
-        Self { buffer, held: None, sender, linger }
+        Self {
+            buffer,
+            stream: Arc::new(stream),
+            linger,
+            metrics,
+            refusing,
+            held: None,
+            retries: VecDeque::new(),
+            failures: 0,
+            paused_until: None,
+        }
     }
 
     /// Starts to deliver.
@@ -88,41 +119,74 @@ impl Producer {
 
     /// Delivers until `stop` comes, which says until when what is left may be drained.
     async fn run(mut self, mut stop: oneshot::Receiver<Instant>) -> Drained {
-        let mut calls = JoinSet::new();
+        let mut calls = Calls::new();
         let mut tick = tokio::time::interval(self.linger);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let deadline = loop {
+            let wake_up = self.wake_up(&calls);
             tokio::select! {
                 _ = tick.tick() => {}
-                Some(_) = calls.join_next() => {}
+                () = until(wake_up) => {}
+                Some(ended) = calls.join_next() => self.ended(ended),
                 // Where nobody is left to say when, there is no time.
                 deadline = &mut stop => break deadline.unwrap_or_else(|_| Instant::now()),
             }
             self.dispatch(&mut calls);
         };
-        let drain = async {
-            self.dispatch(&mut calls);
-            while calls.join_next().await.is_some() {
-                self.dispatch(&mut calls);
-            }
-        };
         // What is under way when time is up ends with `calls`.
-        let _ = tokio::time::timeout_at(deadline, drain).await;
+        let _ = tokio::time::timeout_at(deadline, self.drain(&mut calls)).await;
         Drained { left: self.buffer.events() }
     }
 
-    /// Sends what waits, in batches, as far as lanes are free; the rest stays in the buffer.
-    fn dispatch(&mut self, calls: &mut JoinSet<()>) {
-        while calls.len() < MAX_IN_FLIGHT {
-            let batch = self.next_batch();
-            if batch.is_empty() {
-                return;
+    /// Delivers until the buffer, closed by now, has nothing left: neither waiting, nor under way,
+    /// nor about to be appended by a request that came before it was closed.
+    async fn drain(&mut self, calls: &mut Calls) {
+        while self.buffer.bytes() > 0 {
+            self.dispatch(calls);
+            let wake_up = self.wake_up(calls);
+            tokio::select! {
+                Some(ended) = calls.join_next() => self.ended(ended),
+                () = until(wake_up) => {}
+                () = tokio::time::sleep(DRAIN_POLL) => {}
             }
-            let sender = Arc::clone(&self.sender);
-            calls.spawn(async move { sender.deliver(batch).await });
         }
     }
 
+    /// When the pause ends, or the next retry is due; none: nothing waits for a time, or no call is
+    /// free.
+    fn wake_up(&self, calls: &Calls) -> Option<Instant> {
+        let due = || self.retries.front().map(|retry| retry.due);
+        (calls.len() < MAX_IN_FLIGHT).then(|| self.paused_until.or_else(due)).flatten()
+    }
+
+    /// Sends what is due, retries first, as far as calls are free; the rest waits in the buffer.
+    fn dispatch(&mut self, calls: &mut Calls) {
+        let now = Instant::now();
+        if self.paused_until.is_some_and(|until| now < until) {
+            return;
+        }
+        self.paused_until = None;
+        while calls.len() < MAX_IN_FLIGHT {
+            let due = self.retries.pop_front_if(|retry| retry.due <= now);
+            let attempt = match due {
+                Some(retry) => retry.attempt,
+                None => Attempt { batch: self.next_batch(), failures: 0 },
+            };
+            if attempt.batch.is_empty() {
+                return;
+            }
+            self.metrics.put_records_calls.inc();
+            let (stream, metrics) = (Arc::clone(&self.stream), Arc::clone(&self.metrics));
+            calls.spawn(async move {
+                let timer = metrics.put_records_seconds.start_timer();
+                let answer = stream.put(&attempt.batch).await;
+                timer.observe_duration();
+                (attempt, answer)
+            });
+        }
+    }
+
+    /// The events that wait, as many as go into one call.
     fn next_batch(&mut self) -> Batch {
         let mut batch = Batch::default();
         while let Some(event) = self.held.take().or_else(|| self.buffer.pop()) {
@@ -133,58 +197,61 @@ impl Producer {
         }
         batch
     }
-}
 
-impl Sender {
-    /// Puts the batch, and again what failed of it, until the stream has all of it.
-    async fn deliver(&self, mut batch: Batch) {
-        let mut failures = 0;
-        loop {
-            batch = self.put(batch).await;
-            if batch.is_empty() {
-                self.refusing.store(false, Ordering::Relaxed);
+    /// Takes a call's answer: what the stream has is freed, what it has not is sent again, alone.
+    fn ended(&mut self, ended: Result<(Attempt, Result<Put, PutError>), tokio::task::JoinError>) {
+        let (attempt, answer) = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                tracing::error!(%error, "a PutRecords call panicked; its events are lost");
                 return;
             }
-            failures += 1;
-            if failures >= FAILURES_UNTIL_REFUSING {
-                self.refusing.store(true, Ordering::Relaxed);
-            }
-            self.metrics.retried_records.inc_by(batch.events.len() as u64);
-            tokio::time::sleep(BACKOFF.delay(failures)).await;
-        }
-    }
-
-    /// One call. Returns what the stream does not have.
-    async fn put(&self, batch: Batch) -> Batch {
-        let metrics = &self.metrics;
-        metrics.put_records_calls.inc();
-        let timer = metrics.put_records_seconds.start_timer();
-        let answer = self.stream.put(&batch).await;
-        timer.observe_duration();
-        match answer {
-            Ok(put) => {
-                for code in &put.error_codes {
-                    metrics.failed_records.with_label_values(&[code]).inc();
-                }
-                if let Some(code) = put.error_codes.first() {
-                    let failed = put.error_codes.len();
-                    tracing::warn!(code, failed, "the stream did not take some records");
-                }
-                let (acknowledged, failed) = batch.split(&put.acknowledged);
-                metrics.delivered_records.inc_by(acknowledged.len() as u64);
-                self.buffer.acknowledged(&acknowledged);
-                failed
-            }
+        };
+        let failures = attempt.failures + 1;
+        let failed = match answer {
+            Ok(put) => self.answered(attempt.batch, &put),
             Err(error) => {
-                metrics.failed_calls.with_label_values(&[&error.cause]).inc();
+                self.failures += 1;
+                self.paused_until = Some(Instant::now() + BACKOFF.delay(self.failures));
+                self.metrics.failed_calls.with_label_values(&[&error.cause]).inc();
                 tracing::warn!(
                     cause = error.cause,
                     error = error.text,
-                    records = batch.events.len(),
+                    records = attempt.batch.events.len(),
                     "PutRecords failed; the events are kept and sent again"
                 );
-                batch
+                attempt.batch
             }
+        };
+        self.refusing.store(self.failures >= FAILURES_UNTIL_REFUSING, Ordering::Relaxed);
+        if !failed.is_empty() {
+            self.metrics.retried_records.inc_by(failed.events.len() as u64);
+            let due = Instant::now() + BACKOFF.delay(failures);
+            let later = self.retries.partition_point(|retry| retry.due <= due);
+            let attempt = Attempt { batch: failed, failures };
+            self.retries.insert(later, Retry { due, attempt });
         }
+    }
+
+    fn answered(&mut self, batch: Batch, put: &Put) -> Batch {
+        for code in &put.error_codes {
+            self.metrics.failed_records.with_label_values(&[code]).inc();
+        }
+        if let Some(code) = put.error_codes.first() {
+            let failed = put.error_codes.len();
+            tracing::warn!(code, failed, "the stream did not take some records");
+        }
+        let (acknowledged, failed) = batch.split(&put.acknowledged);
+        self.failures = if acknowledged.is_empty() { self.failures + 1 } else { 0 };
+        self.metrics.delivered_records.inc_by(acknowledged.len() as u64);
+        self.buffer.acknowledged(&acknowledged);
+        failed
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }

@@ -6,11 +6,9 @@ use serde_json::json;
 
 use crate::health::Health;
 
-/// The checks that both listeners answer.
+/// The check that both listeners answer alike.
 pub(super) fn configure(config: &mut web::ServiceConfig) {
-    config
-        .service(web::resource("/health/live").to(live))
-        .service(web::resource("/health/ready").to(ready));
+    config.service(web::resource("/health/ready").to(ready));
 }
 
 /// `GET /health/check`: what a load balancer acts on.
@@ -23,8 +21,14 @@ pub(super) async fn check(health: web::Data<Health>) -> HttpResponse {
     }
 }
 
-async fn live() -> HttpResponse {
+/// `GET /health/live`: the process serves.
+pub(super) async fn live() -> HttpResponse {
     HttpResponse::Ok().json(json!({"status": "ok"}))
+}
+
+/// `GET /health/live` for operators: and which process that is.
+pub(super) async fn live_process() -> HttpResponse {
+    HttpResponse::Ok().json(json!({"status": "ok", "processId": std::process::id()}))
 }
 
 /// `GET /health/ready`: what needs a person.

@@ -43,6 +43,7 @@ pub fn configure(config: &mut web::ServiceConfig, management: web::Data<Manageme
         .route("/cache/fill", web::post().to(fill))
         .route("/cache/purge", web::post().to(purge))
         .route("/cache/{programId}", web::get().to(cached))
+        .route("/health/live", web::get().to(health::live_process))
         .configure(health::configure)
         .default_service(web::to(|| async { Problem::NotFound.to_response() }));
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use actix_web::http::ConnectionType;
 use actix_web::http::Method;
 use actix_web::http::header::{CACHE_CONTROL, HOST, HeaderName, REFERER, USER_AGENT};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -41,6 +42,7 @@ where
         .service(web::resource("/event/{programId:.*}").to(event::<P, S>))
         .configure(health::configure)
         .service(web::resource("/health/check").to(health::check))
+        .service(web::resource("/health/live").to(health::live))
         .default_service(web::to(|| async { Problem::NotFound.to_response() }));
 }
 
@@ -57,24 +59,26 @@ async fn event<P: Programs, S: EventSink>(
     let timer = public.metrics.request_seconds.start_timer();
     let outcome = answer(&request, &public.tracker, record).await;
     timer.observe_duration();
-    match outcome {
+    let mut response = match outcome {
         Ok(answer) => {
             if record {
                 public.metrics.requests_accepted.inc();
             }
-            let mut response = HttpResponse::Ok();
-            response.content_type("application/json").insert_header((CACHE_CONTROL, "no-store"));
-            if public.health.is_draining() {
-                // Sends clients with open connections elsewhere.
-                response.force_close();
-            }
-            response.body(answer.to_json())
+            HttpResponse::Ok()
+                .content_type("application/json")
+                .insert_header((CACHE_CONTROL, "no-store"))
+                .body(answer.to_json())
         }
         Err(refusal) => {
             public.metrics.refused(&refusal);
             Problem::from(refusal).to_response()
         }
+    };
+    if public.health.is_draining() {
+        // Sends clients with open connections elsewhere.
+        response.head_mut().set_connection_type(ConnectionType::Close);
     }
+    response
 }
 
 async fn answer<P: Programs, S: EventSink>(

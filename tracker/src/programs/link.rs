@@ -1,10 +1,12 @@
 //! The data connection to Redis: made, watched and made again by a task of its own, so that no
 //! request ever waits for a connection.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use adtrack_proto::keys;
 use adtrack_runtime::backoff::Backoff;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, RedisResult};
@@ -15,7 +17,7 @@ use crate::metrics::Metrics;
 
 /// For connecting, and for every answer.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
-/// Between two pings.
+/// Between two probes.
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// Redis is back within 2 s of its return, however long it was away.
 pub(super) const RECONNECT: Backoff =
@@ -26,6 +28,7 @@ pub(super) const RECONNECT: Backoff =
 pub struct RedisLink {
     connection: watch::Receiver<Option<MultiplexedConnection>>,
     was_connected: Arc<AtomicBool>,
+    loaded: Arc<AtomicBool>,
     doubt: Arc<Notify>,
 }
 
@@ -35,6 +38,7 @@ pub struct LinkKeeper {
     client: Client,
     connection: watch::Sender<Option<MultiplexedConnection>>,
     was_connected: Arc<AtomicBool>,
+    loaded: Arc<AtomicBool>,
     doubt: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
@@ -46,12 +50,14 @@ impl RedisLink {
         let link = Self {
             connection: receiver,
             was_connected: Arc::default(),
+            loaded: Arc::default(),
             doubt: Arc::new(Notify::new()),
         };
         let keeper = LinkKeeper {
             client,
             connection: sender,
             was_connected: Arc::clone(&link.was_connected),
+            loaded: Arc::clone(&link.loaded),
             doubt: Arc::clone(&link.doubt),
             metrics,
         };
@@ -68,7 +74,12 @@ impl RedisLink {
         self.connection.borrow().is_some()
     }
 
-    /// Whether Redis ever was there.
+    /// Whether Redis, when it was last asked, held core data.
+    pub fn is_loaded(&self) -> bool {
+        self.loaded.load(Ordering::Relaxed)
+    }
+
+    /// Whether core data could ever be read.
     pub fn was_connected(&self) -> bool {
         self.was_connected.load(Ordering::Relaxed)
     }
@@ -87,7 +98,7 @@ impl RedisLink {
 }
 
 impl LinkKeeper {
-    /// Connects, pings, and connects anew, until `stop`.
+    /// Connects, probes, and connects anew, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let mut failures = 0;
         while !stop.is_cancelled() {
@@ -124,7 +135,7 @@ impl LinkKeeper {
             .set_response_timeout(Some(TIMEOUT));
         let mut connection =
             self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        ping(&mut connection).await?;
+        self.probe(&mut connection).await?;
         Ok(connection)
     }
 
@@ -135,7 +146,7 @@ impl LinkKeeper {
                 () = tokio::time::sleep(PING_INTERVAL) => {}
                 () = self.doubt.notified() => {}
             }
-            if let Err(error) = ping(&mut connection).await {
+            if let Err(error) = self.probe(&mut connection).await {
                 tracing::warn!(%error, "the connection to Redis is lost");
                 return;
             }
@@ -147,8 +158,13 @@ impl LinkKeeper {
         self.was_connected.fetch_or(connection.is_some(), Ordering::Relaxed);
         self.connection.send_replace(connection);
     }
-}
 
-async fn ping(connection: &mut MultiplexedConnection) -> RedisResult<()> {
-    redis::cmd("PING").query_async(connection).await
+    /// Reads as a request would: a user who may connect and not read is no connection.
+    async fn probe(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        let mut pipeline = redis::pipe();
+        pipeline.exists(keys::LOADED).hgetall(keys::PROBE);
+        let (loaded, _): (bool, HashMap<String, String>) = pipeline.query_async(connection).await?;
+        self.loaded.store(loaded, Ordering::Relaxed);
+        Ok(())
+    }
 }

@@ -32,6 +32,8 @@ pub struct LoaderHandle {
 #[derive(Debug)]
 struct LoadRequest {
     id: ProgramId,
+    /// Whether what L1 holds by now is an answer.
+    or_cached: bool,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -45,10 +47,19 @@ pub struct Loader {
 }
 
 impl LoaderHandle {
-    /// What is known of `id` after a read of Redis; L1 has it then.
+    /// What is known of `id` after a miss; L1 has it then.
     pub async fn load(&self, id: &ProgramId) -> Answer {
+        self.request(id, true).await
+    }
+
+    /// What is known of `id` after a read of Redis, whatever L1 holds.
+    pub async fn reload(&self, id: &ProgramId) -> Answer {
+        self.request(id, false).await
+    }
+
+    async fn request(&self, id: &ProgramId, or_cached: bool) -> Answer {
         let (answer, answered) = oneshot::channel();
-        let request = LoadRequest { id: id.clone(), answer };
+        let request = LoadRequest { id: id.clone(), or_cached, answer };
         if self.requests.try_send(request).is_err() {
             self.metrics.loads_rejected.inc();
             return Err(CoreDataUnavailable);
@@ -84,7 +95,12 @@ impl Loader {
                     }
                 }
                 request = self.requests.recv(), if loads.len() < MAX_LOADS => {
-                    let Some(LoadRequest { id, answer }) = request else { break };
+                    let Some(LoadRequest { id, or_cached, answer }) = request else { break };
+                    // The load that this request missed may have ended while it waited.
+                    if or_cached && let Some(cached) = local.get_fresh(&id) {
+                        let _ = answer.send(Ok(cached.known));
+                        continue;
+                    }
                     let waiters = waiting.entry(id.clone()).or_default();
                     if waiters.is_empty() {
                         loads.push(load(id, local, redis, metrics));

@@ -98,6 +98,11 @@ impl LocalPrograms {
         self.cache.get(id)
     }
 
+    /// What it holds for `id`, where that may be served without a look at Redis.
+    pub fn get_fresh(&self, id: &ProgramId) -> Option<Cached> {
+        self.get(id).filter(|cached| self.is_fresh(cached, Instant::now()))
+    }
+
     /// Whether `cached` may be served without a look at Redis.
     pub fn is_fresh(&self, cached: &Cached, now: Instant) -> bool {
         let ttl = match cached.known {

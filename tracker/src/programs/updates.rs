@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use adtrack_proto::program::Update;
+use adtrack_proto::{ProgramId, Version};
 use futures::StreamExt;
 use jiff::Timestamp;
 use redis::aio::{PubSub, PubSubSink};
@@ -140,11 +141,14 @@ impl Updates {
             let ids: Vec<_> = chunk.iter().map(|(id, _)| id.clone()).collect();
             match self.redis.versions(&ids).await {
                 Ok(versions) => {
+                    let before = left.len();
                     for ((id, held), stored) in chunk.into_iter().zip(versions) {
-                        let outdated = stored.is_some_and(|stored| stored > held);
-                        if outdated && self.loader.load(&id).await.is_err() {
+                        if !self.is_current(&id, &held, stored).await {
                             left.push((id, held));
                         }
+                    }
+                    if left.len() > before {
+                        tokio::time::sleep(VERIFY_PAUSE).await;
                     }
                 }
                 Err(error) => {
@@ -158,6 +162,15 @@ impl Updates {
         self.metrics.verifications.inc();
         self.metrics.verified_at.set(Timestamp::now().as_second());
         tracing::info!("L1 is verified against Redis");
+    }
+}
+
+impl Updates {
+    /// Whether L1 holds what Redis has `stored` or newer, after a read of it where it did not.
+    async fn is_current(&self, id: &ProgramId, held: &Version, stored: Option<Version>) -> bool {
+        let Some(stored) = stored.filter(|stored| stored > held) else { return true };
+        let read = self.loader.reload(id).await;
+        read.is_ok_and(|known| known.version().is_some_and(|version| *version >= stored))
     }
 }
 

@@ -36,9 +36,9 @@ async fn an_update_is_pushed_without_a_read() {
     until("the update is applied", async || app.name_of("212313").await == "renamed").await;
     // A new program arrives the same way.
     store(&app.redis, &program("new", "new", "0.6")).await;
-    until("the new program is there", async || app.name_of("new").await == "new").await;
+    app.until_metric(r#"adtrack_updates_total{result="applied"}"#, 2.0).await;
+    assert_eq!(app.name_of("new").await, "new");
     assert_eq!(app.metric(r#"adtrack_l2_loads_total{result="found"}"#).await, 1.0);
-    assert!(app.metric(r#"adtrack_updates_total{result="applied"}"#).await >= 2.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,10 +125,57 @@ async fn an_empty_redis_does_not_say_unknown() {
     assert_eq!(response.headers()["retry-after"], "1");
     let body: serde_json::Value = response.json().await.unwrap();
     assert_eq!(body["code"], "core_data_unavailable");
+    until("readiness says why", async || {
+        app.problems().await.contains(&json!("core_data_not_loaded"))
+    })
+    .await;
     // Core data arrives.
     store(&app.redis, &program("other", "other", "0.1")).await;
     assert_eq!(app.ask("/event/212313").await.0, 404);
     assert_eq!(app.ask("/event/other").await.0, 200);
+    app.until_ready().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_may_not_be_read_is_no_redis() {
+    let folder = tempfile::tempdir().unwrap();
+    let redis = RedisServer::start(Port::Any, &folder.path().join("redis")).await.unwrap();
+    let mut connection = redis.connection().await.unwrap();
+    let acl = ["SETUSER", "default", "-hgetall"];
+    let _: () = redis::cmd("ACL").arg(&acl).query_async(&mut connection).await.unwrap();
+    let app = Setup::default().start_on(redis, folder).await;
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert_eq!(app.ask("/health/check").await.0, 503);
+    let acl = ["SETUSER", "default", "+hgetall"];
+    let _: () = redis::cmd("ACL").arg(&acl).query_async(&mut connection).await.unwrap();
+    until("it is healthy", async || app.ask("/health/check").await.0 == 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verification_meets_a_malformed_program_with_patience() {
+    let app = Setup::default().start().await;
+    assert_eq!(app.name_of("212313").await, "program2");
+    let mut connection = app.redis.connection().await.unwrap();
+    let _: () = redis::cmd("HSET")
+        .arg("program:{212313}")
+        .arg(&["version", "0.7", "valid", "?"])
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    let _: () = redis::cmd("CLIENT")
+        .arg(&["KILL", "TYPE", "pubsub"])
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    let failed = r#"adtrack_l2_loads_total{result="failed"}"#;
+    until("the malformed program is read", async || app.metric(failed).await >= 1.0).await;
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert!(app.metric(failed).await <= 3.0, "not as fast as it can");
+    assert!(app.problems().await.contains(&json!("subscription_unverified")), "a person is needed");
+    // Mended, it is found.
+    store(&app.redis, &program("212313", "mended", "0.8")).await;
+    until("it is mended", async || app.name_of("212313").await == "mended").await;
+    app.until_ready().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,16 +28,18 @@ async fn what_is_accepted_is_delivered_once() {
     let delivered: HashSet<_> = events.iter().map(|event| event.message_id.clone()).collect();
     assert_eq!(events.len(), 1_200);
     assert_eq!(delivered, sent);
-    assert_eq!(app.metric("adtrack_records_delivered_total").await, 1_200.0);
-    assert_eq!(app.metric("adtrack_buffer_events").await, 0.0);
-    assert_eq!(app.metric("adtrack_buffer_bytes").await, 0.0);
+    app.until_metric("adtrack_records_delivered_total", 1_200.0).await;
+    app.until_metric("adtrack_buffer_events", 0.0).await;
+    app.until_metric("adtrack_buffer_bytes", 0.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_partial_failure_only_the_failed_go_again() {
     // One shard takes 1,000 records/s; the rest of a burst fails record by record.
     let kinesis = aws::throttled_kinesis(Port::Any).await.unwrap();
-    let app = Setup { kinesis: Some(kinesis), ..Setup::default() }.start().await;
+    // A long linger: the burst arrives at once, however slow this machine is.
+    let flags = Setup::flags(&["--linger-ms=2000"]);
+    let app = Setup { kinesis: Some(kinesis), ..flags }.start().await;
     let mut sent = HashSet::new();
     for _ in 0..10 {
         sent.extend(send(&app, 250).await);
@@ -95,8 +97,22 @@ async fn a_full_buffer_refuses_and_recovers() {
     make_stream(&app).await;
     until("it takes events again", async || app.ask("/event/212313").await.0 == 200).await;
     app.until_ready().await;
-    until("all are delivered", async || app.metric("adtrack_buffer_events").await == 0.0).await;
-    assert_eq!(app.metric("adtrack_records_delivered_total").await, f64::from(accepted) + 1.0);
+    app.until_metric("adtrack_records_delivered_total", f64::from(accepted) + 1.0).await;
+    app.until_metric("adtrack_buffer_events", 0.0).await;
+}
+
+/// How many records the stream's only shard has.
+async fn records(stream: &aws_sdk_kinesis::Client) -> usize {
+    let iterator = stream
+        .get_shard_iterator()
+        .stream_name(STREAM)
+        .shard_id("shardId-000000000000")
+        .shard_iterator_type(aws_sdk_kinesis::types::ShardIteratorType::TrimHorizon)
+        .send()
+        .await
+        .unwrap();
+    let records = stream.get_records().set_shard_iterator(iterator.shard_iterator).send().await;
+    records.unwrap().records.len()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,17 +123,7 @@ async fn shutdown_delivers_what_waits() {
     let stream = aws_sdk_kinesis::Client::new(&aws::sdk_config(&app.kinesis.url).await);
     let (status, _kinesis) = app.stop().await;
     assert_eq!(status, ExitCode::SUCCESS);
-    let iterator = stream
-        .get_shard_iterator()
-        .stream_name(STREAM)
-        .shard_id("shardId-000000000000")
-        .shard_iterator_type(aws_sdk_kinesis::types::ShardIteratorType::TrimHorizon)
-        .send()
-        .await
-        .unwrap();
-    let records =
-        stream.get_records().set_shard_iterator(iterator.shard_iterator).send().await.unwrap();
-    assert_eq!(records.records.len(), sent.len());
+    assert_eq!(records(&stream).await, sent.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,4 +134,23 @@ async fn shutdown_ends_in_its_grace_and_says_what_it_lost() {
     let (status, _kinesis) = app.stop().await;
     assert_eq!(status, ExitCode::FAILURE);
     assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_load_balancer_is_told_requests_are_still_served() {
+    let app = Setup::flags(&["--shutdown-delay-seconds=3"]).start().await;
+    app.ask_to_stop();
+    until("health says so", async || {
+        app.ask("/health/check").await == (503, json!({"status": "draining"}))
+    })
+    .await;
+    for (path, status) in [("/event/212313", 200), ("/event/unknown", 404)] {
+        let response = app.get(path).await;
+        assert_eq!(response.status(), status, "{path}");
+        assert_eq!(response.headers()["connection"], "close", "{path}");
+    }
+    let stream = aws_sdk_kinesis::Client::new(&aws::sdk_config(&app.kinesis.url).await);
+    let (exit, _kinesis) = app.stop().await;
+    assert_eq!(exit, ExitCode::SUCCESS);
+    assert_eq!(records(&stream).await, 1);
 }

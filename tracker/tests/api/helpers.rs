@@ -61,7 +61,11 @@ impl Setup {
             }
         }
         let app = self.start_on(redis, folder).await;
-        app.until_ready().await;
+        until("the tracker is healthy and subscribed", async || {
+            app.ask("/health/check").await.0 == 200
+                && !app.problems().await.contains(&json!("subscription_unverified"))
+        })
+        .await;
         app
     }
 
@@ -81,6 +85,7 @@ impl Setup {
             "--management-addr=127.0.0.1:0",
             "--workers=2",
             "--linger-ms=5",
+            "--shutdown-delay-seconds=0",
         ]
         .map(str::to_owned)
         .into_iter()
@@ -147,6 +152,10 @@ impl TestApp {
         status_and_body(request.send().await.unwrap()).await
     }
 
+    pub async fn until_metric(&self, sample: &str, value: f64) {
+        until(&format!("{sample} is {value}"), async || self.metric(sample).await == value).await;
+    }
+
     pub async fn name_of(&self, id: &str) -> String {
         let (status, body) = self.ask(&format!("/event/{id}")).await;
         body["programName"].as_str().map_or_else(|| status.to_string(), str::to_owned)
@@ -158,6 +167,11 @@ impl TestApp {
         let text = text.text().await.unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("no {sample} in {text}")).parse().unwrap()
+    }
+
+    /// What `/health/ready` names.
+    pub async fn problems(&self) -> Vec<Value> {
+        self.ask("/health/ready").await.1["reasons"].as_array().cloned().unwrap_or_default()
     }
 
     pub async fn until_ready(&self) {
@@ -198,6 +212,11 @@ impl TestApp {
         until("the events are in the stream", async || self.stream_events().await.len() >= count)
             .await;
         self.stream_events().await
+    }
+
+    /// Asks the tracker to end, as SIGTERM does.
+    pub fn ask_to_stop(&self) {
+        self.shutdown.request();
     }
 
     /// Ends the tracker as SIGTERM does.

@@ -25,6 +25,8 @@ fn a_bad_value_ends_it_with_64_and_one_line() {
         ("JOURNAL_MAX_BYTES", "1GiB", "expected an integer"),
         ("LINGER_MS", "0", "expected whole milliseconds from 1"),
         ("SAMPLE_PROGRAMS", "yes", "expected true or false"),
+        ("SHUTDOWN_DELAY_SECONDS", "x", "expected whole seconds"),
+        ("REDIS_URL", "redis://127.0.0.1/notadb", "expected redis://"),
         ("EVENT_STREAM", "", "expected the name of a Kinesis stream"),
         ("REDIS_URL", "http://127.0.0.1", "expected redis://"),
         ("REDIS_PORT", "70000", "70000 is not in 0..=65535"),
@@ -39,6 +41,14 @@ fn a_bad_value_ends_it_with_64_and_one_line() {
         assert!(errors.contains(variable) && errors.contains(accepted), "{errors}");
         assert!(value.is_empty() || errors.contains(value), "{errors}");
     }
+}
+
+#[test]
+fn a_refused_url_does_not_show_its_password() {
+    let output = tracker(&[], &[("REDIS_URL", "redis://user:hunter2@127.0.0.1/notadb")]);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    assert!(errors.contains("user:***@") && !errors.contains("hunter2"), "{errors}");
 }
 
 #[test]
@@ -62,6 +72,7 @@ fn help_names_every_setting() {
         "JOURNAL_MAX_BYTES",
         "LINGER_MS",
         "SHUTDOWN_GRACE_SECONDS",
+        "SHUTDOWN_DELAY_SECONDS",
         "WORKERS",
         "SAMPLE_PROGRAMS",
         "RUST_LOG",

@@ -12,6 +12,8 @@ use super::runtime_api::{Invocation, RuntimeApi};
 use crate::StackError;
 use crate::process::Process;
 
+const SANDBOX_STOP_GRACE: Duration = Duration::from_secs(1);
+
 /// What a deployment says of a function.
 #[derive(Debug, Clone)]
 pub struct FunctionSettings {
@@ -85,9 +87,8 @@ impl Function {
     /// Ends all sandboxes that run no invocation.
     pub async fn stop(&self) {
         let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
-        for sandbox in idle {
-            sandbox.process.stop(Duration::from_secs(2)).await;
-        }
+        let stops = idle.into_iter().map(|sandbox| sandbox.process.stop(SANDBOX_STOP_GRACE));
+        futures::future::join_all(stops).await;
     }
 
     fn idle_sandbox(&self) -> Option<Sandbox> {

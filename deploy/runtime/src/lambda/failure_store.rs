@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -45,12 +45,12 @@ impl FailureStore {
         Ok(Self { function, store })
     }
 
-    /// Keeps every record of `poison`, and logs each without its payload. Returns the sequence
-    /// numbers of those that could not be kept: a retry may mend that.
-    pub async fn keep(&self, poison: &[PoisonRecord]) -> BTreeSet<String> {
+    /// Keeps every record of `poison`, and logs each without its payload, until `deadline`. Returns
+    /// the sequence numbers of those that could not be kept: a retry may mend that.
+    pub async fn keep(&self, poison: &[PoisonRecord], deadline: SystemTime) -> BTreeSet<String> {
         futures::stream::iter(poison)
             .map(|record| async move {
-                match self.write(record).await {
+                match self.write(record, deadline).await {
                     Ok(()) => None,
                     Err(error) => {
                         tracing::error!(
@@ -68,17 +68,16 @@ impl FailureStore {
             .await
     }
 
-    async fn write(&self, poison: &PoisonRecord) -> Result<(), String> {
+    async fn write(&self, poison: &PoisonRecord, deadline: SystemTime) -> Result<(), String> {
+        let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
+        let limit = left.min(WRITE_TIMEOUT);
         let record = poison.to_failed_record(self.function, Timestamp::now());
         let name = record.object_name();
         let json = serde_json::to_vec_pretty(&record).map_err(|error| error.to_string())?;
-        tokio::time::timeout(
-            WRITE_TIMEOUT,
-            self.store.put(&Path::from(&*name), Bytes::from(json).into()),
-        )
-        .await
-        .map_err(|_| format!("no answer within {} s", WRITE_TIMEOUT.as_secs()))?
-        .map_err(|error| error.to_string())?;
+        tokio::time::timeout(limit, self.store.put(&Path::from(&*name), Bytes::from(json).into()))
+            .await
+            .map_err(|_| format!("no answer within {} ms", limit.as_millis()))?
+            .map_err(|error| error.to_string())?;
         tracing::warn!(
             sequence_number = record.sequence_number,
             sub_sequence_number = record.sub_sequence_number,
@@ -129,6 +128,10 @@ mod tests {
     use crate::lambda::StreamRecord;
     use adtrack_proto::failed_record::FailedRecord;
 
+    fn soon() -> SystemTime {
+        SystemTime::now() + Duration::from_secs(10)
+    }
+
     fn poison() -> PoisonRecord {
         PoisonRecord {
             carrier: StreamRecord {
@@ -151,7 +154,7 @@ mod tests {
         let url = format!("file://{}/failed", folder.path().display());
         let store = FailureStore::open("f", &url).unwrap();
         for _ in 0..2 {
-            assert_eq!(store.keep(&[poison()]).await, BTreeSet::new());
+            assert_eq!(store.keep(&[poison()], soon()).await, BTreeSet::new());
         }
         let day = folder.path().join("failed/f/2026-01-02/shardId-000000000001");
         let names: Vec<_> =
@@ -169,7 +172,19 @@ mod tests {
         let store = FailureStore::open("f", &url).unwrap();
         // A file where the function's folder would be.
         std::fs::write(folder.path().join("f"), "").unwrap();
-        assert_eq!(store.keep(&[poison()]).await, BTreeSet::from(["4959".to_owned()]));
+        assert_eq!(store.keep(&[poison()], soon()).await, BTreeSet::from(["4959".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn a_deadline_that_has_passed_is_a_record_that_is_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("file://{}", folder.path().display());
+        let store = FailureStore::open("f", &url).unwrap();
+        let poison = vec![poison(); 1_000];
+        assert_eq!(
+            store.keep(&poison, SystemTime::now()).await,
+            BTreeSet::from(["4959".to_owned()])
+        );
     }
 
     #[test]
