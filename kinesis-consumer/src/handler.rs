@@ -3,10 +3,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
+use adtrack_proto::aggregate;
+use adtrack_proto::event::TrackingEvent;
 use adtrack_runtime::lambda::{
     BatchMetrics, BatchResponse, FailureStore, KinesisEvent, PoisonRecord, StreamRecord,
     records_of, report,
 };
+use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::decode::decode;
@@ -35,7 +38,22 @@ pub struct Handler {
 #[derive(Debug, Default)]
 struct Rows<'a> {
     items: HashMap<String, Item>,
-    carriers: HashMap<String, Vec<&'a StreamRecord>>,
+    sources: HashMap<String, Vec<Source<'a>>>,
+    events: usize,
+}
+
+/// Where an event came from: a user record of a Kinesis record.
+#[derive(Debug)]
+struct Source<'a> {
+    carrier: &'a StreamRecord,
+    sub_sequence_number: u32,
+    data: Bytes,
+}
+
+impl Source<'_> {
+    fn poison(&self, reason: String) -> PoisonRecord {
+        self.carrier.poison_within(self.sub_sequence_number, self.data.clone(), reason)
+    }
 }
 
 impl Handler {
@@ -48,7 +66,7 @@ impl Handler {
     pub async fn handle(&self, event: KinesisEvent, deadline: SystemTime) -> BatchResponse {
         let records = records_of(event);
         let (rows, mut poison_records) = self.rows_of(&records);
-        let collapsed = records.len() - poison_records.len() - rows.items.len();
+        let collapsed = rows.events - rows.items.len();
 
         let write_deadline = write_deadline(deadline);
         let (unwritten, mut retry) = tokio::join!(
@@ -58,16 +76,15 @@ impl Handler {
 
         let mut refused = Vec::new();
         for (id, reason) in &unwritten.refused {
-            for carrier in rows.carriers.get(id).into_iter().flatten() {
-                refused.push(carrier.poison(format!("DynamoDB refuses it: {reason}")));
+            for source in rows.sources.get(id).into_iter().flatten() {
+                refused.push(source.poison(format!("DynamoDB refuses it: {reason}")));
             }
         }
         retry.extend(self.failures.keep(&refused, deadline - ANSWER_RESERVE).await);
         poison_records.extend(refused);
 
-        let unwritten_carriers =
-            unwritten.retryable.iter().filter_map(|id| rows.carriers.get(id)).flatten();
-        retry.extend(unwritten_carriers.map(|record| record.sequence_number.clone()));
+        let unwritten = unwritten.retryable.iter().filter_map(|id| rows.sources.get(id)).flatten();
+        retry.extend(unwritten.map(|source| source.carrier.sequence_number.clone()));
 
         log(&records, poison_records.len(), &retry, collapsed);
         report(retry)
@@ -78,17 +95,36 @@ impl Handler {
         let mut rows = Rows::default();
         let mut poison_records = Vec::new();
         for record in records {
-            match decode(&record.data) {
-                Ok(event) => {
-                    let id = event.message_id.clone();
-                    let item = item(event, record.arrived_at, now, self.ttl_days);
-                    rows.items.insert(id.clone(), item);
-                    rows.carriers.entry(id).or_default().push(record);
+            let Some(user_records) = aggregate::user_records(&record.data) else {
+                let reason = "an aggregate with the right checksum that is no protobuf";
+                poison_records.push(record.poison(reason.to_owned()));
+                continue;
+            };
+            for (sub_sequence_number, data) in (0..).zip(user_records) {
+                let source = Source { carrier: record, sub_sequence_number, data };
+                match decode(&source.data) {
+                    Ok(event) => rows.add(event, source, now, self.ttl_days),
+                    Err(reason) => poison_records.push(source.poison(reason)),
                 }
-                Err(reason) => poison_records.push(record.poison(reason)),
             }
         }
         (rows, poison_records)
+    }
+}
+
+impl<'a> Rows<'a> {
+    fn add(
+        &mut self,
+        event: TrackingEvent,
+        source: Source<'a>,
+        now: Timestamp,
+        ttl_days: Option<u32>,
+    ) {
+        let id = event.message_id.clone();
+        let item = item(event, source.carrier.arrived_at, now, ttl_days);
+        self.items.insert(id.clone(), item);
+        self.sources.entry(id).or_default().push(source);
+        self.events += 1;
     }
 }
 

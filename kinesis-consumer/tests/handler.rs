@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
+use adtrack_proto::aggregate::Aggregate;
 use adtrack_proto::event::{EventType, TrackingEvent};
 use adtrack_proto::failed_record::FailedRecord;
 use adtrack_runtime::lambda::FailureStore;
@@ -164,6 +165,61 @@ async fn poison_is_kept_whole_and_its_neighbours_stored() {
     assert_eq!(failed[0].arrived_at, "2026-01-02T03:04:06.5Z");
     assert!(failed[0].reason.contains("not a TrackingEvent"), "{}", failed[0].reason);
     assert_eq!(failed[1].reason, "message_id is empty");
+}
+
+fn aggregate(user_records: Vec<Vec<u8>>) -> Vec<u8> {
+    let mut aggregate = Aggregate::default();
+    user_records.into_iter().for_each(|data| aggregate.push(data.into()));
+    aggregate.finish("key").to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aggregates_and_plain_records_become_rows() {
+    let function = Function::start(vec![]).await;
+    let user_records = |ids: std::ops::Range<u32>| {
+        ids.map(|n| event(&format!("m{n}")).encode_to_vec()).collect::<Vec<_>>()
+    };
+    let batch = [
+        record(1, aggregate(user_records(0..40))),
+        record(2, event("plain").encode_to_vec()),
+        // Delivered again by a producer that saw no answer, cut otherwise.
+        record(3, aggregate(user_records(20..60))),
+    ];
+    assert_eq!(function.invoke(&batch).await, Vec::<String>::new());
+    assert_eq!(function.row_count().await, 61);
+    assert_eq!(function.failed_records(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn poison_in_an_aggregate_stands_alone() {
+    let function = Function::start(vec![]).await;
+    let good = |id: &str| event(id).encode_to_vec();
+    let data = aggregate(vec![good("a"), b"\xff poison".to_vec(), good("b"), good("")]);
+    let broken = [&b"\xf3\x89\x9a\xc2"[..], b"\xff", &md5_of(b"\xff")].concat();
+    let batch = [record(8, data), record(9, broken)];
+    assert_eq!(function.invoke(&batch).await, Vec::<String>::new());
+    assert_eq!(function.row_count().await, 2);
+    let mut failed = function.failed_records();
+    failed.sort_by_key(|record| (record.sequence_number.clone(), record.sub_sequence_number));
+    let kept: Vec<_> = failed
+        .iter()
+        .map(|record| (record.sequence_number.as_str(), record.sub_sequence_number))
+        .collect();
+    assert_eq!(kept, [("8", 1), ("8", 3), ("9", 0)]);
+    assert_eq!(failed[0].data, "/yBwb2lzb24=", "the user record alone");
+}
+
+fn md5_of(data: &[u8]) -> Vec<u8> {
+    use md5::Digest;
+    md5::Md5::digest(data).to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_aggregate_of_which_something_is_not_written_is_reported_once() {
+    let function = Function::start(vec![Fault::Throttled; 1_000]).await;
+    let data = aggregate(vec![event("a").encode_to_vec(), event("b").encode_to_vec()]);
+    let reported = function.invoke_within(&[record(8, data)], Duration::from_secs(1)).await;
+    assert_eq!(reported, ["8"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

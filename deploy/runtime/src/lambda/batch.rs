@@ -85,12 +85,17 @@ pub struct StreamRecord {
 impl StreamRecord {
     /// It, as a user record that can never succeed.
     pub fn poison(&self, reason: String) -> PoisonRecord {
-        PoisonRecord {
-            carrier: self.clone(),
-            sub_sequence_number: 0,
-            data: self.data.clone(),
-            reason,
-        }
+        self.poison_within(0, self.data.clone(), reason)
+    }
+
+    /// One of its user records, as one that can never succeed.
+    pub fn poison_within(
+        &self,
+        sub_sequence_number: u32,
+        data: Bytes,
+        reason: String,
+    ) -> PoisonRecord {
+        PoisonRecord { carrier: self.clone(), sub_sequence_number, data, reason }
     }
 }
 
