@@ -11,10 +11,11 @@ use aws_config::SdkConfig;
 use redis::Client;
 use tokio::net::TcpSocket;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::config::Config;
-use crate::delivery::{Delivery, EventBuffer, KinesisStream, Producer};
+use crate::delivery::{Delivery, Journal, JournalError, KinesisStream, Producer, SyncMode};
 use crate::health::Health;
 use crate::http::{Management, Public, configure_management, configure_public};
 use crate::metrics::Metrics;
@@ -40,7 +41,7 @@ pub struct App {
     management: Server,
     background: Background,
     delivery: Delivery,
-    buffer: EventBuffer,
+    journal: Journal,
     health: Health,
     grace: Duration,
     delay: Duration,
@@ -62,6 +63,9 @@ pub enum BuildError {
     /// The URL of Redis is not one that the client takes.
     #[error("REDIS_URL: {0}")]
     Redis(#[from] redis::RedisError),
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// Two metrics have one name.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -92,21 +96,33 @@ impl App {
             metrics: Arc::clone(&metrics),
         };
 
-        let buffer = EventBuffer::new(config.journal_max_bytes);
+        let journal = Journal::open(
+            &config.journal_dir,
+            config.journal_max_bytes,
+            config.worker_count(),
+            config.journal_sync,
+        )?;
+        metrics.journal_replayed.inc_by(journal.replayed());
+        tracing::info!(
+            folder = %config.journal_dir.display(),
+            bytes = journal.capacity_bytes(),
+            events = journal.replayed(),
+            "the journal is open; the events found in it are delivered first"
+        );
         let stream = KinesisStream::new(aws, config.event_stream.clone());
         let refusing = Arc::default();
         let producer = Producer::new(
-            buffer.clone(),
+            journal.clone(),
             stream,
             config.linger_ms,
             Arc::clone(&metrics),
             Arc::clone(&refusing),
         );
 
-        let health = Health::new(link, buffer.clone(), verified, refusing);
+        let health = Health::new(link, journal.clone(), verified, refusing);
         let programs = TwoTierPrograms::new(local.clone(), loads, Arc::clone(&metrics));
         let public = Public {
-            tracker: Tracker::new(programs, buffer.clone()),
+            tracker: Tracker::new(programs, journal.clone()),
             health: health.clone(),
             metrics: Arc::clone(&metrics),
         };
@@ -115,13 +131,17 @@ impl App {
             redis,
             channel,
             sample_programs: config.sample_programs,
-            buffer: buffer.clone(),
+            journal: journal.clone(),
             health: health.clone(),
             metrics,
         };
         let (public, public_address) = listen_public(config, public)?;
         let (management, management_address) = listen_management(config, management)?;
 
+        if let SyncMode::Interval(interval) = config.journal_sync {
+            let journal = journal.clone();
+            background.spawn(|stop| sync_regularly(journal, interval, stop));
+        }
         background.spawn(|stop| link_keeper.run(stop));
         background.spawn(|stop| loader.run(stop));
         background.spawn(|stop| updates.run(stop));
@@ -132,7 +152,7 @@ impl App {
             management,
             background,
             delivery: producer.start(),
-            buffer,
+            journal,
             health,
             grace: config.shutdown_grace_seconds,
             delay: config.shutdown_delay_seconds,
@@ -140,8 +160,9 @@ impl App {
     }
 
     /// Serves until `shutdown` asks for the end, then drains: out of the load balancer, no new
-    /// connections, running requests to their end, what waits to the stream. Fails where events are
-    /// lost, or where a part ended by itself: whoever started the process starts it anew.
+    /// connections, running requests to their end, what waits to the stream; what does not get there
+    /// in time stays in the journal. Fails where a part ended by itself: whoever started the process
+    /// starts it anew.
     pub async fn run(mut self, shutdown: Shutdown) -> ExitCode {
         tracing::info!(public = %self.public_address, management = %self.management_address, "the tracker serves");
         let public = self.public.handle();
@@ -166,19 +187,19 @@ impl App {
         if tokio::time::timeout(rest / 2, public.stop(true)).await.is_err() {
             tracing::warn!("connections were still open; they are closed");
         }
-        self.buffer.close();
+        self.journal.close();
         let drained = self.delivery.drain(deadline).await;
         self.background.stop().await;
         management.stop(false).await;
         servers.abort();
-        if drained.left > 0 {
-            tracing::error!(
-                events = drained.left,
-                "accepted events could not be delivered in time and are lost"
+        if drained.left_bytes > 0 {
+            tracing::warn!(
+                bytes = drained.left_bytes,
+                "not drained in time: what is left stays in the journal, for the next start"
             );
-            return ExitCode::FAILURE;
+        } else {
+            tracing::info!("drained; nothing is left");
         }
-        tracing::info!("drained; nothing is left");
         if asked { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
@@ -237,4 +258,16 @@ fn bind(address: SocketAddr) -> std::io::Result<(std::net::TcpListener, SocketAd
     let listener = socket.listen(BACKLOG)?.into_std()?;
     let bound = listener.local_addr()?;
     Ok((listener, bound))
+}
+
+/// Brings the journal to the disk every `interval`.
+async fn sync_regularly(journal: Journal, interval: Duration, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
+        let journal = journal.clone();
+        match tokio::task::spawn_blocking(move || journal.sync_to_disk()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the journal cannot be synced to the disk"),
+            Err(error) => tracing::error!(%error, "the sync of the journal panicked"),
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The settings: flags, or environment variables of the same names.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use adtrack_runtime::cli::{integer, milliseconds, non_empty, seconds};
@@ -8,6 +9,8 @@ use adtrack_runtime::redis_settings::RedisSettings;
 use adtrack_runtime::telemetry::LogSettings;
 use clap::Parser;
 
+use crate::delivery::SyncMode;
+use crate::delivery::journal::MIN_BYTES;
 use crate::programs::CacheLimits;
 
 /// Answers ad clients and delivers their events to Kinesis.
@@ -43,8 +46,15 @@ pub struct Config {
     /// Milliseconds that an event waits for others to travel with.
     #[arg(long, env, default_value = "100", value_parser = milliseconds(1, 60_000), help_heading = "Delivery")]
     pub linger_ms: Duration,
-    /// Bytes of accepted events that may wait for Kinesis; beyond it requests get 503.
-    #[arg(long, env, default_value = "1073741824", value_parser = integer(65_536_u64, 1 << 50), help_heading = "Delivery")]
+    /// Folder of the journal, in which accepted events wait for Kinesis. One tracker a folder.
+    #[arg(long, env, default_value = "./journal", help_heading = "Delivery")]
+    pub journal_dir: PathBuf,
+    /// When accepted events are on the disk, which says what a crash of the host may take: `never`
+    /// (when the kernel writes them), an interval (`200ms`, `1s`), `always` (before the answer).
+    #[arg(long, env, default_value = "never", value_parser = sync, help_heading = "Delivery")]
+    pub journal_sync: SyncMode,
+    /// Bytes of the journal, allocated at the start; beyond it requests get 503.
+    #[arg(long, env, default_value = "1073741824", value_parser = integer(MIN_BYTES, 1 << 50), help_heading = "Delivery")]
     pub journal_max_bytes: u64,
 
     /// Programs held in memory; beyond it the least recently used goes.
@@ -93,4 +103,22 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 fn boolean(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| "expected true or false".to_owned())
+}
+
+fn sync(text: &str) -> Result<SyncMode, String> {
+    let milliseconds = || {
+        let (number, unit) = match text.strip_suffix("ms") {
+            Some(number) => (number, 1),
+            None => (text.strip_suffix('s')?, 1_000),
+        };
+        let milliseconds = number.parse::<u64>().ok()?.checked_mul(unit)?;
+        (1..=3_600_000).contains(&milliseconds).then(|| Duration::from_millis(milliseconds))
+    };
+    match text {
+        "never" => Ok(SyncMode::Never),
+        "always" => Ok(SyncMode::Always),
+        _ => milliseconds()
+            .map(SyncMode::Interval)
+            .ok_or_else(|| "expected never, always, or an interval from 1ms to 3600s".to_owned()),
+    }
 }

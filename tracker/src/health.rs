@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::delivery::EventBuffer;
+use crate::delivery::Journal;
 use crate::programs::RedisLink;
 
 /// The state behind the health checks.
 #[derive(Debug, Clone)]
 pub struct Health {
     redis: RedisLink,
-    buffer: EventBuffer,
+    journal: Journal,
     verified: Arc<AtomicBool>,
     stream_refusing: Arc<AtomicBool>,
     draining: Arc<AtomicBool>,
@@ -21,11 +21,11 @@ impl Health {
     /// `stream_refusing`: the stream keeps failing.
     pub fn new(
         redis: RedisLink,
-        buffer: EventBuffer,
+        journal: Journal,
         verified: Arc<AtomicBool>,
         stream_refusing: Arc<AtomicBool>,
     ) -> Self {
-        Self { redis, buffer, verified, stream_refusing, draining: Arc::default() }
+        Self { redis, journal, verified, stream_refusing, draining: Arc::default() }
     }
 
     /// Whether a load balancer may send traffic: false while starting (until core data could be
@@ -53,7 +53,7 @@ impl Health {
             (self.redis.is_connected() && !self.redis.is_loaded(), "core_data_not_loaded"),
             (!self.verified.load(Ordering::Relaxed), "subscription_unverified"),
             (self.stream_refusing.load(Ordering::Relaxed), "kinesis_refusing"),
-            (self.buffer.is_nearly_full(), "buffer_nearly_full"),
+            (self.journal.is_nearly_full(), "journal_nearly_full"),
         ];
         problems.into_iter().filter_map(|(holds, problem)| holds.then_some(problem)).collect()
     }

@@ -2,7 +2,8 @@
 //! adds to plain atomics.
 
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::domain::Refusal;
@@ -10,6 +11,7 @@ use crate::domain::Refusal;
 /// From 50 µs: an answer from L1 takes about as long.
 const REQUEST_BUCKETS: [f64; 14] =
     [5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0];
+const EVENTS_BUCKETS: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0];
 const CALL_BUCKETS: [f64; 12] = [1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 6.0];
 
 /// All metrics of one tracker.
@@ -39,8 +41,14 @@ pub struct Metrics {
     pub redis_connected: IntGauge,
     pub verifications: IntCounter,
     pub verified_at: IntGauge,
-    pub buffer_events: IntGauge,
-    pub buffer_bytes: IntGauge,
+    pub journal_bytes: IntGauge,
+    pub journal_capacity: IntGauge,
+    pub journal_oldest_seconds: Gauge,
+    pub journal_outstanding: IntGauge,
+    pub journal_replayed: IntCounter,
+    pub journal_damaged: IntCounter,
+    pub events_per_record: Histogram,
+    pub delivered_events: IntCounter,
     pub put_records_calls: IntCounter,
     pub put_records_seconds: Histogram,
     pub delivered_records: IntCounter,
@@ -119,14 +127,35 @@ impl Metrics {
                 "adtrack_l1_verified_timestamp_seconds",
                 "When L1 was last verified against Redis, Unix time",
             )?,
-            buffer_events: in_registry.gauge(
-                "adtrack_buffer_events",
-                "Accepted events that Kinesis has not acknowledged",
-            )?,
-            buffer_bytes: in_registry.gauge(
-                "adtrack_buffer_bytes",
+            journal_bytes: in_registry.gauge(
+                "adtrack_journal_bytes",
                 "Bytes of accepted events that Kinesis has not acknowledged",
             )?,
+            journal_capacity: in_registry
+                .gauge("adtrack_journal_capacity_bytes", "Bytes that the journal takes")?,
+            journal_oldest_seconds: in_registry.float_gauge(
+                "adtrack_journal_oldest_seconds",
+                "Age of the oldest event that Kinesis has not acknowledged: the one to alarm on",
+            )?,
+            journal_outstanding: in_registry.gauge(
+                "adtrack_journal_outstanding_events",
+                "Events read from the journal and not acknowledged yet",
+            )?,
+            journal_replayed: in_registry.counter(
+                "adtrack_journal_replayed_events_total",
+                "Events that the start found in the journal",
+            )?,
+            journal_damaged: in_registry.counter(
+                "adtrack_journal_damaged_total",
+                "Stretches of the journal that were damaged and skipped",
+            )?,
+            events_per_record: in_registry.histogram(
+                "adtrack_events_per_record",
+                "Events in a Kinesis record",
+                &EVENTS_BUCKETS,
+            )?,
+            delivered_events: in_registry
+                .counter("adtrack_events_delivered_total", "Events that Kinesis acknowledged")?,
             put_records_calls: in_registry
                 .counter("adtrack_put_records_calls_total", "PutRecords calls")?,
             put_records_seconds: in_registry.histogram(
@@ -176,6 +205,12 @@ impl Registrar<'_> {
         let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
         self.0.register(Box::new(counters.clone()))?;
         Ok(counters)
+    }
+
+    fn float_gauge(&self, name: &str, help: &str) -> prometheus::Result<Gauge> {
+        let gauge = Gauge::new(name, help)?;
+        self.0.register(Box::new(gauge.clone()))?;
+        Ok(gauge)
     }
 
     fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use adtrack_proto::ProgramId;
 use bytes::Bytes;
-use uuid::Uuid;
 
 use crate::domain::{Answer, PreparedProgram, Refusal, TrackingRequest};
 
@@ -24,14 +23,14 @@ pub struct CoreDataUnavailable;
 /// Where accepted events go. What it takes, it delivers, or says at shutdown that it could not.
 pub trait EventSink {
     /// Takes the event, without waiting.
-    fn accept(&self, event: AcceptedEvent) -> Result<(), NotAccepted>;
+    fn accept(&self, event: &AcceptedEvent) -> Result<(), NotAccepted>;
 }
 
 /// An event on its way to the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcceptedEvent {
-    /// Its id.
-    pub message_id: Uuid,
+    /// When it was accepted, milliseconds since the Unix epoch.
+    pub accepted_at: u64,
     /// Protobuf `TrackingEvent`.
     pub bytes: Bytes,
 }
@@ -70,8 +69,9 @@ impl<P: Programs, S: EventSink> Tracker<P, S> {
     /// Records `request`. An answer means that its event is accepted; a refusal, that it is not.
     pub async fn track(&self, request: TrackingRequest) -> Result<Answer, Refusal> {
         let answer = self.inspect(request).await?;
-        let event = AcceptedEvent { message_id: answer.message_id, bytes: answer.to_event() };
-        self.sink.accept(event).map_err(|reason| match reason {
+        let event =
+            AcceptedEvent { accepted_at: answer.received_at_ms(), bytes: answer.to_event() };
+        self.sink.accept(&event).map_err(|reason| match reason {
             NotAccepted::Full => Refusal::Overloaded,
             NotAccepted::Closed => Refusal::Draining,
         })?;

@@ -1,50 +1,69 @@
-//! Which events go into one `PutRecords`, and which go again. Pure.
+//! Which records go into one `PutRecords`, and which go again. Pure.
 
-use crate::track::AcceptedEvent;
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::journal::Claim;
 
 /// `PutRecords`' limit for records.
-pub const MAX_RECORDS: usize = 500;
-/// `PutRecords`' limit for the whole request: data and partition keys.
-pub const MAX_BYTES: usize = 5 * 1024 * 1024;
+const MAX_RECORDS: usize = 500;
+/// Bytes of one request: well below `PutRecords`' 5 MiB, since every call under way holds a copy.
+const MAX_BYTES: usize = 1024 * 1024;
 /// A partition key: a UUID as text.
 const PARTITION_KEY_BYTES: usize = 36;
 
-/// The events of one `PutRecords`.
+/// A Kinesis record: an aggregate of events, or a lone event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Random: aggregates spread evenly over the shards.
+    pub partition_key: Uuid,
+    /// What goes on the wire.
+    pub data: Bytes,
+    /// The events in it.
+    pub claims: Vec<Claim>,
+}
+
+/// The records of one `PutRecords`.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// The events, each a record.
-    pub events: Vec<AcceptedEvent>,
+    /// The records.
+    pub records: Vec<Record>,
     bytes: usize,
 }
 
 impl Batch {
-    /// Takes the event, or gives it back where it does not fit.
-    pub fn try_push(&mut self, event: AcceptedEvent) -> Result<(), AcceptedEvent> {
-        let size = event.bytes.len() + PARTITION_KEY_BYTES;
-        if self.events.len() == MAX_RECORDS || self.bytes + size > MAX_BYTES {
-            return Err(event);
-        }
-        self.bytes += size;
-        self.events.push(event);
-        Ok(())
+    /// Whether a record of so many bytes fits.
+    pub fn has_room_for(&self, data_bytes: usize) -> bool {
+        self.is_empty()
+            || self.records.len() < MAX_RECORDS
+                && self.bytes + data_bytes + PARTITION_KEY_BYTES <= MAX_BYTES
+    }
+
+    /// Takes the record.
+    pub fn push(&mut self, record: Record) {
+        self.bytes += record.data.len() + PARTITION_KEY_BYTES;
+        self.records.push(record);
     }
 
     /// Whether it carries nothing.
     pub fn is_empty(&self) -> bool {
-        self.events.is_empty()
+        self.records.is_empty()
     }
 
-    /// Splits the events by the stream's answer, which has one entry for each, in their order:
+    /// How many events it carries.
+    pub fn events(&self) -> usize {
+        self.records.iter().map(|record| record.claims.len()).sum()
+    }
+
+    /// Splits the records by the stream's answer, which has one entry for each, in their order:
     /// (acknowledged, failed). Where the answer is short, what it leaves out failed.
-    pub fn split(self, acknowledged: &[bool]) -> (Vec<AcceptedEvent>, Self) {
-        let mut taken = Vec::with_capacity(self.events.len());
-        let mut failed = Self::default();
-        for (position, event) in self.events.into_iter().enumerate() {
+    pub fn split(self, acknowledged: &[bool]) -> (Self, Self) {
+        let (mut taken, mut failed) = (Self::default(), Self::default());
+        for (position, record) in self.records.into_iter().enumerate() {
             if acknowledged.get(position) == Some(&true) {
-                taken.push(event);
+                taken.push(record);
             } else {
-                failed.bytes += event.bytes.len() + PARTITION_KEY_BYTES;
-                failed.events.push(event);
+                failed.push(record);
             }
         }
         (taken, failed)
@@ -55,36 +74,35 @@ impl Batch {
 mod tests {
     use super::*;
 
-    fn event(number: u128, length: usize) -> AcceptedEvent {
-        AcceptedEvent { message_id: uuid::Uuid::from_u128(number), bytes: vec![0; length].into() }
+    fn record(number: u128, length: usize) -> Record {
+        let partition_key = Uuid::from_u128(number);
+        Record { partition_key, data: vec![0; length].into(), claims: Vec::new() }
     }
 
     fn filled(length: usize) -> Batch {
         let mut batch = Batch::default();
-        let mut number = 0;
-        while batch.try_push(event(number, length)).is_ok() {
-            number += 1;
+        while batch.has_room_for(length) {
+            batch.push(record(0, length));
         }
         batch
     }
 
     #[test]
-    fn a_batch_ends_at_500_records_or_5_mib() {
-        assert_eq!(filled(200).events.len(), 500);
-        let large = filled(100_000);
-        assert_eq!(large.events.len(), MAX_BYTES / 100_036);
+    fn a_batch_ends_at_500_records_or_1_mib() {
+        assert_eq!(filled(200).records.len(), 500);
+        let large = filled(50_000);
+        assert_eq!(large.records.len(), MAX_BYTES / 50_036);
         assert!(large.bytes <= MAX_BYTES);
+        assert_eq!(filled(2_000_000).records.len(), 1, "a large one goes alone");
     }
 
     #[test]
     fn only_what_failed_goes_again() {
         let mut batch = Batch::default();
-        for number in 0..4 {
-            batch.try_push(event(number, 10)).unwrap();
-        }
+        (0..4).for_each(|number| batch.push(record(number, 10)));
         let (taken, failed) = batch.split(&[true, false, true]);
-        assert_eq!(taken, [event(0, 10), event(2, 10)]);
-        assert_eq!(failed.events, [event(1, 10), event(3, 10)]);
+        assert_eq!(taken.records, [record(0, 10), record(2, 10)]);
+        assert_eq!(failed.records, [record(1, 10), record(3, 10)]);
         assert_eq!(failed.bytes, 2 * (10 + PARTITION_KEY_BYTES));
     }
 }

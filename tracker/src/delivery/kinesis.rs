@@ -12,6 +12,22 @@ use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 
 use super::batch::Batch;
 
+/// Errors that end only when a person does something.
+const LASTING_ERRORS: [&str; 12] = [
+    "AccessDeniedException",
+    "IncompleteSignature",
+    "InvalidArgumentException",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "KMSAccessDeniedException",
+    "KMSDisabledException",
+    "KMSNotFoundException",
+    "KMSOptInRequired",
+    "ResourceNotFoundException",
+    "UnrecognizedClientException",
+    "ValidationException",
+];
+
 /// The stream.
 #[derive(Debug, Clone)]
 pub struct KinesisStream {
@@ -31,6 +47,8 @@ pub struct Put {
 /// Why a `PutRecords` failed as a whole.
 #[derive(Debug)]
 pub struct PutError {
+    /// Whether it will fail again until a person does something: no such stream, no permission.
+    pub lasting: bool,
     /// A short name for metrics: the service's error code, `timeout` or `connection`.
     pub cause: String,
     /// The whole story, for the log.
@@ -52,19 +70,22 @@ impl KinesisStream {
         Self { client: Client::from_conf(config), name }
     }
 
-    /// One `PutRecords`. The partition key is the message id: even over the shards, and stable.
+    /// One `PutRecords`.
     pub async fn put(&self, batch: &Batch) -> Result<Put, PutError> {
-        let entries = batch.events.iter().map(|event| {
+        let entries = batch.records.iter().map(|record| {
             PutRecordsRequestEntry::builder()
-                .partition_key(event.message_id.to_string())
-                .data(Blob::new(&*event.bytes))
+                .partition_key(record.partition_key.to_string())
+                .data(Blob::new(&*record.data))
                 .build()
         });
-        let entries = entries
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| PutError { cause: "request".to_owned(), text: error.to_string() })?;
+        let entries = entries.collect::<Result<Vec<_>, _>>().map_err(|error| PutError {
+            lasting: true,
+            cause: "request".to_owned(),
+            text: error.to_string(),
+        })?;
         let request = self.client.put_records().stream_name(&self.name).set_records(Some(entries));
         let output = request.send().await.map_err(|error| PutError {
+            lasting: error.code().is_some_and(|code| LASTING_ERRORS.contains(&code)),
             cause: cause(&error),
             text: DisplayErrorContext(&error).to_string(),
         })?;

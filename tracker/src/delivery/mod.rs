@@ -1,17 +1,17 @@
 //! From an accepted event to the stream.
 //!
 //! ```text
-//! accept → buffer (bounded) → batch → PutRecords ─┬→ acknowledged: forgotten
-//!             ↑ drained on a tick, never woken     └→ failed entries alone: again, after a backoff
+//! accept → journal (files, bounded) → aggregate → batch → PutRecords ─┬→ acknowledged: its place is free
+//!             ↑ read on a tick, never woken                            └→ failed records alone: again
 //! ```
 //!
-//! The order of events is not kept: entries that fail go again beside later ones.
+//! The order of events is not kept: records that fail go again beside later ones.
 
 mod batch;
-mod buffer;
+pub mod journal;
 mod kinesis;
 mod producer;
 
-pub use buffer::EventBuffer;
+pub use journal::{Journal, JournalError, SyncMode};
 pub use kinesis::KinesisStream;
 pub use producer::{Delivery, Drained, Producer};

@@ -1,40 +1,47 @@
-//! Drains the buffer into the stream.
+//! Drains the journal into the stream.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use adtrack_proto::aggregate::Aggregate;
 use adtrack_runtime::backoff::Backoff;
+use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
+use uuid::Uuid;
 
-use super::batch::Batch;
-use super::buffer::EventBuffer;
+use super::batch::{Batch, Record};
+use super::journal::{Journal, JournalReader};
 use super::kinesis::{KinesisStream, Put, PutError};
 use crate::metrics::Metrics;
-use crate::track::AcceptedEvent;
 
-/// `PutRecords` under way at a time: 500 records each, at 20 ms a call about 100,000 records/s.
+/// `PutRecords` under way at a time: 1 MiB each, about 5,000 events; at 20 ms a call about a million
+/// events a second.
 const MAX_IN_FLIGHT: usize = 4;
+/// An aggregate is closed when it has so many bytes: a KPL reader's usual size, two of Kinesis'
+/// 25 KB billing units.
+const AGGREGATE_BYTES: usize = 50_000;
+/// Events that were read and not acknowledged: what is held in memory while the stream is ill.
+const MAX_OUTSTANDING: usize = 20_000;
 /// Failed calls or batches in a row until the stream counts as refusing: one throttle is no alarm.
 const FAILURES_UNTIL_REFUSING: u32 = 3;
 const BACKOFF: Backoff =
     Backoff { base: Duration::from_millis(50), ceiling: Duration::from_secs(5) };
-/// Between two looks for events that are just being accepted, at shutdown.
+/// Between two looks at the journal, at shutdown.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
 
 /// The task that delivers.
 #[derive(Debug)]
 pub struct Producer {
-    buffer: EventBuffer,
+    journal: Journal,
+    reader: JournalReader,
     stream: Arc<KinesisStream>,
     linger: Duration,
     metrics: Arc<Metrics>,
     refusing: Arc<AtomicBool>,
-    /// The event that did not fit the last batch: the first of the next.
-    held: Option<AcceptedEvent>,
     /// What failed, in the order in which it is due.
     retries: VecDeque<Retry>,
     /// Calls or batches that failed in a row.
@@ -59,8 +66,8 @@ struct Attempt {
 /// How the drain at shutdown ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drained {
-    /// Events that the stream did not take in time.
-    pub left: u64,
+    /// Bytes of events that the stream did not take in time.
+    pub left_bytes: u64,
 }
 
 /// Delivery under way.
@@ -82,29 +89,29 @@ impl Delivery {
     pub async fn drain(self, deadline: Instant) -> Drained {
         // A producer that has ended shows in its task.
         let _ = self.stop.send(deadline);
-        self.task.await.unwrap_or(Drained { left: u64::MAX })
+        self.task.await.unwrap_or(Drained { left_bytes: u64::MAX })
     }
 }
 
 type Calls = JoinSet<(Attempt, Result<Put, PutError>)>;
 
 impl Producer {
-    /// Delivers what `buffer` takes to `stream`, `linger` after it came or earlier. `refusing`
+    /// Delivers what `journal` takes to `stream`, `linger` after it came or earlier. `refusing`
     /// tells the health checks whether the stream keeps failing.
     pub fn new(
-        buffer: EventBuffer,
+        journal: Journal,
         stream: KinesisStream,
         linger: Duration,
         metrics: Arc<Metrics>,
         refusing: Arc<AtomicBool>,
     ) -> Self {
         Self {
-            buffer,
+            reader: journal.reader(),
+            journal,
             stream: Arc::new(stream),
             linger,
             metrics,
             refusing,
-            held: None,
             retries: VecDeque::new(),
             failures: 0,
             paused_until: None,
@@ -124,25 +131,26 @@ impl Producer {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let deadline = loop {
             let wake_up = self.wake_up(&calls);
+            let mut ripe = Ripe::Whole;
             tokio::select! {
-                _ = tick.tick() => {}
+                _ = tick.tick() => ripe = Ripe::Any,
                 () = until(wake_up) => {}
                 Some(ended) = calls.join_next() => self.ended(ended),
                 // Where nobody is left to say when, there is no time.
                 deadline = &mut stop => break deadline.unwrap_or_else(|_| Instant::now()),
             }
-            self.dispatch(&mut calls);
+            self.dispatch(&mut calls, ripe);
+            self.observe();
         };
         // What is under way when time is up ends with `calls`.
         let _ = tokio::time::timeout_at(deadline, self.drain(&mut calls)).await;
-        Drained { left: self.buffer.events() }
+        Drained { left_bytes: self.journal.used_bytes() }
     }
 
-    /// Delivers until the buffer, closed by now, has nothing left: neither waiting, nor under way,
-    /// nor about to be appended by a request that came before it was closed.
+    /// Delivers until the journal, closed by now, has nothing left.
     async fn drain(&mut self, calls: &mut Calls) {
-        while self.buffer.bytes() > 0 {
-            self.dispatch(calls);
+        while self.journal.used_bytes() > 0 {
+            self.dispatch(calls, Ripe::Any);
             let wake_up = self.wake_up(calls);
             tokio::select! {
                 Some(ended) = calls.join_next() => self.ended(ended),
@@ -159,8 +167,8 @@ impl Producer {
         (calls.len() < MAX_IN_FLIGHT).then(|| self.paused_until.or_else(due)).flatten()
     }
 
-    /// Sends what is due, retries first, as far as calls are free; the rest waits in the buffer.
-    fn dispatch(&mut self, calls: &mut Calls) {
+    /// Sends what is due, retries first, as far as calls are free; the rest waits in the journal.
+    fn dispatch(&mut self, calls: &mut Calls, ripe: Ripe) {
         let now = Instant::now();
         if self.paused_until.is_some_and(|until| now < until) {
             return;
@@ -170,7 +178,7 @@ impl Producer {
             let due = self.retries.pop_front_if(|retry| retry.due <= now);
             let attempt = match due {
                 Some(retry) => retry.attempt,
-                None => Attempt { batch: self.next_batch(), failures: 0 },
+                None => Attempt { batch: self.next_batch(ripe), failures: 0 },
             };
             if attempt.batch.is_empty() {
                 return;
@@ -187,15 +195,36 @@ impl Producer {
     }
 
     /// The events that wait, as many as go into one call.
-    fn next_batch(&mut self) -> Batch {
+    fn next_batch(&mut self, ripe: Ripe) -> Batch {
         let mut batch = Batch::default();
-        while let Some(event) = self.held.take().or_else(|| self.buffer.pop()) {
-            if let Err(event) = batch.try_push(event) {
-                self.held = Some(event);
+        while batch.has_room_for(AGGREGATE_BYTES) {
+            if ripe == Ripe::Whole && self.reader.unread_bytes() < AGGREGATE_BYTES as u64 {
                 break;
+            }
+            match self.next_record() {
+                Some(record) => batch.push(record),
+                None => break,
             }
         }
         batch
+    }
+
+    /// The next events of the journal, as one record.
+    fn next_record(&mut self) -> Option<Record> {
+        let mut aggregate = Aggregate::default();
+        let mut claims = Vec::new();
+        while aggregate.bytes() < AGGREGATE_BYTES && self.reader.outstanding() < MAX_OUTSTANDING {
+            let Some((event, claim)) = self.reader.next() else { break };
+            aggregate.push(event);
+            claims.push(claim);
+        }
+        if aggregate.is_empty() {
+            return None;
+        }
+        self.metrics.events_per_record.observe(claims.len() as f64);
+        let partition_key = Uuid::new_v4();
+        let data = aggregate.finish(&partition_key.to_string());
+        Some(Record { partition_key, data, claims })
     }
 
     /// Takes a call's answer: what the stream has is freed, what it has not is sent again, alone.
@@ -203,7 +232,7 @@ impl Producer {
         let (attempt, answer) = match ended {
             Ok(ended) => ended,
             Err(error) => {
-                tracing::error!(%error, "a PutRecords call panicked; its events are lost");
+                tracing::error!(%error, "a PutRecords call panicked; its events stay in the journal until the next start");
                 return;
             }
         };
@@ -214,18 +243,13 @@ impl Producer {
                 self.failures += 1;
                 self.paused_until = Some(Instant::now() + BACKOFF.delay(self.failures));
                 self.metrics.failed_calls.with_label_values(&[&error.cause]).inc();
-                tracing::warn!(
-                    cause = error.cause,
-                    error = error.text,
-                    records = attempt.batch.events.len(),
-                    "PutRecords failed; the events are kept and sent again"
-                );
+                self.log_failed_call(&error, attempt.batch.events());
                 attempt.batch
             }
         };
         self.refusing.store(self.failures >= FAILURES_UNTIL_REFUSING, Ordering::Relaxed);
         if !failed.is_empty() {
-            self.metrics.retried_records.inc_by(failed.events.len() as u64);
+            self.metrics.retried_records.inc_by(failed.records.len() as u64);
             let due = Instant::now() + BACKOFF.delay(failures);
             let later = self.retries.partition_point(|retry| retry.due <= due);
             let attempt = Attempt { batch: failed, failures };
@@ -243,10 +267,61 @@ impl Producer {
         }
         let (acknowledged, failed) = batch.split(&put.acknowledged);
         self.failures = if acknowledged.is_empty() { self.failures + 1 } else { 0 };
-        self.metrics.delivered_records.inc_by(acknowledged.len() as u64);
-        self.buffer.acknowledged(&acknowledged);
+        self.metrics.delivered_records.inc_by(acknowledged.records.len() as u64);
+        self.metrics.delivered_events.inc_by(acknowledged.events() as u64);
+        for record in acknowledged.records {
+            self.reader.acknowledge(&record.claims);
+        }
         failed
     }
+
+    /// An outage is a line now and then, not one a call; what only a person can mend is an error.
+    fn log_failed_call(&self, error: &PutError, events: usize) {
+        let failures = self.failures;
+        if failures > FAILURES_UNTIL_REFUSING && !failures.is_multiple_of(20) {
+            return;
+        }
+        let (cause, text) = (&error.cause, &error.text);
+        if error.lasting {
+            tracing::error!(
+                cause,
+                error = text,
+                events,
+                failures,
+                "Kinesis refuses every call: check stream, permissions and keys; the events are kept"
+            );
+        } else {
+            tracing::warn!(
+                cause,
+                error = text,
+                events,
+                failures,
+                "PutRecords failed; the events are kept and sent again"
+            );
+        }
+    }
+
+    /// Publishes what the metrics say of the journal.
+    fn observe(&self) {
+        let now = Timestamp::now().as_millisecond();
+        let oldest = self.reader.oldest().and_then(|oldest| i64::try_from(oldest).ok());
+        let age = oldest.map_or(0, |oldest| now.saturating_sub(oldest).max(0));
+        let metrics = &self.metrics;
+        metrics.journal_oldest_seconds.set(age as f64 / 1_000.0);
+        metrics
+            .journal_outstanding
+            .set(i64::try_from(self.reader.outstanding()).unwrap_or(i64::MAX));
+        metrics.journal_damaged.inc_by(self.reader.damaged() - metrics.journal_damaged.get());
+    }
+}
+
+/// Which events are ripe to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ripe {
+    /// Any: they have lingered.
+    Any,
+    /// As many as fill an aggregate.
+    Whole,
 }
 
 async fn until(moment: Option<Instant>) {

@@ -28,7 +28,7 @@ impl Answer {
     ) -> Result<Self, Refusal> {
         check_combination(&request.parameters, &program.program)?;
         let validity = program.program.validity_at(request.received_at);
-        let milliseconds = u64::try_from(request.received_at.as_millisecond()).unwrap_or(0);
+        let milliseconds = since_epoch(&request);
         let message_id =
             uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid();
         Ok(Self { message_id, request, program, validity })
@@ -57,6 +57,11 @@ impl Answer {
         self.program.event_fields.with(&rest)
     }
 
+    /// When the request was taken, milliseconds since the Unix epoch.
+    pub fn received_at_ms(&self) -> u64 {
+        since_epoch(&self.request)
+    }
+
     /// The answer's JSON.
     pub fn to_json(&self) -> String {
         format!(
@@ -67,6 +72,10 @@ impl Answer {
             self.validity.is_ok(),
         )
     }
+}
+
+fn since_epoch(request: &TrackingRequest) -> u64 {
+    u64::try_from(request.received_at.as_millisecond()).unwrap_or(0)
 }
 
 #[cfg(test)]

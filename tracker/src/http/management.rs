@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::health;
 use super::problem::Problem;
-use crate::delivery::EventBuffer;
+use crate::delivery::Journal;
 use crate::domain::Refusal;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -27,7 +27,7 @@ pub struct Management {
     /// Whether the sample programs may be loaded.
     pub sample_programs: bool,
     /// What waits for delivery.
-    pub buffer: EventBuffer,
+    pub journal: Journal,
     /// For the health checks.
     pub health: Health,
     /// What is counted.
@@ -52,8 +52,8 @@ async fn metrics(management: web::Data<Management>) -> HttpResponse {
     let metrics = &management.metrics;
     let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     metrics.local_entries.set(gauge(management.local.len()));
-    metrics.buffer_events.set(gauge(management.buffer.events()));
-    metrics.buffer_bytes.set(gauge(management.buffer.bytes()));
+    metrics.journal_bytes.set(gauge(management.journal.used_bytes()));
+    metrics.journal_capacity.set(gauge(management.journal.capacity_bytes()));
     match metrics.render() {
         Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text),
         Err(error) => HttpResponse::InternalServerError().body(error.to_string()),

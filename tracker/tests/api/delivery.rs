@@ -8,7 +8,7 @@ use local_stack::aws;
 use local_stack::ports::Port;
 use serde_json::json;
 
-use crate::helpers::{STREAM, Setup, TestApp, until};
+use crate::helpers::{STREAM, Setup, TestApp, events_in, until};
 
 async fn send(app: &TestApp, count: usize) -> HashSet<String> {
     let requests = (0..count).map(|_| app.ask("/event/212313"));
@@ -28,27 +28,30 @@ async fn what_is_accepted_is_delivered_once() {
     let delivered: HashSet<_> = events.iter().map(|event| event.message_id.clone()).collect();
     assert_eq!(events.len(), 1_200);
     assert_eq!(delivered, sent);
-    app.until_metric("adtrack_records_delivered_total", 1_200.0).await;
-    app.until_metric("adtrack_buffer_events", 0.0).await;
-    app.until_metric("adtrack_buffer_bytes", 0.0).await;
+    app.until_metric("adtrack_events_delivered_total", 1_200.0).await;
+    app.until_metric("adtrack_journal_bytes", 0.0).await;
+    app.until_metric("adtrack_journal_outstanding_events", 0.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_partial_failure_only_the_failed_go_again() {
-    // One shard takes 1,000 records/s; the rest of a burst fails record by record.
+    // One shard takes 1 MiB/s; the rest of a burst fails record by record.
     let kinesis = aws::throttled_kinesis(Port::Any).await.unwrap();
     // A long linger: the burst arrives at once, however slow this machine is.
-    let flags = Setup::flags(&["--linger-ms=2000"]);
+    let flags = Setup::flags(&["--linger-ms=3000"]);
     let app = Setup { kinesis: Some(kinesis), ..flags }.start().await;
+    let parameters = (0..15).map(|n| format!("p{n}={}", "x".repeat(500))).collect::<Vec<_>>();
+    let path = format!("/event/212313?{}", parameters.join("&"));
     let mut sent = HashSet::new();
-    for _ in 0..10 {
-        sent.extend(send(&app, 250).await);
+    for _ in 0..4 {
+        let answers = futures::future::join_all((0..100).map(|_| app.ask(&path))).await;
+        sent.extend(answers.iter().map(|(_, body)| body["messageId"].as_str().unwrap().to_owned()));
     }
-    assert_eq!(sent.len(), 2_500);
-    let events = app.wait_for_events(2_500).await;
+    assert_eq!(sent.len(), 400, "3 MiB");
+    let events = app.wait_for_events(400).await;
     let delivered: HashSet<_> = events.iter().map(|event| event.message_id.clone()).collect();
     assert_eq!(delivered, sent);
-    assert_eq!(events.len(), 2_500, "nothing was sent twice");
+    assert_eq!(events.len(), 400, "nothing was sent twice");
     let throttled =
         r#"adtrack_records_failed_total{code="ProvisionedThroughputExceededException"}"#;
     assert!(app.metric(throttled).await > 0.0);
@@ -60,7 +63,7 @@ async fn of_a_partial_failure_only_the_failed_go_again() {
 
 /// A stream that is not there: every call fails, until it is made.
 async fn without_stream() -> TestApp {
-    let flags = ["--journal-max-bytes=65536", "--event-stream=later"];
+    let flags = ["--journal-max-bytes=131072", "--event-stream=later"];
     Setup::flags(&flags).start().await
 }
 
@@ -70,7 +73,7 @@ async fn make_stream(app: &TestApp) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_buffer_refuses_and_recovers() {
+async fn a_full_journal_refuses_and_recovers() {
     let app = without_stream().await;
     let mut accepted = 0;
     let refused = loop {
@@ -79,30 +82,31 @@ async fn a_full_buffer_refuses_and_recovers() {
             break response;
         }
         accepted += 1;
-        assert!(accepted < 1_000, "65,536 bytes are never full");
+        assert!(accepted < 1_000, "131,072 bytes are never full");
     };
     assert_eq!(refused.status(), 503);
     assert_eq!(refused.headers()["retry-after"], "1");
     let body: serde_json::Value = refused.json().await.unwrap();
     assert_eq!(body["code"], "overloaded");
-    assert_eq!(app.ask("/health/check").await.0, 200, "a full buffer replaces no task");
+    assert_eq!(app.ask("/health/check").await.0, 200, "a full journal replaces no task");
     until("readiness says why", async || {
         let (status, body) = app.ask("/health/ready").await;
-        status == 503 && body["reasons"] == json!(["kinesis_refusing", "buffer_nearly_full"])
+        status == 503 && body["reasons"] == json!(["kinesis_refusing", "journal_nearly_full"])
     })
     .await;
     assert!(app.metric(r#"adtrack_requests_total{answer="overloaded"}"#).await >= 1.0);
-    assert_eq!(app.metric("adtrack_buffer_events").await, f64::from(accepted));
+    app.until_metric("adtrack_journal_outstanding_events", f64::from(accepted)).await;
+    assert!(app.metric("adtrack_journal_oldest_seconds").await > 0.0);
 
     make_stream(&app).await;
     until("it takes events again", async || app.ask("/event/212313").await.0 == 200).await;
     app.until_ready().await;
-    app.until_metric("adtrack_records_delivered_total", f64::from(accepted) + 1.0).await;
-    app.until_metric("adtrack_buffer_events", 0.0).await;
+    app.until_metric("adtrack_events_delivered_total", f64::from(accepted) + 1.0).await;
+    app.until_metric("adtrack_journal_bytes", 0.0).await;
 }
 
-/// How many records the stream's only shard has.
-async fn records(stream: &aws_sdk_kinesis::Client) -> usize {
+/// How many events the stream's only shard has.
+async fn event_count(stream: &aws_sdk_kinesis::Client) -> usize {
     let iterator = stream
         .get_shard_iterator()
         .stream_name(STREAM)
@@ -112,7 +116,7 @@ async fn records(stream: &aws_sdk_kinesis::Client) -> usize {
         .await
         .unwrap();
     let records = stream.get_records().set_shard_iterator(iterator.shard_iterator).send().await;
-    records.unwrap().records.len()
+    records.unwrap().records.iter().map(|record| events_in(record.data.as_ref()).len()).sum()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,17 +127,37 @@ async fn shutdown_delivers_what_waits() {
     let stream = aws_sdk_kinesis::Client::new(&aws::sdk_config(&app.kinesis.url).await);
     let (status, _kinesis) = app.stop().await;
     assert_eq!(status, ExitCode::SUCCESS);
-    assert_eq!(records(&stream).await, sent.len());
+    assert_eq!(event_count(&stream).await, sent.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shutdown_ends_in_its_grace_and_says_what_it_lost() {
+async fn shutdown_ends_in_its_grace_and_keeps_what_is_left() {
     let app = Setup::flags(&["--event-stream=never", "--shutdown-grace-seconds=1"]).start().await;
-    send(&app, 10).await;
+    let sent = send(&app, 10).await;
     let begun = std::time::Instant::now();
-    let (status, _kinesis) = app.stop().await;
-    assert_eq!(status, ExitCode::FAILURE);
+    let (status, _kinesis, redis, folder) = app.stop_and_keep().await;
+    assert_eq!(status, ExitCode::SUCCESS);
     assert!(begun.elapsed() < Duration::from_secs(10));
+
+    // The next start, with another number of workers, finds and delivers it.
+    let next = Setup::flags(&["--workers=1"]).start_on(redis, folder).await;
+    let events = next.wait_for_events(10).await;
+    let delivered: HashSet<_> = events.iter().map(|event| event.message_id.clone()).collect();
+    assert_eq!(delivered, sent);
+    assert_eq!(next.metric("adtrack_journal_replayed_events_total").await, 10.0);
+    next.until_metric("adtrack_journal_bytes", 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_events_travel_in_few_records() {
+    let app = Setup::flags(&["--linger-ms=1000"]).start().await;
+    for _ in 0..4 {
+        send(&app, 250).await;
+    }
+    app.until_metric("adtrack_events_delivered_total", 1_000.0).await;
+    let records = app.metric("adtrack_records_delivered_total").await;
+    assert!(records <= 20.0, "{records} records for 1,000 events");
+    assert_eq!(app.metric("adtrack_events_per_record_sum").await, 1_000.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,5 +176,5 @@ async fn while_the_load_balancer_is_told_requests_are_still_served() {
     let stream = aws_sdk_kinesis::Client::new(&aws::sdk_config(&app.kinesis.url).await);
     let (exit, _kinesis) = app.stop().await;
     assert_eq!(exit, ExitCode::SUCCESS);
-    assert_eq!(records(&stream).await, 1);
+    assert_eq!(event_count(&stream).await, 1);
 }

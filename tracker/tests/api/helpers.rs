@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use adtrack_proto::aggregate;
 use adtrack_proto::event::TrackingEvent;
 use adtrack_proto::program::{CoreData, Update};
 use adtrack_proto::{ProgramId, keys, samples, store_script};
@@ -28,7 +29,7 @@ pub struct TestApp {
     pub client: reqwest::Client,
     shutdown: Shutdown,
     running: tokio::task::JoinHandle<ExitCode>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// How a test's tracker differs from the default.
@@ -89,7 +90,11 @@ impl Setup {
         ]
         .map(str::to_owned)
         .into_iter()
-        .chain([format!("--redis-url={redis_url}")])
+        .chain([
+            format!("--redis-url={redis_url}"),
+            format!("--journal-dir={}", folder.path().join("journal").display()),
+            "--journal-max-bytes=8388608".to_owned(),
+        ])
         .chain(self.flags);
         let config = Config::try_parse_from(flags).unwrap();
         let url = config.redis.url().unwrap();
@@ -103,7 +108,7 @@ impl Setup {
             client: reqwest::Client::new(),
             running: tokio::spawn(app.run(shutdown.clone())),
             shutdown,
-            _folder: folder,
+            folder,
         }
     }
 }
@@ -199,7 +204,7 @@ impl TestApp {
                     break;
                 }
                 events.extend(
-                    output.records.iter().map(|r| TrackingEvent::decode(r.data.as_ref()).unwrap()),
+                    output.records.iter().flat_map(|record| events_in(record.data.as_ref())),
                 );
                 iterator = output.next_shard_iterator;
             }
@@ -219,11 +224,23 @@ impl TestApp {
         self.shutdown.request();
     }
 
+    /// Ends the tracker as SIGTERM does; Redis and the journal's folder go on.
+    pub async fn stop_and_keep(self) -> (ExitCode, EmbeddedServer, RedisServer, TempDir) {
+        self.shutdown.request();
+        (self.running.await.unwrap(), self.kinesis, self.redis, self.folder)
+    }
+
     /// Ends the tracker as SIGTERM does.
     pub async fn stop(self) -> (ExitCode, EmbeddedServer) {
         self.shutdown.request();
         (self.running.await.unwrap(), self.kinesis)
     }
+}
+
+/// The events in a Kinesis record.
+pub fn events_in(data: &[u8]) -> Vec<TrackingEvent> {
+    let user_records = aggregate::user_records(&data.to_vec().into()).unwrap();
+    user_records.into_iter().map(|data| TrackingEvent::decode(data).unwrap()).collect()
 }
 
 async fn status_and_body(response: reqwest::Response) -> (u16, Value) {

@@ -61,7 +61,7 @@ async fn every_stage_has_its_metrics() {
     app.ask("/event/212313").await;
     app.ask("/event/212313").await;
     app.ask("/event/unknown").await;
-    until("it is delivered", async || app.metric("adtrack_records_delivered_total").await == 2.0)
+    until("it is delivered", async || app.metric("adtrack_events_delivered_total").await == 2.0)
         .await;
     for (sample, value) in [
         (r#"adtrack_requests_total{answer="accepted"}"#, 2.0),
@@ -73,7 +73,7 @@ async fn every_stage_has_its_metrics() {
         ("adtrack_subscribed", 1.0),
         ("adtrack_redis_connected", 1.0),
         ("adtrack_l1_verifications_total", 1.0),
-        ("adtrack_buffer_events", 0.0),
+        ("adtrack_journal_damaged_total", 0.0),
         ("adtrack_records_retried_total", 0.0),
     ] {
         assert_eq!(app.metric(sample).await, value, "{sample}");

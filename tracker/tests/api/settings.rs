@@ -23,6 +23,8 @@ fn a_bad_value_ends_it_with_64_and_one_line() {
         ("CACHE_STALE_SECONDS", "1d", "expected whole seconds"),
         ("SHUTDOWN_GRACE_SECONDS", "x", "expected whole seconds"),
         ("JOURNAL_MAX_BYTES", "1GiB", "expected an integer"),
+        ("JOURNAL_SYNC", "often", "expected never, always, or an interval"),
+        ("JOURNAL_SYNC", "0ms", "expected never, always, or an interval"),
         ("LINGER_MS", "0", "expected whole milliseconds from 1"),
         ("SAMPLE_PROGRAMS", "yes", "expected true or false"),
         ("SHUTDOWN_DELAY_SECONDS", "x", "expected whole seconds"),
@@ -70,6 +72,8 @@ fn help_names_every_setting() {
         "NEGATIVE_CACHE_TTL_SECONDS",
         "CACHE_STALE_SECONDS",
         "JOURNAL_MAX_BYTES",
+        "JOURNAL_DIR",
+        "JOURNAL_SYNC",
         "LINGER_MS",
         "SHUTDOWN_GRACE_SECONDS",
         "SHUTDOWN_DELAY_SECONDS",
@@ -86,10 +90,17 @@ fn help_names_every_setting() {
 
 #[test]
 fn an_address_that_is_taken_ends_it_with_a_clear_message() {
+    let folder = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let output = tracker(
-        &["--listen-addr", &address, "--management-addr", "127.0.0.1:0"],
+        &[
+            "--listen-addr",
+            &address,
+            "--management-addr=127.0.0.1:0",
+            "--journal-max-bytes=131072",
+            &format!("--journal-dir={}", folder.path().display()),
+        ],
         &[("AWS_REGION", "us-east-1"), ("AWS_EC2_METADATA_DISABLED", "true")],
     );
     assert_eq!(output.status.code(), Some(1));

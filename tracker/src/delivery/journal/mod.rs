@@ -1,0 +1,469 @@
+//! The journal: accepted events, in files, until Kinesis has them.
+//!
+//! A folder of rings, one for each worker, so that requests on different threads do not meet. An
+//! event is in a ring before its answer leaves; the copy into mapped memory costs no system call
+//! and survives the death of the process. The rings are the queue: what a start finds in them is
+//! delivered first.
+
+mod memory;
+mod reader;
+mod record;
+mod ring;
+
+use std::cell::Cell;
+use std::fs::{File, TryLockError};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+pub use reader::{Claim, JournalReader};
+
+use ring::{NotAppended, Ring, RingError};
+
+use crate::track::{AcceptedEvent, EventSink, NotAccepted};
+
+/// The smallest journal, in bytes.
+pub const MIN_BYTES: u64 = 128 * 1024;
+/// Tries of an event when every ring is busy with another.
+const BUSY_TRIES: u32 = 1_000;
+
+/// When what was accepted is on the disk: what a crash of the whole host may take. A crash of the
+/// process alone takes nothing, whatever is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncMode {
+    /// When the kernel writes it, as a rule within half a minute.
+    Never,
+    /// After this time at the latest.
+    Interval(Duration),
+    /// Before the answer leaves.
+    Always,
+}
+
+/// Why there is no journal.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The folder cannot be used.
+    #[error(
+        "JOURNAL_DIR={0:?}: {1}; expected a folder that can be written, with JOURNAL_MAX_BYTES free"
+    )]
+    Folder(PathBuf, io::Error),
+    /// Another tracker has it.
+    #[error("JOURNAL_DIR={0:?}: another tracker uses it; end that one, or choose another folder")]
+    Locked(PathBuf),
+    /// A file in it is not for this version.
+    #[error("{0:?} {1}")]
+    File(PathBuf, RingError),
+}
+
+/// The journal.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// Those that take events, first; behind them those of another size or number of workers, which
+    /// are only read.
+    rings: Vec<Ring>,
+    active: usize,
+    sync: SyncMode,
+    /// Events found at the start.
+    replayed: u64,
+    /// Held as long as the journal is open.
+    _lock: File,
+}
+
+impl Journal {
+    /// Opens the journal in `folder`, or makes it: rings for `workers`, of `max_bytes` in all, their
+    /// space on the disk allocated. What an earlier journal of another shape left is kept, read,
+    /// and its files removed at the first start that finds them empty.
+    pub fn open(
+        folder: &Path,
+        max_bytes: u64,
+        workers: usize,
+        sync: SyncMode,
+    ) -> Result<Self, JournalError> {
+        let folder_error = |error| JournalError::Folder(folder.to_owned(), error);
+        std::fs::create_dir_all(folder).map_err(folder_error)?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(folder.join("lock"))
+            .map_err(folder_error)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => JournalError::Locked(folder.to_owned()),
+            TryLockError::Error(error) => folder_error(error),
+        })?;
+
+        let (count, capacity) = shape(max_bytes, workers);
+        let boot = boot_id();
+        let mut kept = Vec::new();
+        for path in ring_files(folder).map_err(folder_error)? {
+            let ring = match Ring::open(&path, boot) {
+                Ok(ring) => ring,
+                Err(error) => return Err(JournalError::File(path, error)),
+            };
+            if ring.capacity_bytes() == capacity * memory::WORD || ring.used_bytes() > 0 {
+                kept.push((path, ring));
+            } else {
+                std::fs::remove_file(&path).map_err(folder_error)?;
+            }
+        }
+        let fits = |(_, ring): &(PathBuf, Ring)| ring.capacity_bytes() == capacity * memory::WORD;
+        let (mut active, mut retired): (Vec<_>, Vec<_>) = kept.into_iter().partition(fits);
+        // More than are needed: the emptiest go.
+        active.sort_by_key(|(_, ring)| std::cmp::Reverse(ring.used_bytes()));
+        for (path, ring) in active.split_off(count.min(active.len())) {
+            if ring.used_bytes() > 0 {
+                retired.push((path, ring));
+            } else {
+                std::fs::remove_file(&path).map_err(folder_error)?;
+            }
+        }
+        while active.len() < count {
+            let path = unused_path(folder).map_err(folder_error)?;
+            let ring = Ring::create(&path, capacity, boot).map_err(folder_error)?;
+            active.push((path, ring));
+        }
+        let active_count = active.len();
+        let rings: Vec<Ring> = active.into_iter().chain(retired).map(|(_, ring)| ring).collect();
+        let replayed = rings.iter().map(reader::count).sum();
+        Ok(Self {
+            inner: Arc::new(Inner { rings, active: active_count, sync, replayed, _lock: lock }),
+        })
+    }
+
+    /// Its reader, from the first event that is not acknowledged. There must be one only.
+    pub fn reader(&self) -> JournalReader {
+        JournalReader::new(self.clone())
+    }
+
+    /// Events that its opening found.
+    pub fn replayed(&self) -> u64 {
+        self.inner.replayed
+    }
+
+    /// Bytes of events that are not acknowledged.
+    pub fn used_bytes(&self) -> u64 {
+        self.inner.rings.iter().map(Ring::used_bytes).sum()
+    }
+
+    /// Bytes that it takes.
+    pub fn capacity_bytes(&self) -> u64 {
+        self.active().iter().map(Ring::capacity_bytes).sum()
+    }
+
+    /// Whether eight tenths are taken: time to tell a person.
+    pub fn is_nearly_full(&self) -> bool {
+        self.used_bytes() >= self.capacity_bytes() / 10 * 8
+    }
+
+    /// Takes no more events. Whatever is being accepted is in when this returns.
+    pub fn close(&self) {
+        self.inner.rings.iter().for_each(Ring::close);
+    }
+
+    /// Waits until everything is on the disk. Blocks.
+    pub fn sync_to_disk(&self) -> io::Result<()> {
+        self.inner.rings.iter().try_for_each(|ring| ring.sync(ring.tail(), ring.head()))
+    }
+
+    /// When what is accepted is on the disk.
+    pub fn sync(&self) -> SyncMode {
+        self.inner.sync
+    }
+
+    fn active(&self) -> &[Ring] {
+        &self.inner.rings[..self.inner.active]
+    }
+
+    fn rings(&self) -> &[Ring] {
+        &self.inner.rings
+    }
+
+    /// Into this thread's own ring, or the next that has room and nobody at it: one that is full is
+    /// no reason to refuse while others are empty.
+    fn append(&self, accepted_at: u64, payload: &[u8]) -> Result<(), NotAccepted> {
+        let rings = self.active();
+        let sync = self.inner.sync == SyncMode::Always;
+        let own = own_lane();
+        for _ in 0..BUSY_TRIES {
+            let mut busy = false;
+            for offset in 0..rings.len() {
+                match rings[(own + offset) % rings.len()].append(accepted_at, payload, sync) {
+                    Ok(()) => return Ok(()),
+                    Err(NotAppended::Closed) => return Err(NotAccepted::Closed),
+                    Err(NotAppended::Busy) => busy = true,
+                    Err(NotAppended::Full) => {}
+                }
+            }
+            if !busy {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        Err(NotAccepted::Full)
+    }
+}
+
+impl EventSink for Journal {
+    fn accept(&self, event: &AcceptedEvent) -> Result<(), NotAccepted> {
+        self.append(event.accepted_at, &event.bytes)
+    }
+}
+
+/// How many rings of how many words `max_bytes` make: one for each worker, fewer where they would
+/// be too small for their records.
+fn shape(max_bytes: u64, workers: usize) -> (usize, u64) {
+    let smallest = Ring::file_bytes(ring::MIN_WORDS);
+    let most = usize::try_from(max_bytes / smallest).unwrap_or(usize::MAX);
+    let count = workers.min(most).max(1);
+    let bytes = max_bytes / count as u64;
+    let capacity = bytes.saturating_sub(Ring::file_bytes(0)) / memory::WORD;
+    // Whole pages, so that rings never share one.
+    (count, (capacity / 512 * 512).max(ring::MIN_WORDS))
+}
+
+fn ring_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("ring") => paths.push(path),
+            // A start was cut off while it made it: nothing is in it.
+            Some("new") => std::fs::remove_file(&path)?,
+            _ => {}
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn unused_path(folder: &Path) -> io::Result<PathBuf> {
+    (0..=u32::MAX)
+        .map(|number| folder.join(format!("{number:04}.ring")))
+        .find(|path| !path.exists())
+        .ok_or_else(|| io::Error::other("holds too many rings"))
+}
+
+/// Names this start of the host; 0 where the system has no name for it.
+fn boot_id() -> u64 {
+    let id = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A number of this thread's own, small and dense.
+fn own_lane() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static OWN: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+    OWN.with(|own| {
+        own.get().unwrap_or_else(|| {
+            let lane = NEXT.fetch_add(1, Ordering::Relaxed);
+            own.set(Some(lane));
+            lane
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    fn open(folder: &Path, bytes: u64, workers: usize) -> Journal {
+        Journal::open(folder, bytes, workers, SyncMode::Never).unwrap()
+    }
+
+    fn event(number: u64, length: usize) -> AcceptedEvent {
+        let mut bytes = number.to_le_bytes().to_vec();
+        bytes.resize(length.max(8), 0);
+        AcceptedEvent { accepted_at: number, bytes: bytes.into() }
+    }
+
+    fn number(bytes: &Bytes) -> u64 {
+        u64::from_le_bytes(bytes[..8].try_into().unwrap())
+    }
+
+    fn read_all(reader: &mut JournalReader) -> (Vec<u64>, Vec<Claim>) {
+        let (mut numbers, claims): (Vec<_>, _) = std::iter::from_fn(|| reader.next())
+            .map(|(bytes, claim)| (number(&bytes), claim))
+            .unzip();
+        numbers.sort_unstable();
+        (numbers, claims)
+    }
+
+    #[test]
+    fn what_is_accepted_is_read_and_what_is_acknowledged_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = open(folder.path(), MIB, 2);
+        (0..10).for_each(|n| journal.accept(&event(n, 200)).unwrap());
+        let mut reader = journal.reader();
+        let (numbers, claims) = read_all(&mut reader);
+        assert_eq!(numbers, (0..10).collect::<Vec<_>>());
+        assert_eq!((reader.oldest(), reader.outstanding()), (Some(0), 10));
+        reader.acknowledge(&claims);
+        assert_eq!((journal.used_bytes(), reader.oldest(), reader.outstanding()), (0, None, 0));
+    }
+
+    #[test]
+    fn acknowledged_out_of_order_the_first_left_holds_the_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = open(folder.path(), MIB, 1);
+        (0..4).for_each(|n| journal.accept(&event(n, 200)).unwrap());
+        let mut reader = journal.reader();
+        let (_, claims) = read_all(&mut reader);
+        reader.acknowledge(&claims[2..]);
+        let used = journal.used_bytes();
+        drop((reader, journal));
+        let journal = open(folder.path(), MIB, 1);
+        assert_eq!((journal.replayed(), journal.used_bytes()), (4, used), "all come again");
+        let mut reader = journal.reader();
+        let (_, claims) = read_all(&mut reader);
+        reader.acknowledge(&claims[1..]);
+        reader.acknowledge(&claims[..1]);
+        assert_eq!(journal.used_bytes(), 0);
+    }
+
+    #[test]
+    fn a_full_ring_is_no_reason_while_others_are_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = open(folder.path(), MIB, 4);
+        // All from this one thread.
+        let accepted =
+            (0..).take_while(|n| journal.accept(&event(*n, 1_000)).is_ok()).count() as u64;
+        assert!(accepted * 1_000 > MIB * 9 / 10, "{accepted}");
+        assert!(journal.is_nearly_full());
+        assert_eq!(journal.accept(&event(0, 1_000)), Err(NotAccepted::Full));
+        let mut reader = journal.reader();
+        let (numbers, claims) = read_all(&mut reader);
+        assert_eq!(numbers, (0..accepted).collect::<Vec<_>>());
+        reader.acknowledge(&claims);
+        assert_eq!(journal.accept(&event(0, 1_000)), Ok(()));
+    }
+
+    #[test]
+    fn a_folder_of_another_shape_is_replayed_whole_and_then_of_this_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let shapes = [(MIB, 4), (2 * MIB, 4), (2 * MIB, 1), (MIB, 8), (MIB, 2)];
+        for (round, (bytes, workers)) in (0..).zip(shapes) {
+            let journal = open(folder.path(), bytes, workers);
+            assert_eq!(journal.replayed(), round);
+            assert!(journal.capacity_bytes() <= bytes);
+            journal.accept(&event(round, 100)).unwrap();
+        }
+        let journal = open(folder.path(), 4 * MIB, 1);
+        let mut reader = journal.reader();
+        let (numbers, claims) = read_all(&mut reader);
+        assert_eq!(numbers, [0, 1, 2, 3, 4]);
+        reader.acknowledge(&claims);
+        drop((reader, journal));
+        drop(open(folder.path(), 4 * MIB, 1));
+        assert_eq!(ring_files(folder.path()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_second_tracker_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = open(folder.path(), MIB, 1);
+        let error = Journal::open(folder.path(), MIB, 1, SyncMode::Never).unwrap_err();
+        assert!(error.to_string().contains("another tracker uses it"), "{error}");
+        drop(journal);
+        open(folder.path(), MIB, 1);
+    }
+
+    #[test]
+    fn a_newer_format_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(open(folder.path(), MIB, 1));
+        let path = &ring_files(folder.path()).unwrap()[0];
+        let mut bytes = std::fs::read(path).unwrap();
+        bytes[8] = 9;
+        std::fs::write(path, bytes).unwrap();
+        let error = Journal::open(folder.path(), MIB, 1, SyncMode::Never).unwrap_err();
+        assert!(error.to_string().contains("has the journal format 9"), "{error}");
+    }
+
+    #[test]
+    fn a_disk_that_is_full_is_found_at_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Journal::open(folder.path(), 1 << 50, 1, SyncMode::Never).unwrap_err();
+        assert!(error.to_string().contains("JOURNAL_MAX_BYTES free"), "{error}");
+        // What was half made is no hindrance.
+        open(folder.path(), MIB, 1);
+    }
+
+    #[test]
+    fn a_closed_journal_takes_nothing_and_gives_what_it_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = open(folder.path(), MIB, 2);
+        journal.accept(&event(7, 10)).unwrap();
+        journal.close();
+        assert_eq!(journal.accept(&event(8, 10)), Err(NotAccepted::Closed));
+        assert_eq!(read_all(&mut journal.reader()).0, [7]);
+    }
+
+    #[test]
+    fn every_sync_mode_takes_events() {
+        for sync in [SyncMode::Always, SyncMode::Interval(Duration::from_millis(5))] {
+            let folder = tempfile::tempdir().unwrap();
+            let journal = Journal::open(folder.path(), MIB, 1, sync).unwrap();
+            // Some laps, so that records wrap around.
+            let mut reader = journal.reader();
+            for n in 0..2_000 {
+                journal.accept(&event(n, 1_000)).unwrap();
+                let (numbers, claims) = read_all(&mut reader);
+                assert_eq!(numbers, [n]);
+                if n % 50 == 0 {
+                    journal.sync_to_disk().unwrap();
+                }
+                reader.acknowledge(&claims);
+            }
+        }
+    }
+
+    #[test]
+    fn many_threads_and_a_reader_lose_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = open(folder.path(), MIB, 3);
+        const THREADS: u64 = 5;
+        const EACH: u64 = 20_000;
+        let read = std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let journal = journal.clone();
+                scope.spawn(move || {
+                    for n in 0..EACH {
+                        let event =
+                            event(thread * EACH + n, 100 + usize::try_from(n % 300).unwrap());
+                        while journal.accept(&event) != Ok(()) {
+                            std::thread::yield_now();
+                        }
+                    }
+                });
+            }
+            let mut reader = journal.reader();
+            let mut read = Vec::new();
+            while (read.len() as u64) < THREADS * EACH {
+                let (numbers, claims) = read_all(&mut reader);
+                reader.acknowledge(&claims);
+                read.extend(numbers);
+            }
+            read
+        });
+        let mut sorted = read;
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..THREADS * EACH).collect::<Vec<_>>());
+        assert_eq!(journal.used_bytes(), 0);
+    }
+}

@@ -1,0 +1,158 @@
+//! The journal's one consumer: reads events, and frees their place when they are acknowledged.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::Journal;
+use super::ring::{Read, Ring};
+
+/// An event that was read: to be acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    ring: usize,
+    ticket: u64,
+}
+
+/// Reads the journal.
+#[derive(Debug)]
+pub struct JournalReader {
+    journal: Journal,
+    cursors: Vec<Cursor>,
+    next_ring: usize,
+    /// Stretches that were damaged, so far.
+    damaged: u64,
+}
+
+/// The reader's place in a ring.
+#[derive(Debug, Default)]
+struct Cursor {
+    position: u64,
+    /// The ticket of the first outstanding event.
+    first_ticket: u64,
+    outstanding: VecDeque<Outstanding>,
+}
+
+/// An event that was read and, with all before it, not yet acknowledged.
+#[derive(Debug)]
+struct Outstanding {
+    end: u64,
+    accepted_at: u64,
+    acknowledged: bool,
+}
+
+impl JournalReader {
+    pub(super) fn new(journal: Journal) -> Self {
+        let cursor = |ring: &Ring| Cursor { position: ring.tail(), ..Cursor::default() };
+        let cursors = journal.rings().iter().map(cursor).collect();
+        Self { journal, cursors, next_ring: 0, damaged: 0 }
+    }
+
+    /// The next event, from the rings in turn. None where all are read.
+    pub fn next(&mut self) -> Option<(Bytes, Claim)> {
+        let rings = self.cursors.len();
+        for _ in 0..rings {
+            let ring = self.next_ring;
+            self.next_ring = (ring + 1) % rings;
+            if let Some(event) = self.next_of(ring) {
+                return Some(event);
+            }
+        }
+        None
+    }
+
+    fn next_of(&mut self, ring: usize) -> Option<(Bytes, Claim)> {
+        let cursor = &mut self.cursors[ring];
+        loop {
+            match self.journal.rings()[ring].read(cursor.position) {
+                Read::Record(record, end) => {
+                    cursor.position = end;
+                    let ticket = cursor.first_ticket + cursor.outstanding.len() as u64;
+                    let accepted_at = record.accepted_at;
+                    cursor.outstanding.push_back(Outstanding {
+                        end,
+                        accepted_at,
+                        acknowledged: false,
+                    });
+                    return Some((record.payload.into(), Claim { ring, ticket }));
+                }
+                Read::Damaged(begin, end) => {
+                    self.damaged += 1;
+                    tracing::error!(
+                        ring,
+                        begin,
+                        end,
+                        "the journal is damaged between these positions (words); skipped"
+                    );
+                    cursor.position = end;
+                }
+                Read::Empty => return None,
+            }
+        }
+    }
+
+    /// Frees the places of these events, as far as all before them are acknowledged too.
+    pub fn acknowledge(&mut self, claims: &[Claim]) {
+        for claim in claims {
+            let cursor = &mut self.cursors[claim.ring];
+            let index = claim.ticket.checked_sub(cursor.first_ticket);
+            let entry =
+                index.and_then(|index| cursor.outstanding.get_mut(usize::try_from(index).ok()?));
+            if let Some(entry) = entry {
+                entry.acknowledged = true;
+            }
+        }
+        for (cursor, ring) in self.cursors.iter_mut().zip(self.journal.rings()) {
+            let mut end = None;
+            while let Some(first) = cursor.outstanding.pop_front_if(|first| first.acknowledged) {
+                cursor.first_ticket += 1;
+                end = Some(first.end);
+            }
+            if cursor.outstanding.is_empty() && cursor.position > ring.tail() {
+                // Damage behind the last event goes with it.
+                end = Some(cursor.position);
+            }
+            if let Some(end) = end {
+                ring.acknowledge(end);
+            }
+        }
+    }
+
+    /// Events that were read and not acknowledged.
+    pub fn outstanding(&self) -> usize {
+        self.cursors.iter().map(|cursor| cursor.outstanding.len()).sum()
+    }
+
+    /// Bytes that are not read yet.
+    pub fn unread_bytes(&self) -> u64 {
+        let rings = self.journal.rings().iter();
+        let unread = rings.zip(&self.cursors).map(|(ring, cursor)| ring.head() - cursor.position);
+        unread.sum::<u64>() * super::memory::WORD
+    }
+
+    /// When the oldest event that is not acknowledged was accepted, milliseconds since the Unix
+    /// epoch; of those that were read.
+    pub fn oldest(&self) -> Option<u64> {
+        self.cursors.iter().filter_map(|cursor| Some(cursor.outstanding.front()?.accepted_at)).min()
+    }
+
+    /// Stretches that were damaged, so far.
+    pub fn damaged(&self) -> u64 {
+        self.damaged
+    }
+}
+
+/// How many events a ring holds that are not acknowledged.
+pub(super) fn count(ring: &Ring) -> u64 {
+    let (mut position, mut count) = (ring.tail(), 0);
+    loop {
+        match ring.read(position) {
+            Read::Record(_, end) => {
+                count += 1;
+                position = end;
+            }
+            Read::Damaged(_, end) => position = end,
+            Read::Empty => return count,
+        }
+    }
+}
