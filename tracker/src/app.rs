@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::config::Config;
-use crate::delivery::{Delivery, Journal, JournalError, KinesisStream, Producer, SyncMode};
+use crate::delivery::{
+    Delivery, Drained, Journal, JournalError, KinesisStream, Producer, SpillStore, SyncMode,
+};
 use crate::health::Health;
 use crate::http::{Management, Public, configure_management, configure_public};
 use crate::metrics::Metrics;
@@ -42,6 +44,7 @@ pub struct App {
     background: Background,
     delivery: Delivery,
     journal: Journal,
+    spill: Option<SpillStore>,
     health: Health,
     grace: Duration,
     delay: Duration,
@@ -66,6 +69,14 @@ pub enum BuildError {
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The spill store cannot be used.
+    #[error("SPILL_URL={url:?}: {problem}; {}", adtrack_runtime::storage::EXPECTED)]
+    Spill {
+        /// Its URL.
+        url: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// Two metrics have one name.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -119,6 +130,13 @@ impl App {
             Arc::clone(&refusing),
         );
 
+        let spill = match &config.spill_url {
+            Some(url) => {
+                let open = SpillStore::open(url);
+                Some(open.map_err(|problem| BuildError::Spill { url: url.clone(), problem })?)
+            }
+            None => None,
+        };
         let health = Health::new(link, journal.clone(), verified, refusing);
         let programs = TwoTierPrograms::new(local.clone(), loads, Arc::clone(&metrics));
         let public = Public {
@@ -153,6 +171,7 @@ impl App {
             background,
             delivery: producer.start(),
             journal,
+            spill,
             health,
             grace: config.shutdown_grace_seconds,
             delay: config.shutdown_delay_seconds,
@@ -188,18 +207,12 @@ impl App {
             tracing::warn!("connections were still open; they are closed");
         }
         self.journal.close();
-        let drained = self.delivery.drain(deadline).await;
+        let spill_reserve = if self.spill.is_some() { self.grace / 4 } else { Duration::ZERO };
+        let drained = self.delivery.drain(deadline - spill_reserve).await;
         self.background.stop().await;
         management.stop(false).await;
         servers.abort();
-        if drained.left_bytes > 0 {
-            tracing::warn!(
-                bytes = drained.left_bytes,
-                "not drained in time: what is left stays in the journal, for the next start"
-            );
-        } else {
-            tracing::info!("drained; nothing is left");
-        }
+        report_end(drained, self.spill, &self.journal, deadline).await;
         if asked { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
@@ -258,6 +271,45 @@ fn bind(address: SocketAddr) -> std::io::Result<(std::net::TcpListener, SocketAd
     let listener = socket.listen(BACKLOG)?.into_std()?;
     let bound = listener.local_addr()?;
     Ok((listener, bound))
+}
+
+/// The last log line: how much is left, and where.
+async fn report_end(
+    drained: Drained,
+    spill: Option<SpillStore>,
+    journal: &Journal,
+    deadline: Instant,
+) {
+    let bytes = drained.left_bytes;
+    if bytes == 0 {
+        tracing::info!("drained; nothing is left");
+        return;
+    }
+    let Some(store) = spill else {
+        tracing::warn!(
+            bytes,
+            "not drained in time: what is left stays in the journal, for the next start"
+        );
+        return;
+    };
+    match tokio::time::timeout_at(deadline, store.spill(journal)).await {
+        Ok(Ok(events)) => {
+            tracing::warn!(
+                bytes,
+                events,
+                "not drained in time: what was left is at SPILL_URL; run `redrive`"
+            );
+        }
+        Ok(Err(error)) => tracing::error!(
+            %error,
+            bytes = journal.used_bytes(),
+            "not drained in time, and SPILL_URL failed: what is left stays in the journal"
+        ),
+        Err(_) => tracing::error!(
+            bytes = journal.used_bytes(),
+            "not drained in time, nor written to SPILL_URL: what is left stays in the journal"
+        ),
+    }
 }
 
 /// Brings the journal to the disk every `interval`.

@@ -53,6 +53,10 @@ pub struct Config {
     /// (when the kernel writes them), an interval (`200ms`, `1s`), `always` (before the answer).
     #[arg(long, env, default_value = "never", value_parser = sync, help_heading = "Delivery")]
     pub journal_sync: SyncMode,
+    /// Where shutdown leaves what it could not deliver: s3://BUCKET/PREFIX or file:///FOLDER. Unset:
+    /// it stays in the journal. `redrive` puts it on the stream.
+    #[arg(long, env, help_heading = "Delivery")]
+    pub spill_url: Option<String>,
     /// Bytes of the journal, allocated at the start; beyond it requests get 503.
     #[arg(long, env, default_value = "1073741824", value_parser = integer(MIN_BYTES, 1 << 50), help_heading = "Delivery")]
     pub journal_max_bytes: u64,

@@ -7,4 +7,6 @@ pub mod cli;
 #[cfg(feature = "lambda")]
 pub mod lambda;
 pub mod redis_settings;
+#[cfg(feature = "storage")]
+pub mod storage;
 pub mod telemetry;

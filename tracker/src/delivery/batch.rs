@@ -12,6 +12,10 @@ const MAX_BYTES: usize = 1024 * 1024;
 /// A partition key: a UUID as text.
 const PARTITION_KEY_BYTES: usize = 36;
 
+/// An aggregate is closed when it has so many bytes: a KPL reader's usual size, two of Kinesis'
+/// 25 KB billing units.
+pub const AGGREGATE_BYTES: usize = 50_000;
+
 /// A Kinesis record: an aggregate of events, or a lone event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {

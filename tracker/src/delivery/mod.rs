@@ -11,7 +11,11 @@ mod batch;
 pub mod journal;
 mod kinesis;
 mod producer;
+mod redrive;
+mod spill;
 
 pub use journal::{Journal, JournalError, SyncMode};
 pub use kinesis::KinesisStream;
 pub use producer::{Delivery, Drained, Producer};
+pub use redrive::put_all;
+pub use spill::{SpillError, SpillStore};

@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 use uuid::Uuid;
 
-use super::batch::{Batch, Record};
+use super::batch::{AGGREGATE_BYTES, Batch, Record};
 use super::journal::{Journal, JournalReader};
 use super::kinesis::{KinesisStream, Put, PutError};
 use crate::metrics::Metrics;
@@ -21,9 +21,6 @@ use crate::metrics::Metrics;
 /// `PutRecords` under way at a time: 1 MiB each, about 5,000 events; at 20 ms a call about a million
 /// events a second.
 const MAX_IN_FLIGHT: usize = 4;
-/// An aggregate is closed when it has so many bytes: a KPL reader's usual size, two of Kinesis'
-/// 25 KB billing units.
-const AGGREGATE_BYTES: usize = 50_000;
 /// Events that were read and not acknowledged: what is held in memory while the stream is ill.
 const MAX_OUTSTANDING: usize = 20_000;
 /// Failed calls or batches in a row until the stream counts as refusing: one throttle is no alarm.

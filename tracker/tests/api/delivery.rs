@@ -149,6 +149,58 @@ async fn shutdown_ends_in_its_grace_and_keeps_what_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_shutdown_cannot_deliver_is_spilled_and_redriven() {
+    let spill = tempfile::tempdir().unwrap();
+    let url = format!("file://{}/spill", spill.path().display());
+    let app = Setup::flags(&[
+        "--event-stream=later",
+        "--shutdown-grace-seconds=2",
+        &format!("--spill-url={url}"),
+    ])
+    .start()
+    .await;
+    let sent = send(&app, 300).await;
+    let (status, kinesis, _redis, _folder) = app.stop_and_keep().await;
+    assert_eq!(status, ExitCode::SUCCESS);
+
+    let client = aws_sdk_kinesis::Client::new(&aws::sdk_config(&kinesis.url).await);
+    let redrive = || {
+        std::process::Command::new(env!("CARGO_BIN_EXE_redrive"))
+            .args(["--spill-url", &url, "--event-stream=later"])
+            .env("AWS_ENDPOINT_URL_KINESIS", &kinesis.url)
+            .env("AWS_REGION", "us-east-1")
+            .env("AWS_ACCESS_KEY_ID", "local")
+            .env("AWS_SECRET_ACCESS_KEY", "local")
+            .output()
+            .unwrap()
+    };
+    assert_eq!(redrive().status.code(), Some(1), "there is no such stream");
+    aws::create_stream(&client, "later", 1).await.unwrap();
+    for _ in 0..2 {
+        let output = redrive();
+        assert!(output.status.success(), "{output:?}");
+    }
+    let iterator = client
+        .get_shard_iterator()
+        .stream_name("later")
+        .shard_id("shardId-000000000000")
+        .shard_iterator_type(aws_sdk_kinesis::types::ShardIteratorType::TrimHorizon)
+        .send()
+        .await
+        .unwrap();
+    let records = client.get_records().set_shard_iterator(iterator.shard_iterator).send().await;
+    let redriven: Vec<_> = records
+        .unwrap()
+        .records
+        .iter()
+        .flat_map(|record| events_in(record.data.as_ref()))
+        .map(|event| event.message_id)
+        .collect();
+    assert_eq!(redriven.len(), 300, "the second run had nothing to do");
+    assert_eq!(redriven.into_iter().collect::<HashSet<_>>(), sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_events_travel_in_few_records() {
     let app = Setup::flags(&["--linger-ms=1000"]).start().await;
     for _ in 0..4 {

@@ -7,14 +7,11 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures::StreamExt;
 use jiff::Timestamp;
-use object_store::aws::AmazonS3Builder;
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::prefix::PrefixStore;
-use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig};
-use url::Url;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::PoisonRecord;
+use crate::storage;
 
 /// Writes at a time. A batch of nothing but poison must not open thousands of connections.
 const CONCURRENT_WRITES: usize = 16;
@@ -30,7 +27,7 @@ pub struct FailureStore {
 
 /// A `FAILED_RECORDS_URL` that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("FAILED_RECORDS_URL={url:?}: {problem}; expected s3://BUCKET/PREFIX or file:///FOLDER")]
+#[error("FAILED_RECORDS_URL={url:?}: {problem}; {}", storage::EXPECTED)]
 pub struct FailureStoreError {
     url: String,
     problem: String,
@@ -40,8 +37,8 @@ impl FailureStore {
     /// Opens the store at `url` for `function`. A folder is made where it is missing; a bucket is
     /// not asked for anything yet.
     pub fn open(function: &'static str, url: &str) -> Result<Self, FailureStoreError> {
-        let store =
-            open(url).map_err(|problem| FailureStoreError { url: url.to_owned(), problem })?;
+        let store = storage::open(url)
+            .map_err(|problem| FailureStoreError { url: url.to_owned(), problem })?;
         Ok(Self { function, store })
     }
 
@@ -87,38 +84,6 @@ impl FailureStore {
             "a record can never succeed; it was written to the failure store"
         );
         Ok(())
-    }
-}
-
-fn open(url: &str) -> Result<Arc<dyn ObjectStore>, String> {
-    let parsed = Url::parse(url).map_err(|error| error.to_string())?;
-    match parsed.scheme() {
-        "file" => {
-            let folder =
-                parsed.to_file_path().map_err(|()| "is no path of this host".to_owned())?;
-            std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-            let store =
-                LocalFileSystem::new_with_prefix(folder).map_err(|error| error.to_string())?;
-            Ok(Arc::new(store))
-        }
-        "s3" => {
-            let options = ClientOptions::new()
-                .with_connect_timeout(Duration::from_secs(2))
-                .with_timeout(Duration::from_secs(5));
-            let retry = RetryConfig {
-                max_retries: 3,
-                retry_timeout: WRITE_TIMEOUT,
-                ..RetryConfig::default()
-            };
-            let bucket = AmazonS3Builder::from_env()
-                .with_url(url)
-                .with_client_options(options)
-                .with_retry(retry)
-                .build()
-                .map_err(|error| error.to_string())?;
-            Ok(Arc::new(PrefixStore::new(bucket, parsed.path().trim_matches('/'))))
-        }
-        scheme => Err(format!("has the scheme `{scheme}`")),
     }
 }
 

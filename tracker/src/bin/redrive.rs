@@ -1,0 +1,88 @@
+//! Puts what trackers spilled at shutdown on the event stream.
+
+use std::process::ExitCode;
+
+use adtrack_runtime::cli::{self, non_empty};
+use adtrack_runtime::telemetry::{self, LogSettings};
+use aws_config::BehaviorVersion;
+use clap::Parser;
+use tracker::delivery::{KinesisStream, SpillStore, put_all};
+
+/// Puts the events that trackers left at SPILL_URL on the event stream, and removes each object when
+/// the stream has its events.
+///
+/// Running it twice, or while another runs, does no harm: an event's id is its row's key. AWS region,
+/// endpoints and credentials come from the AWS SDK's own chain.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Where the events are: s3://BUCKET/PREFIX or file:///FOLDER.
+    #[arg(long, env)]
+    spill_url: String,
+    /// Name of the Kinesis stream that they go to.
+    #[arg(long, env, default_value = "adtrack-events", value_parser = non_empty("the name of a Kinesis stream"))]
+    event_stream: String,
+    /// Leave the objects where they are.
+    #[arg(long)]
+    keep: bool,
+    #[command(flatten)]
+    logs: LogSettings,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Arguments = match cli::parse() {
+        Ok(arguments) => arguments,
+        Err(exit) => return exit,
+    };
+    let store = match SpillStore::open(&arguments.spill_url) {
+        Ok(store) => store,
+        Err(problem) => {
+            let url = &arguments.spill_url;
+            return cli::usage_error(&format!(
+                "SPILL_URL={url:?}: {problem}; {}",
+                adtrack_runtime::storage::EXPECTED
+            ));
+        }
+    };
+    telemetry::init(&arguments.logs);
+    let shared = aws_config::load_defaults(BehaviorVersion::latest()).await;
+    let stream = KinesisStream::new(&shared, arguments.event_stream);
+    match redrive(&store, &stream, arguments.keep).await {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(failed) => {
+            eprintln!("redrive: {failed} objects are left; the log says why");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("redrive: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Returns how many objects are left because of an error.
+async fn redrive(store: &SpillStore, stream: &KinesisStream, keep: bool) -> Result<usize, String> {
+    let names = store.list().await.map_err(|error| error.to_string())?;
+    println!("{} objects", names.len());
+    let mut failed = 0;
+    for name in names {
+        let redriven = async {
+            let events = store.read(&name).await.map_err(|error| error.to_string())?;
+            let count = events.len();
+            put_all(stream, events).await?;
+            if !keep {
+                store.remove(&name).await.map_err(|error| error.to_string())?;
+            }
+            Ok::<_, String>(count)
+        };
+        match redriven.await {
+            Ok(count) => println!("{name}: {count} events"),
+            Err(error) => {
+                failed += 1;
+                tracing::error!(object = %name, error, "not redriven; it stays");
+            }
+        }
+    }
+    Ok(failed)
+}

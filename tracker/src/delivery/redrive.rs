@@ -1,0 +1,63 @@
+//! Puts events on the stream outside the tracker: what was spilled.
+
+use adtrack_proto::aggregate::Aggregate;
+use adtrack_runtime::backoff::Backoff;
+use bytes::Bytes;
+use std::time::Duration;
+use uuid::Uuid;
+
+use super::batch::{AGGREGATE_BYTES, Batch, Record};
+use super::kinesis::KinesisStream;
+
+/// Tries of a batch in which nothing was taken, until it is given up.
+const TRIES: u32 = 10;
+const BACKOFF: Backoff =
+    Backoff { base: Duration::from_millis(100), ceiling: Duration::from_secs(10) };
+
+/// Puts all events on the stream. Returns when it has them all, or why it does not: repeating that
+/// is harmless, since an event's id is its row's key.
+pub async fn put_all(stream: &KinesisStream, events: Vec<Bytes>) -> Result<(), String> {
+    let mut events = events.into_iter().peekable();
+    while events.peek().is_some() {
+        let mut batch = Batch::default();
+        while batch.has_room_for(AGGREGATE_BYTES) && events.peek().is_some() {
+            let mut aggregate = Aggregate::default();
+            while aggregate.bytes() < AGGREGATE_BYTES
+                && let Some(event) = events.next()
+            {
+                aggregate.push(event);
+            }
+            let partition_key = Uuid::new_v4();
+            let data = aggregate.finish(&partition_key.to_string());
+            batch.push(Record { partition_key, data, claims: Vec::new() });
+        }
+        put(stream, batch).await?;
+    }
+    Ok(())
+}
+
+async fn put(stream: &KinesisStream, mut batch: Batch) -> Result<(), String> {
+    let mut failures = 0;
+    loop {
+        let problem = match stream.put(&batch).await {
+            Ok(put) => {
+                let (taken, failed) = batch.split(&put.acknowledged);
+                if failed.is_empty() {
+                    return Ok(());
+                }
+                batch = failed;
+                if !taken.is_empty() {
+                    failures = 0;
+                }
+                put.error_codes.join(", ")
+            }
+            Err(error) if error.lasting => return Err(error.text),
+            Err(error) => error.text,
+        };
+        failures += 1;
+        if failures == TRIES {
+            return Err(problem);
+        }
+        tokio::time::sleep(BACKOFF.delay(failures)).await;
+    }
+}

@@ -1,0 +1,174 @@
+//! What shutdown could not deliver, as objects: where a task's disk dies with the task, its journal
+//! would too.
+//!
+//! An object holds events one behind the other, each with its length in front (protobuf's varint),
+//! behind eight bytes that name the format. `redrive` puts them on the stream.
+
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures::TryStreamExt;
+use jiff::Timestamp;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use uuid::Uuid;
+
+use super::journal::Journal;
+
+/// In front of every object: the format and its version.
+const MAGIC: &[u8; 8] = b"adtrkEV1";
+/// Ends the name of every object.
+const EXTENSION: &str = "events";
+/// An object is closed when it has so many bytes.
+const OBJECT_BYTES: usize = 4 * 1024 * 1024;
+
+/// Where it goes.
+#[derive(Debug, Clone)]
+pub struct SpillStore {
+    store: Arc<dyn ObjectStore>,
+}
+
+/// An object that is not what it should be, or a store that does not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SpillError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] object_store::Error),
+    /// The object is cut off or was not written by `SPILL_URL`.
+    #[error("object {0} is not a whole spill file of adtrack")]
+    Malformed(Path),
+}
+
+impl SpillStore {
+    /// The store at `url`; the error says what is wrong with it.
+    pub fn open(url: &str) -> Result<Self, String> {
+        Ok(Self { store: adtrack_runtime::storage::open(url)? })
+    }
+
+    /// Writes everything that is left in `journal`, which is closed and has no other reader, and
+    /// frees it there. Returns how many events it wrote.
+    pub async fn spill(&self, journal: &Journal) -> Result<u64, SpillError> {
+        let mut reader = journal.reader();
+        let day = Timestamp::now().to_string().get(..10).unwrap_or("unknown-day").to_owned();
+        let run = Uuid::now_v7();
+        let mut events = 0;
+        for number in 0.. {
+            let mut object = BytesMut::from(&MAGIC[..]);
+            let mut claims = Vec::new();
+            while object.len() < OBJECT_BYTES {
+                let Some((event, claim)) = reader.next() else { break };
+                // Never fails: the buffer grows.
+                let _ = prost::encode_length_delimiter(event.len(), &mut object);
+                object.put(event);
+                claims.push(claim);
+            }
+            if claims.is_empty() {
+                break;
+            }
+            let name = Path::from(format!("{day}/{run}-{number:06}.{EXTENSION}"));
+            self.store.put(&name, object.freeze().into()).await?;
+            reader.acknowledge(&claims);
+            events += claims.len() as u64;
+        }
+        Ok(events)
+    }
+
+    /// All objects, oldest first.
+    pub async fn list(&self) -> Result<Vec<Path>, SpillError> {
+        let objects: Vec<_> = self.store.list(None).try_collect().await?;
+        let mut names: Vec<_> = objects
+            .into_iter()
+            .map(|object| object.location)
+            .filter(|name| name.extension() == Some(EXTENSION))
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// The events of an object.
+    pub async fn read(&self, name: &Path) -> Result<Vec<Bytes>, SpillError> {
+        let object = self.store.get(name).await?.bytes().await?;
+        events_of(object).ok_or_else(|| SpillError::Malformed(name.clone()))
+    }
+
+    /// Removes an object whose events the stream has.
+    pub async fn remove(&self, name: &Path) -> Result<(), SpillError> {
+        Ok(self.store.delete(name).await?)
+    }
+}
+
+fn events_of(mut object: Bytes) -> Option<Vec<Bytes>> {
+    if !object.starts_with(MAGIC) {
+        return None;
+    }
+    object.advance(MAGIC.len());
+    let mut events = Vec::new();
+    while object.has_remaining() {
+        let length = prost::decode_length_delimiter(&mut object).ok()?;
+        if length > object.len() {
+            return None;
+        }
+        events.push(object.split_to(length));
+    }
+    Some(events)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::delivery::SyncMode;
+    use crate::track::{AcceptedEvent, EventSink};
+
+    #[tokio::test]
+    async fn what_is_left_is_written_once_and_freed() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal =
+            Journal::open(&folder.path().join("journal"), 16 << 20, 2, SyncMode::Never).unwrap();
+        let expected: BTreeSet<Vec<u8>> = (0..3_000_u32)
+            .map(|number| [&number.to_le_bytes()[..], &[7; 3_000]].concat())
+            .collect();
+        for bytes in &expected {
+            let event = AcceptedEvent { accepted_at: 0, bytes: bytes.clone().into() };
+            journal.accept(&event).unwrap();
+        }
+        journal.close();
+        let url = format!("file://{}/spill", folder.path().display());
+        let store = SpillStore::open(&url).unwrap();
+        assert_eq!(store.spill(&journal).await.unwrap(), 3_000);
+        assert_eq!(journal.used_bytes(), 0);
+        assert_eq!(store.spill(&journal).await.unwrap(), 0, "nothing is left");
+        let names = store.list().await.unwrap();
+        assert_eq!(names.len(), 3, "9 MB in objects of 4 MiB");
+        let mut read = BTreeSet::new();
+        for name in names {
+            read.extend(store.read(&name).await.unwrap().iter().map(|event| event.to_vec()));
+            store.remove(&name).await.unwrap();
+        }
+        assert!(read == expected);
+        assert_eq!(store.list().await.unwrap(), []);
+    }
+
+    #[test]
+    fn an_object_that_is_cut_off_or_foreign_is_told() {
+        let mut object = BytesMut::from(&MAGIC[..]);
+        prost::encode_length_delimiter(3, &mut object).unwrap();
+        object.put(&b"abc"[..]);
+        let object = object.freeze();
+        assert_eq!(events_of(object.clone()), Some(vec!["abc".into()]));
+        for end in [0, 7, 9, 10, 11] {
+            assert_eq!(events_of(object.slice(..end)), None, "{end}");
+        }
+        assert_eq!(events_of("foreign!".into()), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _ = events_of([&MAGIC[..], &bytes].concat().into());
+        }
+    }
+}
