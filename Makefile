@@ -9,7 +9,7 @@ SHELL := /bin/bash
 BIN := target/release
 ENV_FILE := target/local-stack.env
 
-.PHONY: help run demo count test lint advisories fmt redis-server release
+.PHONY: help run demo count test lint bench prove advisories fmt redis-server release
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -41,6 +41,18 @@ lint: ## formatting, clippy with warnings denied, docs, licences, bans
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 	deploy/checks/cargo-deny --locked check bans licenses sources
+
+bench: ## what the journal costs a request: instructions and system calls
+	@deploy/checks/bench
+
+prove: redis-server ## the long proofs: 50 kills, a minute's outage, a million inputs (about 10 minutes)
+	cargo build --locked --workspace --bins
+	ADTRACK_PROVE=1 cargo test --locked -p local-stack --test faults -- --nocapture --test-threads=1
+	PROPTEST_CASES=1000000 cargo test --locked --release -p adtrack-proto aggregate
+	PROPTEST_CASES=1000000 cargo test --locked --release -p tracker --lib delivery::journal::record
+	PROPTEST_CASES=20000 cargo test --locked --release -p tracker --lib delivery::journal::ring
+	PROPTEST_CASES=1000000 cargo test --locked --release -p tracker --lib delivery::spill
+	deploy/checks/kpl-interop
 
 advisories: ## known vulnerabilities of what we depend on; needs the network
 	deploy/checks/cargo-deny --locked check advisories

@@ -1,6 +1,7 @@
 //! The settings, from the environment.
 
 use adtrack_runtime::cli::{integer, non_empty};
+use adtrack_runtime::storage::storage_url;
 use adtrack_runtime::telemetry::LogSettings;
 use clap::Parser;
 
@@ -18,7 +19,7 @@ pub struct Config {
     #[arg(long, env, value_parser = integer(1_u32, 36_500))]
     pub event_ttl_days: Option<u32>,
     /// Where records that can never succeed are kept: s3://BUCKET/PREFIX or file:///FOLDER.
-    #[arg(long, env)]
+    #[arg(long, env, value_parser = storage_url)]
     pub failed_records_url: String,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a comment here would become the text of --help")]

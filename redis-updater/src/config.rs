@@ -1,6 +1,7 @@
 //! The settings, from the environment.
 
 use adtrack_runtime::redis_settings::RedisSettings;
+use adtrack_runtime::storage::storage_url;
 use adtrack_runtime::telemetry::LogSettings;
 use clap::Parser;
 
@@ -15,7 +16,7 @@ pub struct Config {
     #[arg(long, env, default_value_t = 0)]
     pub core_data_epoch: u64,
     /// Where records that can never succeed are kept: s3://BUCKET/PREFIX or file:///FOLDER.
-    #[arg(long, env)]
+    #[arg(long, env, value_parser = storage_url)]
     pub failed_records_url: String,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a comment here would become the text of --help")]

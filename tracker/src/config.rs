@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use adtrack_runtime::cli::{integer, milliseconds, non_empty, seconds};
 use adtrack_runtime::redis_settings::RedisSettings;
+use adtrack_runtime::storage::storage_url;
 use adtrack_runtime::telemetry::LogSettings;
 use clap::Parser;
 
@@ -55,7 +56,7 @@ pub struct Config {
     pub journal_sync: SyncMode,
     /// Where shutdown leaves what it could not deliver: s3://BUCKET/PREFIX or file:///FOLDER. Unset:
     /// it stays in the journal. `redrive` puts it on the stream.
-    #[arg(long, env, help_heading = "Delivery")]
+    #[arg(long, env, value_parser = storage_url, help_heading = "Delivery")]
     pub spill_url: Option<String>,
     /// Bytes of the journal, allocated at the start; beyond it requests get 503.
     #[arg(long, env, default_value = "1073741824", value_parser = integer(MIN_BYTES, 1 << 50), help_heading = "Delivery")]

@@ -11,6 +11,7 @@
 
 pub mod aws;
 pub mod error;
+pub mod faults;
 pub mod lambda;
 pub mod ports;
 pub mod process;

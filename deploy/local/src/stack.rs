@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::aws::{self, DUMMY_CREDENTIAL, EmbeddedServer, REGION};
+use crate::faults::FaultProxy;
 use crate::lambda::{EventSourceMapping, Function, FunctionSettings, MappingSettings};
 use crate::ports::{self, Port};
 use crate::process::{Process, own_binary};
@@ -56,6 +57,9 @@ pub struct StackOptions {
     pub batching_window: Duration,
     /// Extra environment of the functions.
     pub function_environment: Vec<(String, String)>,
+    /// Whether the tracker reaches Kinesis, and the functions DynamoDB, through proxies that make
+    /// faults.
+    pub faults: bool,
 }
 
 impl StackOptions {
@@ -76,8 +80,29 @@ impl StackOptions {
             tracker: Some(Vec::new()),
             batching_window: Duration::ZERO,
             function_environment: Vec::new(),
+            faults: false,
         }
     }
+}
+
+/// The proxies of a stack.
+#[derive(Debug)]
+pub struct Faults {
+    /// Between the tracker and Kinesis.
+    pub kinesis: FaultProxy,
+    /// Between the functions and DynamoDB.
+    pub dynamodb: FaultProxy,
+}
+
+/// The stack's tracker, and what it takes to start it again.
+#[derive(Debug)]
+struct Tracker {
+    process: Process,
+    binary: PathBuf,
+    environment: Vec<(String, String)>,
+    log: PathBuf,
+    public: String,
+    management: String,
 }
 
 /// A running stack. [`Stack::stop`] ends it in order; dropping it kills what runs.
@@ -91,8 +116,10 @@ pub struct Stack {
     pub failed_records: PathBuf,
     /// Where batches go that a mapping gave up.
     pub on_failure: PathBuf,
-    tracker: Option<Process>,
-    tracker_urls: Option<(String, String)>,
+    /// Between the tracker and Kinesis, and between the functions and DynamoDB, where that was asked
+    /// for.
+    pub faults: Option<Faults>,
+    tracker: Option<Tracker>,
     mappings: Vec<EventSourceMapping>,
     functions: Vec<Arc<Function>>,
     kinesis: EmbeddedServer,
@@ -117,14 +144,20 @@ impl Stack {
             redis,
             failed_records,
             on_failure,
+            faults: None,
             tracker: None,
-            tracker_urls: None,
             mappings: Vec::new(),
             functions: Vec::new(),
             kinesis,
             dynamodb,
         };
         stack.provision(options).await?;
+        if options.faults {
+            stack.faults = Some(Faults {
+                kinesis: FaultProxy::start(&stack.kinesis.url).await?,
+                dynamodb: FaultProxy::start(&stack.dynamodb.url).await?,
+            });
+        }
         if options.functions {
             stack.start_functions(options, &folder).await?;
         }
@@ -146,23 +179,38 @@ impl Stack {
 
     /// The tracker's public URL; empty where the stack has no tracker.
     pub fn tracker_url(&self) -> &str {
-        self.tracker_urls.as_ref().map_or("", |(public, _)| public)
+        self.tracker.as_ref().map_or("", |tracker| &tracker.public)
     }
 
     /// The tracker's management URL; empty where the stack has no tracker.
     pub fn management_url(&self) -> &str {
-        self.tracker_urls.as_ref().map_or("", |(_, management)| management)
+        self.tracker.as_ref().map_or("", |tracker| &tracker.management)
     }
 
     /// The tracker's process, where the stack has one.
     pub fn tracker(&mut self) -> Option<&mut Process> {
-        self.tracker.as_mut()
+        self.tracker.as_mut().map(|tracker| &mut tracker.process)
+    }
+
+    /// Kills the tracker, as `kill -9` does.
+    pub async fn kill_tracker(&mut self) {
+        if let Some(tracker) = &mut self.tracker {
+            tracker.process.kill().await;
+        }
+    }
+
+    /// Starts the tracker, which has ended, at the same addresses and with the same journal.
+    pub async fn start_tracker_again(&mut self) -> Result<(), StackError> {
+        match &mut self.tracker {
+            Some(tracker) => tracker.start_again().await,
+            None => Ok(()),
+        }
     }
 
     /// Ends everything, the tracker first: it drains into Kinesis, which is still there.
     pub async fn stop(mut self) {
         if let Some(tracker) = self.tracker.take() {
-            tracker.stop(TRACKER_STOP_GRACE).await;
+            tracker.process.stop(TRACKER_STOP_GRACE).await;
         }
         self.mappings.clear();
         let functions =
@@ -190,6 +238,10 @@ impl Stack {
             [("kinesis-consumer", EVENT_STREAM), ("redis-updater", CORE_DATA_STREAM)]
         {
             let mut environment = self.environment.clone();
+            if let Some(faults) = &self.faults {
+                let url = faults.dynamodb.url.clone();
+                environment.push(("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), url));
+            }
             environment.extend(options.function_environment.clone());
             let function = Function::new(FunctionSettings {
                 name: name.to_owned(),
@@ -223,20 +275,22 @@ impl Stack {
         folder: &Path,
     ) -> Result<(), StackError> {
         let mut attempt = 1;
-        let (tracker, public, management) = loop {
+        let tracker = loop {
             match self.try_tracker(options, extra, folder).await {
                 // A port was taken meanwhile.
                 Err(StackError::NotReady { .. }) if attempt < TRACKER_START_ATTEMPTS => {
                     attempt += 1;
                 }
+
                 started => break started?,
             }
         };
-        self.tracker = Some(tracker);
-        for (name, value) in [("TRACKER_URL", &public), ("MANAGEMENT_URL", &management)] {
+        for (name, value) in
+            [("TRACKER_URL", &tracker.public), ("MANAGEMENT_URL", &tracker.management)]
+        {
             self.environment.push((name.to_owned(), value.clone()));
         }
-        self.tracker_urls = Some((public, management));
+        self.tracker = Some(tracker);
         Ok(())
     }
 
@@ -245,10 +299,9 @@ impl Stack {
         options: &StackOptions,
         extra: &[(String, String)],
         folder: &Path,
-    ) -> Result<(Process, String, String), StackError> {
+    ) -> Result<Tracker, StackError> {
         let public = ports::free("the tracker", options.ports.tracker).await?;
         let management = ports::free("the tracker's management", options.ports.management).await?;
-        let log = folder.join("logs/tracker.log");
         let mut environment = self.environment.clone();
         environment.extend([
             ("LISTEN_ADDR".to_owned(), public.to_string()),
@@ -258,19 +311,22 @@ impl Stack {
             // Nobody balances load here.
             ("SHUTDOWN_DELAY_SECONDS".to_owned(), "0".to_owned()),
         ]);
+        if let Some(faults) = &self.faults {
+            environment.push(("AWS_ENDPOINT_URL_KINESIS".to_owned(), faults.kinesis.url.clone()));
+        }
         environment.extend_from_slice(extra);
-        let mut tracker = Process::start(
-            "tracker",
-            &own_binary(&options.binaries, "tracker")?,
-            std::iter::empty::<&str>(),
-            &environment,
-            &log,
-            "build it with `cargo build --workspace`",
-        )?;
-        let public = format!("http://{public}");
-        let management = format!("http://{management}");
-        wait_until_healthy(&mut tracker, &public, &management, &log).await?;
-        Ok((tracker, public, management))
+        let binary = own_binary(&options.binaries, "tracker")?;
+        let log = folder.join("logs/tracker.log");
+        let mut tracker = Tracker {
+            process: start_process(&binary, &environment, &log)?,
+            binary,
+            environment,
+            log,
+            public: format!("http://{public}"),
+            management: format!("http://{management}"),
+        };
+        tracker.wait_until_healthy().await?;
+        Ok(tracker)
     }
 
     /// Loads the sample programs, by the tracker.
@@ -312,35 +368,47 @@ fn absolute(folder: &Path) -> Result<PathBuf, StackError> {
     std::fs::canonicalize(folder).map_err(file_error)
 }
 
-/// Waits until the process itself, not one that was faster at its ports, is healthy.
-async fn wait_until_healthy(
-    tracker: &mut Process,
-    public: &str,
-    management: &str,
+fn start_process(
+    binary: &Path,
+    environment: &[(String, String)],
     log: &Path,
-) -> Result<(), StackError> {
-    let client = http_client();
-    let get = async |url: String| {
-        client.get(url).timeout(Duration::from_secs(1)).send().await?.error_for_status()
-    };
-    let give_up = Instant::now() + TRACKER_START_TIMEOUT;
-    while Instant::now() < give_up && tracker.exited().is_none() {
-        let live: Result<serde_json::Value, _> =
-            match get(format!("{management}/health/live")).await {
-                Ok(response) => response.json().await,
-                Err(error) => Err(error),
-            };
-        let own = live.is_ok_and(|live| live["processId"].as_u64() == tracker.id().map(u64::from));
-        if own && get(format!("{public}/health/check")).await.is_ok() {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+) -> Result<Process, StackError> {
+    let remedy = "build it with `cargo build --workspace`";
+    Process::start("tracker", binary, std::iter::empty::<&str>(), environment, log, remedy)
+}
+
+impl Tracker {
+    async fn start_again(&mut self) -> Result<(), StackError> {
+        self.process = start_process(&self.binary, &self.environment, &self.log)?;
+        self.wait_until_healthy().await
     }
-    Err(StackError::NotReady {
-        part: "the tracker".into(),
-        seconds: TRACKER_START_TIMEOUT.as_secs(),
-        log: log.display().to_string(),
-    })
+
+    /// Waits until the process itself, not one that was faster at its ports, is healthy.
+    async fn wait_until_healthy(&mut self) -> Result<(), StackError> {
+        let client = http_client();
+        let get = async |url: String| {
+            client.get(url).timeout(Duration::from_secs(1)).send().await?.error_for_status()
+        };
+        let give_up = Instant::now() + TRACKER_START_TIMEOUT;
+        while Instant::now() < give_up && self.process.exited().is_none() {
+            let live: Result<serde_json::Value, _> =
+                match get(format!("{}/health/live", self.management)).await {
+                    Ok(response) => response.json().await,
+                    Err(error) => Err(error),
+                };
+            let id = self.process.id().map(u64::from);
+            let own = live.is_ok_and(|live| live["processId"].as_u64() == id);
+            if own && get(format!("{}/health/check", self.public)).await.is_ok() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Err(StackError::NotReady {
+            part: "the tracker".into(),
+            seconds: TRACKER_START_TIMEOUT.as_secs(),
+            log: self.log.display().to_string(),
+        })
+    }
 }
 
 /// For loopback: a proxy that the environment names is none of ours.

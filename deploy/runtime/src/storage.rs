@@ -12,6 +12,16 @@ use url::Url;
 /// What a URL may be, for an error's text.
 pub const EXPECTED: &str = "expected s3://BUCKET/PREFIX or file:///FOLDER";
 
+/// A value parser: a URL that [`open`] takes, as far as can be told without opening it.
+pub fn storage_url(text: &str) -> Result<String, String> {
+    let usable = Url::parse(text).is_ok_and(|url| match url.scheme() {
+        "file" => url.to_file_path().is_ok(),
+        "s3" => url.host_str().is_some(),
+        _ => false,
+    });
+    if usable { Ok(text.to_owned()) } else { Err(EXPECTED.to_owned()) }
+}
+
 /// Opens the store at `url`. A folder is made where it is missing; a bucket is not asked for
 /// anything yet. The error says what is wrong with the URL.
 pub fn open(url: &str) -> Result<Arc<dyn ObjectStore>, String> {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use adtrack_runtime::cli::{self, non_empty};
+use adtrack_runtime::storage::storage_url;
 use adtrack_runtime::telemetry::{self, LogSettings};
 use aws_config::BehaviorVersion;
 use clap::Parser;
@@ -17,7 +18,7 @@ use tracker::delivery::{KinesisStream, SpillStore, put_all};
 #[command(version)]
 struct Arguments {
     /// Where the events are: s3://BUCKET/PREFIX or file:///FOLDER.
-    #[arg(long, env)]
+    #[arg(long, env, value_parser = storage_url)]
     spill_url: String,
     /// Name of the Kinesis stream that they go to.
     #[arg(long, env, default_value = "adtrack-events", value_parser = non_empty("the name of a Kinesis stream"))]

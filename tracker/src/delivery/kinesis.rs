@@ -12,6 +12,9 @@ use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 
 use super::batch::Batch;
 
+/// For one `PutRecords`, which takes tens of milliseconds as a rule.
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Errors that end only when a person does something.
 const LASTING_ERRORS: [&str; 12] = [
     "AccessDeniedException",
@@ -61,7 +64,7 @@ impl KinesisStream {
     pub fn new(shared: &SdkConfig, name: String) -> Self {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(2))
-            .operation_timeout(Duration::from_secs(6))
+            .operation_timeout(CALL_TIMEOUT)
             .build();
         let config = aws_sdk_kinesis::config::Builder::from(shared)
             .retry_config(RetryConfig::disabled())

@@ -25,8 +25,13 @@ const MAX_IN_FLIGHT: usize = 4;
 const MAX_OUTSTANDING: usize = 20_000;
 /// Failed calls or batches in a row until the stream counts as refusing: one throttle is no alarm.
 const FAILURES_UNTIL_REFUSING: u32 = 3;
-const BACKOFF: Backoff =
+/// For records that failed alone: their shard is throttled.
+const RECORD_BACKOFF: Backoff =
     Backoff { base: Duration::from_millis(50), ceiling: Duration::from_secs(5) };
+/// After a call that failed as a whole. Low enough that a full journal takes events again within 3 s
+/// of the stream's return.
+const CALL_BACKOFF: Backoff =
+    Backoff { base: Duration::from_millis(50), ceiling: Duration::from_secs(2) };
 /// Between two looks at the journal, at shutdown.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
 
@@ -45,6 +50,8 @@ pub struct Producer {
     failures: u32,
     /// Until when nothing is sent, because a whole call failed.
     paused_until: Option<Instant>,
+    /// Whether a person was told that the journal is nearly full.
+    nearly_full: bool,
 }
 
 #[derive(Debug)]
@@ -112,6 +119,7 @@ impl Producer {
             retries: VecDeque::new(),
             failures: 0,
             paused_until: None,
+            nearly_full: false,
         }
     }
 
@@ -157,11 +165,16 @@ impl Producer {
         }
     }
 
+    /// Calls that may be under way: one while the stream is ill, to see whether it is well again.
+    fn lanes(&self) -> usize {
+        if self.failures == 0 { MAX_IN_FLIGHT } else { 1 }
+    }
+
     /// When the pause ends, or the next retry is due; none: nothing waits for a time, or no call is
     /// free.
     fn wake_up(&self, calls: &Calls) -> Option<Instant> {
         let due = || self.retries.front().map(|retry| retry.due);
-        (calls.len() < MAX_IN_FLIGHT).then(|| self.paused_until.or_else(due)).flatten()
+        (calls.len() < self.lanes()).then(|| self.paused_until.or_else(due)).flatten()
     }
 
     /// Sends what is due, retries first, as far as calls are free; the rest waits in the journal.
@@ -171,7 +184,7 @@ impl Producer {
             return;
         }
         self.paused_until = None;
-        while calls.len() < MAX_IN_FLIGHT {
+        while calls.len() < self.lanes() {
             let due = self.retries.pop_front_if(|retry| retry.due <= now);
             let attempt = match due {
                 Some(retry) => retry.attempt,
@@ -238,7 +251,7 @@ impl Producer {
             Ok(put) => self.answered(attempt.batch, &put),
             Err(error) => {
                 self.failures += 1;
-                self.paused_until = Some(Instant::now() + BACKOFF.delay(self.failures));
+                self.paused_until = Some(Instant::now() + CALL_BACKOFF.delay(self.failures));
                 self.metrics.failed_calls.with_label_values(&[&error.cause]).inc();
                 self.log_failed_call(&error, attempt.batch.events());
                 attempt.batch
@@ -247,7 +260,7 @@ impl Producer {
         self.refusing.store(self.failures >= FAILURES_UNTIL_REFUSING, Ordering::Relaxed);
         if !failed.is_empty() {
             self.metrics.retried_records.inc_by(failed.records.len() as u64);
-            let due = Instant::now() + BACKOFF.delay(failures);
+            let due = Instant::now() + RECORD_BACKOFF.delay(failures);
             let later = self.retries.partition_point(|retry| retry.due <= due);
             let attempt = Attempt { batch: failed, failures };
             self.retries.insert(later, Retry { due, attempt });
@@ -298,8 +311,28 @@ impl Producer {
         }
     }
 
+    /// Tells a person, once, when the journal is nearly full and when it no longer is.
+    fn watch_fill(&mut self) {
+        let nearly_full = self.journal.is_nearly_full();
+        if nearly_full == self.nearly_full {
+            return;
+        }
+        self.nearly_full = nearly_full;
+        let (used, capacity) = (self.journal.used_bytes(), self.journal.capacity_bytes());
+        if nearly_full {
+            tracing::error!(
+                used,
+                capacity,
+                "the journal is nearly full; when it is, requests get 503"
+            );
+        } else {
+            tracing::info!(used, capacity, "the journal has room again");
+        }
+    }
+
     /// Publishes what the metrics say of the journal.
-    fn observe(&self) {
+    fn observe(&mut self) {
+        self.watch_fill();
         let now = Timestamp::now().as_millisecond();
         let oldest = self.reader.oldest().and_then(|oldest| i64::try_from(oldest).ok());
         let age = oldest.map_or(0, |oldest| now.saturating_sub(oldest).max(0));

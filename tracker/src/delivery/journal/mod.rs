@@ -297,9 +297,8 @@ mod tests {
     }
 
     fn read_all(reader: &mut JournalReader) -> (Vec<u64>, Vec<Claim>) {
-        let (mut numbers, claims): (Vec<_>, _) = std::iter::from_fn(|| reader.next())
-            .map(|(bytes, claim)| (number(&bytes), claim))
-            .unzip();
+        let (mut numbers, claims): (Vec<_>, _) =
+            reader.map(|(bytes, claim)| (number(&bytes), claim)).unzip();
         numbers.sort_unstable();
         (numbers, claims)
     }

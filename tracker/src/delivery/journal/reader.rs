@@ -48,19 +48,6 @@ impl JournalReader {
         Self { journal, cursors, next_ring: 0, damaged: 0 }
     }
 
-    /// The next event, from the rings in turn. None where all are read.
-    pub fn next(&mut self) -> Option<(Bytes, Claim)> {
-        let rings = self.cursors.len();
-        for _ in 0..rings {
-            let ring = self.next_ring;
-            self.next_ring = (ring + 1) % rings;
-            if let Some(event) = self.next_of(ring) {
-                return Some(event);
-            }
-        }
-        None
-    }
-
     fn next_of(&mut self, ring: usize) -> Option<(Bytes, Claim)> {
         let cursor = &mut self.cursors[ring];
         loop {
@@ -139,6 +126,23 @@ impl JournalReader {
     /// Stretches that were damaged, so far.
     pub fn damaged(&self) -> u64 {
         self.damaged
+    }
+}
+
+/// Events from the rings in turn. After none there may be more later.
+impl Iterator for JournalReader {
+    type Item = (Bytes, Claim);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rings = self.cursors.len();
+        for _ in 0..rings {
+            let ring = self.next_ring;
+            self.next_ring = (ring + 1) % rings;
+            if let Some(event) = self.next_of(ring) {
+                return Some(event);
+            }
+        }
+        None
     }
 }
 

@@ -539,12 +539,10 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
         /// The ring against a queue: whatever happens, what was appended and not acknowledged is
         /// read, in order, after every start.
         #[test]
-        fn it_is_a_queue_that_survives(steps in proptest::collection::vec(step(), 1..400)) {
+        fn it_is_a_queue_that_survives(steps in proptest::collection::vec(step(), 1..200)) {
             let (_folder, path) = file();
             let mut ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
             let (mut number, mut position) = (0, 0);

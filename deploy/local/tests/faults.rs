@@ -1,0 +1,341 @@
+//! What was answered 2xx becomes a row, whatever dies on the way: the tracker, Kinesis, DynamoDB.
+//!
+//! In short here; at length by `make prove`, which sets `ADTRACK_PROVE`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use local_stack::faults::Fault;
+use local_stack::process::Signal;
+use local_stack::stack::TABLE;
+use local_stack::{Stack, StackOptions};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The long form, or the short one.
+fn prove() -> bool {
+    std::env::var_os("ADTRACK_PROVE").is_some()
+}
+
+fn at_length<T>(long: T, short: T) -> T {
+    if prove() { long } else { short }
+}
+
+async fn start(tracker: &[(&str, &str)]) -> (Stack, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let binaries = Path::new(env!("CARGO_BIN_EXE_local-stack")).parent().unwrap();
+    let settings = [("JOURNAL_MAX_BYTES", "67108864")];
+    let settings = settings.iter().chain(tracker);
+    let options = StackOptions {
+        faults: true,
+        tracker: Some(settings.map(|(name, value)| ((*name).into(), (*value).into())).collect()),
+        ..StackOptions::new(binaries, folder.path())
+    };
+    let stack = Stack::start(&options).await.unwrap();
+    stack.load_samples().await.unwrap();
+    (stack, folder)
+}
+
+/// Requests at a steady rate, and what was answered.
+struct Traffic {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    /// Message id and number of each event that was accepted.
+    accepted: Arc<Mutex<HashMap<String, u64>>>,
+    /// Answers by status; 0: none.
+    statuses: Arc<Mutex<HashMap<u16, u64>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Traffic {
+    fn start(stack: &Stack, rate: u32) -> Self {
+        let stop = Arc::<AtomicBool>::default();
+        let sent = Arc::<AtomicU64>::default();
+        let accepted = Arc::<Mutex<HashMap<_, _>>>::default();
+        let statuses = Arc::<Mutex<HashMap<_, _>>>::default();
+        let url = format!("{}/event/212313", stack.tracker_url());
+        let task = {
+            let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
+            let (accepted, statuses) = (Arc::clone(&accepted), Arc::clone(&statuses));
+            tokio::spawn(async move {
+                let client = reqwest::Client::builder().no_proxy().build().unwrap();
+                let mut tick = tokio::time::interval(Duration::from_secs(1) / rate);
+                let mut requests = tokio::task::JoinSet::new();
+                while !stop.load(Ordering::Relaxed) {
+                    tick.tick().await;
+                    let number = sent.fetch_add(1, Ordering::Relaxed);
+                    let request = client
+                        .get(format!("{url}?n={number}"))
+                        .header("user-agent", format!("agent {number}"))
+                        .timeout(Duration::from_secs(10));
+                    let (accepted, statuses) = (Arc::clone(&accepted), Arc::clone(&statuses));
+                    requests.spawn(async move {
+                        let answer = async {
+                            let response = request.send().await?;
+                            Ok::<_, reqwest::Error>((
+                                response.status().as_u16(),
+                                response.json::<Value>().await?,
+                            ))
+                        };
+                        let (status, body) = answer.await.unwrap_or((0, Value::Null));
+                        *statuses.lock().unwrap().entry(status).or_default() += 1;
+                        if status == 200 {
+                            let id = body["messageId"].as_str().unwrap().to_owned();
+                            accepted.lock().unwrap().insert(id, number);
+                        }
+                    });
+                    while requests.try_join_next().is_some() {}
+                }
+                requests.join_all().await;
+            })
+        };
+        Self { stop, sent, accepted, statuses, task }
+    }
+
+    fn count(&self, status: u16) -> u64 {
+        self.statuses.lock().unwrap().get(&status).copied().unwrap_or_default()
+    }
+
+    async fn end(self) -> (u64, HashMap<String, u64>) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.unwrap();
+        let accepted = std::mem::take(&mut *self.accepted.lock().unwrap());
+        (self.sent.load(Ordering::Relaxed), accepted)
+    }
+}
+
+/// Waits until every accepted event is a row, whole; then rows are no more than requests were sent.
+async fn check(stack: &Stack, sent: u64, accepted: &HashMap<String, u64>) {
+    let give_up = Instant::now() + Duration::from_secs(60);
+    let dynamodb = stack.dynamodb().await;
+    loop {
+        let rows = rows(&dynamodb).await;
+        let missing = accepted.keys().filter(|id| !rows.contains_key(*id)).count();
+        if missing > 0 && Instant::now() < give_up {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            continue;
+        }
+        let altered = accepted
+            .iter()
+            .filter(|(id, number)| rows.get(*id).is_some_and(|row| !is_as_sent(row, id, **number)));
+        let altered = altered.count();
+        println!(
+            "sent {sent}, accepted {}, rows {}, lost {missing}, altered {altered}",
+            accepted.len(),
+            rows.len()
+        );
+        assert_eq!((missing, altered), (0, 0));
+        assert!(rows.len() as u64 <= sent);
+        return;
+    }
+}
+
+type Row = HashMap<String, AttributeValue>;
+
+async fn rows(dynamodb: &aws_sdk_dynamodb::Client) -> HashMap<String, Row> {
+    let mut rows = HashMap::new();
+    let mut start = None;
+    loop {
+        let scan = dynamodb.scan().table_name(TABLE).set_exclusive_start_key(start);
+        let page = scan.send().await.unwrap();
+        for row in page.items.unwrap_or_default() {
+            rows.insert(row["id"].as_s().unwrap().clone(), row);
+        }
+        start = page.last_evaluated_key;
+        if start.is_none() {
+            return rows;
+        }
+    }
+}
+
+fn is_as_sent(row: &Row, id: &str, number: u64) -> bool {
+    let s = |text: String| AttributeValue::S(text);
+    [
+        ("message_id", s(id.to_owned())),
+        ("program_id", s("212313".into())),
+        ("program_name", s("program2".into())),
+        ("checksum", s("124".into())),
+        ("customer_id", AttributeValue::N("9124".into())),
+        ("customer_name", s("Customer2".into())),
+        ("user_agent", s(format!("agent {number}"))),
+        ("is_valid", AttributeValue::Bool(true)),
+        ("event_type", s("event".into())),
+        ("parameters", AttributeValue::M([("n".to_owned(), s(number.to_string()))].into())),
+    ]
+    .iter()
+    .all(|(name, value)| row.get(*name) == Some(value))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_at_random_moments_loses_nothing() {
+    let (mut stack, _folder) = start(&[]).await;
+    let traffic = Traffic::start(&stack, 300);
+    for _ in 0..at_length(50, 4) {
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(50..700))).await;
+        stack.kill_tracker().await;
+        stack.start_tracker_again().await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let (sent, accepted) = traffic.end().await;
+    assert!(accepted.len() > 100, "{}", accepted.len());
+    check(&stack, sent, &accepted).await;
+    stack.stop().await;
+}
+
+/// Anonymous memory, in KiB, and CPU time, in clock ticks, of the tracker.
+fn usage(stack: &mut Stack) -> (u64, u64) {
+    let id = stack.tracker().unwrap().id().unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    let anonymous = line.trim().split(' ').next().unwrap().parse().unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    (anonymous, fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_kinesis_loses_nothing() {
+    let (mut stack, _folder) = start(&[]).await;
+    let traffic = Traffic::start(&stack, 500);
+    let around = [
+        (Fault::Partial(0.3), 0.3),
+        (Fault::SilentSuccess, 0.1),
+        (Fault::Reset, 0.1),
+        (Fault::Throttled, 0.1),
+        (Fault::Latency(Duration::from_millis(300)), 0.2),
+    ];
+    let outage = [(Fault::BlackHole, 0.5), (Fault::ServerError, 0.5)];
+    let edge = Duration::from_secs(at_length(10, 2));
+    tokio::time::sleep(edge).await;
+    let (anonymous, before) = usage(&mut stack);
+    tokio::time::sleep(edge).await;
+    let per_second = |ticks: u64, time: Duration| ticks as f64 / time.as_secs_f64();
+    let well = per_second(usage(&mut stack).1 - before, edge);
+    for (faults, time) in [
+        (&around[..], edge),
+        (&outage[..], Duration::from_secs(at_length(60, 5))),
+        (&around[..], edge),
+    ] {
+        stack.faults.as_ref().unwrap().kinesis.set(faults);
+        let before = usage(&mut stack).1;
+        tokio::time::sleep(time).await;
+        let (now, after) = usage(&mut stack);
+        println!(
+            "{:?}…: RssAnon {:+} KiB, CPU {:.1} ticks/s ({well:.1} when all is well)",
+            faults[0].0,
+            now.cast_signed() - anonymous.cast_signed(),
+            per_second(after - before, time),
+        );
+        assert!(now < anonymous + 20 * 1024, "RssAnon grew from {anonymous} to {now} KiB");
+    }
+    stack.faults.as_ref().unwrap().kinesis.set(&[]);
+    let recovery = Instant::now();
+    let (sent, accepted) = traffic.end().await;
+    check(&stack, sent, &accepted).await;
+    println!("all rows {:.1} s after the end of the faults", recovery.elapsed().as_secs_f64());
+    stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_dynamodb_lose_nothing() {
+    let (stack, _folder) = start(&[]).await;
+    let traffic = Traffic::start(&stack, 300);
+    let faults = &stack.faults.as_ref().unwrap().dynamodb;
+    for (fault, seconds) in [
+        (Fault::ServerError, 1),
+        (Fault::Throttled, 1),
+        (Fault::Reset, 1),
+        (Fault::SilentSuccess, at_length(10, 2)),
+    ] {
+        faults.set(&[(fault, 0.5)]);
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
+    faults.set(&[]);
+    let (sent, accepted) = traffic.end().await;
+    check(&stack, sent, &accepted).await;
+    stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_journal_refuses_loses_nothing_and_recovers() {
+    let (stack, _folder) = start(&[("JOURNAL_MAX_BYTES", "262144")]).await;
+    let faults = &stack.faults.as_ref().unwrap().kinesis;
+    let traffic = Traffic::start(&stack, 500);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    faults.set(&[(Fault::ServerError, 1.0)]);
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let health = format!("{}/health/check", stack.tracker_url());
+    let full_since = Instant::now();
+    while traffic.count(503) < 200 || full_since.elapsed() < Duration::from_secs(at_length(30, 3)) {
+        assert_eq!(client.get(&health).send().await.unwrap().status(), 200);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(full_since.elapsed() < Duration::from_secs(60), "never full");
+    }
+    faults.set(&[]);
+    let accepted_before = traffic.count(200);
+    let well_since = Instant::now();
+    while traffic.count(200) < accepted_before + 10 {
+        assert!(well_since.elapsed() < Duration::from_secs(20), "takes no events again");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    println!("taking events again {:.2} s after Kinesis", well_since.elapsed().as_secs_f64());
+    let statuses = traffic.statuses.lock().unwrap().clone();
+    assert!(statuses.keys().all(|status| [200, 503].contains(status)), "{statuses:?}");
+    let (sent, accepted) = traffic.end().await;
+    check(&stack, sent, &accepted).await;
+    stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_while_kinesis_is_away_spills_and_redrive_stores() {
+    let spill = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", spill.path().display());
+    let settings = [("SPILL_URL", url.as_str()), ("SHUTDOWN_GRACE_SECONDS", "4")];
+    let (mut stack, _folder) = start(&settings).await;
+    let traffic = Traffic::start(&stack, 300);
+    stack.faults.as_ref().unwrap().kinesis.set(&[(Fault::BlackHole, 1.0)]);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let tracker = stack.tracker().unwrap();
+    tracker.signal(Signal::TERM);
+    let (sent, accepted) = traffic.end().await;
+    assert!(stack.tracker().unwrap().wait().await.unwrap().success());
+    assert!(accepted.len() > 100, "{}", accepted.len());
+    let redrive = Path::new(env!("CARGO_BIN_EXE_local-stack")).with_file_name("redrive");
+    for _ in 0..2 {
+        let status = tokio::process::Command::new(&redrive)
+            .args(["--spill-url", &url])
+            .envs(stack.environment.iter().cloned())
+            .status()
+            .await
+            .unwrap();
+        assert!(status.success());
+    }
+    check(&stack, sent, &accepted).await;
+    stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_sigterm_ends_at_once_with_the_journal_intact() {
+    let (mut stack, _folder) = start(&[]).await;
+    let traffic = Traffic::start(&stack, 300);
+    stack.faults.as_ref().unwrap().kinesis.set(&[(Fault::BlackHole, 1.0)]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (sent, accepted) = traffic.end().await;
+    let tracker = stack.tracker().unwrap();
+    let begun = Instant::now();
+    tracker.signal(Signal::TERM);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(tracker.exited().is_none(), "it drains");
+    tracker.signal(Signal::TERM);
+    tracker.wait().await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(10), "not after its grace of 25 s");
+    stack.faults.as_ref().unwrap().kinesis.set(&[]);
+    stack.start_tracker_again().await.unwrap();
+    check(&stack, sent, &accepted).await;
+    stack.stop().await;
+}

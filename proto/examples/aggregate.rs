@@ -1,0 +1,39 @@
+//! KPL aggregates as hex, for other implementations to read and write: `deploy/checks/kpl-interop`.
+//!
+//! `aggregate write` turns lines of text into an aggregate, `aggregate read` an aggregate into lines.
+
+use std::io::Read;
+use std::process::ExitCode;
+
+use adtrack_proto::aggregate::{Aggregate, user_records};
+
+fn main() -> ExitCode {
+    let mut input = String::new();
+    if std::io::stdin().read_to_string(&mut input).is_err() {
+        return ExitCode::FAILURE;
+    }
+    match std::env::args().nth(1).as_deref() {
+        Some("write") => {
+            let mut aggregate = Aggregate::default();
+            input.lines().for_each(|line| aggregate.push(line.to_owned().into()));
+            let hex: String =
+                aggregate.finish("key").iter().map(|byte| format!("{byte:02x}")).collect();
+            println!("{hex}");
+            ExitCode::SUCCESS
+        }
+        Some("read") => {
+            let digit = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
+            let bytes: Option<Vec<u8>> = input.trim().as_bytes().chunks(2).map(digit).collect();
+            let Some(records) = bytes.and_then(|bytes| user_records(&bytes.into())) else {
+                eprintln!("not an aggregate in hex");
+                return ExitCode::FAILURE;
+            };
+            records.iter().for_each(|record| println!("{}", String::from_utf8_lossy(record)));
+            ExitCode::SUCCESS
+        }
+        _ => {
+            eprintln!("usage: aggregate write|read");
+            ExitCode::from(64)
+        }
+    }
+}
