@@ -209,10 +209,10 @@ impl App {
         self.journal.close();
         let spill_reserve = if self.spill.is_some() { self.grace / 4 } else { Duration::ZERO };
         let drained = self.delivery.drain(deadline - spill_reserve).await;
+        report_end(drained, self.spill, &self.journal, deadline).await;
         self.background.stop().await;
         management.stop(false).await;
         servers.abort();
-        report_end(drained, self.spill, &self.journal, deadline).await;
         if asked { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }

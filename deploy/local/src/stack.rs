@@ -307,6 +307,8 @@ impl Stack {
             ("LISTEN_ADDR".to_owned(), public.to_string()),
             ("MANAGEMENT_ADDR".to_owned(), management.to_string()),
             ("JOURNAL_DIR".to_owned(), folder.join("journal").display().to_string()),
+            // A quarter of the default: enough here, and little enough for a folder in memory.
+            ("JOURNAL_MAX_BYTES".to_owned(), (256 << 20).to_string()),
             ("SAMPLE_PROGRAMS".to_owned(), "true".to_owned()),
             // Nobody balances load here.
             ("SHUTDOWN_DELAY_SECONDS".to_owned(), "0".to_owned()),

@@ -130,6 +130,10 @@ async fn check(stack: &Stack, sent: u64, accepted: &HashMap<String, u64>) {
             rows.len()
         );
         assert_eq!((missing, altered), (0, 0));
+        for folder in [&stack.failed_records, &stack.on_failure] {
+            let given_up = std::fs::read_dir(folder).into_iter().flatten().count();
+            assert_eq!(given_up, 0, "{}", folder.display());
+        }
         assert!(rows.len() as u64 <= sent);
         return;
     }
@@ -209,7 +213,7 @@ async fn an_outage_of_kinesis_loses_nothing() {
         (Fault::Throttled, 0.1),
         (Fault::Latency(Duration::from_millis(300)), 0.2),
     ];
-    let outage = [(Fault::BlackHole, 0.5), (Fault::ServerError, 0.5)];
+    let outage = [(Fault::BlackHole, 0.3), (Fault::ServerError, 0.4), (Fault::Partial(1.0), 0.3)];
     let edge = Duration::from_secs(at_length(10, 2));
     tokio::time::sleep(edge).await;
     let (anonymous, before) = usage(&mut stack);
@@ -306,9 +310,10 @@ async fn sigterm_while_kinesis_is_away_spills_and_redrive_stores() {
     assert!(stack.tracker().unwrap().wait().await.unwrap().success());
     assert!(accepted.len() > 100, "{}", accepted.len());
     let redrive = Path::new(env!("CARGO_BIN_EXE_local-stack")).with_file_name("redrive");
-    for _ in 0..2 {
+    for keep in [Some("--keep"), None] {
         let status = tokio::process::Command::new(&redrive)
             .args(["--spill-url", &url])
+            .args(keep)
             .envs(stack.environment.iter().cloned())
             .status()
             .await

@@ -21,8 +21,12 @@ use crate::metrics::Metrics;
 /// `PutRecords` under way at a time: 1 MiB each, about 5,000 events; at 20 ms a call about a million
 /// events a second.
 const MAX_IN_FLIGHT: usize = 4;
-/// Events that were read and not acknowledged: what is held in memory while the stream is ill.
-const MAX_OUTSTANDING: usize = 20_000;
+/// Bytes of events that were read and not acknowledged: what is held in memory while the stream is
+/// ill.
+const MAX_UNACKNOWLEDGED_BYTES: usize = 6 * 1024 * 1024;
+/// Events whose place is not free yet: one that one shard does not take holds back the places, not
+/// the delivery, of so many behind it.
+const MAX_OUTSTANDING: usize = 200_000;
 /// Failed calls or batches in a row until the stream counts as refusing: one throttle is no alarm.
 const FAILURES_UNTIL_REFUSING: u32 = 3;
 /// For records that failed alone: their shard is throttled.
@@ -219,11 +223,16 @@ impl Producer {
         batch
     }
 
+    fn may_read(&self) -> bool {
+        self.reader.unacknowledged_bytes() < MAX_UNACKNOWLEDGED_BYTES
+            && self.reader.outstanding() < MAX_OUTSTANDING
+    }
+
     /// The next events of the journal, as one record.
     fn next_record(&mut self) -> Option<Record> {
         let mut aggregate = Aggregate::default();
         let mut claims = Vec::new();
-        while aggregate.bytes() < AGGREGATE_BYTES && self.reader.outstanding() < MAX_OUTSTANDING {
+        while aggregate.bytes() < AGGREGATE_BYTES && self.may_read() {
             let Some((event, claim)) = self.reader.next() else { break };
             aggregate.push(event);
             claims.push(claim);
@@ -241,17 +250,15 @@ impl Producer {
     fn ended(&mut self, ended: Result<(Attempt, Result<Put, PutError>), tokio::task::JoinError>) {
         let (attempt, answer) = match ended {
             Ok(ended) => ended,
-            Err(error) => {
-                tracing::error!(%error, "a PutRecords call panicked; its events stay in the journal until the next start");
-                return;
-            }
+            // A bug: its events can be sent again by the next start only.
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => return,
         };
         let failures = attempt.failures + 1;
         let failed = match answer {
             Ok(put) => self.answered(attempt.batch, &put),
             Err(error) => {
-                self.failures += 1;
-                self.paused_until = Some(Instant::now() + CALL_BACKOFF.delay(self.failures));
+                self.pause();
                 self.metrics.failed_calls.with_label_values(&[&error.cause]).inc();
                 self.log_failed_call(&error, attempt.batch.events());
                 attempt.batch
@@ -260,11 +267,26 @@ impl Producer {
         self.refusing.store(self.failures >= FAILURES_UNTIL_REFUSING, Ordering::Relaxed);
         if !failed.is_empty() {
             self.metrics.retried_records.inc_by(failed.records.len() as u64);
-            let due = Instant::now() + RECORD_BACKOFF.delay(failures);
-            let later = self.retries.partition_point(|retry| retry.due <= due);
-            let attempt = Attempt { batch: failed, failures };
-            self.retries.insert(later, Retry { due, attempt });
+            self.retry(failed, failures);
         }
+    }
+
+    /// The stream took nothing of a call: nothing is sent for a while.
+    fn pause(&mut self) {
+        self.failures += 1;
+        self.paused_until = Some(Instant::now() + CALL_BACKOFF.delay(self.failures));
+    }
+
+    /// Sends the batch again: after the pause, where there is one, else when its shards had time.
+    fn retry(&mut self, mut batch: Batch, failures: u32) {
+        for record in &mut batch.records {
+            // Another shard, perhaps: one that is ill holds nothing back for long.
+            record.partition_key = Uuid::new_v4();
+        }
+        let wait = if self.failures > 0 { Duration::ZERO } else { RECORD_BACKOFF.delay(failures) };
+        let due = Instant::now() + wait;
+        let later = self.retries.partition_point(|retry| retry.due <= due);
+        self.retries.insert(later, Retry { due, attempt: Attempt { batch, failures } });
     }
 
     fn answered(&mut self, batch: Batch, put: &Put) -> Batch {
@@ -276,7 +298,11 @@ impl Producer {
             tracing::warn!(code, failed, "the stream did not take some records");
         }
         let (acknowledged, failed) = batch.split(&put.acknowledged);
-        self.failures = if acknowledged.is_empty() { self.failures + 1 } else { 0 };
+        if acknowledged.is_empty() {
+            self.pause();
+        } else {
+            self.failures = 0;
+        }
         self.metrics.delivered_records.inc_by(acknowledged.records.len() as u64);
         self.metrics.delivered_events.inc_by(acknowledged.events() as u64);
         for record in acknowledged.records {
@@ -340,7 +366,7 @@ impl Producer {
         metrics.journal_oldest_seconds.set(age as f64 / 1_000.0);
         metrics
             .journal_outstanding
-            .set(i64::try_from(self.reader.outstanding()).unwrap_or(i64::MAX));
+            .set(i64::try_from(self.reader.unacknowledged()).unwrap_or(i64::MAX));
         metrics.journal_damaged.inc_by(self.reader.damaged() - metrics.journal_damaged.get());
     }
 }

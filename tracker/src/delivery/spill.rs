@@ -85,15 +85,23 @@ impl SpillStore {
         Ok(names)
     }
 
-    /// The events of an object.
+    /// The events of an object; none where another run has removed it meanwhile.
     pub async fn read(&self, name: &Path) -> Result<Vec<Bytes>, SpillError> {
-        let object = self.store.get(name).await?.bytes().await?;
+        let object = match self.store.get(name).await {
+            Ok(object) => object.bytes().await?,
+            Err(object_store::Error::NotFound { .. }) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
         events_of(object).ok_or_else(|| SpillError::Malformed(name.clone()))
     }
 
     /// Removes an object whose events the stream has.
     pub async fn remove(&self, name: &Path) -> Result<(), SpillError> {
-        Ok(self.store.delete(name).await?)
+        match self.store.delete(name).await {
+            // Another run was faster.
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

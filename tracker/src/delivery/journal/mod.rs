@@ -251,9 +251,9 @@ fn unused_path(folder: &Path) -> io::Result<PathBuf> {
         .ok_or_else(|| io::Error::other("holds too many rings"))
 }
 
-/// Names this start of the host; 0 where the system has no name for it.
+/// Names this start of the host; another name each time where the system has none.
 fn boot_id() -> u64 {
-    let id = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let Ok(id) = std::fs::read("/proc/sys/kernel/random/boot_id") else { return rand::random() };
     let mut hasher = DefaultHasher::new();
     id.hash(&mut hasher);
     hasher.finish()
@@ -388,7 +388,9 @@ mod tests {
         drop(open(folder.path(), MIB, 1));
         let path = &ring_files(folder.path()).unwrap()[0];
         let mut bytes = std::fs::read(path).unwrap();
-        bytes[8] = 9;
+        for copy in [0, 256 * 8] {
+            bytes[copy + 8] = 9;
+        }
         std::fs::write(path, bytes).unwrap();
         let error = Journal::open(folder.path(), MIB, 1, SyncMode::Never).unwrap_err();
         assert!(error.to_string().contains("has the journal format 9"), "{error}");

@@ -20,6 +20,8 @@ pub struct JournalReader {
     journal: Journal,
     cursors: Vec<Cursor>,
     next_ring: usize,
+    /// Events that were read and not acknowledged, and their bytes.
+    unacknowledged: (usize, usize),
     /// Stretches that were damaged, so far.
     damaged: u64,
 }
@@ -38,6 +40,7 @@ struct Cursor {
 struct Outstanding {
     end: u64,
     accepted_at: u64,
+    bytes: usize,
     acknowledged: bool,
 }
 
@@ -45,7 +48,7 @@ impl JournalReader {
     pub(super) fn new(journal: Journal) -> Self {
         let cursor = |ring: &Ring| Cursor { position: ring.tail(), ..Cursor::default() };
         let cursors = journal.rings().iter().map(cursor).collect();
-        Self { journal, cursors, next_ring: 0, damaged: 0 }
+        Self { journal, cursors, next_ring: 0, unacknowledged: (0, 0), damaged: 0 }
     }
 
     fn next_of(&mut self, ring: usize) -> Option<(Bytes, Claim)> {
@@ -55,12 +58,15 @@ impl JournalReader {
                 Read::Record(record, end) => {
                     cursor.position = end;
                     let ticket = cursor.first_ticket + cursor.outstanding.len() as u64;
-                    let accepted_at = record.accepted_at;
+                    let bytes = record.payload.len();
                     cursor.outstanding.push_back(Outstanding {
                         end,
-                        accepted_at,
+                        accepted_at: record.accepted_at,
+                        bytes,
                         acknowledged: false,
                     });
+                    self.unacknowledged.0 += 1;
+                    self.unacknowledged.1 += bytes;
                     return Some((record.payload.into(), Claim { ring, ticket }));
                 }
                 Read::Damaged(begin, end) => {
@@ -72,6 +78,9 @@ impl JournalReader {
                         "the journal is damaged between these positions (words); skipped"
                     );
                     cursor.position = end;
+                    if cursor.outstanding.is_empty() {
+                        self.journal.rings()[ring].acknowledge(end);
+                    }
                 }
                 Read::Empty => return None,
             }
@@ -85,8 +94,10 @@ impl JournalReader {
             let index = claim.ticket.checked_sub(cursor.first_ticket);
             let entry =
                 index.and_then(|index| cursor.outstanding.get_mut(usize::try_from(index).ok()?));
-            if let Some(entry) = entry {
+            if let Some(entry) = entry.filter(|entry| !entry.acknowledged) {
                 entry.acknowledged = true;
+                self.unacknowledged.0 -= 1;
+                self.unacknowledged.1 -= entry.bytes;
             }
         }
         for (cursor, ring) in self.cursors.iter_mut().zip(self.journal.rings()) {
@@ -106,6 +117,16 @@ impl JournalReader {
     }
 
     /// Events that were read and not acknowledged.
+    pub fn unacknowledged(&self) -> usize {
+        self.unacknowledged.0
+    }
+
+    /// Their bytes.
+    pub fn unacknowledged_bytes(&self) -> usize {
+        self.unacknowledged.1
+    }
+
+    /// Events that were read and whose place is not free yet: those, and the ones behind them.
     pub fn outstanding(&self) -> usize {
         self.cursors.iter().map(|cursor| cursor.outstanding.len()).sum()
     }

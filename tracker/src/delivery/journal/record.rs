@@ -28,8 +28,8 @@ pub(super) enum Found {
     Record(Record),
     /// The next record is at the ring's start.
     Skip,
-    /// A record whose payload is damaged, so long with its header, in words.
-    Damaged(u64),
+    /// A record whose length, time, payload or checksum is damaged.
+    Damaged,
     /// No record that belongs here.
     Nothing,
 }
@@ -105,7 +105,7 @@ pub(super) fn read(words: &[AtomicU64], position: u64) -> Found {
     if checksum(length, position, accepted_at, &payload) == stored_checksum {
         Found::Record(Record { accepted_at, payload })
     } else {
-        Found::Damaged(words_of(size))
+        Found::Damaged
     }
 }
 

@@ -1,0 +1,283 @@
+//! The ring against what can happen to it.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+
+const BOOT: u64 = 1;
+
+fn file() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ring");
+    (folder, path)
+}
+
+fn payload(number: u64, length: usize) -> Vec<u8> {
+    (0..length).map(|index| (number as usize + index) as u8).collect()
+}
+
+/// Everything from `position` on: numbers accepted at, and damaged stretches.
+fn read_all(ring: &Ring, mut position: u64) -> (Vec<u64>, usize) {
+    let (mut numbers, mut damaged) = (Vec::new(), 0);
+    loop {
+        match ring.read(position) {
+            Read::Record(record, end) => {
+                assert_eq!(record.payload, payload(record.accepted_at, record.payload.len()));
+                numbers.push(record.accepted_at);
+                position = end;
+            }
+            Read::Damaged(_, end) => {
+                damaged += 1;
+                position = end;
+            }
+            Read::Empty => return (numbers, damaged),
+        }
+    }
+}
+
+fn fill(ring: &Ring, from: u64, length: usize) -> u64 {
+    let mut number = from;
+    while ring.append(number, &payload(number, length), false).is_ok() {
+        number += 1;
+    }
+    number
+}
+
+#[test]
+fn records_survive_and_what_is_acknowledged_is_gone() {
+    let (_folder, path) = file();
+    let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+    for number in 0..10 {
+        ring.append(number, &payload(number, 200), false).unwrap();
+    }
+    let Read::Record(_, end) = ring.read(ring.tail()) else { panic!("a record") };
+    ring.acknowledge(end);
+    drop(ring);
+    let ring = Ring::open(&path, BOOT).unwrap();
+    assert_eq!(read_all(&ring, ring.tail()), ((1..10).collect(), 0));
+    ring.acknowledge(ring.head());
+    drop(ring);
+    let ring = Ring::open(&path, BOOT).unwrap();
+    assert_eq!((ring.used_bytes(), ring.read(ring.tail())), (0, Read::Empty));
+}
+
+#[test]
+fn a_full_ring_takes_no_more_until_something_is_acknowledged() {
+    let (_folder, path) = file();
+    let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+    let count = fill(&ring, 0, 200);
+    assert_eq!(count, MIN_WORDS / record::words_of(200));
+    assert_eq!(ring.append(count, &[], false), Ok(()), "a small one fits yet");
+    assert_eq!(ring.append(count, &payload(count, 200), false), Err(NotAppended::Full));
+    let Read::Record(_, end) = ring.read(0) else { panic!("a record") };
+    ring.acknowledge(end);
+    assert_eq!(ring.append(count, &payload(count, 150), false), Ok(()));
+}
+
+#[test]
+fn a_closed_ring_takes_no_more() {
+    let (_folder, path) = file();
+    let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+    ring.close();
+    assert_eq!(ring.append(0, &[], false), Err(NotAppended::Closed));
+}
+
+#[test]
+fn a_record_that_was_not_published_is_found() {
+    let (_folder, path) = file();
+    let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+    ring.append(0, &payload(0, 50), false).unwrap();
+    let published = ring.head();
+    ring.append(1, &payload(1, 50), false).unwrap();
+    // As if the process had died between the record and its publication.
+    store_checked(ring.memory.words(), HEAD, published);
+    drop(ring);
+    let ring = Ring::open(&path, BOOT).unwrap();
+    assert_eq!(read_all(&ring, 0), (vec![0, 1], 0));
+}
+
+#[test]
+fn a_torn_tail_is_dropped_and_written_over() {
+    let (_folder, path) = file();
+    let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+    ring.append(0, &payload(0, 50), false).unwrap();
+    let published = ring.head();
+    ring.append(1, &payload(1, 50), false).unwrap();
+    store_checked(ring.memory.words(), HEAD, published);
+    ring.data()[ring.offset(published) + 4].fetch_xor(1, Ordering::Relaxed);
+    drop(ring);
+    let ring = Ring::open(&path, BOOT).unwrap();
+    assert_eq!(ring.head(), published);
+    ring.append(2, &payload(2, 50), false).unwrap();
+    assert_eq!(read_all(&ring, 0), (vec![0, 2], 0));
+}
+
+#[test]
+fn after_a_crash_of_the_host_the_whole_ring_is_searched() {
+    let (_folder, path) = file();
+    let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+    let count = fill(&ring, 0, 100);
+    // The header's page was not written again; the tail says that nothing is acknowledged.
+    store_checked(ring.memory.words(), HEAD, 0);
+    drop(ring);
+    let ring = Ring::open(&path, BOOT + 1).unwrap();
+    assert_eq!(read_all(&ring, 0), ((0..count).collect(), 0));
+}
+
+#[test]
+fn a_damaged_header_costs_nothing_but_a_search() {
+    let (_folder, path) = file();
+    let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+    let count = fill(&ring, 0, 100);
+    let Read::Record(_, end) = ring.read(0) else { panic!("a record") };
+    ring.acknowledge(end);
+    for slot in [HEAD, TAIL[0], TAIL[1]] {
+        ring.memory.words()[slot].fetch_xor(1 << 40, Ordering::Relaxed);
+    }
+    drop(ring);
+    let ring = Ring::open(&path, BOOT).unwrap();
+    let (numbers, damaged) = read_all(&ring, ring.tail());
+    assert_eq!((numbers, damaged), ((0..count).collect(), 0), "the acknowledged one too");
+}
+
+#[test]
+fn a_flipped_bit_costs_one_record_whichever_it_is() {
+    // Lengths at which a flipped bit of the length points at a neighbour's beginning, too.
+    for length in [80, 232, 232 + 256] {
+        let size = record::words_of(length);
+        let (_folder, path) = file();
+        let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+        for number in 0..5 {
+            ring.append(number, &payload(number, length), false).unwrap();
+        }
+        for bit in 0..size * 64 {
+            let word = &ring.data()[words(2 * size + bit / 64)];
+            word.fetch_xor(1 << (bit % 64), Ordering::Relaxed);
+            assert_eq!(read_all(&ring, 0), (vec![0, 1, 3, 4], 1), "{length} bytes, bit {bit}");
+            word.fetch_xor(1 << (bit % 64), Ordering::Relaxed);
+        }
+        assert_eq!(read_all(&ring, 0), ((0..5).collect(), 0));
+    }
+}
+
+#[test]
+fn a_flipped_bit_of_the_header_costs_nothing() {
+    let (_folder, path) = file();
+    let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+    let count = fill(&ring, 0, 100);
+    drop(ring);
+    for word in [0, 1, 2, HEAD, HEAD + 1, TAIL[0], TAIL[0] + 1, TAIL[1], super::BOOT, IDENTITY[1]] {
+        let ring = Ring::open(&path, BOOT).unwrap();
+        ring.memory.words()[word].fetch_xor(1 << 33, Ordering::Relaxed);
+        drop(ring);
+        let ring = Ring::open(&path, BOOT).unwrap();
+        assert_eq!(read_all(&ring, ring.tail()), ((0..count).collect(), 0), "word {word}");
+    }
+}
+
+#[test]
+fn what_is_no_ring_of_this_version_is_refused() {
+    let (_folder, path) = file();
+    drop(Ring::create(&path, MIN_WORDS, BOOT).unwrap());
+    let ring = Ring::open(&path, BOOT).unwrap();
+    for copy in IDENTITY {
+        ring.memory.words()[copy + 1].store(FORMAT_VERSION + 1, Ordering::Relaxed);
+    }
+    assert!(matches!(Ring::open(&path, BOOT), Err(RingError::Newer(2))));
+    for copy in IDENTITY {
+        ring.memory.words()[copy].store(0, Ordering::Relaxed);
+    }
+    assert!(matches!(Ring::open(&path, BOOT), Err(RingError::Foreign)));
+    for bytes in [&b""[..], b"garbage", &[7; 100_000]] {
+        std::fs::write(&path, bytes).unwrap();
+        assert!(matches!(Ring::open(&path, BOOT), Err(RingError::Foreign)));
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append(usize),
+    Read,
+    Acknowledge,
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..3_000_usize).prop_map(Step::Append),
+        4 => Just(Step::Read),
+        2 => Just(Step::Acknowledge),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+proptest! {
+    /// The ring against a queue: whatever happens, what was appended and not acknowledged is
+    /// read, in order, after every start.
+    #[test]
+    fn it_is_a_queue_that_survives(steps in proptest::collection::vec(step(), 1..200)) {
+        let (_folder, path) = file();
+        let mut ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+        let (mut number, mut position) = (0, 0);
+        let (mut unread, mut unacknowledged) = (VecDeque::new(), VecDeque::new());
+        for step in steps {
+            match step {
+                Step::Append(length) => {
+                    if ring.append(number, &payload(number, length), false).is_ok() {
+                        unread.push_back((number, length));
+                        number += 1;
+                    }
+                }
+                Step::Read => match ring.read(position) {
+                    Read::Record(record, end) => {
+                        prop_assert_eq!(record.payload, payload(record.accepted_at, unread[0].1));
+                        prop_assert_eq!(Some(record.accepted_at), unread.front().map(|u| u.0));
+                        unacknowledged.extend(unread.pop_front());
+                        position = end;
+                    }
+                    other => {
+                        prop_assert_eq!(other, Read::Empty);
+                        prop_assert!(unread.is_empty());
+                    }
+                },
+                Step::Acknowledge => {
+                    ring.acknowledge(position);
+                    unacknowledged.clear();
+                }
+                Step::Reopen => {
+                    drop(ring);
+                    ring = Ring::open(&path, BOOT).unwrap();
+                    position = ring.tail();
+                    unacknowledged.append(&mut unread);
+                    unread = std::mem::take(&mut unacknowledged);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_file_makes_it_panic_or_hang(
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u64>()), 0..40),
+        boot in 0..2_u64,
+    ) {
+        let (_folder, path) = file();
+        let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+        fill(&ring, 0, 300);
+        for (index, value) in damage {
+            let words = ring.memory.words();
+            words[index.index(words.len())].store(value, Ordering::Relaxed);
+        }
+        drop(ring);
+        if let Ok(ring) = Ring::open(&path, boot) {
+            let mut position = ring.tail();
+            while let Read::Record(_, end) | Read::Damaged(_, end) = ring.read(position) {
+                prop_assert!(end > position);
+                position = end;
+            }
+        }
+    }
+}
