@@ -58,7 +58,8 @@ pub(crate) async fn send(
 
 /// A client for the stack: a proxy that the environment names is none of ours.
 pub(crate) fn client() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().build().unwrap_or_default()
+    let user_agent = concat!("adtrack-loadtest/", env!("CARGO_PKG_VERSION"));
+    reqwest::Client::builder().no_proxy().user_agent(user_agent).build().unwrap_or_default()
 }
 
 /// One request.
