@@ -210,6 +210,9 @@ impl App {
         let spill_reserve = if self.spill.is_some() { self.grace / 4 } else { Duration::ZERO };
         let drained = self.delivery.drain(deadline - spill_reserve).await;
         report_end(drained, self.spill, &self.journal, deadline).await;
+        if let Err(error) = self.journal.sync_to_disk() {
+            tracing::error!(%error, "the journal cannot be synced to the disk");
+        }
         self.background.stop().await;
         management.stop(false).await;
         servers.abort();

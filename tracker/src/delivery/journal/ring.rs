@@ -242,12 +242,15 @@ impl Ring {
         let offset = self.offset(position);
         // The size is at most the ring's: checked where payloads are limited.
         record::write(&data[offset..offset + words(size)], position, accepted_at, payload);
+        // Before it is published: what the disk did not take is not accepted. The header may lag
+        // behind on the disk, for after a crash of the host the head is searched for.
+        if sync && let Err(error) = self.sync_data(begin, end) {
+            tracing::error!(%error, "the disk does not take the journal; the event is refused");
+            return Err(NotAppended::Full);
+        }
         producer.head = end;
         store_checked(self.memory.words(), HEAD, end);
         self.head.store(end, Ordering::Release);
-        if sync && let Err(error) = self.sync(begin, end) {
-            tracing::error!(%error, "the journal cannot be synced to the disk");
-        }
         Ok(())
     }
 
@@ -321,20 +324,24 @@ impl Ring {
 
     /// Waits until the records from `begin` to `end`, and the header, are on the disk.
     pub(super) fn sync(&self, begin: u64, end: u64) -> io::Result<()> {
+        self.sync_data(begin, end)?;
+        self.memory.sync(0, HEADER_WORDS)
+    }
+
+    fn sync_data(&self, begin: u64, end: u64) -> io::Result<()> {
         let sync = |from: usize, to: usize| self.memory.sync(HEADER_WORDS + from, to - from);
         let whole = words(self.capacity);
         let (from, to) = (self.offset(begin), self.offset(end));
         if end - begin >= self.capacity {
-            sync(0, whole)?;
+            sync(0, whole)
         } else if begin == end {
-            // Nothing but the header has changed.
+            Ok(())
         } else if from < to {
-            sync(from, to)?;
+            sync(from, to)
         } else {
             sync(from, whole)?;
-            sync(0, to)?;
+            sync(0, to)
         }
-        self.memory.sync(0, HEADER_WORDS)
     }
 
     fn look(&self, position: u64) -> Found {
