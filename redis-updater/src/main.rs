@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use adtrack_runtime::lambda::{FailureStore, outside_lambda};
+use adtrack_runtime::lambda::{FailureStore, outside_lambda, serve};
 use adtrack_runtime::{cli, telemetry};
-use lambda_runtime::{LambdaEvent, service_fn};
 use redis_updater::config::Config;
 use redis_updater::handler::{FUNCTION, Handler};
 use redis_updater::store::ProgramStore;
@@ -20,18 +19,7 @@ async fn main() -> ExitCode {
         Err(problem) => return cli::usage_error(&problem),
     };
     telemetry::init(&config.logs);
-    let handler = &handler;
-    let serve = |invocation: LambdaEvent<_>| async move {
-        let deadline = invocation.context.deadline();
-        Ok::<_, std::convert::Infallible>(handler.handle(invocation.payload, deadline).await)
-    };
-    match lambda_runtime::run(service_fn(serve)).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(error, "the Lambda runtime API ended");
-            ExitCode::FAILURE
-        }
-    }
+    serve(|event, deadline| handler.handle(event, deadline)).await
 }
 
 fn handler(config: &Config) -> Result<Handler, String> {

@@ -55,8 +55,6 @@ pub struct StackOptions {
     pub tracker: Option<Vec<(String, String)>>,
     /// Wait of the mappings for a batch to fill.
     pub batching_window: Duration,
-    /// Extra environment of the functions.
-    pub function_environment: Vec<(String, String)>,
     /// Whether the tracker reaches Kinesis, and the functions DynamoDB, through proxies that make
     /// faults.
     pub faults: bool,
@@ -79,7 +77,6 @@ impl StackOptions {
             functions: true,
             tracker: Some(Vec::new()),
             batching_window: Duration::ZERO,
-            function_environment: Vec::new(),
             faults: false,
         }
     }
@@ -242,7 +239,6 @@ impl Stack {
                 let url = faults.dynamodb.url.clone();
                 environment.push(("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), url));
             }
-            environment.extend(options.function_environment.clone());
             let function = Function::new(FunctionSettings {
                 name: name.to_owned(),
                 binary: own_binary(&options.binaries, name)?,

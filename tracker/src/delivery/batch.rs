@@ -1,5 +1,6 @@
 //! Which records go into one `PutRecords`, and which go again. Pure.
 
+use adtrack_proto::aggregate::Aggregate;
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -25,6 +26,14 @@ pub struct Record {
     pub data: Bytes,
     /// The events in it.
     pub claims: Vec<Claim>,
+}
+
+impl Record {
+    /// The record of an aggregate.
+    pub fn new(aggregate: Aggregate, claims: Vec<Claim>) -> Self {
+        let partition_key = Uuid::new_v4();
+        Self { partition_key, data: aggregate.finish(&partition_key.to_string()), claims }
+    }
 }
 
 /// The records of one `PutRecords`.

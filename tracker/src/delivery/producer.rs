@@ -241,9 +241,7 @@ impl Producer {
             return None;
         }
         self.metrics.events_per_record.observe(claims.len() as f64);
-        let partition_key = Uuid::new_v4();
-        let data = aggregate.finish(&partition_key.to_string());
-        Some(Record { partition_key, data, claims })
+        Some(Record::new(aggregate, claims))
     }
 
     /// Takes a call's answer: what the stream has is freed, what it has not is sent again, alone.

@@ -4,7 +4,6 @@ use adtrack_proto::aggregate::Aggregate;
 use adtrack_runtime::backoff::Backoff;
 use bytes::Bytes;
 use std::time::Duration;
-use uuid::Uuid;
 
 use super::batch::{AGGREGATE_BYTES, Batch, Record};
 use super::kinesis::KinesisStream;
@@ -27,9 +26,7 @@ pub async fn put_all(stream: &KinesisStream, events: Vec<Bytes>) -> Result<(), S
             {
                 aggregate.push(event);
             }
-            let partition_key = Uuid::new_v4();
-            let data = aggregate.finish(&partition_key.to_string());
-            batch.push(Record { partition_key, data, claims: Vec::new() });
+            batch.push(Record::new(aggregate, Vec::new()));
         }
         put(stream, batch).await?;
     }

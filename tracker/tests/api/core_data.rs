@@ -41,6 +41,13 @@ async fn an_update_is_pushed_without_a_read() {
     assert_eq!(app.metric(r#"adtrack_l2_loads_total{result="found"}"#).await, 1.0);
 }
 
+/// Publishes past the script, as a reordered or foreign message would come.
+async fn publish(connection: &mut redis::aio::MultiplexedConnection, message: &str) {
+    let mut publish = redis::cmd("PUBLISH");
+    publish.arg(adtrack_proto::keys::DEFAULT_CHANNEL).arg(message);
+    let _: () = publish.query_async(connection).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_update_never_replaces_a_newer_one() {
     let app = Setup::default().start().await;
@@ -51,12 +58,7 @@ async fn an_older_update_never_replaces_a_newer_one() {
     // Published past Redis, as a reordered delivery would be.
     let mut connection = app.redis.connection().await.unwrap();
     let message = program("p", "older", "0.9").to_json();
-    let _: () = redis::cmd("PUBLISH")
-        .arg("program-updates")
-        .arg(message)
-        .query_async(&mut connection)
-        .await
-        .unwrap();
+    publish(&mut connection, &message).await;
     until("it is ignored", async || {
         app.metric(r#"adtrack_updates_total{result="ignored"}"#).await == 1.0
     })
@@ -80,12 +82,7 @@ async fn a_malformed_message_is_counted_and_harmless() {
     let app = Setup::default().start().await;
     let mut connection = app.redis.connection().await.unwrap();
     for message in ["", "not json", "{}", r#"{"programId":"p","deleted":true}"#] {
-        let _: () = redis::cmd("PUBLISH")
-            .arg("program-updates")
-            .arg(message)
-            .query_async(&mut connection)
-            .await
-            .unwrap();
+        publish(&mut connection, message).await;
     }
     until("all are counted", async || {
         app.metric(r#"adtrack_updates_total{result="malformed"}"#).await == 4.0

@@ -3,12 +3,14 @@
 mod batch;
 mod emf;
 mod failure_store;
+mod serve;
 
 pub use batch::{
     BatchItemFailure, BatchResponse, KinesisEvent, PoisonRecord, StreamRecord, records_of, report,
 };
 pub use emf::BatchMetrics;
 pub use failure_store::{FailureStore, FailureStoreError};
+pub use serve::serve;
 
 /// Says in one line that a function's binary was started by hand, where it was: the runtime
 /// library would panic.

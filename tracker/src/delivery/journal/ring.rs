@@ -180,9 +180,9 @@ impl Ring {
         // A record that was written when the process died, and not yet published.
         loop {
             let lap_end = head + self.capacity - head % self.capacity;
-            match (self.look(head), self.look(lap_end)) {
-                (Found::Record(record), _) => head += record::words_of(record.payload.len()),
-                (Found::Skip, Found::Record(_)) => head = lap_end,
+            match self.look(head) {
+                Found::Record(record) => head += record::words_of(record.payload.len()),
+                Found::Skip if matches!(self.look(lap_end), Found::Record(_)) => head = lap_end,
                 _ => break,
             }
         }
@@ -194,6 +194,7 @@ impl Ring {
     fn search(&self, tail: Option<u64>) -> (u64, u64) {
         let data = self.data();
         let from = tail.unwrap_or(0);
+        let newest = tail.map_or(u64::MAX, |tail| tail.saturating_add(self.capacity));
         let mut first = None::<u64>;
         let mut end = from;
         for offset in 0..data.len() {
@@ -201,7 +202,6 @@ impl Ring {
             else {
                 break;
             };
-            let newest = tail.map_or(u64::MAX, |tail| tail.saturating_add(self.capacity));
             let belongs =
                 position % self.capacity == offset as u64 && (from..newest).contains(&position);
             if belongs && let Found::Record(record) = record::read(&data[offset..], position) {
