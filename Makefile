@@ -50,7 +50,8 @@ prove: redis-server ## the long proofs: 50 kills, a minute's outage, a million i
 	ADTRACK_PROVE=1 cargo test --locked -p local-stack --test faults -- --nocapture --test-threads=1
 	PROPTEST_CASES=1000000 cargo test --locked --release -p adtrack-proto aggregate
 	PROPTEST_CASES=1000000 cargo test --locked --release -p tracker --lib delivery::journal::record
-	PROPTEST_CASES=20000 cargo test --locked --release -p tracker --lib delivery::journal::ring
+	PROPTEST_CASES=1000000 cargo test --locked --release -p tracker --lib no_file_makes_it_panic_or_hang
+	PROPTEST_CASES=20000 cargo test --locked --release -p tracker --lib it_is_a_queue_that_survives
 	PROPTEST_CASES=1000000 cargo test --locked --release -p tracker --lib delivery::spill
 	deploy/checks/kpl-interop
 

@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::config::Config;
 use crate::delivery::{
-    Delivery, Drained, Journal, JournalError, KinesisStream, Producer, SpillStore, SyncMode,
+    Delivery, Journal, JournalError, KinesisStream, Producer, SpillStore, SyncMode,
 };
 use crate::health::Health;
 use crate::http::{Management, Public, configure_management, configure_public};
@@ -190,7 +190,7 @@ impl App {
         let asked = tokio::select! {
             () = shutdown.requested() => true,
             () = self.background.ended() => false,
-            () = self.delivery.ended() => return ExitCode::FAILURE,
+            () = self.delivery.ended() => false,
             _ = &mut servers => false,
         };
         if !asked {
@@ -208,8 +208,8 @@ impl App {
         }
         self.journal.close();
         let spill_reserve = if self.spill.is_some() { self.grace / 4 } else { Duration::ZERO };
-        let drained = self.delivery.drain(deadline - spill_reserve).await;
-        report_end(drained, self.spill, &self.journal, deadline).await;
+        self.delivery.drain(deadline - spill_reserve).await;
+        report_end(self.spill, &self.journal, deadline).await;
         if let Err(error) = self.journal.sync_to_disk() {
             tracing::error!(%error, "the journal cannot be synced to the disk");
         }
@@ -277,13 +277,8 @@ fn bind(address: SocketAddr) -> std::io::Result<(std::net::TcpListener, SocketAd
 }
 
 /// The last log line: how much is left, and where.
-async fn report_end(
-    drained: Drained,
-    spill: Option<SpillStore>,
-    journal: &Journal,
-    deadline: Instant,
-) {
-    let bytes = drained.left_bytes;
+async fn report_end(spill: Option<SpillStore>, journal: &Journal, deadline: Instant) {
+    let bytes = journal.used_bytes();
     if bytes == 0 {
         tracing::info!("drained; nothing is left");
         return;

@@ -50,15 +50,32 @@ struct Traffic {
     /// Answers by status; 0: none.
     statuses: Arc<Mutex<HashMap<u16, u64>>>,
     task: tokio::task::JoinHandle<()>,
+    /// What every request carries besides its number.
+    padding: Parameters,
+}
+
+type Parameters = Vec<(String, String)>;
+
+/// What was sent, and what was answered 2xx.
+struct Sent {
+    requests: u64,
+    accepted: HashMap<String, u64>,
+    padding: Parameters,
 }
 
 impl Traffic {
     fn start(stack: &Stack, rate: u32) -> Self {
+        Self::padded(stack, rate, Vec::new())
+    }
+
+    fn padded(stack: &Stack, rate: u32, padding: Parameters) -> Self {
         let stop = Arc::<AtomicBool>::default();
         let sent = Arc::<AtomicU64>::default();
         let accepted = Arc::<Mutex<HashMap<_, _>>>::default();
         let statuses = Arc::<Mutex<HashMap<_, _>>>::default();
-        let url = format!("{}/event/212313", stack.tracker_url());
+        let query: String =
+            padding.iter().map(|(name, value)| format!("{name}={value}&")).collect();
+        let url = format!("{}/event/212313?{query}", stack.tracker_url());
         let task = {
             let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
             let (accepted, statuses) = (Arc::clone(&accepted), Arc::clone(&statuses));
@@ -70,7 +87,7 @@ impl Traffic {
                     tick.tick().await;
                     let number = sent.fetch_add(1, Ordering::Relaxed);
                     let request = client
-                        .get(format!("{url}?n={number}"))
+                        .get(format!("{url}n={number}"))
                         .header("user-agent", format!("agent {number}"))
                         .timeout(Duration::from_secs(10));
                     let (accepted, statuses) = (Arc::clone(&accepted), Arc::clone(&statuses));
@@ -94,23 +111,24 @@ impl Traffic {
                 requests.join_all().await;
             })
         };
-        Self { stop, sent, accepted, statuses, task }
+        Self { stop, sent, accepted, statuses, task, padding }
     }
 
     fn count(&self, status: u16) -> u64 {
         self.statuses.lock().unwrap().get(&status).copied().unwrap_or_default()
     }
 
-    async fn end(self) -> (u64, HashMap<String, u64>) {
+    async fn end(self) -> Sent {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.unwrap();
         let accepted = std::mem::take(&mut *self.accepted.lock().unwrap());
-        (self.sent.load(Ordering::Relaxed), accepted)
+        Sent { requests: self.sent.load(Ordering::Relaxed), accepted, padding: self.padding }
     }
 }
 
 /// Waits until every accepted event is a row, whole; then rows are no more than requests were sent.
-async fn check(stack: &Stack, sent: u64, accepted: &HashMap<String, u64>) {
+async fn check(stack: &Stack, sent: &Sent) {
+    let Sent { requests, accepted, padding } = sent;
     let give_up = Instant::now() + Duration::from_secs(60);
     let dynamodb = stack.dynamodb().await;
     loop {
@@ -120,12 +138,12 @@ async fn check(stack: &Stack, sent: u64, accepted: &HashMap<String, u64>) {
             tokio::time::sleep(Duration::from_millis(200)).await;
             continue;
         }
-        let altered = accepted
-            .iter()
-            .filter(|(id, number)| rows.get(*id).is_some_and(|row| !is_as_sent(row, id, **number)));
+        let altered = accepted.iter().filter(|(id, number)| {
+            rows.get(*id).is_some_and(|row| !is_as_sent(row, id, **number, padding))
+        });
         let altered = altered.count();
         println!(
-            "sent {sent}, accepted {}, rows {}, lost {missing}, altered {altered}",
+            "sent {requests}, accepted {}, rows {}, lost {missing}, altered {altered}",
             accepted.len(),
             rows.len()
         );
@@ -134,7 +152,7 @@ async fn check(stack: &Stack, sent: u64, accepted: &HashMap<String, u64>) {
             let given_up = std::fs::read_dir(folder).into_iter().flatten().count();
             assert_eq!(given_up, 0, "{}", folder.display());
         }
-        assert!(rows.len() as u64 <= sent);
+        assert!(rows.len() as u64 <= *requests);
         return;
     }
 }
@@ -157,8 +175,10 @@ async fn rows(dynamodb: &aws_sdk_dynamodb::Client) -> HashMap<String, Row> {
     }
 }
 
-fn is_as_sent(row: &Row, id: &str, number: u64) -> bool {
+fn is_as_sent(row: &Row, id: &str, number: u64, padding: &Parameters) -> bool {
     let s = |text: String| AttributeValue::S(text);
+    let mut parameters = HashMap::from([("n".to_owned(), s(number.to_string()))]);
+    parameters.extend(padding.iter().map(|(name, value)| (name.clone(), s(value.clone()))));
     [
         ("message_id", s(id.to_owned())),
         ("program_id", s("212313".into())),
@@ -169,7 +189,7 @@ fn is_as_sent(row: &Row, id: &str, number: u64) -> bool {
         ("user_agent", s(format!("agent {number}"))),
         ("is_valid", AttributeValue::Bool(true)),
         ("event_type", s("event".into())),
-        ("parameters", AttributeValue::M([("n".to_owned(), s(number.to_string()))].into())),
+        ("parameters", AttributeValue::M(parameters)),
     ]
     .iter()
     .all(|(name, value)| row.get(*name) == Some(value))
@@ -185,9 +205,9 @@ async fn kill_9_at_random_moments_loses_nothing() {
         stack.start_tracker_again().await.unwrap();
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let (sent, accepted) = traffic.end().await;
-    assert!(accepted.len() > 100, "{}", accepted.len());
-    check(&stack, sent, &accepted).await;
+    let sent = traffic.end().await;
+    assert!(sent.accepted.len() > 100, "{}", sent.accepted.len());
+    check(&stack, &sent).await;
     stack.stop().await;
 }
 
@@ -204,8 +224,19 @@ fn usage(stack: &mut Stack) -> (u64, u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_of_kinesis_loses_nothing() {
+    outage(500, Vec::new()).await;
+}
+
+/// What waits for acknowledgement is bounded in bytes, not only in number.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_with_the_largest_events_costs_no_memory() {
+    let value = "x".repeat(512);
+    outage(100, (0..19).map(|number| (format!("p{number}"), value.clone())).collect()).await;
+}
+
+async fn outage(rate: u32, padding: Parameters) {
     let (mut stack, _folder) = start(&[]).await;
-    let traffic = Traffic::start(&stack, 500);
+    let traffic = Traffic::padded(&stack, rate, padding);
     let around = [
         (Fault::Partial(0.3), 0.3),
         (Fault::SilentSuccess, 0.1),
@@ -237,12 +268,30 @@ async fn an_outage_of_kinesis_loses_nothing() {
         );
         assert!(now < anonymous + 20 * 1024, "RssAnon grew from {anonymous} to {now} KiB");
     }
+    let backlog = gauge(&stack, "adtrack_journal_bytes").await;
     stack.faults.as_ref().unwrap().kinesis.set(&[]);
     let recovery = Instant::now();
-    let (sent, accepted) = traffic.end().await;
-    check(&stack, sent, &accepted).await;
-    println!("all rows {:.1} s after the end of the faults", recovery.elapsed().as_secs_f64());
+    while gauge(&stack, "adtrack_journal_oldest_seconds").await > 1.0 {
+        assert!(recovery.elapsed() < Duration::from_secs(60), "the backlog is not drained");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let drained = recovery.elapsed().as_secs_f64();
+    let sent = traffic.end().await;
+    check(&stack, &sent).await;
+    println!(
+        "{backlog} bytes of backlog on the stream {drained:.1} s after the end of the faults, \
+         all rows in the table after {:.1} s",
+        recovery.elapsed().as_secs_f64()
+    );
     stack.stop().await;
+}
+
+/// A metric of the tracker without labels.
+async fn gauge(stack: &Stack, name: &str) -> f64 {
+    let url = format!("{}/metrics", stack.management_url());
+    let metrics = reqwest::get(url).await.unwrap().text().await.unwrap();
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("{name} in {metrics}")).parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -260,26 +309,48 @@ async fn faults_of_dynamodb_lose_nothing() {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
     }
     faults.set(&[]);
-    let (sent, accepted) = traffic.end().await;
-    check(&stack, sent, &accepted).await;
+    let sent = traffic.end().await;
+    check(&stack, &sent).await;
     stack.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_journal_refuses_loses_nothing_and_recovers() {
+    full_journal(Fault::ServerError).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_it_does_when_kinesis_was_silent() {
+    full_journal(Fault::BlackHole).await;
+}
+
+async fn full_journal(fault: Fault) {
     let (stack, _folder) = start(&[("JOURNAL_MAX_BYTES", "262144")]).await;
     let faults = &stack.faults.as_ref().unwrap().kinesis;
     let traffic = Traffic::start(&stack, 500);
     tokio::time::sleep(Duration::from_millis(500)).await;
-    faults.set(&[(Fault::ServerError, 1.0)]);
+    faults.set(&[(fault, 1.0)]);
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let health = format!("{}/health/check", stack.tracker_url());
+    let get = async |url: String| client.get(url).send().await.unwrap();
+    let health = || get(format!("{}/health/check", stack.tracker_url()));
     let full_since = Instant::now();
     while traffic.count(503) < 200 || full_since.elapsed() < Duration::from_secs(at_length(30, 3)) {
-        assert_eq!(client.get(&health).send().await.unwrap().status(), 200);
+        assert_eq!(health().await.status(), 200);
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert!(full_since.elapsed() < Duration::from_secs(60), "never full");
     }
+    let ready = get(format!("{}/health/ready", stack.management_url())).await;
+    assert_eq!(ready.status(), 503);
+    let reasons = ready.text().await.unwrap();
+    assert!(reasons.contains("journal_nearly_full"), "{reasons}");
+    // Larger than those that are refused: it fits into no corner.
+    let large = "x".repeat(500);
+    let refused = get(format!("{}/event/212313?n={large}", stack.tracker_url())).await;
+    assert_eq!(
+        (refused.status().as_u16(), refused.headers()["retry-after"].as_bytes()),
+        (503, &b"1"[..])
+    );
+    assert_eq!(refused.json::<Value>().await.unwrap()["code"], "overloaded");
     faults.set(&[]);
     let accepted_before = traffic.count(200);
     let well_since = Instant::now();
@@ -287,11 +358,14 @@ async fn a_full_journal_refuses_loses_nothing_and_recovers() {
         assert!(well_since.elapsed() < Duration::from_secs(20), "takes no events again");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    println!("taking events again {:.2} s after Kinesis", well_since.elapsed().as_secs_f64());
+    println!(
+        "{fault:?}: taking events again {:.2} s after Kinesis",
+        well_since.elapsed().as_secs_f64()
+    );
     let statuses = traffic.statuses.lock().unwrap().clone();
     assert!(statuses.keys().all(|status| [200, 503].contains(status)), "{statuses:?}");
-    let (sent, accepted) = traffic.end().await;
-    check(&stack, sent, &accepted).await;
+    let sent = traffic.end().await;
+    check(&stack, &sent).await;
     stack.stop().await;
 }
 
@@ -306,9 +380,9 @@ async fn sigterm_while_kinesis_is_away_spills_and_redrive_stores() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let tracker = stack.tracker().unwrap();
     tracker.signal(Signal::TERM);
-    let (sent, accepted) = traffic.end().await;
+    let sent = traffic.end().await;
     assert!(stack.tracker().unwrap().wait().await.unwrap().success());
-    assert!(accepted.len() > 100, "{}", accepted.len());
+    assert!(sent.accepted.len() > 100, "{}", sent.accepted.len());
     let redrive = Path::new(env!("CARGO_BIN_EXE_local-stack")).with_file_name("redrive");
     for keep in [Some("--keep"), None] {
         let status = tokio::process::Command::new(&redrive)
@@ -320,7 +394,7 @@ async fn sigterm_while_kinesis_is_away_spills_and_redrive_stores() {
             .unwrap();
         assert!(status.success());
     }
-    check(&stack, sent, &accepted).await;
+    check(&stack, &sent).await;
     stack.stop().await;
 }
 
@@ -330,7 +404,7 @@ async fn a_second_sigterm_ends_at_once_with_the_journal_intact() {
     let traffic = Traffic::start(&stack, 300);
     stack.faults.as_ref().unwrap().kinesis.set(&[(Fault::BlackHole, 1.0)]);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let (sent, accepted) = traffic.end().await;
+    let sent = traffic.end().await;
     let tracker = stack.tracker().unwrap();
     let begun = Instant::now();
     tracker.signal(Signal::TERM);
@@ -341,6 +415,6 @@ async fn a_second_sigterm_ends_at_once_with_the_journal_intact() {
     assert!(begun.elapsed() < Duration::from_secs(10), "not after its grace of 25 s");
     stack.faults.as_ref().unwrap().kinesis.set(&[]);
     stack.start_tracker_again().await.unwrap();
-    check(&stack, sent, &accepted).await;
+    check(&stack, &sent).await;
     stack.stop().await;
 }

@@ -52,6 +52,18 @@ impl Batch {
                 && self.bytes + data_bytes + PARTITION_KEY_BYTES <= MAX_BYTES
     }
 
+    /// Whether everything of `other` fits.
+    pub fn has_room_for_all(&self, other: &Self) -> bool {
+        self.records.len() + other.records.len() <= MAX_RECORDS
+            && self.bytes + other.bytes <= MAX_BYTES
+    }
+
+    /// Takes everything of `other`.
+    pub fn append(&mut self, mut other: Self) {
+        self.bytes += other.bytes;
+        self.records.append(&mut other.records);
+    }
+
     /// Takes the record.
     pub fn push(&mut self, record: Record) {
         self.bytes += record.data.len() + PARTITION_KEY_BYTES;
@@ -107,6 +119,19 @@ mod tests {
         assert_eq!(large.records.len(), MAX_BYTES / 50_036);
         assert!(large.bytes <= MAX_BYTES);
         assert_eq!(filled(2_000_000).records.len(), 1, "a large one goes alone");
+    }
+
+    #[test]
+    fn batches_that_fit_together_become_one() {
+        let (mut batch, mut other) = (Batch::default(), Batch::default());
+        batch.push(record(0, 10));
+        other.push(record(1, 20));
+        assert!(batch.has_room_for_all(&other));
+        batch.append(other);
+        assert_eq!(batch.records, [record(0, 10), record(1, 20)]);
+        assert_eq!(batch.bytes, 30 + 2 * PARTITION_KEY_BYTES);
+        assert!(!filled(50_000).has_room_for_all(&filled(50_000)));
+        assert!(!batch.has_room_for_all(&filled(10)), "500 records already");
     }
 
     #[test]

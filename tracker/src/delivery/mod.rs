@@ -16,6 +16,6 @@ mod spill;
 
 pub use journal::{Journal, JournalError, SyncMode};
 pub use kinesis::KinesisStream;
-pub use producer::{Delivery, Drained, Producer};
+pub use producer::{Delivery, Producer};
 pub use redrive::put_all;
 pub use spill::{SpillError, SpillStore};

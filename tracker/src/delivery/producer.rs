@@ -32,10 +32,13 @@ const FAILURES_UNTIL_REFUSING: u32 = 3;
 /// For records that failed alone: their shard is throttled.
 const RECORD_BACKOFF: Backoff =
     Backoff { base: Duration::from_millis(50), ceiling: Duration::from_secs(5) };
-/// After a call that failed as a whole. Low enough that a full journal takes events again within 3 s
-/// of the stream's return.
+/// After a call that failed as a whole. Low enough that, with [`PROBE_INTERVAL`], a full journal
+/// takes events again within 3 s of the stream's return.
 const CALL_BACKOFF: Backoff =
-    Backoff { base: Duration::from_millis(50), ceiling: Duration::from_secs(2) };
+    Backoff { base: Duration::from_millis(50), ceiling: Duration::from_secs(1) };
+/// While the stream is ill, a call that is not answered for so long is no longer waited for with the
+/// next one: the stream may be well again, and the silent call lost.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two looks at the journal, at shutdown.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
 
@@ -54,6 +57,9 @@ pub struct Producer {
     failures: u32,
     /// Until when nothing is sent, because a whole call failed.
     paused_until: Option<Instant>,
+    /// When the last call began, and when one last failed as a whole.
+    last_call: Option<Instant>,
+    last_failure: Option<Instant>,
     /// Whether a person was told that the journal is nearly full.
     nearly_full: bool,
 }
@@ -71,37 +77,49 @@ struct Attempt {
     failures: u32,
 }
 
-/// How the drain at shutdown ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Drained {
-    /// Bytes of events that the stream did not take in time.
-    pub left_bytes: u64,
+/// A call that ended.
+#[derive(Debug)]
+struct Ended {
+    attempt: Attempt,
+    begun: Instant,
+    answer: Result<Put, PutError>,
 }
 
 /// Delivery under way.
 #[derive(Debug)]
 pub struct Delivery {
-    task: JoinHandle<Drained>,
+    /// None: it ended by itself.
+    task: Option<JoinHandle<()>>,
     stop: oneshot::Sender<Instant>,
 }
 
 impl Delivery {
     /// Waits until delivery ends by itself, which it never should.
     pub async fn ended(&mut self) {
-        if let Err(error) = (&mut self.task).await {
-            tracing::error!(%error, "delivery panicked; this is a bug in adtrack");
+        if let Some(task) = &mut self.task {
+            report_panic(task.await);
+            self.task = None;
         }
     }
 
-    /// Delivers what is left, until `deadline` at the latest.
-    pub async fn drain(self, deadline: Instant) -> Drained {
+    /// Delivers what is left, until `deadline` at the latest; nothing where delivery ended by
+    /// itself.
+    pub async fn drain(self, deadline: Instant) {
         // A producer that has ended shows in its task.
         let _ = self.stop.send(deadline);
-        self.task.await.unwrap_or(Drained { left_bytes: u64::MAX })
+        if let Some(task) = self.task {
+            report_panic(task.await);
+        }
     }
 }
 
-type Calls = JoinSet<(Attempt, Result<Put, PutError>)>;
+fn report_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "delivery panicked; this is a bug in adtrack");
+    }
+}
+
+type Calls = JoinSet<Ended>;
 
 impl Producer {
     /// Delivers what `journal` takes to `stream`, `linger` after it came or earlier. `refusing`
@@ -123,6 +141,8 @@ impl Producer {
             retries: VecDeque::new(),
             failures: 0,
             paused_until: None,
+            last_call: None,
+            last_failure: None,
             nearly_full: false,
         }
     }
@@ -130,11 +150,11 @@ impl Producer {
     /// Starts to deliver.
     pub fn start(self) -> Delivery {
         let (stop, stopped) = oneshot::channel();
-        Delivery { task: tokio::spawn(self.run(stopped)), stop }
+        Delivery { task: Some(tokio::spawn(self.run(stopped))), stop }
     }
 
     /// Delivers until `stop` comes, which says until when what is left may be drained.
-    async fn run(mut self, mut stop: oneshot::Receiver<Instant>) -> Drained {
+    async fn run(mut self, mut stop: oneshot::Receiver<Instant>) {
         let mut calls = Calls::new();
         let mut tick = tokio::time::interval(self.linger);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -153,7 +173,6 @@ impl Producer {
         };
         // What is under way when time is up ends with `calls`.
         let _ = tokio::time::timeout_at(deadline, self.drain(&mut calls)).await;
-        Drained { left_bytes: self.journal.used_bytes() }
     }
 
     /// Delivers until the journal, closed by now, has nothing left.
@@ -169,16 +188,18 @@ impl Producer {
         }
     }
 
-    /// Calls that may be under way: one while the stream is ill, to see whether it is well again.
-    fn lanes(&self) -> usize {
-        if self.failures == 0 { MAX_IN_FLIGHT } else { 1 }
+    /// Whether a call may begin. While the stream is ill one at a time looks whether it is well
+    /// again; where that one is not answered, another after a while.
+    fn may_call(&self, calls: &Calls, now: Instant) -> bool {
+        let waited = || self.last_call.is_none_or(|last_call| now >= last_call + PROBE_INTERVAL);
+        calls.is_empty() || calls.len() < MAX_IN_FLIGHT && (self.failures == 0 || waited())
     }
 
     /// When the pause ends, or the next retry is due; none: nothing waits for a time, or no call is
     /// free.
     fn wake_up(&self, calls: &Calls) -> Option<Instant> {
         let due = || self.retries.front().map(|retry| retry.due);
-        (calls.len() < self.lanes()).then(|| self.paused_until.or_else(due)).flatten()
+        self.may_call(calls, Instant::now()).then(|| self.paused_until.or_else(due)).flatten()
     }
 
     /// Sends what is due, retries first, as far as calls are free; the rest waits in the journal.
@@ -188,24 +209,35 @@ impl Producer {
             return;
         }
         self.paused_until = None;
-        while calls.len() < self.lanes() {
-            let due = self.retries.pop_front_if(|retry| retry.due <= now);
-            let attempt = match due {
-                Some(retry) => retry.attempt,
-                None => Attempt { batch: self.next_batch(ripe), failures: 0 },
-            };
+        while self.may_call(calls, now) {
+            let attempt = self
+                .due_retries(now)
+                .unwrap_or_else(|| Attempt { batch: self.next_batch(ripe), failures: 0 });
             if attempt.batch.is_empty() {
                 return;
             }
+            self.last_call = Some(now);
             self.metrics.put_records_calls.inc();
             let (stream, metrics) = (Arc::clone(&self.stream), Arc::clone(&self.metrics));
             calls.spawn(async move {
                 let timer = metrics.put_records_seconds.start_timer();
                 let answer = stream.put(&attempt.batch).await;
                 timer.observe_duration();
-                (attempt, answer)
+                Ended { attempt, begun: now, answer }
             });
         }
+    }
+
+    /// What is due again, as much as goes into one call.
+    fn due_retries(&mut self, now: Instant) -> Option<Attempt> {
+        let mut attempt = self.retries.pop_front_if(|retry| retry.due <= now)?.attempt;
+        while let Some(next) = self.retries.pop_front_if(|retry| {
+            retry.due <= now && attempt.batch.has_room_for_all(&retry.attempt.batch)
+        }) {
+            attempt.batch.append(next.attempt.batch);
+            attempt.failures = attempt.failures.max(next.attempt.failures);
+        }
+        Some(attempt)
     }
 
     /// The events that wait, as many as go into one call.
@@ -245,8 +277,8 @@ impl Producer {
     }
 
     /// Takes a call's answer: what the stream has is freed, what it has not is sent again, alone.
-    fn ended(&mut self, ended: Result<(Attempt, Result<Put, PutError>), tokio::task::JoinError>) {
-        let (attempt, answer) = match ended {
+    fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+        let Ended { attempt, begun, answer } = match ended {
             Ok(ended) => ended,
             // A bug: its events can be sent again by the next start only.
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -254,9 +286,9 @@ impl Producer {
         };
         let failures = attempt.failures + 1;
         let failed = match answer {
-            Ok(put) => self.answered(attempt.batch, &put),
+            Ok(put) => self.answered(attempt.batch, begun, &put),
             Err(error) => {
-                self.pause();
+                self.pause(begun);
                 self.metrics.failed_calls.with_label_values(&[&error.cause]).inc();
                 self.log_failed_call(&error, attempt.batch.events());
                 attempt.batch
@@ -269,10 +301,16 @@ impl Producer {
         }
     }
 
-    /// The stream took nothing of a call: nothing is sent for a while.
-    fn pause(&mut self) {
+    /// The stream took nothing of a call that began at `begun`: nothing is sent for a while. A call
+    /// from before the last failure tells nothing new.
+    fn pause(&mut self, begun: Instant) {
+        if self.last_failure.is_some_and(|last_failure| begun < last_failure) {
+            return;
+        }
         self.failures += 1;
-        self.paused_until = Some(Instant::now() + CALL_BACKOFF.delay(self.failures));
+        self.last_failure = Some(Instant::now());
+        // From its beginning: what was waited for its answer counts.
+        self.paused_until = Some(begun + CALL_BACKOFF.delay(self.failures));
     }
 
     /// Sends the batch again: after the pause, where there is one, else when its shards had time.
@@ -287,7 +325,7 @@ impl Producer {
         self.retries.insert(later, Retry { due, attempt: Attempt { batch, failures } });
     }
 
-    fn answered(&mut self, batch: Batch, put: &Put) -> Batch {
+    fn answered(&mut self, batch: Batch, begun: Instant, put: &Put) -> Batch {
         for code in &put.error_codes {
             self.metrics.failed_records.with_label_values(&[code]).inc();
         }
@@ -297,7 +335,7 @@ impl Producer {
         }
         let (acknowledged, failed) = batch.split(&put.acknowledged);
         if acknowledged.is_empty() {
-            self.pause();
+            self.pause(begun);
         } else {
             self.failures = 0;
         }

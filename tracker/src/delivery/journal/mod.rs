@@ -27,8 +27,6 @@ use crate::track::{AcceptedEvent, EventSink, NotAccepted};
 
 /// The smallest journal, in bytes.
 pub const MIN_BYTES: u64 = 128 * 1024;
-/// Tries of an event when every ring is busy with another.
-const BUSY_TRIES: u32 = 1_000;
 
 /// When what was accepted is on the disk: what a crash of the whole host may take. A crash of the
 /// process alone takes nothing, whatever is chosen.
@@ -187,25 +185,22 @@ impl Journal {
     }
 
     /// Into this thread's own ring, or the next that has room and nobody at it: one that is full is
-    /// no reason to refuse while others are empty.
+    /// no reason to refuse while others are empty. Only where all are full or busy it waits for
+    /// those at them, who are copying an event each.
     fn append(&self, accepted_at: u64, payload: &[u8]) -> Result<(), NotAccepted> {
-        let rings = self.active();
         let sync = self.inner.sync == SyncMode::Always;
-        let own = own_lane();
-        for _ in 0..BUSY_TRIES {
-            let mut busy = false;
-            for offset in 0..rings.len() {
-                match rings[(own + offset) % rings.len()].append(accepted_at, payload, sync) {
-                    Ok(()) => return Ok(()),
-                    Err(NotAppended::Closed) => return Err(NotAccepted::Closed),
-                    Err(NotAppended::Busy) => busy = true,
-                    Err(NotAppended::Full) => {}
-                }
+        let rings = self.active();
+        let (before, from_own) = rings.split_at(own_lane() % rings.len());
+        let in_turn = || from_own.iter().chain(before);
+        let appends = in_turn()
+            .map(|ring| ring.append(accepted_at, payload, sync))
+            .chain(in_turn().map(|ring| ring.wait_and_append(accepted_at, payload, sync)));
+        for append in appends {
+            match append {
+                Ok(()) => return Ok(()),
+                Err(NotAppended::Closed) => return Err(NotAccepted::Closed),
+                Err(NotAppended::Busy | NotAppended::Full) => {}
             }
-            if !busy {
-                break;
-            }
-            std::hint::spin_loop();
         }
         Err(NotAccepted::Full)
     }
@@ -396,13 +391,42 @@ mod tests {
         assert!(error.to_string().contains("has the journal format 9"), "{error}");
     }
 
+    /// Calls the next test with a disk of its own, of 2 MiB.
     #[test]
-    fn a_disk_that_is_full_is_found_at_the_start() {
+    fn a_full_disk_is_found_at_the_start_and_not_in_a_request() {
         let folder = tempfile::tempdir().unwrap();
-        let error = Journal::open(folder.path(), 1 << 50, 1, SyncMode::Never).unwrap_err();
+        let script = "mount -t tmpfs -o size=2m tmpfs \"$DISK\" && exec \"$0\" --ignored --exact \
+                      delivery::journal::tests::on_a_small_disk";
+        let output = std::process::Command::new("unshare")
+            .args(["--map-root-user", "--mount", "sh", "-c", script])
+            .arg(std::env::current_exe().unwrap())
+            .env("DISK", folder.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{output:?}");
+    }
+
+    #[test]
+    #[ignore = "needs a disk of 2 MiB: the test above gives it one"]
+    fn on_a_small_disk() {
+        let disk = PathBuf::from(std::env::var_os("DISK").unwrap());
+        let folder = disk.join("journal");
+        let error = Journal::open(&folder, 4 * MIB, 1, SyncMode::Never).unwrap_err();
+        assert!(error.to_string().contains("No space left on device"), "{error}");
         assert!(error.to_string().contains("JOURNAL_MAX_BYTES free"), "{error}");
         // What was half made is no hindrance.
-        open(folder.path(), MIB, 1);
+        let journal = open(&folder, MIB, 2);
+        assert!(std::fs::write(disk.join("something else"), vec![1; 2 << 20]).is_err(), "full now");
+        let mut reader = journal.reader();
+        for lap in 0..3 {
+            let events = (0..).take_while(|n| journal.accept(&event(*n, 1_000)).is_ok()).count();
+            assert!(events as u64 * 1_000 > MIB * 9 / 10, "lap {lap}: {events}");
+            journal.sync_to_disk().unwrap();
+            let (numbers, claims) = read_all(&mut reader);
+            assert_eq!(numbers, (0..events as u64).collect::<Vec<_>>());
+            reader.acknowledge(&claims);
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::memory::{Memory, WORD};
 use super::record::{self, Found, Record};
@@ -114,12 +114,15 @@ impl Ring {
     /// Opens the ring at `path` and finds where it begins and ends. `boot` names this start of the
     /// host: after another the published head may be older than what is on the disk.
     pub(super) fn open(path: &Path, boot: u64) -> Result<Self, RingError> {
-        let file = File::options().read(true).write(true).open(path)?;
+        Self::from_file(&File::options().read(true).write(true).open(path)?, boot)
+    }
+
+    fn from_file(file: &File, boot: u64) -> Result<Self, RingError> {
         let length = file.metadata()?.len() / WORD;
         if length <= HEADER_WORDS as u64 || file.metadata()?.len() % WORD != 0 {
             return Err(RingError::Foreign);
         }
-        let memory = Memory::map(&file)?;
+        let memory = Memory::map(file)?;
         let words = memory.words();
         let load = |index: usize| words[index].load(Ordering::Relaxed);
         let copies = IDENTITY.map(|copy| (load(copy), load(copy + 1)));
@@ -222,7 +225,34 @@ impl Ring {
         payload: &[u8],
         sync: bool,
     ) -> Result<(), NotAppended> {
-        let Ok(mut producer) = self.producer.try_lock() else { return Err(NotAppended::Busy) };
+        match self.producer.try_lock() {
+            Ok(producer) => self.append_as(producer, accepted_at, payload, sync),
+            Err(TryLockError::WouldBlock) => Err(NotAppended::Busy),
+            // Whoever panicked had not published its record: the next one writes over it.
+            Err(TryLockError::Poisoned(poisoned)) => {
+                self.append_as(poisoned.into_inner(), accepted_at, payload, sync)
+            }
+        }
+    }
+
+    /// Appends a record, after another producer that is at it.
+    pub(super) fn wait_and_append(
+        &self,
+        accepted_at: u64,
+        payload: &[u8],
+        sync: bool,
+    ) -> Result<(), NotAppended> {
+        let producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.append_as(producer, accepted_at, payload, sync)
+    }
+
+    fn append_as(
+        &self,
+        mut producer: MutexGuard<'_, Producer>,
+        accepted_at: u64,
+        payload: &[u8],
+        sync: bool,
+    ) -> Result<(), NotAppended> {
         if producer.closed {
             return Err(NotAppended::Closed);
         }
