@@ -70,6 +70,16 @@ impl Batch {
         self.records.push(record);
     }
 
+    /// Keeps the first record; what comes behind it is returned.
+    pub fn split_off_first(&mut self) -> Self {
+        let mut rest = Self::default();
+        for record in self.records.split_off(self.records.len().min(1)) {
+            rest.push(record);
+        }
+        self.bytes -= rest.bytes;
+        rest
+    }
+
     /// Whether it carries nothing.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
@@ -132,6 +142,20 @@ mod tests {
         assert_eq!(batch.bytes, 30 + 2 * PARTITION_KEY_BYTES);
         assert!(!filled(50_000).has_room_for_all(&filled(50_000)));
         assert!(!batch.has_room_for_all(&filled(10)), "500 records already");
+    }
+
+    #[test]
+    fn the_first_record_can_go_alone() {
+        let mut batch = Batch::default();
+        (0..3).for_each(|number| batch.push(record(number, 10)));
+        let rest = batch.split_off_first();
+        assert_eq!((batch.records.as_slice(), batch.bytes), (&[record(0, 10)][..], 46));
+        assert_eq!(
+            (rest.records.as_slice(), rest.bytes),
+            (&[record(1, 10), record(2, 10)][..], 92)
+        );
+        assert!(batch.split_off_first().is_empty());
+        assert!(Batch::default().split_off_first().is_empty());
     }
 
     #[test]

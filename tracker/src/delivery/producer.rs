@@ -188,11 +188,17 @@ impl Producer {
         }
     }
 
-    /// Whether a call may begin. While the stream is ill one at a time looks whether it is well
-    /// again; where that one is not answered, another after a while.
+    /// Whether the last call failed as a whole: until one does not, single records see whether the
+    /// stream is well again, so that an outage costs no more than good times.
+    fn is_ill(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// Whether a call may begin. While the stream is ill one at a time; where that one is not
+    /// answered, another after a while.
     fn may_call(&self, calls: &Calls, now: Instant) -> bool {
         let waited = || self.last_call.is_none_or(|last_call| now >= last_call + PROBE_INTERVAL);
-        calls.is_empty() || calls.len() < MAX_IN_FLIGHT && (self.failures == 0 || waited())
+        calls.is_empty() || calls.len() < MAX_IN_FLIGHT && (!self.is_ill() || waited())
     }
 
     /// When the pause ends, or the next retry is due; none: nothing waits for a time, or no call is
@@ -228,9 +234,17 @@ impl Producer {
         }
     }
 
-    /// What is due again, as much as goes into one call.
+    /// What is due again, as much as goes into one call; one record while the stream is ill.
     fn due_retries(&mut self, now: Instant) -> Option<Attempt> {
-        let mut attempt = self.retries.pop_front_if(|retry| retry.due <= now)?.attempt;
+        let Retry { due, mut attempt } = self.retries.pop_front_if(|retry| retry.due <= now)?;
+        if self.is_ill() {
+            let rest = attempt.batch.split_off_first();
+            if !rest.is_empty() {
+                let attempt = Attempt { batch: rest, failures: attempt.failures };
+                self.retries.push_front(Retry { due, attempt });
+            }
+            return Some(attempt);
+        }
         while let Some(next) = self.retries.pop_front_if(|retry| {
             retry.due <= now && attempt.batch.has_room_for_all(&retry.attempt.batch)
         }) {
@@ -240,7 +254,7 @@ impl Producer {
         Some(attempt)
     }
 
-    /// The events that wait, as many as go into one call.
+    /// The events that wait, as many as go into one call; one record while the stream is ill.
     fn next_batch(&mut self, ripe: Ripe) -> Batch {
         let mut batch = Batch::default();
         while batch.has_room_for(AGGREGATE_BYTES) {
@@ -250,6 +264,9 @@ impl Producer {
             match self.next_record() {
                 Some(record) => batch.push(record),
                 None => break,
+            }
+            if self.is_ill() {
+                break;
             }
         }
         batch
@@ -319,7 +336,7 @@ impl Producer {
             // Another shard, perhaps: one that is ill holds nothing back for long.
             record.partition_key = Uuid::new_v4();
         }
-        let wait = if self.failures > 0 { Duration::ZERO } else { RECORD_BACKOFF.delay(failures) };
+        let wait = if self.is_ill() { Duration::ZERO } else { RECORD_BACKOFF.delay(failures) };
         let due = Instant::now() + wait;
         let later = self.retries.partition_point(|retry| retry.due <= due);
         self.retries.insert(later, Retry { due, attempt: Attempt { batch, failures } });
