@@ -18,12 +18,25 @@ pub fn program(id: &ProgramId) -> String {
     format!("program:{{{id}}}")
 }
 
+/// Matches the key of every program, as `SCAN` takes it.
+pub const EVERY_PROGRAM: &str = "program:{*}";
+
+/// The program whose hash stands at `key`; none where it is no program's.
+pub fn program_id(key: &str) -> Option<ProgramId> {
+    ProgramId::parse(key.strip_prefix("program:{")?.strip_suffix('}')?).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn program_key_has_literal_braces() {
-        assert_eq!(program(&ProgramId::parse("212313").unwrap()), "program:{212313}");
+        let id = ProgramId::parse("212313").unwrap();
+        assert_eq!(program(&id), "program:{212313}");
+        assert_eq!(program_id("program:{212313}"), Some(id));
+        for key in [PROBE, LOADED, "program:212313", "program:{212313}:x", "program:{a b}"] {
+            assert_eq!(program_id(key), None, "{key}");
+        }
     }
 }

@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use adtrack_runtime::lambda::{FailureStore, outside_lambda, serve};
+use adtrack_runtime::redis_access::RedisAccess;
 use adtrack_runtime::{cli, telemetry};
 use redis_updater::config::Config;
 use redis_updater::handler::{FUNCTION, Handler};
-use redis_updater::store::ProgramStore;
+use redis_updater::store::{ProgramStore, TIMEOUTS};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -23,9 +24,8 @@ async fn main() -> ExitCode {
 }
 
 fn handler(config: &Config) -> Result<Handler, String> {
-    let url = config.redis.url().map_err(|error| error.to_string())?;
-    let store = ProgramStore::new(url.as_str(), config.redis.redis_channel.clone())
-        .map_err(|error| format!("REDIS_URL: {error}"))?;
+    let access = RedisAccess::new(&config.redis, TIMEOUTS).map_err(|error| error.to_string())?;
+    let store = ProgramStore::new(access);
     let failures = FailureStore::open(FUNCTION, &config.failed_records_url)
         .map_err(|error| error.to_string())?;
     match outside_lambda() {

@@ -8,13 +8,16 @@ use std::time::{Duration, Instant, SystemTime};
 use adtrack_proto::program::{CoreData, Update};
 use adtrack_proto::store_script::TOMBSTONE_SECONDS;
 use adtrack_runtime::lambda::FailureStore;
+use adtrack_runtime::redis_access::RedisAccess;
+use clap::Parser;
 use futures::StreamExt;
 use local_stack::RedisServer;
 use local_stack::lambda::{Record, payload};
 use local_stack::ports::Port;
 use redis::AsyncCommands;
+use redis_updater::config::Config;
 use redis_updater::handler::{FUNCTION, Handler};
-use redis_updater::store::ProgramStore;
+use redis_updater::store::{ProgramStore, TIMEOUTS};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -24,6 +27,13 @@ struct Function {
     handler: Handler,
     redis: RedisServer,
     folder: TempDir,
+}
+
+fn program_store(redis: &RedisServer) -> ProgramStore {
+    let url = format!("--redis-url={}", redis.url());
+    let arguments = ["redis-updater", &url, "--failed-records-url=file:///unused"];
+    let config = Config::try_parse_from(arguments).unwrap();
+    ProgramStore::new(RedisAccess::new(&config.redis, TIMEOUTS).unwrap())
 }
 
 impl Function {
@@ -37,7 +47,7 @@ impl Function {
         let failed = folder.path().join("failed");
         let failures =
             FailureStore::open(FUNCTION, &format!("file://{}", failed.display())).unwrap();
-        let store = ProgramStore::new(&redis.url(), CHANNEL.to_owned()).unwrap();
+        let store = program_store(&redis);
         Self { handler: Handler::new(store, failures, epoch), redis, folder }
     }
 
@@ -142,7 +152,7 @@ async fn an_older_version_never_replaces_a_newer_one_and_is_not_published() {
 async fn a_higher_epoch_counts_before_the_sequence() {
     let function = Function::start_in_epoch(10).await;
     function.invoke(&[record("5", &program("p", "epoch 10"))]).await;
-    let store = ProgramStore::new(&function.redis.url(), CHANNEL.to_owned()).unwrap();
+    let store = program_store(&function.redis);
     let update = |version: &str, name: &str| {
         let mut json = program("p", name);
         json["version"] = json!(version);

@@ -3,16 +3,16 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::{HttpServer, web};
+use adtrack_runtime::redis_access::RedisAccess;
 use aws_config::SdkConfig;
-use redis::Client;
 use tokio::net::TcpSocket;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
 use crate::config::Config;
 use crate::delivery::{
@@ -21,7 +21,9 @@ use crate::delivery::{
 use crate::health::Health;
 use crate::http::{Management, Public, configure_management, configure_public};
 use crate::metrics::Metrics;
-use crate::programs::{Loader, LocalPrograms, RedisLink, RedisPrograms, TwoTierPrograms, Updates};
+use crate::programs::{
+    Loader, LocalPrograms, RedisLink, RedisPrograms, TwoTierPrograms, Updates, WarmUp,
+};
 use crate::shutdown::{Background, Shutdown};
 use crate::track::{EventSink, Programs, Tracker};
 
@@ -63,9 +65,6 @@ pub enum BuildError {
         /// What the system said.
         error: std::io::Error,
     },
-    /// The URL of Redis is not one that the client takes.
-    #[error("REDIS_URL: {0}")]
-    Redis(#[from] redis::RedisError),
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -85,22 +84,20 @@ pub enum BuildError {
 impl App {
     /// Wires everything, listens, and starts the background tasks. Needs neither Redis nor Kinesis
     /// to be there.
-    pub fn build(config: &Config, redis_url: &Url, aws: &SdkConfig) -> Result<Self, BuildError> {
+    pub fn build(config: &Config, redis: RedisAccess, aws: &SdkConfig) -> Result<Self, BuildError> {
         let metrics = Arc::new(Metrics::new()?);
         let mut background = Background::default();
-        let client = Client::open(redis_url.as_str())?;
-        let channel = config.redis.redis_channel.clone();
+        let channel = redis.channel().to_owned();
 
         let local = LocalPrograms::new(config.cache_limits());
-        let (link, link_keeper) = RedisLink::new(client.clone(), Arc::clone(&metrics));
-        let redis = RedisPrograms::new(link.clone());
-        let (loads, loader) = Loader::new(local.clone(), redis.clone(), Arc::clone(&metrics));
+        let (link, link_keeper) = RedisLink::new(redis.clone(), Arc::clone(&metrics));
+        let programs = RedisPrograms::new(link.clone());
+        let (loads, loader) = Loader::new(local.clone(), programs.clone(), Arc::clone(&metrics));
         let verified = Arc::default();
         let updates = Updates {
-            client,
-            channel: channel.clone(),
+            access: redis,
             local: local.clone(),
-            redis: redis.clone(),
+            redis: programs.clone(),
             link: link.clone(),
             loader: loads.clone(),
             verified: Arc::clone(&verified),
@@ -137,16 +134,25 @@ impl App {
             }
             None => None,
         };
-        let health = Health::new(link, journal.clone(), verified, refusing);
-        let programs = TwoTierPrograms::new(local.clone(), loads, Arc::clone(&metrics));
+        let warm = Arc::new(AtomicBool::new(config.warm_up_seconds.is_zero()));
+        let warm_up = WarmUp {
+            local: local.clone(),
+            redis: programs.clone(),
+            link: link.clone(),
+            limit: config.warm_up_seconds,
+            rate: config.warm_up_rate,
+            ended: Arc::clone(&warm),
+        };
+        let health = Health::new(link, journal.clone(), verified, refusing, warm);
+        let two_tiers = TwoTierPrograms::new(local.clone(), loads, Arc::clone(&metrics));
         let public = Public {
-            tracker: Tracker::new(programs, journal.clone()),
+            tracker: Tracker::new(two_tiers, journal.clone()),
             health: health.clone(),
             metrics: Arc::clone(&metrics),
         };
         let management = Management {
             local,
-            redis,
+            redis: programs,
             channel,
             sample_programs: config.sample_programs,
             journal: journal.clone(),
@@ -163,6 +169,9 @@ impl App {
         background.spawn(|stop| link_keeper.run(stop));
         background.spawn(|stop| loader.run(stop));
         background.spawn(|stop| updates.run(stop));
+        if !config.warm_up_seconds.is_zero() {
+            background.spawn(|stop| warm_up.run(stop));
+        }
         Ok(Self {
             public_address,
             management_address,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use adtrack_runtime::cli::{integer, milliseconds, non_empty, seconds};
+use adtrack_runtime::cli::{boolean, integer, milliseconds, non_empty, seconds};
 use adtrack_runtime::redis_settings::RedisSettings;
 use adtrack_runtime::storage::storage_url;
 use adtrack_runtime::telemetry::LogSettings;
@@ -75,6 +75,14 @@ pub struct Config {
     #[arg(long, env, default_value = "86400", value_parser = seconds(0, 31_536_000), help_heading = "Cache")]
     pub cache_stale_seconds: Duration,
 
+    /// Seconds, at most, for which a start loads programs from Redis before /health/check turns
+    /// 200, up to the cache's capacity; 0: it does not.
+    #[arg(long, env, default_value = "0", value_parser = seconds(0, 3_600), help_heading = "Cache")]
+    pub warm_up_seconds: Duration,
+    /// Programs a second that it loads then, at most.
+    #[arg(long, env, default_value = "20000", value_parser = integer(1_u32, 10_000_000), help_heading = "Cache")]
+    pub warm_up_rate: u32,
+
     #[command(flatten)]
     #[expect(missing_docs, reason = "a comment here would become the text of --help")]
     pub redis: RedisSettings,
@@ -104,10 +112,6 @@ impl Config {
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "expected ADDRESS:PORT, such as 0.0.0.0:8080 or [::]:8080".to_owned())
-}
-
-fn boolean(text: &str) -> Result<bool, String> {
-    text.parse().map_err(|_| "expected true or false".to_owned())
 }
 
 fn sync(text: &str) -> Result<SyncMode, String> {

@@ -13,26 +13,28 @@ pub struct Health {
     journal: Journal,
     verified: Arc<AtomicBool>,
     stream_refusing: Arc<AtomicBool>,
+    warm: Arc<AtomicBool>,
     draining: Arc<AtomicBool>,
 }
 
 impl Health {
     /// The health of a tracker made of these parts. `verified`: L1 is known to be up to date.
-    /// `stream_refusing`: the stream keeps failing.
+    /// `stream_refusing`: the stream keeps failing. `warm`: L1 has what it should begin with.
     pub fn new(
         redis: RedisLink,
         journal: Journal,
         verified: Arc<AtomicBool>,
         stream_refusing: Arc<AtomicBool>,
+        warm: Arc<AtomicBool>,
     ) -> Self {
-        Self { redis, journal, verified, stream_refusing, draining: Arc::default() }
+        Self { redis, journal, verified, stream_refusing, warm, draining: Arc::default() }
     }
 
     /// Whether a load balancer may send traffic: false while starting (until core data could be
-    /// read once) and while draining. Nothing else: an orchestrator replaces what fails this, and
+    /// read once, and L1 is warm) and while draining. Nothing else: an orchestrator replaces what fails this, and
     /// would throw accepted events away.
     pub fn serves(&self) -> bool {
-        self.redis.was_connected() && !self.is_draining()
+        self.redis.was_connected() && self.warm.load(Ordering::Relaxed) && !self.is_draining()
     }
 
     /// Whether the process is ending.

@@ -2,10 +2,12 @@
 
 use std::process::ExitCode;
 
+use adtrack_runtime::redis_access::RedisAccess;
 use adtrack_runtime::{cli, telemetry};
 use aws_config::BehaviorVersion;
 use tracker::app::App;
 use tracker::config::Config;
+use tracker::programs;
 use tracker::shutdown::Shutdown;
 
 #[tokio::main]
@@ -14,13 +16,13 @@ async fn main() -> ExitCode {
         Ok(config) => config,
         Err(exit) => return exit,
     };
-    let redis_url = match config.redis.url() {
-        Ok(url) => url,
+    let redis = match RedisAccess::new(&config.redis, programs::TIMEOUTS) {
+        Ok(redis) => redis,
         Err(error) => return cli::usage_error(&error.to_string()),
     };
     telemetry::init(&config.logs);
     let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
-    let app = match App::build(&config, &redis_url, &aws) {
+    let app = match App::build(&config, redis, &aws) {
         Ok(app) => app,
         Err(error) => {
             tracing::error!(%error, "the tracker does not start");

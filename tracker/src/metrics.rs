@@ -35,6 +35,7 @@ pub struct Metrics {
     pub loads_in_flight: IntGauge,
     pub updates_applied: IntCounter,
     pub updates_ignored: IntCounter,
+    pub updates_not_held: IntCounter,
     pub updates_malformed: IntCounter,
     pub subscribed: IntGauge,
     pub subscriptions: IntCounter,
@@ -110,6 +111,7 @@ impl Metrics {
                 .gauge("adtrack_l2_loads_in_flight", "Reads of Redis under way")?,
             updates_applied: updates.with_label_values(&["applied"]),
             updates_ignored: updates.with_label_values(&["ignored"]),
+            updates_not_held: updates.with_label_values(&["not_held"]),
             updates_malformed: updates.with_label_values(&["malformed"]),
             subscribed: in_registry
                 .gauge("adtrack_subscribed", "1 while the pub/sub subscription stands")?,

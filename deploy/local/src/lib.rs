@@ -17,6 +17,7 @@ pub mod ports;
 pub mod process;
 pub mod redis_server;
 pub mod stack;
+pub mod tcp_proxy;
 
 pub use error::StackError;
 pub use redis_server::RedisServer;

@@ -11,22 +11,36 @@ use crate::process::Process;
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_GRACE: Duration = Duration::from_secs(2);
 const START_ATTEMPTS: u32 = 3;
+/// Names another binary that does the same, such as `valkey-server`.
+const BINARY_VARIABLE: &str = "REDIS_SERVER";
 
 /// A redis-server that keeps nothing on disk.
 #[derive(Debug)]
 pub struct RedisServer {
     address: SocketAddr,
     folder: PathBuf,
+    arguments: Vec<String>,
     process: Option<Process>,
 }
 
 impl RedisServer {
     /// Starts one on `port`; its log and working folder are in `folder`.
     pub async fn start(port: Port, folder: &Path) -> Result<Self, StackError> {
+        Self::start_with(port, folder, &[]).await
+    }
+
+    /// Starts one with further settings, as on its command line.
+    pub async fn start_with(
+        port: Port,
+        folder: &Path,
+        arguments: &[&str],
+    ) -> Result<Self, StackError> {
+        let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let mut attempt = 1;
         loop {
             let address = ports::free("Redis", port).await?;
-            let mut server = Self { address, folder: folder.to_owned(), process: None };
+            let arguments = arguments.clone();
+            let mut server = Self { address, folder: folder.to_owned(), arguments, process: None };
             match server.start_again().await {
                 Ok(()) => return Ok(server),
                 // The port was taken meanwhile.
@@ -34,6 +48,11 @@ impl RedisServer {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Its URL.
@@ -56,21 +75,13 @@ impl RedisServer {
         let port = self.address.port().to_string();
         let folder = self.folder.display().to_string();
         let log = self.folder.join("redis.log");
+        let binary = std::env::var_os(BINARY_VARIABLE).unwrap_or_else(|| "redis-server".into());
+        let fixed = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
+        let fixed = fixed.into_iter().chain(["--dir", &folder]);
         let process = Process::start(
             "redis-server",
-            Path::new("redis-server"),
-            [
-                "--port",
-                &port,
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-                "--dir",
-                &folder,
-            ],
+            Path::new(&binary),
+            fixed.chain(self.arguments.iter().map(String::as_str)),
             &[],
             &log,
             "install it (Debian: apt-get install redis-server)",
@@ -109,6 +120,20 @@ impl RedisServer {
     /// A connection of its own, for a look at what Redis holds.
     pub async fn connection(&self) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
         redis::Client::open(self.url())?.get_multiplexed_async_connection().await
+    }
+
+    /// Has it do something, as redis-cli would.
+    pub async fn command<T: redis::FromRedisValue>(
+        &self,
+        command: &[&str],
+    ) -> redis::RedisResult<T> {
+        let (name, arguments) = command.split_first().unwrap_or((&"PING", &[]));
+        redis::cmd(name).arg(arguments).query_async(&mut self.connection().await?).await
+    }
+
+    /// Its process, while it runs.
+    pub fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
     }
 
     /// The id of the process that answers at the port.

@@ -58,6 +58,8 @@ pub struct StackOptions {
     /// Whether the tracker reaches Kinesis, and the functions DynamoDB, through proxies that make
     /// faults.
     pub faults: bool,
+    /// How the tracker and redis-updater reach another Redis than the stack's own.
+    pub redis: Vec<(String, String)>,
 }
 
 impl StackOptions {
@@ -78,6 +80,7 @@ impl StackOptions {
             tracker: Some(Vec::new()),
             batching_window: Duration::ZERO,
             faults: false,
+            redis: Vec::new(),
         }
     }
 }
@@ -135,7 +138,8 @@ impl Stack {
             aws::dynamodb(options.ports.dynamodb),
             RedisServer::start(options.ports.redis, &redis_folder),
         )?;
-        let environment = environment(&kinesis, &dynamodb, &redis, &failed_records);
+        let mut environment = environment(&kinesis, &dynamodb, &redis, &failed_records);
+        environment.extend_from_slice(&options.redis);
         let mut stack = Self {
             environment,
             redis,

@@ -118,6 +118,11 @@ pub fn milliseconds(min: u64, max: u64) -> impl Fn(&str) -> Result<Duration, Str
     }
 }
 
+/// For clap: a truth value.
+pub fn boolean(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "expected true or false".to_owned())
+}
+
 /// A value parser: any text but the empty one. `what` says what it names.
 pub fn non_empty(what: &'static str) -> impl Fn(&str) -> Result<String, String> + Clone {
     move |text| {

@@ -6,7 +6,7 @@ use adtrack_proto::keys;
 use clap::Args;
 use url::Url;
 
-use crate::cli::non_empty;
+use crate::cli::{boolean, non_empty};
 
 /// Where Redis is, and the channel of its updates.
 #[derive(Debug, Clone, Args)]
@@ -26,6 +26,9 @@ pub struct RedisSettings {
     /// password in the URL.
     #[arg(long, env)]
     pub redis_password_file: Option<PathBuf>,
+    /// Whether Redis is a cluster; the URL names any of its nodes.
+    #[arg(long, env, default_value = "false", value_parser = boolean, action = clap::ArgAction::Set)]
+    pub redis_cluster: bool,
     /// Pub/sub channel of core-data updates.
     #[arg(long, env, default_value = keys::DEFAULT_CHANNEL, value_parser = non_empty("a channel name"))]
     pub redis_channel: String,
@@ -37,6 +40,9 @@ pub enum RedisSettingsError {
     /// The host is not one.
     #[error("REDIS_HOST={0:?}: expected a host name or address")]
     Host(String),
+    /// The URL is not one that the client takes.
+    #[error("REDIS_URL: {0}")]
+    Url(redis::RedisError),
     /// The password file cannot be read.
     #[error("REDIS_PASSWORD_FILE={0:?}: {1}; expected a readable file with the password")]
     PasswordFile(PathBuf, std::io::Error),

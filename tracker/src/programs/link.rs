@@ -1,24 +1,28 @@
 //! The data connection to Redis: made, watched and made again by a task of its own, so that no
 //! request ever waits for a connection.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use adtrack_proto::keys;
 use adtrack_runtime::backoff::Backoff;
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisResult};
+use adtrack_runtime::redis_access::{Identity, RedisAccess, RedisConnection, RedisTimeouts};
+use redis::{RedisResult, Value};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 
-/// For connecting, and for every answer.
+/// For every answer.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
+/// For connecting, and for every answer: all in memory, and near.
+pub const TIMEOUTS: RedisTimeouts = RedisTimeouts { connect: TIMEOUT, answer: TIMEOUT };
 /// Between two probes.
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// Probes between two looks whether Redis' name leads to another server by now: an old primary that
+/// was cut off keeps its connections.
+const PROBES_PER_LOOK: u32 = 5;
 /// Redis is back within 2 s of its return, however long it was away.
 pub(super) const RECONNECT: Backoff =
     Backoff { base: Duration::from_millis(50), ceiling: Duration::from_secs(1) };
@@ -26,7 +30,7 @@ pub(super) const RECONNECT: Backoff =
 /// The connection, while it stands. Without one a read fails at once.
 #[derive(Debug, Clone)]
 pub struct RedisLink {
-    connection: watch::Receiver<Option<MultiplexedConnection>>,
+    connection: watch::Receiver<Option<RedisConnection>>,
     was_connected: Arc<AtomicBool>,
     loaded: Arc<AtomicBool>,
     doubt: Arc<Notify>,
@@ -35,8 +39,8 @@ pub struct RedisLink {
 /// The task that keeps the link.
 #[derive(Debug)]
 pub struct LinkKeeper {
-    client: Client,
-    connection: watch::Sender<Option<MultiplexedConnection>>,
+    access: RedisAccess,
+    connection: watch::Sender<Option<RedisConnection>>,
     was_connected: Arc<AtomicBool>,
     loaded: Arc<AtomicBool>,
     doubt: Arc<Notify>,
@@ -44,8 +48,8 @@ pub struct LinkKeeper {
 }
 
 impl RedisLink {
-    /// The link to `client`'s Redis, and the task that keeps it.
-    pub fn new(client: Client, metrics: Arc<Metrics>) -> (Self, LinkKeeper) {
+    /// The link to Redis, and the task that keeps it.
+    pub fn new(access: RedisAccess, metrics: Arc<Metrics>) -> (Self, LinkKeeper) {
         let (sender, receiver) = watch::channel(None);
         let link = Self {
             connection: receiver,
@@ -54,7 +58,7 @@ impl RedisLink {
             doubt: Arc::new(Notify::new()),
         };
         let keeper = LinkKeeper {
-            client,
+            access,
             connection: sender,
             was_connected: Arc::clone(&link.was_connected),
             loaded: Arc::clone(&link.loaded),
@@ -65,7 +69,7 @@ impl RedisLink {
     }
 
     /// The connection; none while Redis is away.
-    pub fn connection(&self) -> Option<MultiplexedConnection> {
+    pub fn connection(&self) -> Option<RedisConnection> {
         self.connection.borrow().clone()
     }
 
@@ -89,6 +93,15 @@ impl RedisLink {
         if self.connection.wait_for(Option::is_some).await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Waits until the connection was lost and made again: it may lead to another server.
+    pub async fn replaced(&mut self) {
+        self.connected().await;
+        if self.connection.wait_for(Option::is_none).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        self.connected().await;
     }
 
     /// Has the keeper look at once: an answer did not come, or was an error of the connection.
@@ -129,41 +142,62 @@ impl LinkKeeper {
         }
     }
 
-    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(TIMEOUT))
-            .set_response_timeout(Some(TIMEOUT));
-        let mut connection =
-            self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        self.probe(&mut connection).await?;
+    async fn connect(&self) -> RedisResult<RedisConnection> {
+        let connection = self.access.connect().await?;
+        self.probe(&connection).await?;
         Ok(connection)
     }
 
-    /// Returns when the connection is dead.
-    async fn watch(&self, mut connection: MultiplexedConnection) {
-        loop {
+    /// Returns when the connection is dead, or leads to the wrong server.
+    async fn watch(&self, connection: RedisConnection) {
+        // Where Redis does not tell, it is believed.
+        let identity = connection.identity().await.ok().flatten();
+        for probes in 1_u32.. {
             tokio::select! {
                 () = tokio::time::sleep(PING_INTERVAL) => {}
                 () = self.doubt.notified() => {}
             }
-            if let Err(error) = self.probe(&mut connection).await {
+            if let Err(error) = self.probe(&connection).await {
                 tracing::warn!(%error, "the connection to Redis is lost");
+                return;
+            }
+            if let Some(held) = &identity
+                && self.has_moved(held, &connection, probes).await
+            {
+                tracing::warn!("Redis has another primary; connecting to it");
                 return;
             }
         }
     }
 
-    fn announce(&self, connection: Option<MultiplexedConnection>) {
+    /// Whether the connected server is no longer the primary that it was, or the primary is another.
+    async fn has_moved(&self, held: &Identity, connection: &RedisConnection, probes: u32) -> bool {
+        let now = connection.identity().await.ok().flatten();
+        if held.primary && now.is_some_and(|now| !now.primary) {
+            return true;
+        }
+        if !probes.is_multiple_of(PROBES_PER_LOOK) {
+            return false;
+        }
+        let named = async { self.access.connect().await?.identity().await };
+        let named = named.await.ok().flatten();
+        named.is_some_and(|named| named.primary && named.run_id != held.run_id)
+    }
+
+    fn announce(&self, connection: Option<RedisConnection>) {
         self.metrics.redis_connected.set(i64::from(connection.is_some()));
         self.was_connected.fetch_or(connection.is_some(), Ordering::Relaxed);
         self.connection.send_replace(connection);
     }
 
     /// Reads as a request would: a user who may connect and not read is no connection.
-    async fn probe(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        let mut pipeline = redis::pipe();
-        pipeline.exists(keys::LOADED).hgetall(keys::PROBE);
-        let (loaded, _): (bool, HashMap<String, String>) = pipeline.query_async(connection).await?;
+    async fn probe(&self, connection: &RedisConnection) -> RedisResult<()> {
+        let (mut read, mut loaded) = (redis::cmd("HGETALL"), redis::cmd("EXISTS"));
+        read.arg(keys::PROBE);
+        loaded.arg(keys::LOADED);
+        let answers: RedisResult<Vec<Value>> =
+            connection.query_each(vec![read, loaded]).await?.into_iter().collect();
+        let loaded = answers?.last().is_some_and(|loaded| *loaded != Value::Int(0));
         self.loaded.store(loaded, Ordering::Relaxed);
         Ok(())
     }

@@ -10,7 +10,7 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::local::{Known, LocalPrograms};
+use super::local::{Known, Loaded, LocalPrograms};
 use super::redis::{ReadError, RedisPrograms};
 use crate::metrics::Metrics;
 use crate::track::CoreDataUnavailable;
@@ -121,29 +121,31 @@ async fn load(
     metrics: &Metrics,
 ) -> (ProgramId, Answer) {
     let timer = metrics.load_seconds.start_timer();
-    let read = redis.read(&id).await;
-    timer.observe_duration();
-    let answer = match read {
-        Ok(known) => {
-            match known {
-                Known::Absent => metrics.loads_absent.inc(),
-                Known::Program(_) | Known::Deleted(_) => metrics.loads_found.inc(),
-            }
-            let (held, _) = local.offer(id.clone(), known);
-            Ok(held)
-        }
-        Err(error) => {
-            metrics.loads_failed.inc();
-            match error {
-                ReadError::Away | ReadError::NotLoaded => {
-                    tracing::debug!(%error, program_id = %id, "a program cannot be read");
-                }
-                ReadError::Redis(_) | ReadError::Malformed(..) => {
-                    tracing::warn!(%error, program_id = %id, "a program cannot be read");
-                }
-            }
-            Err(CoreDataUnavailable)
+    let answer = loop {
+        let load = local.begin_load(id.clone());
+        match redis.read(&id).await.map(|read| load.finish(read)) {
+            Ok(Loaded::Known(known)) => break Ok(known),
+            Ok(Loaded::Outdated) => {}
+            Err(error) => break Err(error),
         }
     };
+    timer.observe_duration();
+    let counter = match &answer {
+        Ok(Known::Absent) => &metrics.loads_absent,
+        Ok(Known::Program(_) | Known::Deleted(_)) => &metrics.loads_found,
+        Err(_) => &metrics.loads_failed,
+    };
+    counter.inc();
+    let answer = answer.map_err(|error| {
+        match error {
+            ReadError::Away | ReadError::NotLoaded => {
+                tracing::debug!(%error, program_id = %id, "a program cannot be read");
+            }
+            ReadError::Redis(_) | ReadError::Malformed(..) => {
+                tracing::warn!(%error, program_id = %id, "a program cannot be read");
+            }
+        }
+        CoreDataUnavailable
+    });
     (id, answer)
 }

@@ -1,10 +1,11 @@
 //! Core data, read in two tiers: L1 in memory, L2 in Redis.
 //!
 //! ```text
-//! find ─→ local (L1) ─ miss → loader (one read a program) → redis (L2)
+//! find ─→ local (L1) ─ miss → loader (one read a program) → redis (L2) ← link (kept by a task)
 //!             ↑                    │
 //!             ├────────────────────┘ newer only
-//!             └── updates (pub/sub; L1 is verified whenever the subscription is made) ← redis
+//!             ├── updates (pub/sub; L1 is verified whenever the subscription is made) ← redis
+//!             └── warm_up (once, before the start) ← redis
 //! ```
 
 mod link;
@@ -12,21 +13,27 @@ mod loader;
 mod local;
 mod redis;
 mod updates;
+mod warm_up;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use adtrack_proto::ProgramId;
 
-pub use self::link::RedisLink;
+pub use self::link::{RedisLink, TIMEOUTS};
 pub use self::loader::{Loader, LoaderHandle};
-pub use self::local::{CacheLimits, Cached, Known, LocalPrograms};
+pub use self::local::{CacheLimits, Cached, Known, LocalPrograms, Pushed};
 pub use self::redis::RedisPrograms;
 pub use self::updates::Updates;
+pub use self::warm_up::WarmUp;
 
 use crate::domain::PreparedProgram;
 use crate::metrics::Metrics;
 use crate::track::{CoreDataUnavailable, Programs};
+
+/// How long a request whose program L1 holds, but cannot vouch for, waits for Redis: in the seconds
+/// until a silent Redis is noticed, no request waits longer.
+const STALE_WAIT: Duration = Duration::from_millis(50);
 
 /// The two tiers.
 #[derive(Debug, Clone)]
@@ -60,13 +67,16 @@ impl Programs for TwoTierPrograms {
             return Ok(cached.known.program());
         }
         self.metrics.local_misses.inc();
-        match (self.loader.load(id).await, cached) {
-            (Ok(known), _) => Ok(known.program()),
-            (Err(CoreDataUnavailable), Some(stale)) => {
+        // That an id was unknown is not believed past its time.
+        let Some(stale) = cached.filter(|cached| cached.known.version().is_some()) else {
+            return Ok(self.loader.load(id).await?.program());
+        };
+        match tokio::time::timeout(STALE_WAIT, self.loader.load(id)).await {
+            Ok(Ok(known)) => Ok(known.program()),
+            Ok(Err(CoreDataUnavailable)) | Err(_) => {
                 self.metrics.local_stale_hits.inc();
                 Ok(stale.known.program())
             }
-            (Err(CoreDataUnavailable), None) => Err(CoreDataUnavailable),
         }
     }
 }

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use adtrack_proto::program::Update;
-use adtrack_proto::{ProgramId, Version, keys, store_script};
-use redis::{Pipeline, RedisError, RedisResult, Script};
+use adtrack_proto::{ProgramId, Version, keys};
+use adtrack_runtime::redis_access::Scan;
+use redis::{Cmd, FromRedisValue, RedisError, RedisResult, Value};
 
 use super::link::RedisLink;
 use super::local::Known;
@@ -40,51 +41,96 @@ impl RedisPrograms {
 
     /// What Redis holds for `id`.
     pub async fn read(&self, id: &ProgramId) -> Result<Known, ReadError> {
-        let mut pipeline = redis::pipe();
-        pipeline.hgetall(keys::program(id)).exists(keys::LOADED);
-        let (hash, loaded): (HashMap<String, String>, bool) = self.query(&pipeline).await?;
-        let update =
-            Update::from_hash(hash).map_err(|error| ReadError::Malformed(id.clone(), error))?;
-        match update {
-            Some(update) => Ok(Known::of(update)),
-            None if loaded => Ok(Known::Absent),
+        let mut answers = self.query(vec![hash_of(id), loaded()]).await?.into_iter();
+        let (hash, loaded) = (answers.next(), answers.next());
+        let known = known_of(id, value(hash)?)?;
+        match known {
+            Some(known) => Ok(known),
+            None if value(loaded)? => Ok(Known::Absent),
             None => Err(ReadError::NotLoaded),
         }
     }
 
+    /// What Redis holds for `ids`, in their order; nothing where that cannot be read.
+    pub async fn read_many(&self, ids: &[ProgramId]) -> Result<Vec<Option<Known>>, ReadError> {
+        let answers = self.query(ids.iter().map(hash_of).collect()).await?;
+        let known = |(id, answer)| known_of(id, value(Some(answer)).ok()?).ok()?;
+        Ok(ids.iter().zip(answers).map(known).collect())
+    }
+
     /// The versions that Redis holds for `ids`, in their order.
     pub async fn versions(&self, ids: &[ProgramId]) -> Result<Vec<Option<Version>>, ReadError> {
-        let mut pipeline = redis::pipe();
-        for id in ids {
-            pipeline.hget(keys::program(id), "version");
-        }
-        let versions: Vec<Option<String>> = self.query(&pipeline).await?;
-        // A version that cannot be read is none: the program is read whole, and found malformed.
-        Ok(versions.into_iter().map(|text| text?.parse().ok()).collect())
+        let version_of = |id: &ProgramId| {
+            let mut command = redis::cmd("HGET");
+            command.arg(keys::program(id)).arg("version");
+            command
+        };
+        let answers = self.query(ids.iter().map(version_of).collect()).await?;
+        let version = |answer| {
+            let text: Option<String> = value(Some(answer))?;
+            // A version that cannot be read is none: the program is read whole, and found malformed.
+            Ok(text.and_then(|text| text.parse().ok()))
+        };
+        answers.into_iter().map(version).collect()
+    }
+
+    /// The next programs of a walk over all that Redis holds, perhaps none yet; none at its end.
+    pub async fn next_ids(&self, scan: &mut Scan) -> Result<Option<Vec<ProgramId>>, ReadError> {
+        let connection = self.link.connection().ok_or(ReadError::Away)?;
+        let keys = connection.next_keys(scan, keys::EVERY_PROGRAM).await?;
+        let id = |key: String| keys::program_id(&key);
+        Ok(keys.map(|keys| keys.into_iter().filter_map(id).collect()))
+    }
+
+    /// A walk over all programs that Redis holds.
+    pub async fn scan(&self) -> Result<Scan, ReadError> {
+        Ok(self.link.connection().ok_or(ReadError::Away)?.scan().await?)
     }
 
     /// Stores and publishes `updates`, as redis-updater does.
     pub async fn store(&self, updates: &[Update], channel: &str) -> Result<(), ReadError> {
-        let script = Script::new(store_script::SOURCE);
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("SCRIPT").arg("LOAD").arg(store_script::SOURCE).ignore();
-        for update in updates {
-            let call = store_script::Call::new(update, channel);
-            let hash = script.get_hash();
-            pipeline.cmd("EVALSHA").arg(hash).arg(1).arg(call.key).arg(call.arguments).ignore();
+        let connection = self.link.connection().ok_or(ReadError::Away)?;
+        for answer in connection.store(updates, channel).await? {
+            answer?;
         }
-        pipeline.set(keys::LOADED, 1).ignore();
-        self.query(&pipeline).await
+        Ok(connection.mark_loaded().await?)
     }
 
-    async fn query<T: redis::FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, ReadError> {
-        let mut connection = self.link.connection().ok_or(ReadError::Away)?;
-        let result: RedisResult<T> = pipeline.query_async(&mut connection).await;
-        result.map_err(|error| {
-            if error.is_io_error() || error.is_timeout() || error.is_connection_dropped() {
-                self.link.doubt();
-            }
-            error.into()
-        })
+    async fn query(&self, commands: Vec<Cmd>) -> Result<Vec<RedisResult<Value>>, ReadError> {
+        let connection = self.link.connection().ok_or(ReadError::Away)?;
+        let answers = connection.query_each(commands).await;
+        let broken = |error: &RedisError| {
+            error.is_io_error() || error.is_timeout() || error.is_connection_dropped()
+        };
+        let doubtful = match &answers {
+            Ok(answers) => answers.iter().any(|answer| answer.as_ref().is_err_and(broken)),
+            Err(error) => broken(error),
+        };
+        if doubtful {
+            self.link.doubt();
+        }
+        Ok(answers?)
     }
+}
+
+fn hash_of(id: &ProgramId) -> Cmd {
+    let mut command = redis::cmd("HGETALL");
+    command.arg(keys::program(id));
+    command
+}
+
+fn loaded() -> Cmd {
+    let mut command = redis::cmd("EXISTS");
+    command.arg(keys::LOADED);
+    command
+}
+
+fn value<T: FromRedisValue>(answer: Option<RedisResult<Value>>) -> RedisResult<T> {
+    Ok(T::from_redis_value(answer.unwrap_or(Ok(Value::Nil))?)?)
+}
+
+fn known_of(id: &ProgramId, hash: HashMap<String, String>) -> Result<Option<Known>, ReadError> {
+    let update = Update::from_hash(hash);
+    let update = update.map_err(|error| ReadError::Malformed(id.clone(), error))?;
+    Ok(update.map(Known::of))
 }

@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use adtrack_proto::program::Update;
 use adtrack_proto::{ProgramId, Version};
+use adtrack_runtime::redis_access::{RedisAccess, within};
 use futures::StreamExt;
+use futures::future::join_all;
 use jiff::Timestamp;
 use redis::aio::{PubSub, PubSubSink};
-use redis::{Client, ErrorKind, RedisError, RedisResult};
+use redis::{ErrorKind, RedisError};
 use tokio_util::sync::CancellationToken;
 
 use super::link::{PING_INTERVAL, RECONNECT, RedisLink, TIMEOUT};
 use super::loader::LoaderHandle;
-use super::local::{Known, LocalPrograms};
+use super::local::{Known, LocalPrograms, Pushed};
 use super::redis::RedisPrograms;
 use crate::metrics::Metrics;
 
@@ -28,9 +30,7 @@ const VERIFY_PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Updates {
     /// Redis, by a connection of its own.
-    pub client: Client,
-    /// The channel.
-    pub channel: String,
+    pub access: RedisAccess,
     /// What the updates go into.
     pub local: LocalPrograms,
     /// For the version checks.
@@ -51,7 +51,7 @@ impl Updates {
         let mut failures = 0;
         loop {
             let result = tokio::select! {
-                result = self.subscribe() => result,
+                result = self.access.subscribe() => result,
                 () = stop.cancelled() => return,
             };
             match result {
@@ -64,6 +64,7 @@ impl Updates {
                         () = stop.cancelled() => return,
                     }
                     self.verified.store(false, Ordering::Relaxed);
+                    self.local.unsubscribed();
                     self.metrics.subscribed.set(0);
                 }
                 Err(error) => {
@@ -78,20 +79,12 @@ impl Updates {
         }
     }
 
-    async fn subscribe(&self) -> RedisResult<PubSub> {
-        let subscribe = async {
-            let mut subscription = self.client.get_async_pubsub().await?;
-            subscription.subscribe(&self.channel).await?;
-            Ok(subscription)
-        };
-        within(TIMEOUT, subscribe).await
-    }
-
     /// Applies updates until the subscription is dead; returns why.
     async fn serve(&self, subscription: PubSub) -> RedisError {
+        self.local.subscribed();
         self.metrics.subscribed.set(1);
         self.metrics.subscriptions.inc();
-        tracing::info!(channel = self.channel, "subscribed to core-data updates");
+        tracing::info!(channel = self.access.channel(), "subscribed to core-data updates");
         let (sink, mut messages) = subscription.split();
         let apply = async {
             while let Some(message) = messages.next().await {
@@ -104,10 +97,13 @@ impl Updates {
             self.verify().await;
             std::future::pending().await
         };
+        let mut link = self.link.clone();
         tokio::select! {
             error = apply => error,
             error = watch(sink) => error,
             error = verify => error,
+            // Another server, perhaps: what it publishes is not heard here.
+            () = link.replaced() => RedisError::from((ErrorKind::Io, "Redis was connected anew")),
         }
     }
 
@@ -115,57 +111,58 @@ impl Updates {
         match Update::from_json(message) {
             Ok(update) => {
                 let id = update.core_data.program_id().clone();
-                let (_, changed) = self.local.offer(id, Known::of(update));
-                let counter = if changed {
-                    &self.metrics.updates_applied
-                } else {
-                    &self.metrics.updates_ignored
+                let counter = match self.local.push(id, Known::of(update)) {
+                    Pushed::Applied => &self.metrics.updates_applied,
+                    Pushed::Older => &self.metrics.updates_ignored,
+                    Pushed::NotHeld => &self.metrics.updates_not_held,
                 };
                 counter.inc();
             }
             Err(error) => {
                 self.metrics.updates_malformed.inc();
-                tracing::warn!(%error, channel = self.channel, "a message is no core-data update");
+                tracing::warn!(%error, channel = self.access.channel(), "a message is no core-data update");
             }
         }
     }
 
-    /// Compares the version of every entry of L1 with Redis, and reads what Redis has newer.
+    /// Compares the version of every entry of L1 with Redis, and reads what Redis has newer. What is
+    /// asked for meanwhile goes to Redis by itself, since it is not fresh yet.
     async fn verify(&self) {
         let mut link = self.link.clone();
-        self.local.forget_absent();
         let mut left = self.local.versions();
+        let entries = left.len();
         while !left.is_empty() {
             link.connected().await;
             let chunk = left.split_off(left.len().saturating_sub(VERSIONS_PER_PIPELINE));
-            let ids: Vec<_> = chunk.iter().map(|(id, _)| id.clone()).collect();
-            match self.redis.versions(&ids).await {
-                Ok(versions) => {
-                    let before = left.len();
-                    for ((id, held), stored) in chunk.into_iter().zip(versions) {
-                        if !self.is_current(&id, &held, stored).await {
-                            left.push((id, held));
-                        }
-                    }
-                    if left.len() > before {
-                        tokio::time::sleep(VERIFY_PAUSE).await;
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the verification of L1 is interrupted");
-                    left.extend(chunk);
-                    tokio::time::sleep(VERIFY_PAUSE).await;
-                }
+            let again = self.verify_chunk(chunk).await;
+            if !again.is_empty() {
+                left.extend(again);
+                tokio::time::sleep(VERIFY_PAUSE).await;
             }
         }
+        self.local.verified();
         self.verified.store(true, Ordering::Relaxed);
         self.metrics.verifications.inc();
         self.metrics.verified_at.set(Timestamp::now().as_second());
-        tracing::info!("L1 is verified against Redis");
+        tracing::info!(entries, "L1 is verified against Redis");
     }
-}
 
-impl Updates {
+    /// Returns what could not be verified.
+    async fn verify_chunk(&self, chunk: Vec<(ProgramId, Version)>) -> Vec<(ProgramId, Version)> {
+        let ids: Vec<_> = chunk.iter().map(|(id, _)| id.clone()).collect();
+        let stored = match self.redis.versions(&ids).await {
+            Ok(stored) => stored,
+            Err(error) => {
+                tracing::warn!(%error, "the verification of L1 is interrupted");
+                return chunk;
+            }
+        };
+        let checks = chunk.into_iter().zip(stored).map(|((id, held), stored)| async move {
+            (!self.is_current(&id, &held, stored).await).then_some((id, held))
+        });
+        join_all(checks).await.into_iter().flatten().collect()
+    }
+
     /// Whether L1 holds what Redis has `stored` or newer, after a read of it where it did not.
     async fn is_current(&self, id: &ProgramId, held: &Version, stored: Option<Version>) -> bool {
         let Some(stored) = stored.filter(|stored| stored > held) else { return true };
@@ -182,10 +179,4 @@ async fn watch(mut sink: PubSubSink) -> RedisError {
             return error;
         }
     }
-}
-
-async fn within<T>(limit: Duration, work: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
-    tokio::time::timeout(limit, work)
-        .await
-        .unwrap_or_else(|_| Err(RedisError::from((ErrorKind::Io, "no answer in time"))))
 }

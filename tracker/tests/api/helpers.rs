@@ -7,6 +7,7 @@ use adtrack_proto::aggregate;
 use adtrack_proto::event::TrackingEvent;
 use adtrack_proto::program::{CoreData, Update};
 use adtrack_proto::{ProgramId, keys, samples, store_script};
+use adtrack_runtime::redis_access::RedisAccess;
 use aws_sdk_kinesis::types::ShardIteratorType;
 use clap::Parser;
 use local_stack::RedisServer;
@@ -97,8 +98,8 @@ impl Setup {
         ])
         .chain(self.flags);
         let config = Config::try_parse_from(flags).unwrap();
-        let url = config.redis.url().unwrap();
-        let app = App::build(&config, &url, &shared).unwrap();
+        let access = RedisAccess::new(&config.redis, tracker::programs::TIMEOUTS).unwrap();
+        let app = App::build(&config, access, &shared).unwrap();
         let shutdown = Shutdown::default();
         TestApp {
             url: format!("http://{}", app.public_address),

@@ -1,0 +1,270 @@
+//! A connection to Redis, and what is to be known of the servers behind it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use futures::future::join_all;
+use redis::aio::MultiplexedConnection;
+use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
+use redis::{Cmd, ErrorKind, FromRedisValue, InfoDict, RedisError, RedisResult, Value};
+
+/// Host and port.
+type Address = (String, u16);
+
+/// Keys that one step of a [`Scan`] looks at, about.
+const SCAN_COUNT: usize = 500;
+
+/// A connection, cheap to clone.
+#[derive(Clone)]
+pub enum RedisConnection {
+    /// To one server.
+    Server(MultiplexedConnection),
+    /// To all nodes of a cluster.
+    Cluster(ClusterConnection),
+}
+
+impl fmt::Debug for RedisConnection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Server(_) => "Server",
+            Self::Cluster(_) => "Cluster",
+        })
+    }
+}
+
+/// A server that takes writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Primary {
+    /// Its address; none: the one that is connected.
+    address: Option<Address>,
+    replicas: usize,
+}
+
+/// Which server a connection leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Drawn at its start.
+    pub run_id: String,
+    /// Whether it is a primary: false once it was made a replica.
+    pub primary: bool,
+}
+
+/// A walk over all keys.
+#[derive(Debug)]
+pub struct Scan {
+    primaries: Vec<Primary>,
+    cursor: u64,
+}
+
+impl RedisConnection {
+    /// Sends commands, each of which succeeds or fails by itself; the answers are in their order.
+    /// One round trip, or in a cluster one for each node.
+    pub async fn query_each(&self, commands: Vec<Cmd>) -> RedisResult<Vec<RedisResult<Value>>> {
+        match self {
+            Self::Server(connection) => {
+                let mut pipeline = redis::pipe();
+                pipeline.ignore_errors();
+                for command in commands {
+                    pipeline.add_command(command);
+                }
+                pipeline.query_async(&mut connection.clone()).await
+            }
+            // A pipeline would have to be for one node.
+            Self::Cluster(connection) => {
+                let answers = commands.into_iter().map(|command| {
+                    let mut connection = connection.clone();
+                    async move { command.query_async(&mut connection).await }
+                });
+                Ok(join_all(answers).await)
+            }
+        }
+    }
+
+    /// [`Self::query_each`], behind the loading of a script that the commands call.
+    pub(super) async fn query_each_by_script(
+        &self,
+        script: &str,
+        mut commands: Vec<Cmd>,
+    ) -> RedisResult<Vec<RedisResult<Value>>> {
+        let mut load = redis::cmd("SCRIPT");
+        load.arg("LOAD").arg(script);
+        if let Self::Cluster(connection) = self {
+            // To all primaries, and before the first call.
+            load.query_async::<()>(&mut connection.clone()).await?;
+            return self.query_each(commands).await;
+        }
+        // In the same round trip: 2 KB, and no server can lack it.
+        commands.insert(0, load);
+        let mut answers = self.query_each(commands).await?;
+        answers.drain(..answers.len().min(1)).for_each(drop);
+        Ok(answers)
+    }
+
+    /// Which server this is; none in a cluster, whose client follows changes by itself.
+    pub async fn identity(&self) -> RedisResult<Option<Identity>> {
+        let Self::Server(connection) = self else { return Ok(None) };
+        let info: InfoDict = redis::cmd("INFO").query_async(&mut connection.clone()).await?;
+        let run_id = info.get::<String>("run_id").unwrap_or_default();
+        let role = info.get::<String>("role").unwrap_or_default();
+        Ok(Some(Identity { run_id, primary: role == "master" }))
+    }
+
+    /// Waits until a replica of every primary that has one holds what this connection wrote.
+    /// Fails where one does not within `limit`.
+    pub async fn wait_for_replicas(&self, limit: Duration) -> RedisResult<()> {
+        for primary in self.primaries().await? {
+            if primary.replicas == 0 {
+                continue;
+            }
+            let mut wait = redis::cmd("WAIT");
+            wait.arg(1).arg(limit.as_millis().to_string());
+            let reached: u64 = self.query_at(&primary.address, wait).await?;
+            if reached == 0 {
+                return Err(RedisError::from((
+                    ErrorKind::Io,
+                    "no replica confirmed the write in time",
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// A walk over all keys, from the beginning.
+    pub async fn scan(&self) -> RedisResult<Scan> {
+        Ok(Scan { primaries: self.primaries().await?, cursor: 0 })
+    }
+
+    /// The next keys that match `pattern`, perhaps none yet; none at the walk's end. A key may come
+    /// twice.
+    pub async fn next_keys(
+        &self,
+        scan: &mut Scan,
+        pattern: &str,
+    ) -> RedisResult<Option<Vec<String>>> {
+        let Some(primary) = scan.primaries.last() else { return Ok(None) };
+        let mut command = redis::cmd("SCAN");
+        command.arg(scan.cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
+        let (cursor, keys): (u64, Vec<String>) = self.query_at(&primary.address, command).await?;
+        scan.cursor = cursor;
+        if cursor == 0 {
+            scan.primaries.pop();
+        }
+        Ok(Some(keys))
+    }
+
+    /// The addresses of a cluster's nodes.
+    pub(super) async fn nodes(&self) -> RedisResult<Vec<Address>> {
+        let slots: Value = self.query(redis::cmd("CLUSTER").arg("SLOTS")).await?;
+        Ok(nodes_of(&slots).into_iter().flatten().collect())
+    }
+
+    async fn primaries(&self) -> RedisResult<Vec<Primary>> {
+        match self {
+            Self::Server(_) => {
+                let role: Value = self.query(&redis::cmd("ROLE")).await?;
+                Ok(vec![Primary { address: None, replicas: replicas_of(&role) }])
+            }
+            Self::Cluster(_) => {
+                let slots: Value = self.query(redis::cmd("CLUSTER").arg("SLOTS")).await?;
+                let by_address: BTreeMap<Address, usize> = nodes_of(&slots)
+                    .into_iter()
+                    .filter_map(|nodes| {
+                        let (primary, replicas) = nodes.split_first()?;
+                        Some((primary.clone(), replicas.len()))
+                    })
+                    .collect();
+                Ok(by_address
+                    .into_iter()
+                    .map(|(address, replicas)| Primary { address: Some(address), replicas })
+                    .collect())
+            }
+        }
+    }
+
+    async fn query<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
+        match self {
+            Self::Server(connection) => command.query_async(&mut connection.clone()).await,
+            Self::Cluster(connection) => command.query_async(&mut connection.clone()).await,
+        }
+    }
+
+    async fn query_at<T: FromRedisValue>(
+        &self,
+        address: &Option<Address>,
+        command: Cmd,
+    ) -> RedisResult<T> {
+        match (self, address) {
+            (Self::Cluster(connection), Some((host, port))) => {
+                let node = SingleNodeRoutingInfo::ByAddress { host: host.clone(), port: *port };
+                let mut connection = connection.clone();
+                let answer = connection.route_command(command, RoutingInfo::SingleNode(node));
+                Ok(T::from_redis_value(answer.await?)?)
+            }
+            _ => self.query(&command).await,
+        }
+    }
+}
+
+/// Connected replicas, by a primary's answer to `ROLE`: its name, its offset, its replicas.
+fn replicas_of(role: &Value) -> usize {
+    let Value::Array(parts) = role else { return 0 };
+    match parts.get(2) {
+        Some(Value::Array(replicas)) => replicas.len(),
+        _ => 0,
+    }
+}
+
+/// For each range of slots, by the answer to `CLUSTER SLOTS`, its nodes: the primary, then its
+/// replicas.
+fn nodes_of(slots: &Value) -> Vec<Vec<Address>> {
+    let Value::Array(ranges) = slots else { return Vec::new() };
+    let node = |value: &Value| match value {
+        Value::Array(parts) => {
+            let host = String::from_redis_value_ref(parts.first()?).ok()?;
+            let port = u16::from_redis_value_ref(parts.get(1)?).ok()?;
+            (!host.is_empty()).then_some((host, port))
+        }
+        _ => None,
+    };
+    ranges
+        .iter()
+        .filter_map(|range| match range {
+            Value::Array(parts) => Some(parts.iter().skip(2).filter_map(node).collect()),
+            _ => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Value {
+        Value::BulkString(text.into())
+    }
+
+    #[test]
+    fn the_replicas_of_a_primary_are_counted() {
+        let replica = Value::Array(vec![text("127.0.0.1"), text("7001"), text("14")]);
+        let primary = |replicas| Value::Array(vec![text("master"), Value::Int(14), replicas]);
+        assert_eq!(replicas_of(&primary(Value::Array(vec![replica]))), 1);
+        assert_eq!(replicas_of(&primary(Value::Array(vec![]))), 0);
+        let replica = [text("slave"), text("127.0.0.1"), Value::Int(7_000)];
+        assert_eq!(replicas_of(&Value::Array(replica.into())), 0);
+    }
+
+    #[test]
+    fn the_nodes_of_each_range_are_listed_primary_first() {
+        let node = |port| Value::Array(vec![text("10.0.0.1"), Value::Int(port), text("id")]);
+        let unknown = Value::Array(vec![text(""), Value::Int(7_003), text("id")]);
+        let range = |nodes: Vec<Value>| {
+            Value::Array([vec![Value::Int(0), Value::Int(5_460)], nodes].concat())
+        };
+        let slots =
+            Value::Array(vec![range(vec![node(1), node(2)]), range(vec![node(3), unknown])]);
+        let at = |port| ("10.0.0.1".to_owned(), port);
+        assert_eq!(nodes_of(&slots), [vec![at(1), at(2)], vec![at(3)]]);
+    }
+}

@@ -1,0 +1,157 @@
+//! Redis as its users run it: one server, a primary with replicas behind one name, or a cluster.
+
+mod connection;
+mod store;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::aio::PubSub;
+use redis::cluster::ClusterClient;
+use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult};
+use url::Url;
+
+pub use connection::{Identity, RedisConnection, Scan};
+
+use crate::redis_settings::{RedisSettings, RedisSettingsError};
+
+/// How long Redis may take.
+#[derive(Debug, Clone, Copy)]
+pub struct RedisTimeouts {
+    /// To connect.
+    pub connect: Duration,
+    /// To answer a command or a pipeline.
+    pub answer: Duration,
+}
+
+/// Where Redis is, and how to get there. TLS trusts the system's certificates, or those of
+/// `SSL_CERT_FILE`.
+#[derive(Debug, Clone)]
+pub struct RedisAccess {
+    /// What is configured; in a cluster, behind it, all nodes that were seen last: a lost seed is no
+    /// lost cluster.
+    nodes: Arc<Mutex<Vec<Url>>>,
+    cluster: bool,
+    channel: String,
+    timeouts: RedisTimeouts,
+}
+
+impl RedisAccess {
+    /// What `settings` name. Connects to nothing yet.
+    pub fn new(
+        settings: &RedisSettings,
+        timeouts: RedisTimeouts,
+    ) -> Result<Self, RedisSettingsError> {
+        let url = settings.url()?;
+        Client::open(url.as_str()).map_err(RedisSettingsError::Url)?;
+        Ok(Self {
+            nodes: Arc::new(Mutex::new(vec![url])),
+            cluster: settings.redis_cluster,
+            channel: settings.redis_channel.clone(),
+            timeouts,
+        })
+    }
+
+    /// The channel of core-data updates.
+    pub fn channel(&self) -> &str {
+        &self.channel
+    }
+
+    /// A connection for commands.
+    pub async fn connect(&self) -> RedisResult<RedisConnection> {
+        if self.cluster { self.connect_cluster().await } else { self.connect_server().await }
+    }
+
+    async fn connect_server(&self) -> RedisResult<RedisConnection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.timeouts.connect))
+            .set_response_timeout(Some(self.timeouts.answer));
+        let [client, ..] = &*self.clients()? else { return Err(no_node()) };
+        let connection = client.get_multiplexed_async_connection_with_config(&config);
+        connection.await.map(RedisConnection::Server)
+    }
+
+    async fn connect_cluster(&self) -> RedisResult<RedisConnection> {
+        let RedisTimeouts { connect, answer } = self.timeouts;
+        let known = lock(&self.nodes).clone();
+        let client = ClusterClient::builder(known.iter().map(Url::as_str))
+            .connection_timeout(connect)
+            .response_timeout(answer)
+            // Over all redirections and repetitions.
+            .overall_response_timeout(Some(answer))
+            .retries(3)
+            .min_retry_wait(10)
+            .max_retry_wait(100)
+            .build()?;
+        let connection = within(connect, client.get_async_connection()).await?;
+        let connection = RedisConnection::Cluster(connection);
+        let addresses = connection.nodes().await?;
+        let mut nodes = lock(&self.nodes);
+        nodes.truncate(1);
+        if let Some(seed) = nodes.first().cloned() {
+            nodes.extend(addresses.iter().filter_map(|address| at(&seed, address)));
+        }
+        Ok(connection)
+    }
+
+    /// A subscription to the channel; in a cluster at any node, since all of them pass messages on.
+    pub async fn subscribe(&self) -> RedisResult<PubSub> {
+        let mut last = no_node();
+        for client in self.clients()? {
+            let subscribe = async {
+                let mut subscription = client.get_async_pubsub().await?;
+                subscription.subscribe(&self.channel).await?;
+                Ok(subscription)
+            };
+            match within(self.timeouts.connect, subscribe).await {
+                Ok(subscription) => return Ok(subscription),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn clients(&self) -> RedisResult<Vec<Client>> {
+        lock(&self.nodes).iter().map(|url| Client::open(url.as_str())).collect()
+    }
+}
+
+fn no_node() -> RedisError {
+    RedisError::from((ErrorKind::Io, "no node is known"))
+}
+
+/// Does not wait longer than `limit`.
+pub async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = RedisResult<T>>,
+) -> RedisResult<T> {
+    tokio::time::timeout(limit, work)
+        .await
+        .unwrap_or_else(|_| Err(RedisError::from((ErrorKind::Io, "no answer in time"))))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// `seed` at another address: user, password and TLS are a cluster's, not a node's.
+fn at(seed: &Url, (host, port): &(String, u16)) -> Option<Url> {
+    let mut url = seed.clone();
+    let bracketed = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    url.set_host(Some(&bracketed)).ok()?;
+    url.set_port(Some(*port)).ok()?;
+    Some(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_has_the_seeds_user_and_scheme() {
+        let seed = Url::parse("rediss://u:p@seed:7000").unwrap();
+        let node = |host: &str| at(&seed, &(host.to_owned(), 7001)).unwrap().to_string();
+        assert_eq!(node("10.0.0.7"), "rediss://u:p@10.0.0.7:7001");
+        assert_eq!(node("::1"), "rediss://u:p@[::1]:7001");
+    }
+}
