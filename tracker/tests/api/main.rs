@@ -6,4 +6,5 @@ mod delivery;
 mod events;
 mod helpers;
 mod management;
+mod programs;
 mod settings;

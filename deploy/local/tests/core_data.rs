@@ -1,0 +1,215 @@
+//! Core data is pushed, never stale, and never a stampede, whatever happens to Redis.
+//!
+//! In short here; at length by `make prove`, which sets `ADTRACK_PROVE`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod helpers;
+
+use std::time::{Duration, Instant};
+
+use aws_sdk_kinesis::primitives::Blob;
+use helpers::{
+    Traffic, ask, at_length, client, connection, metric, percentile, program, stack, store, until,
+};
+use local_stack::ports::Port;
+use local_stack::stack::CORE_DATA_STREAM;
+use local_stack::tcp_proxy::{Passing, TcpProxy};
+use local_stack::{RedisServer, Stack};
+use serde_json::json;
+use tempfile::TempDir;
+
+/// A stack whose Redis is behind a proxy, with so many programs, all of them in L1.
+async fn warm_stack(programs: u64) -> (Stack, RedisServer, TcpProxy, TempDir) {
+    let own = tempfile::tempdir().unwrap();
+    let redis = RedisServer::start(Port::Any, &own.path().join("redis")).await.unwrap();
+    let proxy = TcpProxy::start(redis.address()).await.unwrap();
+    let mut connection = connection(&redis).await;
+    store(&mut connection, &(0..programs).map(|n| program(n, 1)).collect::<Vec<_>>()).await;
+    let url = format!("redis://{}", proxy.address);
+    let (stack, _folder) = stack(&[("REDIS_URL", url)], &[]).await;
+    until("L1 is verified", async || metric(&stack, "adtrack_l1_verifications_total").await > 0.0)
+        .await;
+    let client = client();
+    for number in 0..programs {
+        assert_eq!(ask(&client, stack.tracker_url(), number).await.0, 200);
+    }
+    (stack, redis, proxy, own)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_reaches_the_answers_in_milliseconds() {
+    let (stack, redis, _proxy, _folder) = warm_stack(100).await;
+    let url = stack.tracker_url().to_owned();
+    let traffic = Traffic::start(&url, at_length(2_000, 200), 100, |_, _| false);
+    let (client, mut connection) = (client(), connection(&redis).await);
+    let until_answered = async |name: String| {
+        let since = Instant::now();
+        while ask(&client, &url, 0).await.1 != name {
+            assert!(since.elapsed() < Duration::from_secs(20), "{name} is never answered");
+        }
+    };
+    let mut pushed = Vec::new();
+    for version in 2..at_length(302, 22) {
+        let since = Instant::now();
+        store(&mut connection, &[program(0, version)]).await;
+        until_answered(format!("v{version}")).await;
+        pushed.push(since.elapsed());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let kinesis = stack.kinesis().await;
+    let mut streamed = Vec::new();
+    for number in 0..at_length(100, 5) {
+        let name = format!("streamed {number}");
+        let data = json!({"programId": "p0", "programName": name, "checksum": "1",
+            "customerId": 1, "customerName": "c", "valid": true});
+        let put = kinesis.put_record().stream_name(CORE_DATA_STREAM).partition_key("p0");
+        let since = Instant::now();
+        put.data(Blob::new(data.to_string())).send().await.unwrap();
+        until_answered(name).await;
+        streamed.push(since.elapsed());
+    }
+    for (from, times) in [("PUBLISH", &mut pushed), ("PutRecord", &mut streamed)] {
+        println!(
+            "from {from} to the answer: p50 {:?}, p99 {:?} ({} updates)",
+            percentile(times, 50),
+            percentile(times, 99),
+            times.len()
+        );
+    }
+    let answers = traffic.end().await;
+    assert_eq!(answers.statuses.keys().collect::<Vec<_>>(), [&200]);
+    stack.stop().await;
+}
+
+/// Redis is silent and no packet says so; nothing that changed meanwhile is answered as it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changed_while_redis_was_silent_is_found() {
+    const PROGRAMS: u64 = 2_000;
+    let (stack, redis, proxy, _folder) = warm_stack(PROGRAMS).await;
+    let url = stack.tracker_url().to_owned();
+    let traffic =
+        Traffic::start(&url, at_length(1_000, 300), PROGRAMS, |n, name| n < 1_000 && name == "v1");
+    proxy.set(Passing::Nothing);
+    let mut connection = connection(&redis).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    store(&mut connection, &(0..1_000).map(|n| program(n, 2)).collect::<Vec<_>>()).await;
+    tokio::time::sleep(Duration::from_secs(at_length(10, 3))).await;
+    proxy.set(Passing::All);
+    let healed = Instant::now();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let meanwhile = traffic.take();
+    let last = meanwhile
+        .last_stale
+        .map_or(0.0, |last| last.saturating_duration_since(healed).as_secs_f64());
+    println!("the last old value was answered {last:.2} s after Redis was back");
+    assert_eq!(meanwhile.statuses.keys().collect::<Vec<_>>(), [&200]);
+    let client = client();
+    let (requests, mut stale) = (at_length(100_000, 2_000), 0);
+    for number in 0..requests {
+        let number = number % PROGRAMS;
+        let expected = if number < 1_000 { "v2" } else { "v1" };
+        stale += u64::from(ask(&client, &url, number).await.1 != expected);
+    }
+    let answers = traffic.end().await;
+    println!("stale answers 6 s after: {stale} of {requests}");
+    assert_eq!((stale, answers.last_stale), (0, None));
+    stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_may_die_and_come_back_empty() {
+    const PROGRAMS: u64 = 1_000;
+    let (stack, mut redis, _proxy, _folder) = warm_stack(PROGRAMS).await;
+    let url = stack.tracker_url().to_owned();
+    let traffic = Traffic::start(&url, at_length(2_000, 300), PROGRAMS, |_, _| false);
+    tokio::time::sleep(Duration::from_secs(at_length(10, 2))).await;
+    let mut before = traffic.take();
+    redis.kill().await;
+    let killed = Instant::now();
+    let client = client();
+    let mut slowest = Duration::ZERO;
+    while killed.elapsed() < Duration::from_secs(at_length(30, 3)) {
+        let asked = Instant::now();
+        let (status, _) = ask(&client, &url, PROGRAMS + 1).await;
+        assert_eq!(status, 503, "never 404");
+        if killed.elapsed() > Duration::from_secs(2) {
+            slowest = slowest.max(asked.elapsed());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut during = traffic.take();
+    redis.start_again().await.unwrap();
+    // Empty: nobody knows what there is.
+    tokio::time::sleep(Duration::from_millis(at_length(2_000, 500))).await;
+    assert_eq!(ask(&client, &url, PROGRAMS + 1).await.0, 503);
+    let mut connection = connection(&redis).await;
+    store(&mut connection, &(0..PROGRAMS + 2).map(|n| program(n, 2)).collect::<Vec<_>>()).await;
+    let refilled = Instant::now();
+    until("core data is right again", async || {
+        ask(&client, &url, PROGRAMS + 1).await == (200, "v2".to_owned())
+            && ask(&client, &url, PROGRAMS - 1).await == (200, "v2".to_owned())
+    })
+    .await;
+    let right = refilled.elapsed();
+    let after = traffic.end().await;
+    println!(
+        "p99 {:?} before, {:?} without Redis; uncached 503 in {slowest:?} at most; right {right:?} \
+         after the refill; answers {:?}, {:?}, {:?}",
+        percentile(&mut before.times, 99),
+        percentile(&mut during.times, 99),
+        before.statuses,
+        during.statuses,
+        after.statuses
+    );
+    for answers in [&before, &during, &after] {
+        assert_eq!(answers.statuses.keys().collect::<Vec<_>>(), [&200], "what is cached is served");
+    }
+    stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_unknown_ids_does_not_touch_the_hot_set() {
+    const HOT: u64 = 1_000;
+    let own = tempfile::tempdir().unwrap();
+    let redis = RedisServer::start(Port::Any, &own.path().join("redis")).await.unwrap();
+    let mut connection = connection(&redis).await;
+    store(&mut connection, &(0..HOT).map(|n| program(n, 1)).collect::<Vec<_>>()).await;
+    let settings = [("REDIS_URL", redis.url())];
+    // Room for the hot set and little more: what evicts, evicts the hot set.
+    let (stack, _folder) = stack(&settings, &[("CACHE_CAPACITY", "1100")]).await;
+    until("L1 is verified", async || metric(&stack, "adtrack_l1_verifications_total").await > 0.0)
+        .await;
+    let (url, client) = (stack.tracker_url().to_owned(), client());
+    for number in 0..HOT {
+        assert_eq!(ask(&client, &url, number).await.0, 200);
+    }
+    let found = r#"adtrack_l2_loads_total{result="found"}"#;
+    let before = metric(&stack, found).await;
+    let traffic = Traffic::start(&url, at_length(1_000, 300), HOT, |_, _| false);
+    let each = at_length(2_000, 100);
+    let floods = (0..50_u64).map(|flood| {
+        let (client, url) = (client.clone(), url.clone());
+        tokio::spawn(async move {
+            for _ in 0..each {
+                let number = 1_000_000_000 + fastrand::u64(0..1_000_000_000) * 50 + flood;
+                let (status, _) = ask(&client, &url, number).await;
+                assert_eq!(status, 404);
+            }
+        })
+    });
+    for flood in futures::future::join_all(floods).await {
+        flood.unwrap();
+    }
+    // A bulk feed at the same time as the hot set is served.
+    store(&mut connection, &(10_000..20_000).map(|n| program(n, 1)).collect::<Vec<_>>()).await;
+    let answers = traffic.end().await;
+    let misses = metric(&stack, found).await - before;
+    let hits = answers.times.len() as f64;
+    println!(
+        "{} unknown ids, 10,000 programs fed; hot set: {hits} requests, {misses} misses",
+        each * 50
+    );
+    assert_eq!(answers.statuses.keys().collect::<Vec<_>>(), [&200]);
+    assert!(misses < hits / 100.0, "{misses} of {hits}");
+    stack.stop().await;
+}
