@@ -71,8 +71,8 @@ impl Metrics {
         )?;
         let lookups = in_registry.counters(
             "adtrack_l1_lookups_total",
-            "Look-ups in L1: hit, negative_hit (known to be unknown), stale_hit (past its TTL, \
-             served because Redis is away), miss",
+            "Look-ups in L1: hit, negative_hit (known to be unknown), stale_hit (served \
+             past its TTL or unverified, because Redis is away), miss (Redis was asked)",
             "result",
         )?;
         let loads = in_registry.counters(
@@ -82,7 +82,8 @@ impl Metrics {
         )?;
         let updates = in_registry.counters(
             "adtrack_updates_total",
-            "Core-data updates received by pub/sub: applied, ignored (not newer), malformed",
+            "Core-data updates received by pub/sub: applied, ignored (not newer), not_held \
+             (L1 is full of others), malformed",
             "result",
         )?;
         Ok(Self {

@@ -213,3 +213,38 @@ async fn a_flood_of_unknown_ids_does_not_touch_the_hot_set() {
     assert!(misses < hits / 100.0, "{misses} of {hits}");
     stack.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warm_start_asks_redis_for_nothing_again() {
+    let programs = at_length(100_000, 2_000);
+    let own = tempfile::tempdir().unwrap();
+    let redis = RedisServer::start(Port::Any, &own.path().join("redis")).await.unwrap();
+    let mut connection = connection(&redis).await;
+    store(&mut connection, &(0..programs).map(|n| program(n, 1)).collect::<Vec<_>>()).await;
+    for rate in ["20000", "1000000"] {
+        let cpu = async || {
+            let info: redis::InfoDict = redis.command(&["INFO", "cpu"]).await.unwrap();
+            let used = |name| info.get::<f64>(name).unwrap();
+            used("used_cpu_user") + used("used_cpu_sys")
+        };
+        let settings = [("REDIS_URL", redis.url())];
+        let warm =
+            [("WARM_UP_SECONDS", "60"), ("WARM_UP_RATE", rate), ("CACHE_CAPACITY", "200000")];
+        let (mut stack, _folder) = stack(&settings, &warm).await;
+        stack.kill_tracker().await;
+        let (begun, before) = (Instant::now(), cpu().await);
+        stack.start_tracker_again().await.unwrap();
+        let (ready, spent) = (begun.elapsed(), cpu().await - before);
+        println!(
+            "at most {rate}/s: {programs} programs {:.2} s after the start, {spent:.2} s of Redis' CPU",
+            ready.as_secs_f64()
+        );
+        assert_eq!(metric(&stack, "adtrack_l1_entries").await, programs as f64);
+        let client = client();
+        for number in (0..programs).step_by(97) {
+            assert_eq!(ask(&client, stack.tracker_url(), number).await.0, 200);
+        }
+        assert_eq!(metric(&stack, r#"adtrack_l2_loads_total{result="found"}"#).await, 0.0);
+        stack.stop().await;
+    }
+}

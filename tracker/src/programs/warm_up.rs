@@ -9,7 +9,7 @@ use adtrack_proto::ProgramId;
 use tokio_util::sync::CancellationToken;
 
 use super::link::RedisLink;
-use super::local::LocalPrograms;
+use super::local::{Loaded, LocalPrograms};
 use super::redis::{ReadError, RedisPrograms};
 
 /// The walk over Redis.
@@ -64,13 +64,17 @@ impl WarmUp {
         Ok(())
     }
 
-    async fn load(&self, ids: Vec<ProgramId>) -> Result<(), ReadError> {
-        let loads: Vec<_> = ids.iter().map(|id| self.local.begin_load(id.clone())).collect();
-        for (load, known) in loads.into_iter().zip(self.redis.read_many(&ids).await?) {
-            if let Some(known) = known {
-                // One that the subscription made outdated is read when it is asked for.
-                load.finish(known);
-            }
+    async fn load(&self, mut ids: Vec<ProgramId>) -> Result<(), ReadError> {
+        // Again, where the subscription was made meanwhile.
+        while !ids.is_empty() {
+            let loads: Vec<_> = ids.iter().map(|id| self.local.begin_load(id.clone())).collect();
+            let read = self.redis.read_many(&ids).await?;
+            let loaded = ids.into_iter().zip(loads).zip(read);
+            ids = loaded
+                .filter_map(|((id, load), known)| {
+                    matches!(load.finish(known?), Loaded::Outdated).then_some(id)
+                })
+                .collect();
         }
         Ok(())
     }
