@@ -56,6 +56,12 @@ struct Arguments {
     /// Milliseconds that a batch waits to fill before its function is invoked.
     #[arg(long, default_value = "0", value_parser = cli::milliseconds(0, 300_000))]
     batching_window_ms: Duration,
+    /// Without a tracker: for one that is started by hand, or measured apart.
+    #[arg(long)]
+    no_tracker: bool,
+    /// Without the functions: the streams fill and nobody reads them.
+    #[arg(long)]
+    no_functions: bool,
     /// Also stop when the program that started this one ends or is interrupted.
     #[arg(long)]
     stop_with_parent: bool,
@@ -99,6 +105,8 @@ async fn run(arguments: Arguments) -> Result<(), StackError> {
         },
         shards: arguments.shards,
         batching_window: arguments.batching_window_ms,
+        functions: !arguments.no_functions,
+        tracker: (!arguments.no_tracker).then(Vec::new),
         ..StackOptions::new(&binaries, &folder)
     };
 
@@ -129,7 +137,9 @@ async fn run(arguments: Arguments) -> Result<(), StackError> {
 
 async fn start(options: &StackOptions) -> Result<Stack, StackError> {
     let stack = Stack::start(options).await?;
-    stack.load_samples().await?;
+    if options.tracker.is_some() {
+        stack.load_samples().await?;
+    }
     Ok(stack)
 }
 

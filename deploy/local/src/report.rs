@@ -42,16 +42,17 @@ pub(crate) fn announce(stack: &Stack, options: &StackOptions, env_file: &Path, t
     };
     let (kinesis, dynamodb) =
         (value("AWS_ENDPOINT_URL_KINESIS"), value("AWS_ENDPOINT_URL_DYNAMODB"));
+    let functions = if options.functions { "kinesis-consumer, redis-updater" } else { "" };
     let rows = [
         ("tracker", stack.tracker_url(), "public: /event/{programId}, /health/check".to_owned()),
         ("", stack.management_url(), "management: /metrics, /cache/{programId}".to_owned()),
         ("Kinesis", kinesis, format!("embedded; streams {EVENT_STREAM}, {CORE_DATA_STREAM}")),
         ("DynamoDB", dynamodb, format!("embedded; table {TABLE}")),
         ("Redis", value("REDIS_URL"), "redis-server".to_owned()),
-        ("functions", "kinesis-consumer, redis-updater", "their real binaries".to_owned()),
+        ("functions", functions, "their real binaries".to_owned()),
     ];
     println!("\nadtrack runs on this machine (ready in {:.1} s)\n", took.as_secs_f32());
-    for (part, place, note) in rows {
+    for (part, place, note) in rows.into_iter().filter(|(_, place, _)| !place.is_empty()) {
         println!("  {part:<10} {place:<33} {note}");
     }
     println!("  logs, failed records              {}", options.folder.display());
@@ -63,6 +64,7 @@ pub(crate) fn announce(stack: &Stack, options: &StackOptions, env_file: &Path, t
         ("Redis", options.ports.redis, value("REDIS_URL")),
     ] {
         if let Port::From(port) = default
+            && !url.is_empty()
             && !url.ends_with(&format!(":{port}"))
         {
             println!("  Port {port} was busy: {part} took the next free one.");

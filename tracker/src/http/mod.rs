@@ -7,4 +7,4 @@ mod tracking;
 
 pub use management::{Management, configure as configure_management};
 pub use problem::Problem;
-pub use tracking::{Public, configure as configure_public};
+pub use tracking::{Public, configure as configure_public, tracking_request};

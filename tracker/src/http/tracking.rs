@@ -90,7 +90,8 @@ async fn answer<P: Programs, S: EventSink>(
     if record { tracker.track(request).await } else { tracker.inspect(request).await }
 }
 
-fn tracking_request(request: &HttpRequest) -> Result<TrackingRequest, Refusal> {
+/// What a tracking request says, or why it is none.
+pub fn tracking_request(request: &HttpRequest) -> Result<TrackingRequest, Refusal> {
     let uri = request.uri();
     let id = uri.path().strip_prefix(EVENT_PATH).unwrap_or_default();
     let id = percent_decode_str(id).decode_utf8().map_err(|_| Refusal::InvalidProgramId)?;

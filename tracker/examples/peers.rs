@@ -1,0 +1,165 @@
+//! What the tracker is compared with by `make bench`: the same HTTP server with less behind it, and
+//! with delivery as it is often done.
+//!
+//! `peers MODE ADDRESS`, where MODE is
+//! - `hello`: actix-web's hello world, as many bytes as the tracker answers;
+//! - `null`: the tracker's handler and cache, its events dropped;
+//! - `journal`: the same, its events in a journal that nobody reads: enough for some thousands;
+//! - `awaited`: the tracker's handler, and one `PutRecord` for each event that the answer waits for.
+//!
+//! `peers requests ADDRESS COUNT` sends so many requests, one after the other, on one connection.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use adtrack_proto::ProgramId;
+use adtrack_proto::program::Update;
+use adtrack_runtime::redis_access::RedisAccess;
+use adtrack_runtime::redis_settings::RedisSettings;
+use aws_config::BehaviorVersion;
+use aws_sdk_kinesis::primitives::Blob;
+use clap::Parser;
+use tracker::delivery::{Journal, SyncMode};
+use tracker::domain::TrackingRequest;
+use tracker::health::Health;
+use tracker::http::{Public, configure_public, tracking_request};
+use tracker::metrics::Metrics;
+use tracker::programs::{
+    CacheLimits, Known, Loader, LocalPrograms, RedisLink, RedisPrograms, TIMEOUTS, TwoTierPrograms,
+};
+use tracker::track::{AcceptedEvent, EventSink, NotAccepted, Tracker};
+
+type Error = Box<dyn std::error::Error>;
+
+const PROGRAM: &str = r#"{"programId":"212313","programName":"program2","checksum":"124",
+    "customerId":9124,"customerName":"Customer2","valid":true,"version":"0.1"}"#;
+const HELLO: &str = r#"{"userAgent":"","programId":"212313","programName":"program2","checksum":"124","customerId":9124,"customerName":"Customer2","messageId":"019b7ca9-8f2e-7707-8707-070707070707","valid":true}"#;
+
+struct Null;
+
+impl EventSink for Null {
+    fn accept(&self, event: &AcceptedEvent) -> Result<(), NotAccepted> {
+        std::hint::black_box(event);
+        Ok(())
+    }
+}
+
+#[derive(Parser)]
+struct Settings {
+    #[command(flatten)]
+    redis: RedisSettings,
+}
+
+#[actix_web::main]
+async fn main() -> Result<ExitCode, Error> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match *arguments {
+        ["requests", address, count] => requests(address, count.parse()?)?,
+        ["hello", address] => hello(address).await?,
+        ["null", address] => serve(address, Null).await?,
+        ["journal", address] => serve(address, journal("peers-journal")?).await?,
+        ["awaited", address] => awaited(address).await?,
+        _ => {
+            eprintln!("usage: peers hello|null|journal|awaited ADDRESS, or requests ADDRESS COUNT");
+            return Ok(ExitCode::from(64));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn requests(address: &str, count: usize) -> Result<(), Error> {
+    let mut connection = TcpStream::connect(address)?;
+    let request = "GET /event/212313 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut buffer = [0; 4_096];
+    for _ in 0..count {
+        connection.write_all(request.as_bytes())?;
+        // One packet: answers are small.
+        if connection.read(&mut buffer)? == 0 || !buffer.starts_with(b"HTTP/1.1 200") {
+            return Err("not answered 200".into());
+        }
+    }
+    Ok(())
+}
+
+async fn hello(address: &str) -> Result<(), Error> {
+    let hello = || async { HttpResponse::Ok().content_type("application/json").body(HELLO) };
+    let app = move || App::new().route("/event/{programId}", web::get().to(hello));
+    Ok(HttpServer::new(app).workers(1).bind(address)?.run().await?)
+}
+
+fn journal(name: &str) -> Result<Journal, Error> {
+    let folder = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+    Ok(Journal::open(&folder, 64 << 20, 1, SyncMode::Never)?)
+}
+
+/// The two tiers, with the program in L1, and no Redis.
+fn programs(metrics: &Arc<Metrics>) -> Result<(TwoTierPrograms, RedisLink), Error> {
+    let settings = Settings::try_parse_from(["peers"])?;
+    let access = RedisAccess::new(&settings.redis, TIMEOUTS)?;
+    let (link, _keeper) = RedisLink::new(access, Arc::clone(metrics));
+    let local = LocalPrograms::new(CacheLimits {
+        capacity: 100_000,
+        ttl: Duration::from_secs(86_400),
+        negative_ttl: Duration::from_secs(30),
+        stale: Duration::ZERO,
+    });
+    local.subscribed();
+    local.verified();
+    let program = Known::of(Update::from_json(PROGRAM.as_bytes())?);
+    local.push(ProgramId::parse("212313")?, program);
+    let redis = RedisPrograms::new(link.clone());
+    let (handle, _loader) = Loader::new(local.clone(), redis, Arc::clone(metrics));
+    Ok((TwoTierPrograms::new(local, handle, Arc::clone(metrics)), link))
+}
+
+async fn serve<S: EventSink + Send + Sync + 'static>(address: &str, sink: S) -> Result<(), Error> {
+    let metrics = Arc::new(Metrics::new()?);
+    let (programs, link) = programs(&metrics)?;
+    let health =
+        Health::new(link, journal("peers-health")?, Arc::default(), Arc::default(), Arc::default());
+    let public = web::Data::new(Public { tracker: Tracker::new(programs, sink), health, metrics });
+    let app = move || App::new().configure(|config| configure_public(config, public.clone()));
+    Ok(HttpServer::new(app).workers(1).bind(address)?.run().await?)
+}
+
+/// What the awaited handler needs.
+struct Awaited {
+    tracker: Tracker<TwoTierPrograms, Null>,
+    kinesis: aws_sdk_kinesis::Client,
+    stream: String,
+}
+
+async fn awaited(address: &str) -> Result<(), Error> {
+    let metrics = Arc::new(Metrics::new()?);
+    let (programs, _link) = programs(&metrics)?;
+    let shared = aws_config::load_defaults(BehaviorVersion::latest()).await;
+    let data = web::Data::new(Awaited {
+        tracker: Tracker::new(programs, Null),
+        kinesis: aws_sdk_kinesis::Client::new(&shared),
+        stream: std::env::var("EVENT_STREAM")?,
+    });
+    let app = move || {
+        App::new().app_data(data.clone()).route("/event/{programId}", web::get().to(put_and_answer))
+    };
+    Ok(HttpServer::new(app).workers(1).bind(address)?.run().await?)
+}
+
+async fn put_and_answer(request: HttpRequest, awaited: web::Data<Awaited>) -> HttpResponse {
+    let answer = async {
+        let request: TrackingRequest = tracking_request(&request).ok()?;
+        let answer = awaited.tracker.inspect(request).await.ok()?;
+        let put = awaited.kinesis.put_record().stream_name(&awaited.stream);
+        let put = put.partition_key(answer.message_id.to_string());
+        put.data(Blob::new(answer.to_event())).send().await.ok()?;
+        Some(answer.to_json())
+    };
+    match answer.await {
+        Some(json) => HttpResponse::Ok().content_type("application/json").body(json),
+        None => HttpResponse::ServiceUnavailable().finish(),
+    }
+}
