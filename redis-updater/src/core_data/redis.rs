@@ -1,0 +1,160 @@
+//! Redis as `get`, `watch` and `verify` see it. No other module of the command knows it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use adtrack_proto::program::Update;
+use adtrack_proto::{ProgramId, keys};
+use adtrack_runtime::redis_settings::RedisSettings;
+use futures::StreamExt;
+use redis::aio::{MultiplexedConnection, PubSub, PubSubSink};
+use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult};
+
+use super::{Exit, Failure};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// For one round trip.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two pings of a subscription, which says nothing by itself when its link is dead.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What Redis holds for a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Held {
+    /// Nothing.
+    Nothing,
+    /// A program or its tombstone.
+    Update(Box<Update>),
+    /// Something else, and why it is no program.
+    Unreadable(String),
+}
+
+/// Redis, and where it is.
+pub struct Redis {
+    client: Client,
+    channel: String,
+    place: String,
+}
+
+impl Redis {
+    /// By the settings; does not connect.
+    pub fn new(settings: &RedisSettings) -> Result<Self, Failure> {
+        let usage = |error: String| Failure::new(Exit::Usage, error);
+        let url = settings.url().map_err(|error| usage(error.to_string()))?;
+        // Without user and password: messages end in logs.
+        let host = url.host_str().unwrap_or_default();
+        let place = format!("{}://{host}:{}", url.scheme(), url.port().unwrap_or(6379));
+        let client =
+            Client::open(url.as_str()).map_err(|error| usage(format!("REDIS_URL: {error}")))?;
+        Ok(Self { client, channel: settings.redis_channel.clone(), place })
+    }
+
+    /// Connects for reads.
+    pub async fn connect(&self) -> Result<Reader<'_>, Failure> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(RESPONSE_TIMEOUT));
+        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await;
+        let connection = connection.map_err(|error| self.failure(&error))?;
+        Ok(Reader { redis: self, connection })
+    }
+
+    /// Subscribes to the updates.
+    pub async fn subscribe(&self) -> Result<Subscription<'_>, Failure> {
+        let subscribe = async {
+            let mut subscription = self.client.get_async_pubsub().await?;
+            subscription.subscribe(&self.channel).await?;
+            Ok(subscription)
+        };
+        let subscription = within(CONNECT_TIMEOUT, subscribe).await;
+        let subscription = subscription.map_err(|error| self.failure(&error))?;
+        Ok(Subscription { redis: self, subscription })
+    }
+
+    fn failure(&self, error: &RedisError) -> Failure {
+        let place = &self.place;
+        let remedy = "see whether REDIS_URL is right and Redis can be reached from here";
+        Failure::new(Exit::Unavailable, format!("Redis at {place}: {error}; {remedy}"))
+    }
+}
+
+/// A connection for reads.
+pub struct Reader<'a> {
+    redis: &'a Redis,
+    connection: MultiplexedConnection,
+}
+
+impl Reader<'_> {
+    /// Whether Redis holds core data at all.
+    pub async fn holds_core_data(&mut self) -> Result<bool, Failure> {
+        let exists = redis::cmd("EXISTS").arg(keys::LOADED).query_async(&mut self.connection).await;
+        exists.map_err(|error| self.redis.failure(&error))
+    }
+
+    /// What Redis holds for each program, in their order; one round trip.
+    pub async fn read(&mut self, program_ids: &[ProgramId]) -> Result<Vec<Held>, Failure> {
+        let mut pipeline = redis::pipe();
+        pipeline.ignore_errors();
+        for program_id in program_ids {
+            pipeline.cmd("HGETALL").arg(keys::program(program_id));
+        }
+        let answers: RedisResult<Vec<RedisResult<HashMap<String, String>>>> =
+            pipeline.query_async(&mut self.connection).await;
+        let answers = answers.map_err(|error| self.redis.failure(&error))?;
+        answers.into_iter().map(|answer| self.held(answer)).collect()
+    }
+
+    fn held(&self, answer: RedisResult<HashMap<String, String>>) -> Result<Held, Failure> {
+        match answer.map(Update::from_hash) {
+            Ok(Ok(None)) => Ok(Held::Nothing),
+            Ok(Ok(Some(update))) => Ok(Held::Update(Box::new(update))),
+            Ok(Err(error)) => Ok(Held::Unreadable(error.to_string())),
+            Err(error) if error.code() == Some("WRONGTYPE") => {
+                Ok(Held::Unreadable("the key holds no hash".to_owned()))
+            }
+            Err(error) => Err(self.redis.failure(&error)),
+        }
+    }
+}
+
+/// A subscription to the updates.
+pub struct Subscription<'a> {
+    redis: &'a Redis,
+    subscription: PubSub,
+}
+
+impl Subscription<'_> {
+    /// Hands on each message until one is not wanted, which is no error, or the link is dead.
+    pub async fn serve(self, mut wants: impl FnMut(&[u8]) -> bool) -> Result<(), Failure> {
+        let (sink, mut messages) = self.subscription.split();
+        let serve = async {
+            while let Some(message) = messages.next().await {
+                if !wants(message.get_payload_bytes()) {
+                    return Ok(());
+                }
+            }
+            Err(RedisError::from((ErrorKind::Io, "the connection was closed")))
+        };
+        let ended = tokio::select! {
+            ended = serve => ended,
+            error = watch_link(sink) => Err(error),
+        };
+        ended.map_err(|error| self.redis.failure(&error))
+    }
+}
+
+/// Pings until no answer comes; returns why.
+async fn watch_link(mut sink: PubSubSink) -> RedisError {
+    loop {
+        tokio::time::sleep(PING_INTERVAL).await;
+        if let Err(error) = within(CONNECT_TIMEOUT, sink.ping::<redis::Value>()).await {
+            return error;
+        }
+    }
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    tokio::time::timeout(limit, work)
+        .await
+        .unwrap_or_else(|_| Err(RedisError::from((ErrorKind::Io, "no answer in time"))))
+}
