@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 ///
 /// docs/CORE_DATA.md has the members of a program, the formats and the exit statuses.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, subcommand_required = true, arg_required_else_help = false)]
 pub struct Arguments {
     /// What to do.
     #[command(subcommand)]

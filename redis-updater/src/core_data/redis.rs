@@ -93,6 +93,10 @@ impl Reader<'_> {
 
     /// What Redis holds for each program, in their order; one round trip.
     pub async fn read(&mut self, program_ids: &[ProgramId]) -> Result<Vec<Held>, Failure> {
+        if program_ids.is_empty() {
+            // Nothing to ask, which redis takes for an error.
+            return Ok(Vec::new());
+        }
         let mut pipeline = redis::pipe();
         pipeline.ignore_errors();
         for program_id in program_ids {

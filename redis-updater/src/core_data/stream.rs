@@ -6,7 +6,7 @@ use aws_config::{BehaviorVersion, Region};
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
-use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::error::{ConnectorError, DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 
@@ -119,7 +119,11 @@ impl Stream {
         // No credentials, no endpoint for this region, and the like: no call was made.
         let unsendable = match error {
             SdkError::ConstructionFailure(_) => true,
-            SdkError::DispatchFailure(failure) => !failure.is_io() && !failure.is_timeout(),
+            SdkError::DispatchFailure(failure) => {
+                // A connection that breaks is `other` too, but the SDK says that it is transient.
+                let kind = failure.as_connector_error().and_then(ConnectorError::as_other);
+                failure.is_user() || failure.is_other() && kind.is_none()
+            }
             _ => false,
         };
         let text = match (code, error.message()) {

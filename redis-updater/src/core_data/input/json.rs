@@ -159,8 +159,7 @@ fn record(json: &[u8], start: Position) -> Result<Record, Problem> {
     match CoreData::from_json(json) {
         Ok(core_data) => Ok(Record { core_data, unknown_members: unknown_members(json) }),
         Err(InvalidCoreData::Malformed { problem, line, column }) => {
-            let position = start.after(&json[..offset(json, line, column)]);
-            Err(Problem::new(position, problem))
+            Err(malformed(json, start, &problem, offset(json, line, column)))
         }
         Err(error @ InvalidCoreData::Missing(_)) => Err(Problem::new(start, error.to_string())),
         Err(InvalidCoreData::Member { member, problem }) => {
@@ -168,6 +167,22 @@ fn record(json: &[u8], start: Position) -> Result<Record, Problem> {
             let position = start.after(&json[..offset]);
             Err(Problem::new(position, format!("member `{member}`: {problem}")))
         }
+    }
+}
+
+/// A value of the wrong type is named and placed as a member. Else it is no JSON, up to `offset`.
+fn malformed(json: &[u8], start: Position, problem: &str, offset: usize) -> Problem {
+    let members = members(json);
+    let wrong = members.iter().find(|(_, value)| {
+        let begin = offset_of(value, json);
+        (begin..=begin + value.get().len()).contains(&offset)
+    });
+    match wrong {
+        Some((name, value)) => {
+            let position = start.after(&json[..offset_of(value, json)]);
+            Problem::new(position, format!("member `{name}`: {problem}"))
+        }
+        None => Problem::new(start.after(&json[..offset]), problem),
     }
 }
 
@@ -179,8 +194,8 @@ fn offset(json: &[u8], line: usize, column: usize) -> usize {
     (before + column.saturating_sub(1)).min(json.len())
 }
 
+/// The members' values as they stand there; none where it is no JSON object.
 fn members(json: &[u8]) -> BTreeMap<String, &RawValue> {
-    // It was read before: it is an object.
     serde_json::from_slice(json).unwrap_or_default()
 }
 

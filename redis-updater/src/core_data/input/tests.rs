@@ -78,7 +78,7 @@ fn an_error_in_json_lines_names_the_place_and_spoils_no_other_line() {
         ("5:105: ", "duplicate field `valid`"),
         ("6:1: ", "expected a JSON object"),
         ("7:14: ", "member `programId`"),
-        ("8:109: ", "member `fallbackUrl`: has the scheme `ftp`"),
+        ("8:113: ", "member `fallbackUrl`: has the scheme `ftp`"),
         ("d", ""),
     ];
     assert_eq!(read.len(), expected.len(), "{read:#?}");
@@ -97,9 +97,13 @@ fn a_broken_record_in_an_array_is_one_error_and_a_broken_array_the_last() {
     );
     let read_all = read(file);
     assert_eq!(read_all.len(), 5, "{read_all:#?}");
-    assert!(read_all[1].starts_with("4:19: invalid type: string"), "{}", read_all[1]);
-    assert_eq!(read_all[2], "4:23: expected a JSON object");
-    assert!(read_all[3].starts_with("4:27: key must be a string"), "{}", read_all[3]);
+    assert!(
+        read_all[1].starts_with("4:14: member `deleted`: invalid type: string"),
+        "{}",
+        read_all[1]
+    );
+    assert_eq!(read_all[2], "4:24: expected a JSON object");
+    assert!(read_all[3].starts_with("4:28: key must be a string"), "{}", read_all[3]);
     for (file, expected) in [
         ("[", "broken 1:2: the array is not closed: the file may be cut off; expected `,` or `]`"),
         ("[,]", "broken 1:2: expected a record"),
