@@ -564,7 +564,8 @@ async fn watch_prints_what_is_pushed_and_comes_back_after_an_outage() {
 /// 200,000 programs with `ADTRACK_PROVE`, else a hundredth of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_programs_of_a_large_file_are_in_redis_with_the_right_version() {
-    let count = if std::env::var_os("ADTRACK_PROVE").is_some() { 200_000 } else { 2_000 };
+    let prove = std::env::var_os("ADTRACK_PROVE").is_some();
+    let (count, wait) = if prove { (200_000, "300") } else { (2_000, "30") };
     let local = Local::start().await;
     let mut table = "programId,programName,checksum,customerId,customerName,valid,validFrom,landingUrl,allowedHosts\n".to_owned();
     for number in 0..count {
@@ -581,7 +582,7 @@ async fn all_programs_of_a_large_file_are_in_redis_with_the_right_version() {
     let published = local.publish(&file).await;
     let published_after = begun.elapsed();
     assert_eq!(published.status, Some(0), "{published:?}");
-    let verified = local.run(&["verify", file.to_str().unwrap(), "--wait", "300"]).await;
+    let verified = local.run(&["verify", file.to_str().unwrap(), "--wait", wait]).await;
     let stored_after = begun.elapsed();
     let summary = verified.out.lines().last();
     assert_eq!(verified.status, Some(0), "{summary:?} {}", verified.err);
