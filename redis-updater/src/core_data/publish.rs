@@ -159,8 +159,13 @@ async fn put(stream: &Stream, mut records: Vec<Spooled>, stop: &CancellationToke
                 if records.is_empty() {
                     return sent;
                 }
-                if records.len() < before {
+                let taken = before - records.len();
+                if taken > 0 {
                     taken_at = Instant::now();
+                }
+                // The stream is well: it refused a few. One that refuses most is asked less often.
+                if taken >= records.len() {
+                    failures = 0;
                 }
                 problem
             }
