@@ -19,7 +19,7 @@ pub enum Exit {
     /// `EX_UNAVAILABLE`: Kinesis or Redis refused or was not there.
     Unavailable = 69,
     /// `EX_IOERR`: the temporary file cannot be written or read.
-    TemporaryFile = 74,
+    Io = 74,
     /// Ended by ctrl-C or SIGTERM before all was done.
     Interrupted = 130,
 }

@@ -189,7 +189,7 @@ async fn put(stream: &Stream, mut records: Vec<Spooled>, stop: &CancellationToke
     }
 }
 
-/// Prints what each region got. The exit status is that of the worst.
+/// Prints what each region got. Where any got less than all, the first of them gives the exit status.
 fn summarise(fed: &[Fed], total: u64) -> Result<Exit, Failure> {
     let mut failure: Option<(Exit, Vec<String>)> = None;
     for Fed { region, acknowledged, retries, took, stop } in fed {

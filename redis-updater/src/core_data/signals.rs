@@ -15,7 +15,7 @@ impl StopSignals {
     pub fn listen() -> Result<Self, Failure> {
         let listen = |kind| {
             signal(kind).map_err(|error| {
-                Failure::new(Exit::TemporaryFile, format!("cannot listen for signals: {error}"))
+                Failure::new(Exit::Io, format!("cannot listen for signals: {error}"))
             })
         };
         Ok(Self {

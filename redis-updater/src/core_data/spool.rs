@@ -85,7 +85,7 @@ impl Spool {
             Check::new(name, skip_invalid)?.run(records)
         };
         tokio::task::spawn_blocking(fill).await.unwrap_or_else(|error| {
-            Err(Failure::new(Exit::Data, format!("the file could not be checked: {error}")))
+            Err(Failure::new(Exit::Io, format!("the file could not be checked: {error}")))
         })
     }
 
@@ -118,7 +118,7 @@ fn temporary(error: &io::Error) -> Failure {
         "the temporary file in {} cannot be used: {error}; TMPDIR may name another folder",
         std::env::temp_dir().display()
     );
-    Failure::new(Exit::TemporaryFile, message)
+    Failure::new(Exit::Io, message)
 }
 
 /// A check under way.

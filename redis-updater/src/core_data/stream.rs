@@ -1,12 +1,13 @@
 //! The core-data stream of one region, on Amazon Kinesis.
 
+use std::error::Error;
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
-use aws_sdk_kinesis::error::{ConnectorError, DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::error::{ConnectorError, ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 
@@ -112,8 +113,8 @@ impl Stream {
 
     fn error<E, R>(&self, error: &SdkError<E, R>) -> PutError
     where
-        E: ProvideErrorMetadata + std::error::Error + 'static,
-        R: std::fmt::Debug,
+        E: ProvideErrorMetadata + Error + 'static,
+        R: std::fmt::Debug + 'static,
     {
         let code = error.code();
         // No credentials, no endpoint for this region, and the like: no call was made.
@@ -126,14 +127,24 @@ impl Stream {
             }
             _ => false,
         };
+        let lasting = unsendable || code.is_some_and(|code| LASTING_ERRORS.contains(&code));
+        let remedy = if lasting {
+            "; see region, stream name, credentials and the permission kinesis:PutRecords"
+        } else {
+            ""
+        };
         let text = match (code, error.message()) {
             (Some(code), Some(message)) => format!("{code}: {message}"),
             (Some(code), None) => code.to_owned(),
-            (None, _) => DisplayErrorContext(error).to_string(),
+            (None, _) => causes(error),
         };
-        PutError {
-            lasting: unsendable || code.is_some_and(|code| LASTING_ERRORS.contains(&code)),
-            text: format!("stream {:?}: {text}", self.name),
-        }
+        PutError { lasting, text: format!("stream {:?}: {text}{remedy}", self.name) }
     }
+}
+
+/// The error and what caused it, in one line.
+fn causes(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    let texts: Vec<String> = causes.map(ToString::to_string).collect();
+    texts.join(": ").split_whitespace().collect::<Vec<_>>().join(" ")
 }

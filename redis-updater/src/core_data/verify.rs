@@ -83,7 +83,7 @@ async fn compare(
     let held = reader.read(&program_ids).await?;
     for (expected, held) in chunk.into_iter().zip(held) {
         let core_data = CoreData::from_json(expected.json.as_bytes())
-            .map_err(|error| Failure::new(Exit::TemporaryFile, error.to_string()))?;
+            .map_err(|error| Failure::new(Exit::Io, error.to_string()))?;
         if let Some(what) = difference(&core_data, &held) {
             differences.push(Difference { expected, what });
         }
