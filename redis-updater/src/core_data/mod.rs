@@ -7,7 +7,7 @@
 //! get, watch                      redis
 //! ```
 //!
-//! [`redis`] is the only module that knows Redis, [`stream`] the only one that knows Kinesis.
+//! `redis` is the only module that knows Redis, `stream` the only one that knows Kinesis.
 
 pub mod arguments;
 mod exit;
