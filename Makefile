@@ -45,11 +45,12 @@ lint: ## formatting, clippy with warnings denied, docs, licences, bans
 bench: ## what the journal costs a request: instructions and system calls
 	@deploy/checks/bench
 
-prove: redis-server ## the long proofs: 50 kills, outages of Kinesis and Redis, millions of inputs (about 30 minutes)
+prove: redis-server ## the long proofs: 50 kills, outages, 200,000 programs, millions of inputs (about 30 minutes)
 	cargo build --locked --workspace --bins
 	ADTRACK_PROVE=1 cargo test --locked -p local-stack --test faults -- --nocapture --test-threads=1
 	cargo build --locked --release --workspace --bins
 	ADTRACK_PROVE=1 cargo test --locked --release -p local-stack --test core_data -- --nocapture --test-threads=1
+	ADTRACK_PROVE=1 cargo test --locked --release -p redis-updater --test core_data all_programs -- --nocapture
 	PROPTEST_CASES=1000000 cargo test --locked --release -p adtrack-proto aggregate
 	PROPTEST_CASES=1000000 cargo test --locked --release -p tracker --lib delivery::journal::record
 	PROPTEST_CASES=1000000 cargo test --locked --release -p tracker --lib no_file_makes_it_panic_or_hang

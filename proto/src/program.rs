@@ -90,9 +90,16 @@ pub struct Update {
 /// Why a record is no core data: the member, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCoreData {
-    /// Not JSON, or a member of the wrong type; the text names line and column.
-    #[error("not a core-data record: {0}")]
-    Malformed(String),
+    /// Not JSON, or a member of the wrong type.
+    #[error("not a core-data record: {problem} at line {line} column {column}")]
+    Malformed {
+        /// What is wrong.
+        problem: String,
+        /// The line in the record, from 1.
+        line: usize,
+        /// The last byte that was read, counted in its line from 1; 0 is the end of the line before.
+        column: usize,
+    },
     /// A required member is absent or null.
     #[error("member `{0}` is missing")]
     Missing(&'static str),

@@ -93,9 +93,16 @@ pub(crate) fn update_from_json(json: &[u8]) -> Result<Update, InvalidCoreData> {
 fn raw_from_json(json: &[u8]) -> Result<RawProgram, InvalidCoreData> {
     // serde's derived structs accept an array of the members' values too; a record is an object.
     if json.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-        return Err(InvalidCoreData::Malformed("expected a JSON object".to_owned()));
+        let problem = "expected a JSON object".to_owned();
+        return Err(InvalidCoreData::Malformed { problem, line: 1, column: 1 });
     }
-    serde_json::from_slice(json).map_err(|error| InvalidCoreData::Malformed(error.to_string()))
+    serde_json::from_slice(json).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        let text = error.to_string();
+        let place = format!(" at line {line} column {column}");
+        let problem = text.strip_suffix(&place).unwrap_or(&text).to_owned();
+        InvalidCoreData::Malformed { problem, line, column }
+    })
 }
 
 fn versioned(mut raw: RawProgram) -> Result<Update, InvalidCoreData> {

@@ -232,7 +232,10 @@ fn what_is_no_json_object_is_refused() {
     {
         let error = CoreData::from_json(json.as_bytes()).unwrap_err();
         assert!(
-            matches!(error, InvalidCoreData::Malformed(_) | InvalidCoreData::Missing("programId")),
+            matches!(
+                error,
+                InvalidCoreData::Malformed { .. } | InvalidCoreData::Missing("programId")
+            ),
             "{json:?}: {error:?}"
         );
     }

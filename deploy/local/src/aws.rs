@@ -1,11 +1,19 @@
 //! Kinesis and DynamoDB, embedded: each an HTTP server on loopback that the AWS SDKs talk to.
 
+use std::sync::Arc;
+
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
     TimeToLiveSpecification,
 };
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use ferrokinesis::store::StoreOptions;
+use tokio::sync::RwLock;
 use tokio::task::JoinHandle;
 
 use crate::StackError;
@@ -51,7 +59,30 @@ async fn serve_kinesis(port: Port, enforce_limits: bool) -> Result<EmbeddedServe
         aws_region: REGION.to_owned(),
         ..StoreOptions::default()
     });
+    let router = router.layer(middleware::from_fn_with_state(Arc::default(), one_write_at_a_time));
     serve(port, "Kinesis", router).await
+}
+
+/// ferrokinesis gives out a write's sequence numbers and stores its records in two steps. Whoever
+/// reads in between passes over the records that are stored after others with higher numbers, and
+/// never sees them, as happens at no shard of AWS. So a write excludes reads and other writes.
+async fn one_write_at_a_time(
+    State(lock): State<Arc<RwLock<()>>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok());
+    let action = target.and_then(|target| target.rsplit('.').next()).unwrap_or_default();
+    let (writes, reads) = (action.starts_with("PutRecord"), action == "GetRecords");
+    // Read whole first: nobody is to wait for a client that is slow.
+    let (parts, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    let request = Request::from_parts(parts, Body::from(body));
+    let _writing = if writes { Some(lock.write().await) } else { None };
+    let _reading = if reads { Some(lock.read().await) } else { None };
+    next.run(request).await
 }
 
 /// DynamoDB, by dynoxide.

@@ -1,0 +1,146 @@
+//! `core-data get`, `verify` and `watch`.
+
+use std::collections::HashMap;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use crate::local::{Local, deleted, interrupt, program};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn get_shows_what_redis_holds() {
+    let mut local = Local::start().await;
+    let empty = local.run(&["get", "a"]).await;
+    assert_eq!(empty.status, Some(1), "{empty:?}");
+    assert!(empty.err.contains("no core data at all"), "{empty:?}");
+    let file = local.file("two", &[program("a", "name"), deleted("b")].join("\n"));
+    assert_eq!(local.publish(&file).await.status, Some(0));
+    assert_eq!(
+        local.run(&["verify", file.to_str().unwrap(), "--wait", "20"]).await.status,
+        Some(0)
+    );
+    let versions: HashMap<String, String> = local
+        .on_stream()
+        .await
+        .into_iter()
+        .map(|(number, json)| (json["programId"].as_str().unwrap().into(), format!("0.{number}")))
+        .collect();
+    for (id, member, value) in [("a", "programName", json!("name")), ("b", "deleted", json!(true))]
+    {
+        let got = local.run(&["get", id]).await;
+        assert_eq!(got.status, Some(0), "{got:?}");
+        let json: Value = serde_json::from_str(&got.out).unwrap();
+        assert_eq!((&json[member], &json["version"]), (&value, &json!(versions[id])), "{got:?}");
+        assert_eq!(
+            local
+                .run(&["publish", "--dry-run", local.file("got", &got.out).to_str().unwrap()])
+                .await
+                .err,
+            ""
+        );
+    }
+    let unknown = local.run(&["get", "c"]).await;
+    assert_eq!(unknown.status, Some(1), "{unknown:?}");
+    assert!(unknown.err.contains("c is not there"), "{unknown:?}");
+    local.redis.kill().await;
+    let away = local.run(&["get", "a"]).await;
+    assert_eq!((away.status, away.err.lines().count()), (Some(69), 1), "{away:?}");
+    local.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_lists_what_differs() {
+    let local = Local::start().await;
+    let held = [program("same", "x"), program("other", "x"), deleted("gone"), program("kept", "x")];
+    let held = local.file("held", &held.join("\n"));
+    assert_eq!(local.publish(&held).await.status, Some(0));
+    assert_eq!(
+        local.run(&["verify", held.to_str().unwrap(), "--wait", "20"]).await.status,
+        Some(0)
+    );
+    let mut connection = local.redis.connection().await.unwrap();
+    let _: () =
+        redis::cmd("SET").arg("program:{odd}").arg(1).query_async(&mut connection).await.unwrap();
+    let mut changed: Value = serde_json::from_str(&program("other", "y")).unwrap();
+    changed["landingUrl"] = json!("https://h/");
+    let wanted = [
+        program("same", "an earlier one"),
+        program("same", "x"),
+        changed.to_string(),
+        program("gone", "x"),
+        deleted("kept"),
+        deleted("never-there"),
+        program("missing", "x"),
+        program("odd", "x"),
+    ];
+    let wanted = local.file("wanted", &wanted.join("\n"));
+    let verified = local.run(&["verify", wanted.to_str().unwrap()]).await;
+    assert_eq!(verified.status, Some(1), "{verified:?}");
+    let lines: Vec<&str> = verified.out.lines().skip(1).collect();
+    assert_eq!(lines.len(), 6, "{lines:#?}");
+    assert!(lines[0].starts_with("other: different (version 0."), "{lines:#?}");
+    assert!(
+        lines[0].ends_with(
+            "): landingUrl: file \"https://h/\", Redis nothing; programName: file \"y\", Redis \"x\""
+        ),
+        "{lines:#?}"
+    );
+    assert!(lines[1].starts_with("gone: deleted in Redis (version 0."), "{lines:#?}");
+    assert!(lines[2].starts_with("kept: deleted in the file, held in Redis"), "{lines:#?}");
+    assert_eq!(lines[3], "missing: missing");
+    assert!(lines[4].starts_with("odd: unreadable"), "{lines:#?}");
+    assert_eq!(lines[5], "7 programs compared, 5 differ");
+    local.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watch_prints_what_is_pushed_and_comes_back_after_an_outage() {
+    let mut local = Local::start().await;
+    let spawn = |arguments: &[&str]| {
+        let mut command = local.command(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut all = spawn(&["watch"]);
+    let mut one = spawn(&["watch", "--program", "b"]);
+    let mut errors = BufReader::new(all.stderr.take().unwrap()).lines();
+    let mut errors_of_one = BufReader::new(one.stderr.take().unwrap()).lines();
+    assert_eq!(errors.next_line().await.unwrap().unwrap(), "subscribed");
+    assert_eq!(errors_of_one.next_line().await.unwrap().unwrap(), "subscribed");
+    let mut pushed = BufReader::new(all.stdout.take().unwrap()).lines();
+    let mut pushed_of_b = BufReader::new(one.stdout.take().unwrap()).lines();
+    let file = local.file("two", &[program("a", "1"), program("b", "1")].join("\n"));
+    assert_eq!(local.publish(&file).await.status, Some(0));
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let json: Value =
+            serde_json::from_str(&pushed.next_line().await.unwrap().unwrap()).unwrap();
+        assert!(json["version"].as_str().unwrap().starts_with("0."));
+        ids.push(json["programId"].as_str().unwrap().to_owned());
+    }
+    ids.sort();
+    assert_eq!(ids, ["a", "b"]);
+    assert!(pushed_of_b.next_line().await.unwrap().unwrap().contains("\"programId\":\"b\""));
+
+    local.redis.kill().await;
+    let lost = errors.next_line().await.unwrap().unwrap();
+    assert!(lost.starts_with("not subscribed: Redis at ") && lost.contains("is missed"), "{lost}");
+    local.redis.start_again().await.unwrap();
+    assert_eq!(errors.next_line().await.unwrap().unwrap(), "subscribed");
+    assert_eq!(local.publish(&file).await.status, Some(0));
+    assert!(pushed.next_line().await.unwrap().is_some());
+
+    interrupt(&all);
+    assert_eq!(all.wait().await.unwrap().code(), Some(0));
+    // Nobody reads any more: it ends at the next message for it.
+    while errors_of_one.next_line().await.unwrap().unwrap() != "subscribed" {}
+    drop(pushed_of_b);
+    let give_up = Instant::now() + Duration::from_secs(20);
+    while one.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < give_up, "it goes on with a closed output");
+        assert_eq!(local.publish(&file).await.status, Some(0));
+    }
+    assert_eq!(one.wait().await.unwrap().code(), Some(0));
+    local.stop().await;
+}

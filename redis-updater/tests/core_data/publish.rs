@@ -1,0 +1,286 @@
+//! `core-data publish`.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use local_stack::faults::Fault;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+
+use crate::local::{Local, Ran, deleted, interrupt, program};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_every_format_end_in_redis_with_the_right_versions() {
+    let local = Local::start().await;
+    let lines = [
+        program("a", "a1"),
+        program("b", "b1"),
+        deleted("gone"),
+        program("a", "a2"),
+        program("gone", "back"),
+        deleted("b"),
+    ];
+    let lines = local.file("lines", &lines.join("\n"));
+    let published = local.publish(&lines).await;
+    assert_eq!(published.status, Some(0), "{published:?}");
+    assert!(
+        published.out.contains("6 records: 4 programs, 2 deletions, 0 skipped"),
+        "{published:?}"
+    );
+    assert!(published.out.contains("us-east-1: 6 records in "), "{published:?}");
+    let verified = local.run(&["verify", lines.to_str().unwrap(), "--wait", "20"]).await;
+    assert_eq!(verified.status, Some(0), "{verified:?}");
+    assert!(verified.out.ends_with("3 programs compared, 0 differ\n"), "{verified:?}");
+
+    let table = "programId,programName,checksum,customerId,customerName,valid,allowedHosts\n\
+                 t,\"in a\ntable\",1,1,c,true,a.example b.example\n";
+    let table = local.file("table.csv", table);
+    assert_eq!(local.publish(&table).await.status, Some(0));
+    let array = format!("[{},\n{}]", program("x", "x"), program("a", "a3"));
+    let mut child = local
+        .command(&["publish", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(array.as_bytes()).await.unwrap();
+    assert!(child.wait().await.unwrap().success());
+    let array = local.file("array.json", &array);
+    for file in [&table, &array] {
+        let verified = local.run(&["verify", file.to_str().unwrap(), "--wait", "20"]).await;
+        assert_eq!(verified.status, Some(0), "{verified:?}");
+    }
+    assert_eq!(local.programs_with_the_last_version().await, (5, 5));
+    let names = local.names_on_stream().await;
+    assert_eq!(names["a"], ["a1", "a2", "a3"]);
+    assert_eq!(
+        (&names["b"][..], &names["gone"][..]),
+        (&["b1", "-"].map(String::from)[..], &["-", "back"].map(String::from)[..])
+    );
+    let sent = local.on_stream().await;
+    let (_, sent) = sent.iter().find(|(_, json)| json["programId"] == "x").unwrap();
+    assert_eq!(sent["customerId"], 1, "canonical: a number, whatever the file had");
+    local.stop().await;
+}
+
+/// 3,000 records of 700 programs, so that many wait for one of their own.
+fn many_records() -> (String, BTreeMap<String, Vec<String>>) {
+    let mut names = BTreeMap::<String, Vec<String>>::new();
+    let records: Vec<String> = (0..3_000)
+        .map(|number| {
+            let (id, name) = (format!("p{}", scrambled(number) % 700), format!("n{number}"));
+            let record = program(&id, &name);
+            names.entry(id).or_default().push(name);
+            record
+        })
+        .collect();
+    (records.join("\n"), names)
+}
+
+/// The same on every run.
+fn scrambled(number: u64) -> u64 {
+    number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_fail_go_again_and_a_programs_order_holds() {
+    let local = Local::start().await;
+    local.faults.set(&[
+        (Fault::Partial(0.3), 0.8),
+        (Fault::Throttled, 0.1),
+        (Fault::ServerError, 0.1),
+    ]);
+    let (records, names) = many_records();
+    let file = local.file("many", &records);
+    let published = local.publish(&file).await;
+    assert_eq!(published.status, Some(0), "{published:?}");
+    assert!(published.out.contains("3,000 records in "), "{published:?}");
+    assert!(!published.out.contains(" 0 retries"), "{published:?}");
+    // None of these faults takes a record and says that it does not.
+    assert_eq!(local.names_on_stream().await, names);
+    let verified = local.run(&["verify", file.to_str().unwrap(), "--wait", "30"]).await;
+    assert_eq!(verified.status, Some(0), "{verified:?}");
+    assert_eq!(local.programs_with_the_last_version().await, (names.len(), names.len()));
+    local.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_lost_doubles_a_record_and_disorders_none() {
+    let local = Local::start().await;
+    local.faults.set(&[(Fault::Reset, 0.4)]);
+    let (records, names) = many_records();
+    let published = local.publish(&local.file("many", &records)).await;
+    assert_eq!(published.status, Some(0), "{published:?}");
+    let mut on_stream = local.names_on_stream().await;
+    on_stream.values_mut().for_each(Vec::dedup);
+    assert_eq!(on_stream, names);
+    local.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_file_with_an_error_is_sent_unless_it_is_to_be_skipped() {
+    let local = Local::start().await;
+    let lines = [program("a", "a"), program("b b", "b"), "{".into(), program("c", "c")];
+    let file = local.file("bad", &lines.join("\n"));
+    let path = file.to_str().unwrap();
+    let refused = local.publish(&file).await;
+    assert_eq!((refused.status, refused.out.as_str()), (Some(65), ""), "{refused:?}");
+    let errors: Vec<&str> = refused.err.lines().collect();
+    let column = lines[1].find("\"b b\"").unwrap() + 1;
+    assert!(errors[0].starts_with(&format!("{path}:2:{column}: member `programId`")), "{errors:?}");
+    assert!(errors[1].starts_with(&format!("{path}:3:1: EOF")), "{errors:?}");
+    assert!(errors[2].contains("2 errors: nothing is done"), "{errors:?}");
+    assert_eq!(errors.len(), 3);
+    let dry = local.run(&["publish", path, "--skip-invalid", "--dry-run"]).await;
+    assert_eq!(dry.status, Some(0), "{dry:?}");
+    assert!(dry.out.contains("2 records: 2 programs, 0 deletions, 2 skipped"), "{dry:?}");
+    assert!(local.on_stream().await.is_empty());
+
+    let skipped = local.run(&["publish", path, "--skip-invalid"]).await;
+    assert_eq!(skipped.status, Some(0), "{skipped:?}");
+    assert_eq!(skipped.err.lines().count(), 2, "{skipped:?}");
+    assert_eq!(local.names_on_stream().await.len(), 2);
+
+    let many = local.file("many-errors", &"{\n".repeat(150));
+    let refused = local.run(&["publish", many.to_str().unwrap()]).await;
+    assert_eq!((refused.status, refused.err.lines().count()), (Some(65), 102), "{refused:?}");
+    assert!(refused.err.contains("\nand 50 more\n"), "{refused:?}");
+    let none_left = local.run(&["publish", many.to_str().unwrap(), "--skip-invalid"]).await;
+    assert_eq!(none_left.status, Some(65));
+    let broken = local.file("broken.json", &format!("[{},", program("d", "d")));
+    let refused = local.run(&["publish", broken.to_str().unwrap(), "--skip-invalid"]).await;
+    assert_eq!(refused.status, Some(65), "{refused:?}");
+    let misspelt = local.file("misspelt", &deleted("d").replace('}', ",\"landingURL\":1}"));
+    let warned = local.run(&["publish", misspelt.to_str().unwrap(), "--dry-run"]).await;
+    assert_eq!(warned.status, Some(0));
+    assert!(warned.err.contains("warning: \"landingURL\" is no member"), "{warned:?}");
+    local.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_never_succeed_ends_it_with_a_message() {
+    let local = Local::start().await;
+    let file = local.file("one", &program("a", "a"));
+    let path = file.to_str().unwrap();
+    let absent = local.run(&["publish", path, "--stream", "no-such-stream"]).await;
+    assert_eq!(absent.status, Some(69), "{absent:?}");
+    assert!(absent.err.contains("0 of 1 records are sent"), "{absent:?}");
+    assert!(absent.err.contains("ResourceNotFoundException") && absent.err.contains("harmless"));
+
+    let anonymous = local
+        .command(&["publish", path])
+        .env_remove("AWS_ACCESS_KEY_ID")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .output();
+    let anonymous = Ran::from(anonymous.await.unwrap());
+    assert_eq!(anonymous.status, Some(69), "{anonymous:?}");
+    assert!(anonymous.err.contains("no credentials") && anonymous.err.lines().count() == 1);
+    let dry = local.command(&["publish", path, "--dry-run"]).env_clear().output().await.unwrap();
+    assert_eq!(dry.status.code(), Some(0));
+
+    let nowhere = local
+        .command(&["publish", path])
+        .env_remove("AWS_REGION")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .output();
+    let nowhere = Ran::from(nowhere.await.unwrap());
+    assert_eq!((nowhere.status, nowhere.err.lines().count()), (Some(64), 1), "{nowhere:?}");
+    for (arguments, named) in [
+        (&["publish"][..], "FILE"),
+        (&[], "subcommand"),
+        (&["get", "a b"], "PROGRAM_ID"),
+        (&["verify", path, "--wait", "x"], "WAIT"),
+        (&["publish", path, "--format", "xml"], "FORMAT"),
+    ] {
+        let usage = local.run(arguments).await;
+        assert_eq!((usage.status, usage.err.lines().count()), (Some(64), 1), "{usage:?}");
+        assert!(usage.err.contains(named), "{usage:?}");
+    }
+    let missing = local.run(&["publish", "/no/such/file"]).await;
+    assert_eq!(missing.status, Some(66), "{missing:?}");
+    local.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_region_named_gets_every_record_once() {
+    let local = Local::start().await;
+    let file = local.file("one", &program("a", "a"));
+    let regions = ["--region", "eu-west-1", "--region", "us-east-1", "--region", "eu-west-1"];
+    let published = local.run(&[&["publish", file.to_str().unwrap()], &regions[..]].concat()).await;
+    assert_eq!(published.status, Some(0), "{published:?}");
+    let lines: Vec<&str> = published.out.lines().skip(1).collect();
+    assert!(lines[0].starts_with("eu-west-1: 1 records") && lines[1].starts_with("us-east-1: 1 "));
+    // The stand-in is one stream for all regions.
+    assert_eq!(local.names_on_stream().await["a"], ["a", "a"]);
+    local.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_finishes_what_is_in_flight_and_says_how_far_it_got() {
+    let local = Local::start().await;
+    local.faults.set(&[(Fault::Latency(Duration::from_millis(700)), 1.0)]);
+    let records: Vec<String> = (0..20_000).map(|n| program(&format!("p{n}"), "n")).collect();
+    let file = local.file("many", &records.join("\n"));
+    let mut child = local
+        .command(&["publish", file.to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
+    out.next_line().await.unwrap().expect("the file's counts");
+    // The calls begin now; each takes 700 ms.
+    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    interrupt(&child);
+    let region = out.next_line().await.unwrap().expect("the region's summary");
+    let ended = Ran::from(child.wait_with_output().await.unwrap());
+    assert_eq!(ended.status, Some(130), "{ended:?}");
+    assert!(ended.err.contains("records are sent: interrupted"), "{ended:?}");
+    let sent: usize = region
+        .strip_prefix("us-east-1: ")
+        .and_then(|rest| rest.split(' ').next())
+        .unwrap()
+        .replace(',', "")
+        .parse()
+        .unwrap();
+    assert!(sent > 0 && sent < 20_000, "{region} {ended:?}");
+    assert_eq!(local.on_stream().await.len(), sent);
+    local.stop().await;
+}
+
+/// 200,000 programs with `ADTRACK_PROVE`, else a hundredth of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_programs_of_a_large_file_are_in_redis_with_the_right_version() {
+    let prove = std::env::var_os("ADTRACK_PROVE").is_some();
+    let (count, wait) = if prove { (200_000, "300") } else { (2_000, "30") };
+    let local = Local::start().await;
+    let mut table = "programId,programName,checksum,customerId,customerName,valid,validFrom,landingUrl,allowedHosts\n".to_owned();
+    for number in 0..count {
+        table.push_str(&format!(
+            "p-{number},Program {number},{},{},Customer {},true,2026-01-01T00:00:00Z,\
+             https://shop.example/p/{number}?click={{click_id}},shop.example\n",
+            scrambled(number),
+            number % 1_000,
+            number % 1_000,
+        ));
+    }
+    let file = local.file("large.csv", &table);
+    let begun = Instant::now();
+    let published = local.publish(&file).await;
+    let published_after = begun.elapsed();
+    assert_eq!(published.status, Some(0), "{published:?}");
+    let verified = local.run(&["verify", file.to_str().unwrap(), "--wait", wait]).await;
+    let stored_after = begun.elapsed();
+    let summary = verified.out.lines().last();
+    assert_eq!(verified.status, Some(0), "{summary:?} {}", verified.err);
+    let (right, programs) = local.programs_with_the_last_version().await;
+    println!(
+        "{}published after {:.1} s, checking the file included; all in Redis after {:.1} s; \
+         {right} of {programs} programs have the version of their record",
+        published.out,
+        published_after.as_secs_f64(),
+        stored_after.as_secs_f64()
+    );
+    assert_eq!((right, programs), (count as usize, count as usize));
+    local.stop().await;
+}
