@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_kinesis::primitives::Blob;
 use helpers::{
-    Traffic, ask, at_length, client, connection, metric, percentile, program, stack, store, until,
+    Traffic, alone, ask, at_length, client, connection, metric, percentile, program, stack, store,
+    until,
 };
 use local_stack::ports::Port;
 use local_stack::stack::CORE_DATA_STREAM;
@@ -38,6 +39,7 @@ async fn warm_stack(programs: u64) -> (Stack, RedisServer, TcpProxy, TempDir) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_update_reaches_the_answers_in_milliseconds() {
+    let _alone = alone().await;
     let (stack, redis, _proxy, _folder) = warm_stack(100).await;
     let url = stack.tracker_url().to_owned();
     let traffic = Traffic::start(&url, at_length(2_000, 200), 100, |_, _| false);
@@ -84,6 +86,7 @@ async fn an_update_reaches_the_answers_in_milliseconds() {
 /// Redis is silent and no packet says so; nothing that changed meanwhile is answered as it was.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changed_while_redis_was_silent_is_found() {
+    let _alone = alone().await;
     const PROGRAMS: u64 = 2_000;
     let (stack, redis, proxy, _folder) = warm_stack(PROGRAMS).await;
     let url = stack.tracker_url().to_owned();
@@ -94,9 +97,15 @@ async fn what_changed_while_redis_was_silent_is_found() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     store(&mut connection, &(0..1_000).map(|n| program(n, 2)).collect::<Vec<_>>()).await;
     tokio::time::sleep(Duration::from_secs(at_length(10, 3))).await;
+    let verifications = metric(&stack, "adtrack_l1_verifications_total").await;
     proxy.set(Passing::All);
     let healed = Instant::now();
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    until("L1 is verified anew", async || {
+        metric(&stack, "adtrack_l1_verifications_total").await > verifications
+    })
+    .await;
+    println!("verified {:.2} s after Redis was back", healed.elapsed().as_secs_f64());
+    tokio::time::sleep(Duration::from_secs(6).saturating_sub(healed.elapsed())).await;
     let meanwhile = traffic.take();
     let last = meanwhile
         .last_stale
@@ -118,6 +127,7 @@ async fn what_changed_while_redis_was_silent_is_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_may_die_and_come_back_empty() {
+    let _alone = alone().await;
     const PROGRAMS: u64 = 1_000;
     let (stack, mut redis, _proxy, _folder) = warm_stack(PROGRAMS).await;
     let url = stack.tracker_url().to_owned();
@@ -169,6 +179,7 @@ async fn redis_may_die_and_come_back_empty() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_unknown_ids_does_not_touch_the_hot_set() {
+    let _alone = alone().await;
     const HOT: u64 = 1_000;
     let own = tempfile::tempdir().unwrap();
     let redis = RedisServer::start(Port::Any, &own.path().join("redis")).await.unwrap();
@@ -216,6 +227,7 @@ async fn a_flood_of_unknown_ids_does_not_touch_the_hot_set() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_warm_start_asks_redis_for_nothing_again() {
+    let _alone = alone().await;
     let programs = at_length(100_000, 2_000);
     let own = tempfile::tempdir().unwrap();
     let redis = RedisServer::start(Port::Any, &own.path().join("redis")).await.unwrap();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use adtrack_proto::program::Update;
 use aws_sdk_kinesis::primitives::Blob;
-use helpers::{Traffic, ask, client, connection, stack, store, until};
+use helpers::{Traffic, alone, ask, client, connection, stack, store, until};
 use local_stack::ports::{self, Port};
 use local_stack::process::Signal;
 use local_stack::stack::CORE_DATA_STREAM;
@@ -64,6 +64,7 @@ fn certificates(folder: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_with_user_and_password() {
+    let _alone = alone().await;
     let own = tempfile::tempdir().unwrap();
     certificates(own.path());
     let file = |name: &str| own.path().join(name).display().to_string();
@@ -162,17 +163,20 @@ async fn failover(old_is_gone: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failover_with_the_old_primary_gone() {
+    let _alone = alone().await;
     failover(true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failover_with_the_old_primary_read_only() {
+    let _alone = alone().await;
     failover(false).await;
 }
 
 /// The old primary is cut off from the others, but not from the tracker: nobody tells it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_primary_that_does_not_know_is_left() {
+    let _alone = alone().await;
     let (primary, replica, name, _own) = primary_and_replica().await;
     let (stack, _folder) = stack(&[("REDIS_URL", format!("redis://{}", name.address))], &[]).await;
     check_updates(&stack, 0..3).await;
@@ -189,6 +193,7 @@ async fn an_old_primary_that_does_not_know_is_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_replica_has_is_not_reported_as_stored() {
+    let _alone = alone().await;
     let (_primary, replica, name, _own) = primary_and_replica().await;
     let (stack, _folder) = stack(&[("REDIS_URL", format!("redis://{}", name.address))], &[]).await;
     replica.process().unwrap().signal(Signal::STOP);
@@ -215,6 +220,7 @@ async fn what_no_replica_has_is_not_reported_as_stored() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_of_three() {
+    let _alone = alone().await;
     let own = tempfile::tempdir().unwrap();
     let mut nodes = Vec::new();
     for number in 0..3 {

@@ -198,6 +198,11 @@ impl LocalPrograms {
         age < ttl && trusted
     }
 
+    /// Whether a subscription stands.
+    pub fn is_subscribed(&self) -> bool {
+        self.inner.trusted_since.load(Ordering::Acquire) != UNSUBSCRIBED
+    }
+
     /// The subscription stands: what was read or pushed before now has to be verified.
     pub fn subscribed(&self) {
         let _loads = self.inner.loads();

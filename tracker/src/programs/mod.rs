@@ -31,9 +31,9 @@ use crate::domain::PreparedProgram;
 use crate::metrics::Metrics;
 use crate::track::{CoreDataUnavailable, Programs};
 
-/// How long a request whose program L1 holds, but cannot vouch for, waits for Redis: in the seconds
-/// until a silent Redis is noticed, no request waits longer.
-const STALE_WAIT: Duration = Duration::from_millis(50);
+/// How long a request whose program L1 holds, but cannot vouch for, waits for Redis while no
+/// subscription stands: until a silent Redis is noticed to be away, no request waits longer.
+const UNSUBSCRIBED_WAIT: Duration = Duration::from_millis(50);
 
 /// The two tiers.
 #[derive(Debug, Clone)]
@@ -71,7 +71,13 @@ impl Programs for TwoTierPrograms {
         let Some(stale) = cached.filter(|cached| cached.known.version().is_some()) else {
             return Ok(self.loader.load(id).await?.program());
         };
-        match tokio::time::timeout(STALE_WAIT, self.loader.load(id)).await {
+        let load = self.loader.load(id);
+        let loaded = if self.local.is_subscribed() {
+            Ok(load.await)
+        } else {
+            tokio::time::timeout(UNSUBSCRIBED_WAIT, load).await
+        };
+        match loaded {
             Ok(Ok(known)) => Ok(known.program()),
             Ok(Err(CoreDataUnavailable)) | Err(_) => {
                 self.metrics.local_stale_hits.inc();
