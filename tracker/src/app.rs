@@ -30,8 +30,10 @@ use crate::track::{EventSink, Programs, Tracker};
 /// Longer than a load balancer keeps idle connections (an AWS ALB: 60 s), so that it is the one
 /// that closes them and never sends a request into a closing one.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// For the head of a request to arrive.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// For the first request on a connection to arrive; 408 then. As long as between two requests:
+/// browsers and clients with a pool open connections ahead, and would find the 408 in place of the
+/// answer to a request that they send at that moment.
+const FIRST_REQUEST_TIMEOUT: Duration = KEEP_ALIVE;
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 4_096;
 
@@ -246,7 +248,7 @@ where
     })
     .workers(config.worker_count())
     .keep_alive(KEEP_ALIVE)
-    .client_request_timeout(REQUEST_TIMEOUT)
+    .client_request_timeout(FIRST_REQUEST_TIMEOUT)
     .shutdown_timeout(config.shutdown_grace_seconds.as_secs())
     .disable_signals()
     .listen(listener)
