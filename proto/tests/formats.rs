@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use adtrack_proto::event::{EventType, ProgramFields, TrackingEvent};
+use adtrack_proto::event::{EventType, InvalidReason, ProgramFields, RequestFields, TrackingEvent};
 use adtrack_proto::program::{CoreData, InvalidCoreData, Program, Update};
 use adtrack_proto::store_script::Call;
 use adtrack_proto::{ProgramId, Version};
@@ -330,16 +330,27 @@ proptest! {
     #[test]
     fn an_event_of_fragments_is_the_whole_event(
         program in any_program(),
-        user_agent in "\\PC{0,80}",
-        message_id in "[0-9a-f-]{36}",
-        parameters in proptest::collection::btree_map("[a-z]{1,8}", "\\PC{0,20}", 0..6),
+        texts in proptest::array::uniform4("\\PC{0,300}"),
+        parameters in proptest::collection::btree_map("\\PC{0,8}", "\\PC{0,200}", 0..6),
         occurred_at_ms in any::<i64>(),
+        received_at_ms in any::<i64>(),
         is_valid in any::<bool>(),
+        invalid_reason in proptest::option::of(Just(InvalidReason::ProgramEnded)),
     ) {
-        let rest = TrackingEvent {
-            user_agent, message_id, parameters, occurred_at_ms, is_valid,
-            ..TrackingEvent::default()
+        let [user_agent, message_id, referrer, host] = texts;
+        let request = RequestFields {
+            user_agent: &user_agent,
+            is_valid,
+            message_id: &message_id,
+            event_type: EventType::Event,
+            occurred_at_ms,
+            received_at_ms,
+            referrer: &referrer,
+            parameters: &parameters,
+            invalid_reason,
+            host: &host,
         };
+        let bytes = ProgramFields::of(&program).with(&request);
         let whole = TrackingEvent {
             program_id: program.program_id.to_string(),
             checksum: program.checksum.clone(),
@@ -347,10 +358,19 @@ proptest! {
             program_name: program.program_name.clone(),
             customer_name: program.customer_name.clone(),
             is_test: program.test,
-            ..rest.clone()
+            user_agent,
+            is_valid,
+            message_id,
+            event_type: EventType::Event.into(),
+            occurred_at_ms,
+            received_at_ms,
+            referrer,
+            parameters,
+            invalid_reason: invalid_reason.map_or(String::new(), |reason| reason.as_str().into()),
+            host,
+            ..TrackingEvent::default()
         };
-        let bytes = ProgramFields::of(&program).with(&rest);
-        prop_assert_eq!(TrackingEvent::decode(bytes).unwrap(), whole);
+        prop_assert_eq!(TrackingEvent::decode(&*bytes).unwrap(), whole);
     }
 
     #[test]

@@ -151,7 +151,7 @@ async fn awaited(address: &str) -> Result<(), Error> {
 
 async fn put_and_answer(request: HttpRequest, awaited: web::Data<Awaited>) -> HttpResponse {
     let answer = async {
-        let request: TrackingRequest = tracking_request(&request).ok()?;
+        let request: TrackingRequest<'_> = tracking_request(&request).ok()?;
         let answer = awaited.tracker.inspect(request).await.ok()?;
         let put = awaited.kinesis.put_record().stream_name(&awaited.stream);
         let put = put.partition_key(answer.message_id.to_string());

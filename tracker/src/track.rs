@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use adtrack_proto::ProgramId;
-use bytes::Bytes;
 
 use crate::domain::{Answer, PreparedProgram, Refusal, TrackingRequest};
 
@@ -32,7 +31,7 @@ pub struct AcceptedEvent {
     /// When it was accepted, milliseconds since the Unix epoch.
     pub accepted_at: u64,
     /// Protobuf `TrackingEvent`.
-    pub bytes: Bytes,
+    pub bytes: Vec<u8>,
 }
 
 /// Why the sink does not take an event.
@@ -58,16 +57,16 @@ impl<P: Programs, S: EventSink> Tracker<P, S> {
     }
 
     /// What a client is told of `request`, without recording it.
-    pub async fn inspect(&self, request: TrackingRequest) -> Result<Answer, Refusal> {
+    pub async fn inspect<'a>(&self, request: TrackingRequest<'a>) -> Result<Answer<'a>, Refusal> {
         let found = self.programs.find(&request.program_id).await;
         let program = found
             .map_err(|CoreDataUnavailable| Refusal::CoreDataUnavailable)?
             .ok_or(Refusal::ProgramNotFound)?;
-        Answer::new(request, program, rand::random())
+        Answer::new(request, program, rand::random::<u128>())
     }
 
     /// Records `request`. An answer means that its event is accepted; a refusal, that it is not.
-    pub async fn track(&self, request: TrackingRequest) -> Result<Answer, Refusal> {
+    pub async fn track<'a>(&self, request: TrackingRequest<'a>) -> Result<Answer<'a>, Refusal> {
         let answer = self.inspect(request).await?;
         let event =
             AcceptedEvent { accepted_at: answer.received_at_ms(), bytes: answer.to_event() };

@@ -159,7 +159,7 @@ mod tests {
             .map(|number| [&number.to_le_bytes()[..], &[7; 3_000]].concat())
             .collect();
         for bytes in &expected {
-            let event = AcceptedEvent { accepted_at: 0, bytes: bytes.clone().into() };
+            let event = AcceptedEvent { accepted_at: 0, bytes: bytes.clone() };
             journal.accept(&event).unwrap();
         }
         journal.close();

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use adtrack_proto::event::{EventType, InvalidReason, TrackingEvent};
-use bytes::Bytes;
+use adtrack_proto::event::{EventType, InvalidReason, RequestFields};
 use uuid::Uuid;
 
 use super::{PreparedProgram, TrackingRequest, check_combination};
@@ -11,50 +10,46 @@ use crate::domain::Refusal;
 
 /// A tracking request on a program that exists, with a valid combination of parameters.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Answer<'a> {
     /// The event's id.
     pub message_id: Uuid,
-    request: TrackingRequest,
+    request: TrackingRequest<'a>,
     program: Arc<PreparedProgram>,
     validity: Result<(), InvalidReason>,
 }
 
-impl Answer {
+impl<'a> Answer<'a> {
     /// Validates `request` against `program`. `random` makes the message id unguessable.
     pub fn new(
-        request: TrackingRequest,
+        request: TrackingRequest<'a>,
         program: Arc<PreparedProgram>,
-        random: [u8; 10],
+        random: u128,
     ) -> Result<Self, Refusal> {
         check_combination(&request.parameters, &program.program)?;
         let validity = program.program.validity_at(request.received_at);
         let milliseconds = since_epoch(&request);
+        let [random @ .., _, _, _, _, _, _] = random.to_le_bytes();
         let message_id =
             uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid();
         Ok(Self { message_id, request, program, validity })
     }
 
     /// The event as it is recorded: protobuf `TrackingEvent`.
-    pub fn to_event(&self) -> Bytes {
+    pub fn to_event(&self) -> Vec<u8> {
         let request = &self.request;
         let milliseconds = request.received_at.as_millisecond();
-        let rest = TrackingEvent {
-            user_agent: request.user_agent.clone(),
+        self.program.event_fields.with(&RequestFields {
+            user_agent: &request.user_agent,
             is_valid: self.validity.is_ok(),
-            message_id: self.message_id.to_string(),
-            event_type: EventType::Event.into(),
+            message_id: self.message_id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()),
+            event_type: EventType::Event,
             occurred_at_ms: milliseconds,
             received_at_ms: milliseconds,
-            referrer: request.referrer.clone(),
-            parameters: request.parameters.carried.clone(),
-            invalid_reason: match self.validity {
-                Ok(()) => String::new(),
-                Err(reason) => reason.as_str().to_owned(),
-            },
-            host: request.host.clone(),
-            ..TrackingEvent::default()
-        };
-        self.program.event_fields.with(&rest)
+            referrer: &request.referrer,
+            parameters: &request.parameters.carried,
+            invalid_reason: self.validity.err(),
+            host: &request.host,
+        })
     }
 
     /// When the request was taken, milliseconds since the Unix epoch.
@@ -64,22 +59,43 @@ impl Answer {
 
     /// The answer's JSON.
     pub fn to_json(&self) -> String {
-        format!(
-            r#"{{"userAgent":{},{},"messageId":"{}","valid":{}}}"#,
-            serde_json::Value::from(self.request.user_agent.as_str()),
-            self.program.answer_fields,
-            self.message_id,
-            self.validity.is_ok(),
-        )
+        let user_agent = &self.request.user_agent;
+        let fields = &self.program.answer_fields;
+        let mut json = String::with_capacity(user_agent.len() + fields.len() + 100);
+        json.push_str(r#"{"userAgent":"#);
+        push_json_text(&mut json, user_agent);
+        json.push(',');
+        json.push_str(fields);
+        json.push_str(r#","messageId":""#);
+        json.push_str(self.message_id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+        json.push_str(if self.validity.is_ok() {
+            r#"","valid":true}"#
+        } else {
+            r#"","valid":false}"#
+        });
+        json
     }
 }
 
-fn since_epoch(request: &TrackingRequest) -> u64 {
+/// Most texts have nothing to escape.
+fn push_json_text(json: &mut String, text: &str) {
+    let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+    if text.bytes().all(is_plain) {
+        json.push('"');
+        json.push_str(text);
+        json.push('"');
+    } else {
+        json.push_str(&serde_json::Value::from(text).to_string());
+    }
+}
+
+fn since_epoch(request: &TrackingRequest<'_>) -> u64 {
     u64::try_from(request.received_at.as_millisecond()).unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
+    use adtrack_proto::event::TrackingEvent;
     use adtrack_proto::program::CoreData;
     use adtrack_proto::{ProgramId, Version};
     use prost::Message;
@@ -87,7 +103,7 @@ mod tests {
     use super::*;
     use crate::domain::Parameters;
 
-    fn answer(valid: bool) -> Answer {
+    fn answer(valid: bool) -> Answer<'static> {
         let json = format!(
             r#"{{"programId":"212313","programName":"p\"2","checksum":"124","customerId":-9124,
             "customerName":"C\u00fc","valid":{valid}}}"#
@@ -104,7 +120,7 @@ mod tests {
             received_at: "2026-01-02T03:04:05.678Z".parse().unwrap(),
         };
         let program = PreparedProgram::new(*program, Version::zero());
-        Answer::new(request, Arc::new(program), [7; 10]).unwrap()
+        Answer::new(request, Arc::new(program), u128::from_le_bytes([7; 16])).unwrap()
     }
 
     #[test]
@@ -122,7 +138,7 @@ mod tests {
 
     #[test]
     fn the_event_has_what_program_and_request_say() {
-        let event = TrackingEvent::decode(answer(false).to_event()).unwrap();
+        let event = TrackingEvent::decode(&*answer(false).to_event()).unwrap();
         let expected = TrackingEvent {
             program_id: "212313".into(),
             checksum: "124".into(),

@@ -1,5 +1,7 @@
 //! What an ad client tells us.
 
+use std::borrow::Cow;
+
 use adtrack_proto::ProgramId;
 use jiff::Timestamp;
 
@@ -12,37 +14,49 @@ const MAX_HOST_BYTES: usize = 253;
 
 /// A tracking request, before it is known whether its program exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TrackingRequest {
+pub struct TrackingRequest<'a> {
     /// The program that it names.
     pub program_id: ProgramId,
     /// Its query.
     pub parameters: Parameters,
     /// `User-Agent`; empty where there is none.
-    pub user_agent: String,
+    pub user_agent: Cow<'a, str>,
     /// `Referer`; empty where there is none.
-    pub referrer: String,
+    pub referrer: Cow<'a, str>,
     /// The host name that the client asked; empty where there is none.
-    pub host: String,
+    pub host: Cow<'a, str>,
     /// When the tracker took it.
     pub received_at: Timestamp,
 }
 
 /// A header's value as it is kept: as UTF-8, and cut at a character boundary.
-pub fn cut(header: &[u8]) -> String {
-    let mut text = String::from_utf8_lossy(header).into_owned();
-    text.truncate(text.floor_char_boundary(MAX_HEADER_BYTES));
-    text
+pub fn cut(header: &[u8]) -> Cow<'_, str> {
+    let cut = |text: &str| text.floor_char_boundary(MAX_HEADER_BYTES);
+    match String::from_utf8_lossy(header) {
+        Cow::Borrowed(text) => Cow::Borrowed(&text[..cut(text)]),
+        Cow::Owned(mut text) => {
+            text.truncate(cut(&text));
+            Cow::Owned(text)
+        }
+    }
 }
 
 /// The host name of a `Host` header, without the port.
-pub fn host_name(header: &str) -> String {
+pub fn host_name(header: &[u8]) -> Cow<'_, str> {
+    // A name of other characters is nobody's.
+    let header = str::from_utf8(header).unwrap_or_default();
     let end = if header.starts_with('[') {
         header.find(']').map_or(header.len(), |bracket| bracket + 1)
     } else {
-        header.find(':').unwrap_or(header.len())
+        header.bytes().position(|byte| byte == b':').unwrap_or(header.len())
     };
     let host = &header[..end];
-    host[..host.floor_char_boundary(MAX_HOST_BYTES)].to_ascii_lowercase()
+    let host = &host[..host.floor_char_boundary(MAX_HOST_BYTES)];
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    }
 }
 
 #[cfg(test)]
@@ -59,10 +73,10 @@ mod tests {
 
     #[test]
     fn a_host_loses_its_port() {
-        assert_eq!(host_name("T.example:8080"), "t.example");
-        assert_eq!(host_name("t.example"), "t.example");
-        assert_eq!(host_name("[::1]:80"), "[::1]");
-        assert_eq!(host_name("[::1"), "[::1");
-        assert_eq!(host_name(""), "");
+        assert_eq!(host_name(b"T.example:8080"), "t.example");
+        assert_eq!(host_name(b"t.example"), "t.example");
+        assert_eq!(host_name(b"[::1]:80"), "[::1]");
+        assert_eq!(host_name(b"[::1"), "[::1");
+        assert_eq!(host_name(b""), "");
     }
 }

@@ -1,18 +1,13 @@
 //! Health checks, on both listeners.
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, web};
 use serde_json::json;
 
 use crate::health::Health;
 
-/// The check that both listeners answer alike.
-pub(super) fn configure(config: &mut web::ServiceConfig) {
-    config.service(web::resource("/health/ready").to(ready));
-}
-
 /// `GET /health/check`: what a load balancer acts on.
-pub(super) async fn check(health: web::Data<Health>) -> HttpResponse {
+pub(super) fn check(health: &Health) -> HttpResponse {
     if health.serves() {
         HttpResponse::Ok().json(json!({"status": "ok"}))
     } else {
@@ -22,17 +17,17 @@ pub(super) async fn check(health: web::Data<Health>) -> HttpResponse {
 }
 
 /// `GET /health/live`: the process serves.
-pub(super) async fn live() -> HttpResponse {
+pub(super) fn live() -> HttpResponse {
     HttpResponse::Ok().json(json!({"status": "ok"}))
 }
 
 /// `GET /health/live` for operators: and which process that is.
-pub(super) async fn live_process() -> HttpResponse {
+pub(super) fn live_process() -> HttpResponse {
     HttpResponse::Ok().json(json!({"status": "ok", "processId": std::process::id()}))
 }
 
 /// `GET /health/ready`: what needs a person.
-async fn ready(health: web::Data<Health>) -> HttpResponse {
+pub(super) fn ready(health: &Health) -> HttpResponse {
     let problems = health.problems();
     let (status, text) = if problems.is_empty() {
         (StatusCode::OK, "ok")

@@ -37,14 +37,13 @@ pub struct Management {
 /// The routes.
 pub fn configure(config: &mut web::ServiceConfig, management: web::Data<Management>) {
     config
-        .app_data(web::Data::new(management.health.clone()))
         .app_data(management)
         .route("/metrics", web::get().to(metrics))
         .route("/cache/fill", web::post().to(fill))
         .route("/cache/purge", web::post().to(purge))
         .route("/cache/{programId}", web::get().to(cached))
-        .route("/health/live", web::get().to(health::live_process))
-        .configure(health::configure)
+        .route("/health/live", web::get().to(|| async { health::live_process() }))
+        .route("/health/ready", web::to(ready))
         .default_service(web::to(|| async { Problem::NotFound.to_response() }));
 }
 
@@ -58,6 +57,10 @@ async fn metrics(management: web::Data<Management>) -> HttpResponse {
         Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text),
         Err(error) => HttpResponse::InternalServerError().body(error.to_string()),
     }
+}
+
+async fn ready(management: web::Data<Management>) -> HttpResponse {
+    health::ready(&management.health)
 }
 
 /// Loads the sample programs into Redis and announces them, as an update would.

@@ -1,10 +1,13 @@
 //! The public listener.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix_web::http::ConnectionType;
 use actix_web::http::Method;
-use actix_web::http::header::{CACHE_CONTROL, HOST, HeaderName, REFERER, USER_AGENT};
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, HeaderValue, REFERER, USER_AGENT,
+};
 use actix_web::{HttpRequest, HttpResponse, web};
 use adtrack_proto::ProgramId;
 use jiff::Timestamp;
@@ -30,43 +33,53 @@ pub struct Public<P, S> {
     pub metrics: Arc<Metrics>,
 }
 
-/// The routes.
+/// The routes. A few prefixes, told apart by hand: actix-web's router matches every request with a
+/// regular expression and a map of resources, at the cost of a third of the handler.
 pub fn configure<P, S>(config: &mut web::ServiceConfig, public: web::Data<Public<P, S>>)
 where
     P: Programs + 'static,
     S: EventSink + 'static,
 {
-    config
-        .app_data(web::Data::new(public.health.clone()))
-        .app_data(public)
-        .service(web::resource("/event/{programId:.*}").to(event::<P, S>))
-        .configure(health::configure)
-        .service(web::resource("/health/check").to(health::check))
-        .service(web::resource("/health/live").to(health::live))
-        .default_service(web::to(|| async { Problem::NotFound.to_response() }));
+    config.default_service(web::to(move |request: HttpRequest| {
+        let public = public.clone();
+        async move { route(&request, &public).await }
+    }));
+}
+
+async fn route<P: Programs, S: EventSink>(
+    request: &HttpRequest,
+    public: &Public<P, S>,
+) -> HttpResponse {
+    match request.path() {
+        path if path.starts_with(EVENT_PATH) => event(request, public).await,
+        "/health/check" => health::check(&public.health),
+        "/health/live" => health::live(),
+        "/health/ready" => health::ready(&public.health),
+        _ => Problem::NotFound.to_response(),
+    }
 }
 
 /// `GET /event/{programId}`: validates, records, answers. `HEAD` answers without recording.
 async fn event<P: Programs, S: EventSink>(
-    request: HttpRequest,
-    public: web::Data<Public<P, S>>,
+    request: &HttpRequest,
+    public: &Public<P, S>,
 ) -> HttpResponse {
     let record = match *request.method() {
         Method::GET => true,
         Method::HEAD => false,
         _ => return Problem::MethodNotAllowed("GET, HEAD").to_response(),
     };
-    let timer = public.metrics.request_seconds.start_timer();
-    let outcome = answer(&request, &public.tracker, record).await;
-    timer.observe_duration();
+    let begun = Instant::now();
+    let outcome = answer(request, &public.tracker, record).await;
+    public.metrics.request_seconds.observe(begun.elapsed().as_secs_f64());
     let mut response = match outcome {
         Ok(answer) => {
             if record {
                 public.metrics.requests_accepted.inc();
             }
             HttpResponse::Ok()
-                .content_type("application/json")
-                .insert_header((CACHE_CONTROL, "no-store"))
+                .insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")))
+                .insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store")))
                 .body(answer.to_json())
         }
         Err(refusal) => {
@@ -81,28 +94,34 @@ async fn event<P: Programs, S: EventSink>(
     response
 }
 
-async fn answer<P: Programs, S: EventSink>(
-    request: &HttpRequest,
+async fn answer<'a, P: Programs, S: EventSink>(
+    request: &'a HttpRequest,
     tracker: &Tracker<P, S>,
     record: bool,
-) -> Result<Answer, Refusal> {
+) -> Result<Answer<'a>, Refusal> {
     let request = tracking_request(request)?;
     if record { tracker.track(request).await } else { tracker.inspect(request).await }
 }
 
 /// What a tracking request says, or why it is none.
-pub fn tracking_request(request: &HttpRequest) -> Result<TrackingRequest, Refusal> {
+pub fn tracking_request(request: &HttpRequest) -> Result<TrackingRequest<'_>, Refusal> {
     let uri = request.uri();
     let id = uri.path().strip_prefix(EVENT_PATH).unwrap_or_default();
-    let id = percent_decode_str(id).decode_utf8().map_err(|_| Refusal::InvalidProgramId)?;
+    let program_id = parse_program_id(id).ok_or(Refusal::InvalidProgramId)?;
     let header =
         |name: HeaderName| request.headers().get(name).map_or(&b""[..], |value| value.as_bytes());
     Ok(TrackingRequest {
-        program_id: ProgramId::parse(&id).map_err(|_| Refusal::InvalidProgramId)?,
+        program_id,
         parameters: Parameters::parse(uri.query().unwrap_or_default())?,
         user_agent: cut(header(USER_AGENT)),
         referrer: cut(header(REFERER)),
-        host: host_name(&String::from_utf8_lossy(header(HOST))),
+        host: host_name(header(HOST)),
         received_at: Timestamp::now(),
     })
+}
+
+/// Ids are seldom percent-encoded: nothing in them has to be.
+fn parse_program_id(text: &str) -> Option<ProgramId> {
+    let decode = || ProgramId::parse(&percent_decode_str(text).decode_utf8().ok()?).ok();
+    ProgramId::parse(text).ok().or_else(decode)
 }

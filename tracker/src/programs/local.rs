@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use adtrack_proto::program::{CoreData, Update};
 use adtrack_proto::{ProgramId, Version};
+use foldhash::fast::RandomState;
 use moka::Expiry;
 use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
@@ -49,7 +50,8 @@ pub struct LocalPrograms {
 
 #[derive(Debug)]
 struct Inner {
-    programs: Cache<ProgramId, Cached>,
+    /// By a fast hash: only core data puts keys in, no client.
+    programs: Cache<ProgramId, Cached, RandomState>,
     /// Ids that are unknown, apart: however many are asked for, they push no program out.
     absent: Cache<ProgramId, Instant>,
     limits: CacheLimits,
@@ -152,7 +154,7 @@ impl LocalPrograms {
             .max_capacity(limits.capacity)
             .eviction_policy(EvictionPolicy::lru())
             .expire_after(EntryLife(limits))
-            .build();
+            .build_with_hasher(RandomState::default());
         let absent = Cache::builder()
             .max_capacity(limits.capacity.min(MAX_ABSENT))
             .eviction_policy(EvictionPolicy::lru())

@@ -284,7 +284,7 @@ mod tests {
     fn event(number: u64, length: usize) -> AcceptedEvent {
         let mut bytes = number.to_le_bytes().to_vec();
         bytes.resize(length.max(8), 0);
-        AcceptedEvent { accepted_at: number, bytes: bytes.into() }
+        AcceptedEvent { accepted_at: number, bytes }
     }
 
     fn number(bytes: &Bytes) -> u64 {
