@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::iter::{Skip, StepBy};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
 
@@ -104,6 +104,8 @@ impl Worker {
         let mut times = self.times();
         let mut next = next_of(&mut times);
         let mut events = Events::with_capacity(EVENTS);
+        // Before it the clock below stands at 0, which is the first intended time.
+        std::thread::sleep(self.start.instant.saturating_duration_since(Instant::now()));
         loop {
             if self.stop.load(Ordering::Relaxed) {
                 next = None;
@@ -153,7 +155,6 @@ impl Worker {
             .min()
             .unwrap_or(u64::MAX)
             .min(now + LONGEST_WAIT);
-        // Before the start the clock stands still at 0.
         let until = until.saturating_sub(now);
         let timeout = if until == 0 {
             Some(Duration::ZERO)
