@@ -8,9 +8,15 @@
 //!                                          └→ verify: log ⋈ table ────────┘
 //! ```
 
+pub mod core_data;
 pub mod engine;
+pub mod local;
 pub mod popularity;
+pub mod process;
 pub mod recorder;
 pub mod request;
 pub mod scenario;
 pub mod schedule;
+pub mod surroundings;
+pub mod target;
+pub mod verify;
