@@ -75,17 +75,17 @@ fn run(address: SocketAddr, scenario: &Scenario, workers: usize) -> Outcome {
         slice: Duration::from_millis(500),
         follow: true,
     };
-    let mut running = engine::start(job).unwrap();
+    let (running, mut streams) = engine::start(job).unwrap();
     let begun = running.start.instant;
     let mut merger = Merger::new(workers);
     let mut slices = Vec::new();
-    while let Some(slice) = running.slices.blocking_recv() {
+    while let Some(slice) = streams.slices.blocking_recv() {
         slices.extend(merger.add(slice));
     }
     let took = begun.elapsed();
     slices.extend(merger.rest());
     let mut accepted = Vec::new();
-    while let Some(some) = running.accepted.blocking_recv() {
+    while let Some(some) = streams.accepted.blocking_recv() {
         accepted.extend(some);
     }
     Outcome { totals: running.finish().unwrap(), slices, accepted, took }
@@ -269,10 +269,10 @@ fn a_run_that_is_stopped_waits_for_what_is_in_flight() {
         slice: Duration::from_secs(1),
         follow: false,
     };
-    let mut running = engine::start(job).unwrap();
+    let (running, mut streams) = engine::start(job).unwrap();
     std::thread::sleep(Duration::from_millis(600));
     running.stopper()();
-    while running.slices.blocking_recv().is_some() {}
+    while streams.slices.blocking_recv().is_some() {}
     let totals = running.finish().unwrap();
     assert!((10..1_000).contains(&totals.due), "{}", totals.due);
     assert_eq!(totals.latency.len(), totals.due, "every request that was sent has its answer");

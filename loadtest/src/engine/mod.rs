@@ -79,23 +79,28 @@ struct Outbox {
     accepted: mpsc::UnboundedSender<Vec<Accepted>>,
 }
 
-/// A run under way.
+/// What comes of a run while it goes on.
 #[derive(Debug)]
-pub struct Running {
-    /// When it began.
-    pub start: Start,
+pub struct Streams {
     /// The slices of all workers, as they end; closed when all have ended. At most one a slice and
     /// worker waits here.
     pub slices: mpsc::UnboundedReceiver<Slice>,
     /// What was accepted, at least once a slice, where it is to be followed.
     pub accepted: mpsc::UnboundedReceiver<Vec<Accepted>>,
+}
+
+/// A run under way.
+#[derive(Debug)]
+pub struct Running {
+    /// When it began.
+    pub start: Start,
     stop: Arc<AtomicBool>,
     workers: Vec<JoinHandle<std::io::Result<Totals>>>,
     kinds: usize,
 }
 
 /// Starts the workers.
-pub fn start(job: Job) -> std::io::Result<Running> {
+pub fn start(job: Job) -> std::io::Result<(Running, Streams)> {
     let start = Start {
         instant: Instant::now() + HEAD_START,
         unix_ms: unix_ms(SystemTime::now() + HEAD_START),
@@ -118,7 +123,7 @@ pub fn start(job: Job) -> std::io::Result<Running> {
         let thread = std::thread::Builder::new().name(format!("sender-{number}"));
         workers.push(thread.spawn(move || worker.run())?);
     }
-    Ok(Running { start, slices, accepted, stop, workers, kinds })
+    Ok((Running { start, stop, workers, kinds }, Streams { slices, accepted }))
 }
 
 impl Running {
@@ -128,7 +133,7 @@ impl Running {
         move || stop.store(true, Ordering::Relaxed)
     }
 
-    /// What all workers saw. Call it when `slices` is closed: until then it blocks.
+    /// What all workers saw. Call it when the slices are closed: until then it blocks.
     pub fn finish(self) -> Result<Totals, String> {
         let mut totals = Totals::new(self.kinds);
         for worker in self.workers {

@@ -26,6 +26,8 @@ const AFTERMATH: Duration = Duration::from_secs(2);
 const MISSING_KEPT: usize = 100_000;
 /// The last accepted ids: when these are rows, most others are.
 const TAIL: usize = 100;
+/// Pages of rows that are dropped before new ids are taken.
+const PAGES_AT_ONCE: usize = 20;
 /// The longest time from answer to row that is told from longer ones.
 const LONGEST_DELAY_MS: u64 = 3_600_000;
 
@@ -106,7 +108,11 @@ impl Follower {
                 },
                 // Dropped when ids come: rows that are not deleted yet are seen again.
                 () = tokio::time::sleep(POLL), if drop_counted => {
-                    self.drain().await?;
+                    for _ in 0..PAGES_AT_ONCE {
+                        if self.drain().await? == 0 {
+                            break;
+                        }
+                    }
                 }
             }
         }
