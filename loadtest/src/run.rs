@@ -20,7 +20,7 @@ use crate::scenario::{Connections, Scenario};
 use crate::schedule::Schedule;
 use crate::surroundings::Surroundings;
 use crate::target::Target;
-use crate::verify::{Findings, Follower, Plan};
+use crate::verify::{EventTable, Findings, Follower, Plan};
 
 /// A report has no more slices than these.
 const MOST_SLICES: f64 = 1_800.0;
@@ -206,7 +206,7 @@ impl Prepared {
             return needs("cold_start", "MANAGEMENT_URL", "or leave it out of the scenario");
         }
         let drops = self.scenario.verify.drop_counted && !self.arguments.no_verify;
-        if drops && !surroundings.table.as_ref().is_some_and(|table| table.is_stand_in()) {
+        if drops && !surroundings.table.as_ref().is_some_and(EventTable::is_stand_in) {
             return Err(RunError::Usage(
                 "drop_counted deletes rows: it needs AWS_ENDPOINT_URL_DYNAMODB on this machine, \
                  and TABLE_NAME"
@@ -411,7 +411,8 @@ impl Interrupts {
             let (Ok(mut interrupt), Ok(mut terminate)) =
                 (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
             else {
-                return;
+                // The senders stay: a channel that is closed would be taken for an interrupt.
+                return std::future::pending().await;
             };
             for sender in [first_sender, second_sender] {
                 tokio::select! {
@@ -423,8 +424,6 @@ impl Interrupts {
                 );
                 sender.send_replace(true);
             }
-            // The task, and with it the last sender, stays: a closed channel is no interrupt.
-            std::future::pending::<()>().await;
         });
         Self { first, second }
     }

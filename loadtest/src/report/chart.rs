@@ -18,6 +18,10 @@ const MAX_POINTS: usize = 240;
 pub(super) enum Scale {
     /// Equal distances are equal differences, from 0.
     Linear,
+    /// The same, of things that are counted: no tick between whole numbers.
+    Whole,
+    /// The same, of bytes: ticks at round numbers of KB, MB, GB.
+    Bytes,
     /// Equal distances are equal factors.
     Logarithmic,
 }
@@ -81,7 +85,7 @@ impl Chart<'_> {
 
     fn vertical(&self, value: f64, low: f64, high: f64) -> f64 {
         let share = match self.scale {
-            Scale::Linear => (value - low) / (high - low),
+            Scale::Linear | Scale::Whole | Scale::Bytes => (value - low) / (high - low),
             Scale::Logarithmic => (value.max(low) / low).ln() / (high / low).ln(),
         };
         HEIGHT - BOTTOM - share.clamp(0.0, 1.0) * (HEIGHT - TOP - BOTTOM)
@@ -92,8 +96,15 @@ impl Chart<'_> {
         let values = || self.series.iter().flat_map(|series| series.values.iter().flatten());
         let high = values().copied().fold(0.0, f64::max);
         match self.scale {
-            Scale::Linear => {
-                let step = nice_step(high);
+            Scale::Linear | Scale::Whole | Scale::Bytes => {
+                let step = match self.scale {
+                    Scale::Whole => nice_step(high).max(1.0),
+                    Scale::Bytes => {
+                        let unit = 1024_f64.powf(high.max(1.0).log(1024.0).floor());
+                        nice_step(high / unit) * unit
+                    }
+                    _ => nice_step(high),
+                };
                 let steps = (high / step).ceil().max(1.0);
                 let ticks = (0..=steps as u32).map(|tick| f64::from(tick) * step).collect();
                 (0.0, steps * step, ticks)
@@ -114,7 +125,8 @@ impl Chart<'_> {
         for tick in ticks {
             let y = self.vertical(*tick, low, high);
             let (right, text) = (WIDTH - RIGHT, LEFT - 6.0);
-            let label = (self.format)(*tick);
+            // A tick is a round number.
+            let label = (self.format)(*tick).replace(".00 ", " ").replace(".0 ", " ");
             let _ = write!(
                 svg,
                 r#"<line class="grid" x1="{LEFT}" x2="{right}" y1="{y:.1}" y2="{y:.1}"/><text x="{text}" y="{:.1}" text-anchor="end">{label}</text>"#,

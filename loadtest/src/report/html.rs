@@ -6,13 +6,14 @@ use std::fmt::Write;
 use super::chart::{Chart, Scale, Series, nice_step};
 use super::text::{bytes, count, time};
 use super::{Percentiles, Report, SliceRow};
+use crate::verdict::ACHIEVED_SHARE;
 
 /// Renders it.
 pub fn render(report: &Report) -> String {
     let title = format!("{} · {}", escape(&report.scenario.name), report.run.started_at);
     let style = include_str!("style.css");
     format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>loadtest {title}</title><style>{style}</style></head><body><main>{}{}<h2>Over time</h2><div class=\"charts\">{}</div>{}</main></body></html>\n",
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>loadtest {title}</title><style>{style}</style></head><body><main>{}{}<h2>Over time</h2><div class=\"charts\">{}</div><h2>In figures</h2>{}</main></body></html>\n",
         header(report),
         tiles(report),
         charts(report),
@@ -56,8 +57,9 @@ fn tiles(report: &Report) -> String {
         (
             "of schedule in time",
             format!("{:.2} %", figures.achieved_share * 100.0),
-            !report.verdict.valid,
+            figures.achieved_share < ACHIEVED_SHARE,
         ),
+        ("schedule lag, p99", time(figures.lag.p99_us), !report.verdict.valid),
         ("errors", count(figures.errors as f64), figures.errors > 0),
     ];
     if let Some(truth) = &figures.truth {
@@ -132,7 +134,7 @@ fn charts(report: &Report) -> String {
     html += &percentile_chart(report);
     html += &chart(
         "Requests per second",
-        Scale::Linear,
+        Scale::Whole,
         count,
         "",
         vec![
@@ -143,7 +145,7 @@ fn charts(report: &Report) -> String {
     html += &error_chart(&chart, rows);
     html += &chart(
         "In flight",
-        Scale::Linear,
+        Scale::Whole,
         count,
         "requests without an answer at the end of each slice",
         vec![("in flight", of(|row| Some(row.in_flight as f64)))],
@@ -161,21 +163,21 @@ fn charts(report: &Report) -> String {
     );
     html += &chart(
         "The tracker's memory",
-        Scale::Linear,
+        Scale::Bytes,
         bytes,
         "anonymous memory (RssAnon)",
         vec![("RssAnon", of(|row| row.rss_anon_bytes.map(|value| value as f64)))],
     );
     html += &chart(
         "The tracker's file handles",
-        Scale::Linear,
+        Scale::Whole,
         count,
         "",
         vec![("open", of(|row| row.open_files.map(|value| value as f64)))],
     );
     html += &chart(
         "Journal",
-        Scale::Linear,
+        Scale::Bytes,
         bytes,
         "accepted events that Kinesis has not acknowledged",
         vec![("bytes", of(|row| row.journal_bytes.map(|value| value as f64)))],
@@ -234,13 +236,13 @@ fn error_chart(chart: &Draw<'_>, rows: &[SliceRow]) -> String {
         let none = rows.iter().map(|_| Some(0.0)).collect();
         return chart(
             "Errors by kind",
-            Scale::Linear,
+            Scale::Whole,
             count,
             "there were none",
             vec![("all", none)],
         );
     }
-    chart("Errors by kind", Scale::Linear, count, "in each slice", series)
+    chart("Errors by kind", Scale::Whole, count, "in each slice", series)
 }
 
 /// Latency on HDR axes: every factor of ten in rarity takes the same space.
@@ -281,7 +283,7 @@ fn percentile_chart(report: &Report) -> String {
 }
 
 fn table(title: &str, rows: &[(String, String)]) -> String {
-    let mut html = format!("<div class=\"card\"><h2>{title}</h2><table>");
+    let mut html = format!("<div class=\"card\"><h3>{title}</h3><table>");
     for (name, value) in rows {
         let _ = write!(html, "<tr><th>{name}</th><td>{value}</td></tr>");
     }
@@ -307,8 +309,8 @@ fn percentiles(times: &Percentiles) -> String {
 
 fn tables(report: &Report) -> String {
     let mut html = String::from("<div class=\"columns\">");
-    html += &table("Figures", &figure_rows(report));
-    html += "<div>";
+    html += &table("Results", &figure_rows(report));
+    html += "<div class=\"stack\">";
     html += &threshold_table(report);
     html += &request_table(report);
     html += &table("Run", &run_rows(report));
@@ -429,7 +431,7 @@ fn threshold_table(report: &Report) -> String {
     if report.thresholds.is_empty() {
         return String::new();
     }
-    let mut html = String::from("<div class=\"card\"><h2>Thresholds</h2><table>");
+    let mut html = String::from("<div class=\"card\"><h3>Thresholds</h3><table>");
     for row in &report.thresholds {
         let measured = row.measured.as_deref().unwrap_or("not measured");
         let (class, word) = if row.failed { ("failed", "crossed") } else { ("", "kept") };
@@ -440,12 +442,12 @@ fn threshold_table(report: &Report) -> String {
             escape(measured)
         );
     }
-    html + "</table></div><br>"
+    html + "</table></div>"
 }
 
 fn request_table(report: &Report) -> String {
     let mut html = String::from(
-        "<div class=\"card\"><h2>Requests</h2><table><tr><th>kind</th><th>answers</th><th>unexpected</th><th>none</th></tr>",
+        "<div class=\"card\"><h3>Requests</h3><table><tr><th>kind</th><th>answers</th><th class=\"n\">unexpected</th><th class=\"n\">none</th></tr>",
     );
     for row in &report.requests {
         let statuses: Vec<String> = row
@@ -462,7 +464,7 @@ fn request_table(report: &Report) -> String {
             count(row.unanswered as f64)
         );
     }
-    html + "</table></div><br>"
+    html + "</table></div>"
 }
 
 fn run_rows(report: &Report) -> Vec<(String, String)> {
