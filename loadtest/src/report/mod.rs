@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 mod build;
 mod chart;
 mod html;
+mod tables;
 mod text;
 
 pub use build::{Material, build};
