@@ -203,6 +203,39 @@ impl Overrides {
         scenario.verify.drop_counted |= self.drop_counted;
         scenario.check().map_err(|problem| format!("with the flags given: {problem}"))
     }
+
+    /// The flags that were given, for the report.
+    pub fn given(&self) -> Vec<String> {
+        let mut given: Vec<String> = [
+            ("rate", self.rate.map(|rate| rate.0.to_string())),
+            ("duration", self.duration.map(|duration| duration.to_string())),
+            ("scale", self.scale.map(|scale| scale.to_string())),
+            ("arrivals", self.arrivals.map(|arrivals| format!("{arrivals:?}").to_lowercase())),
+            ("programs", self.programs.map(|programs| programs.0.to_string())),
+            ("zipf", self.zipf.map(|exponent| exponent.0.to_string())),
+            ("unknown", self.unknown.map(|share| share.0.to_string())),
+            ("disabled", self.disabled.map(|share| share.0.to_string())),
+            ("mismatching", self.mismatching.map(|share| share.0.to_string())),
+            (
+                "connections",
+                self.connections.map(|connections| match connections {
+                    Connections::KeepAlive => "keep-alive".to_owned(),
+                    Connections::New => "new".to_owned(),
+                }),
+            ),
+            ("timeout", self.timeout.map(|timeout| timeout.to_string())),
+            ("max-in-flight", self.max_in_flight.map(|count| count.0.to_string())),
+            ("updates-per-second", self.updates_per_second.map(|rate| rate.0.to_string())),
+            ("settle", self.settle.map(|settle| settle.to_string())),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some(format!("--{name}={}", value?)))
+        .collect();
+        given.extend(self.user_agent.iter().map(|agent| format!("--user-agent={:?}", agent.0)));
+        given.extend(self.cold_start.then(|| "--cold-start".to_owned()));
+        given.extend(self.drop_counted.then(|| "--drop-counted".to_owned()));
+        given
+    }
 }
 
 fn set<T: Copy>(value: &mut T, by: Option<T>) {
@@ -230,6 +263,9 @@ mod tests {
             overridden(&["--rate", "50", "--duration", "2s", "--unknown", "0.5"]).unwrap();
         assert_eq!(scenario.schedule(0).expected(), 100.0);
         assert_eq!(scenario.requests.unknown, Share(0.5));
+        let overrides =
+            Overrides { rate: Some(Rate(50.0)), cold_start: true, ..Overrides::default() };
+        assert_eq!(overrides.given(), ["--rate=50", "--cold-start"]);
         let halved = overridden(&["--scale", "0.5"]).unwrap();
         assert_eq!(halved.schedule(0).peak(), 1_000.0);
     }

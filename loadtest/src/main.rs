@@ -49,12 +49,17 @@ async fn run(arguments: RunArguments) -> ExitCode {
     println!("\n{}", summary(report));
     println!("Report: {}", outcome.base.with_extension("html").display());
     println!("        {}", outcome.base.with_extension("json").display());
+    for problem in &outcome.problems {
+        eprintln!("loadtest: {problem}");
+    }
     if report.run.interrupted {
         ExitCode::from(EXIT_INTERRUPTED)
     } else if !report.verdict.valid {
         ExitCode::from(EXIT_INVALID)
     } else if report.thresholds.iter().any(|row| row.failed) {
         ExitCode::from(EXIT_THRESHOLD)
+    } else if !outcome.problems.is_empty() {
+        ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
     }

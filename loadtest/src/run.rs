@@ -43,6 +43,8 @@ pub struct Outcome {
     pub report: Report,
     /// Its files, without extension.
     pub base: PathBuf,
+    /// What could not be looked at: the report has no figures of it.
+    pub problems: Vec<String>,
 }
 
 /// All that was decided before anything is started.
@@ -147,7 +149,8 @@ impl Prepared {
         let samples = tokio::spawn(sampler.run(ended.clone()));
         let changes = self.changes(target, surroundings, programs, ended);
         let Streams { slices, accepted } = streams;
-        let follower = self.follower(surroundings, &mark, running.start.unix_ms)?;
+        let start_ms = running.start.unix_ms;
+        let follower = self.follower(surroundings, &mark, start_ms)?;
         let interrupted = interrupts.first.clone();
         let mut stop = interrupts.first.clone();
         let stopper = running.stopper();
@@ -166,8 +169,9 @@ impl Prepared {
         // Whoever looks at the tracker has seen what there was to see.
         let _ = end.send(true);
         let changes = changes.await.unwrap_or_default();
+        let mut problems: Vec<String> = Vec::new();
         if let Some(problem) = &changes.problem {
-            eprintln!("loadtest: core-data updates: {problem}");
+            problems.push(format!("core-data updates: {problem}"));
         }
         let samples = samples.await.unwrap_or_default();
         let findings = match following {
@@ -178,11 +182,17 @@ impl Prepared {
                 );
                 let findings =
                     following.await.map_err(|error| RunError::Failed(error.to_string()))?;
-                Some(findings.map_err(RunError::Failed)?)
+                match findings {
+                    Ok(findings) => Some(findings),
+                    Err(problem) => {
+                        problems.push(format!("the table cannot be looked at: {problem}"));
+                        None
+                    }
+                }
             }
             None => None,
         };
-        let seen = Seen { kinds, totals, slices, samples, changes, findings };
+        let seen = Seen { problems, start_ms, kinds, totals, slices, samples, changes, findings };
         self.report(target, seen, seconds, was_interrupted)
     }
 
@@ -328,7 +338,8 @@ impl Prepared {
         seconds: f64,
         interrupted: bool,
     ) -> Result<Outcome, RunError> {
-        let started = jiff::Timestamp::now() - jiff::SignedDuration::from_secs_f64(seconds);
+        let started_ms = i64::try_from(seen.start_ms).unwrap_or(i64::MAX);
+        let started = jiff::Timestamp::from_millisecond(started_ms).unwrap_or_default();
         let material = Material {
             run: Run {
                 id: self.id.clone(),
@@ -346,7 +357,7 @@ impl Prepared {
                 name: self.name.clone(),
                 description: self.scenario.description.clone(),
                 toml: self.toml.clone(),
-                overrides: overrides(),
+                overrides: self.arguments.overrides.given(),
             },
             schedule: self.schedule.clone(),
             slice: self.slice,
@@ -361,24 +372,21 @@ impl Prepared {
         };
         let report = report::build(material);
         report.write(&self.base).map_err(RunError::Failed)?;
-        Ok(Outcome { report, base: self.base })
+        Ok(Outcome { report, base: self.base, problems: seen.problems })
     }
 }
 
 /// What a run brought.
 struct Seen {
+    problems: Vec<String>,
+    /// When it began, milliseconds since the Unix epoch.
+    start_ms: u64,
     kinds: Vec<Kind>,
     totals: Totals,
     slices: Vec<Slice>,
     samples: Vec<Sample>,
     changes: core_data::Changes,
     findings: Option<Findings>,
-}
-
-/// The flags that this program was called with, as they are in the report.
-fn overrides() -> Vec<String> {
-    let flags = std::env::args().skip_while(|argument| !argument.starts_with("--"));
-    flags.collect()
 }
 
 fn machine() -> Machine {

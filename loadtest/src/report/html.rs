@@ -36,8 +36,12 @@ fn header(report: &Report) -> String {
     };
     let reasons: String =
         report.verdict.reasons.iter().map(|reason| format!("<p>{}</p>", escape(reason))).collect();
+    let flags = match report.scenario.overrides.len() {
+        0 => String::new(),
+        _ => format!("<br>changed by {}", escape(&report.scenario.overrides.join(" "))),
+    };
     format!(
-        "<h1>Load test: {}</h1><p class=\"sub\">{}<br>{} · {} · run {}</p><div class=\"verdict {class}\"><b>{word}</b>{reasons}</div>",
+        "<h1>Load test: {}</h1><p class=\"sub\">{}{flags}<br>{} · {} · run {}</p><div class=\"verdict {class}\"><b>{word}</b>{reasons}</div>",
         escape(&report.scenario.name),
         escape(&report.scenario.description),
         escape(&run.target),
@@ -267,7 +271,7 @@ fn percentile_chart(report: &Report) -> String {
         x_ticks: ticks
             .into_iter()
             .filter(|(at, _)| *at <= reach)
-            .map(|(at, label)| (at, format!("{label} %")))
+            .map(|(at, label)| (at, label.to_owned()))
             .collect(),
         x_name: |rarity| format!("{:.4} %", 100.0 * (1.0 - 10_f64.powf(-rarity))),
         series: vec![
@@ -278,7 +282,7 @@ fn percentile_chart(report: &Report) -> String {
             },
         ],
         format: time,
-        note: "the whole run",
+        note: "the whole run; so many percent are no higher",
     }
     .to_html()
 }

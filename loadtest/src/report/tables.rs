@@ -15,13 +15,9 @@ pub(super) fn tables(report: &Report) -> String {
     html += &request_table(report);
     html += &table("Run", &run_rows(report));
     html += "</div></div>";
-    let overrides = match report.scenario.overrides.len() {
-        0 => String::new(),
-        _ => format!("<p>Changed by flags: {}</p>", escape(&report.scenario.overrides.join(" "))),
-    };
     let _ = write!(
         html,
-        "<h2>Scenario</h2><div class=\"card\">{overrides}<pre>{}</pre></div>",
+        "<h2>Scenario</h2><div class=\"card\"><pre>{}</pre></div>",
         escape(&report.scenario.toml)
     );
     html

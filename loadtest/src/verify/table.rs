@@ -14,6 +14,10 @@ const KEYS_PER_READ: usize = 100;
 /// `BatchWriteItem`'s limit.
 const KEYS_PER_WRITE: usize = 25;
 
+/// Rows that a page of a scan looks at. DynamoDB ends one at 1 MB, about as many; a stand-in that is
+/// told no number reads the whole rest of the table for each page.
+const ROWS_PER_PAGE: i32 = 2_000;
+
 /// The key at which a scan goes on.
 pub(super) type Position = HashMap<String, AttributeValue>;
 
@@ -47,6 +51,7 @@ impl EventTable {
             .client
             .scan()
             .table_name(&self.name)
+            .limit(ROWS_PER_PAGE)
             .projection_expression("id, stored_at")
             .filter_expression("contains(user_agent, :mark)")
             .expression_attribute_values(":mark", AttributeValue::S(mark.to_owned()))
