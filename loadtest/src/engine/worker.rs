@@ -58,6 +58,8 @@ pub(super) struct Worker {
     outbox: Outbox,
     poll: Poll,
     timer: Timer,
+    /// What the timer is set for.
+    alarm: u64,
     random: fastrand::Rng,
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
@@ -92,6 +94,7 @@ impl Worker {
             outbox,
             poll,
             timer,
+            alarm: 0,
             random: fastrand::Rng::with_seed(seed),
             connections: Vec::new(),
             free: Vec::new(),
@@ -163,11 +166,14 @@ impl Worker {
             .min()
             .unwrap_or(u64::MAX)
             .min(now + LONGEST_WAIT);
-        let until = until.saturating_sub(now);
-        let timeout = if until == 0 {
+        let timeout = if until <= now {
             Some(Duration::ZERO)
         } else {
-            self.timer.set(Duration::from_nanos(until))?;
+            // Where an answer woke it, the timer is still set for the same moment.
+            if until != self.alarm {
+                self.timer.set(Duration::from_nanos(until - now))?;
+                self.alarm = until;
+            }
             None
         };
         match self.poll.poll(events, timeout) {

@@ -120,18 +120,24 @@ fn by_kind(count: impl Fn(Failure) -> u64) -> BTreeMap<String, u64> {
         .collect()
 }
 
+/// So many decimals: what is beyond is below the clock, or the histogram.
+fn round(value: f64, decimals: i32) -> f64 {
+    let factor = 10_f64.powi(decimals);
+    (value * factor).round() / factor
+}
+
 /// `scale` makes microseconds of the histogram's unit.
 fn percentiles(times: &Times, scale: f64) -> Percentiles {
-    let at = |percent| percentile(times, percent) as f64 * scale;
+    let at = |percent| round(percentile(times, percent) as f64 * scale, 3);
     Percentiles {
         count: times.len(),
-        mean_us: times.mean() * scale,
+        mean_us: round(times.mean() * scale, 3),
         p50_us: at(50.0),
         p90_us: at(90.0),
         p99_us: at(99.0),
         p99_9_us: at(99.9),
         p99_99_us: at(99.99),
-        max_us: if times.is_empty() { 0.0 } else { times.max() as f64 * scale },
+        max_us: if times.is_empty() { 0.0 } else { round(times.max() as f64 * scale, 3) },
     }
 }
 
@@ -145,7 +151,7 @@ fn distribution(times: &Times) -> Vec<PercentileRow> {
         .map(|step| 10_f64.powf(f64::from(step) / f64::from(POINTS_PER_DECADE)))
         .take_while(|one_in| *one_in <= times.len() as f64)
         .map(|one_in| {
-            let percent = 100.0 * (1.0 - 1.0 / one_in);
+            let percent = round(100.0 * (1.0 - 1.0 / one_in), 6);
             PercentileRow { percent, us: percentile(times, percent) as f64 / 1e3 }
         })
         .collect();
