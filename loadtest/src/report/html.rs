@@ -277,7 +277,7 @@ fn percentile_chart(report: &Report) -> String {
         series: vec![
             Series { name: "latency", values: rows.iter().map(|(_, us)| Some(*us)).collect() },
             Series {
-                name: "of it the harness' lag",
+                name: "the harness' lag",
                 values: lag.into_iter().take(rows.len()).collect(),
             },
         ],
