@@ -85,7 +85,7 @@ pub struct RunArguments {
     /// Fail if this holds, such as 'p99>5ms', 'errors>0.1%' or 'lost>0'; repeatable.
     #[arg(long, value_name = "CONDITION")]
     pub fail_if: Vec<Threshold>,
-    /// Sender threads. One sends 20,000/s with a quarter of a core.
+    /// Sender threads. One sends 20,000/s.
     #[arg(long, default_value_t = 1, value_parser = cli::integer(1_usize, 32))]
     pub threads: usize,
     /// Makes the requests of a run the same as those of another.

@@ -276,10 +276,7 @@ fn percentile_chart(report: &Report) -> String {
         x_name: |rarity| format!("{:.4} %", 100.0 * (1.0 - 10_f64.powf(-rarity))),
         series: vec![
             Series { name: "latency", values: rows.iter().map(|(_, us)| Some(*us)).collect() },
-            Series {
-                name: "the harness' lag",
-                values: lag.into_iter().take(rows.len()).collect(),
-            },
+            Series { name: "the harness' lag", values: lag.into_iter().take(rows.len()).collect() },
         ],
         format: time,
         note: "the whole run; so many percent are no higher",
