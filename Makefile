@@ -9,7 +9,7 @@ SHELL := /bin/bash
 BIN := target/release
 ENV_FILE := target/local-stack.env
 
-.PHONY: help run demo count test lint bench prove advisories fmt redis-server release
+.PHONY: help run demo count loadtest spike soak test lint bench prove advisories fmt redis-server release
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -24,6 +24,15 @@ demo: ## in a second terminal: mixed requests and a core-data change, and what b
 count: ## in a second terminal: 10,000 requests at 500/s, and a count of their rows
 	@test -f $(ENV_FILE) || { echo "No local stack runs here: start one with 'make run' in another terminal."; exit 1; }
 	@. $(ENV_FILE) && exec $(BIN)/loadtest count --requests 10000 --rate 500
+
+loadtest: redis-server release ## a quick load test of a stack of its own; prints the report's path
+	@$(BIN)/loadtest run quick
+
+spike: redis-server release ## a campaign spike, 500/s to 20,000/s: nothing lost, nothing doubled (3 minutes)
+	@$(BIN)/loadtest run spike --fail-if 'lost>0' --fail-if 'doubled>0'
+
+soak: redis-server release ## 15 minutes at 5,000/s: nothing lost, memory and file handles flat
+	@$(BIN)/loadtest run soak --fail-if 'lost>0' --fail-if 'doubled>0' --fail-if 'rss.growth>30mb' --fail-if 'files.growth>50'
 
 release:
 	@test -x $(BIN)/local-stack || echo "Building release binaries; the first time takes 5 to 10 minutes on 2 cores."

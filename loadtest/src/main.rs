@@ -1,60 +1,118 @@
-//! Sends traffic through a running stack and says what became of it: `make demo`, `make count`.
+//! The program: reads the command line, runs, and says how it went.
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use adtrack_runtime::cli;
-use clap::{Parser, Subcommand};
+use adtrack_runtime::cli as runtime_cli;
+use loadtest::cli::{Arguments, Command, RunArguments, ScenarioCommand};
+use loadtest::compare::compare;
+use loadtest::report::{Report, summary};
+use loadtest::run::{self, RunError};
+use loadtest::scenario::{BUILT_IN, Scenario};
 
 mod count;
 mod demo;
 mod stack;
 mod traffic;
 
-/// Sends traffic through a running adtrack stack and says what became of it.
-///
-/// The stack is found by the environment that `make run` writes to target/local-stack.env.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
+/// A threshold was crossed.
+const EXIT_THRESHOLD: u8 = 2;
+/// The harness itself was the bottleneck.
+const EXIT_INVALID: u8 = 3;
+/// The run was interrupted.
+const EXIT_INTERRUPTED: u8 = 4;
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// A few hundred mixed requests and one core-data change: the answers, the rows, the times.
-    Demo,
-    /// Requests at a steady rate, and a count of their rows: no more, no less.
-    Count {
-        /// How many requests.
-        #[arg(long, default_value_t = 10_000, value_parser = cli::integer(1_u32, 10_000_000))]
-        requests: u32,
-        /// Requests per second.
-        #[arg(long, default_value_t = 500, value_parser = cli::integer(1_u32, 20_000))]
-        rate: u32,
-    },
-}
-
-#[tokio::main]
+// The senders are threads of their own; what is left needs little.
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
-    let arguments: Arguments = match cli::parse() {
+    let arguments: Arguments = match runtime_cli::parse() {
         Ok(arguments) => arguments,
         Err(exit) => return exit,
     };
+    match arguments.command {
+        Command::Run(arguments) => run(*arguments).await,
+        Command::Scenarios => scenarios(),
+        Command::Scenario { command: ScenarioCommand::Show { name } } => show(&name),
+        Command::Compare { a, b } => compare_files(&a, &b),
+        Command::Demo => on_running_stack(None).await,
+        Command::Count { requests, rate } => on_running_stack(Some((requests, rate))).await,
+    }
+}
+
+async fn run(arguments: RunArguments) -> ExitCode {
+    let outcome = match run::run(arguments).await {
+        Ok(outcome) => outcome,
+        Err(RunError::Usage(problem)) => return runtime_cli::usage_error(&problem),
+        Err(RunError::Failed(problem)) => return failure(&problem),
+    };
+    let report = &outcome.report;
+    println!("\n{}", summary(report));
+    println!("Report: {}", outcome.base.with_extension("html").display());
+    println!("        {}", outcome.base.with_extension("json").display());
+    for problem in &outcome.problems {
+        eprintln!("loadtest: {problem}");
+    }
+    if report.run.interrupted {
+        ExitCode::from(EXIT_INTERRUPTED)
+    } else if !report.verdict.valid {
+        ExitCode::from(EXIT_INVALID)
+    } else if report.thresholds.iter().any(|row| row.failed) {
+        ExitCode::from(EXIT_THRESHOLD)
+    } else if !outcome.problems.is_empty() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+fn scenarios() -> ExitCode {
+    for (name, toml) in BUILT_IN {
+        match Scenario::parse(toml, name) {
+            Ok(scenario) => println!("{name:<12} {}", scenario.description),
+            Err(problem) => return failure(&problem),
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn show(name: &str) -> ExitCode {
+    match Scenario::load(name) {
+        Ok((_, toml)) => {
+            print!("{toml}");
+            ExitCode::SUCCESS
+        }
+        Err(problem) => runtime_cli::usage_error(&problem),
+    }
+}
+
+fn compare_files(a: &Path, b: &Path) -> ExitCode {
+    match (Report::read(a), Report::read(b)) {
+        (Ok(a), Ok(b)) => {
+            print!("{}", compare(&a, &b));
+            ExitCode::SUCCESS
+        }
+        (Err(problem), _) | (_, Err(problem)) => runtime_cli::usage_error(&problem),
+    }
+}
+
+/// `make demo`, or with requests and rate `make count`.
+async fn on_running_stack(count: Option<(u32, u32)>) -> ExitCode {
     let stack = match stack::RunningStack::from_environment().await {
         Ok(stack) => stack,
-        Err(problem) => return cli::usage_error(&problem),
+        Err(problem) => return runtime_cli::usage_error(&problem),
     };
-    let outcome = match arguments.command {
-        Command::Demo => demo::run(&stack).await,
-        Command::Count { requests, rate } => count::run(&stack, requests, rate).await,
+    let outcome = match count {
+        Some((requests, rate)) => count::run(&stack, requests, rate).await,
+        None => demo::run(&stack).await,
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(problem) => {
-            eprintln!("loadtest: {problem}");
-            ExitCode::FAILURE
-        }
+        Err(problem) => failure(&problem),
     }
+}
+
+fn failure(problem: &str) -> ExitCode {
+    eprintln!("loadtest: {problem}");
+    ExitCode::FAILURE
 }

@@ -1,0 +1,30 @@
+//! The load-test harness: sends requests on a schedule that no answer slows, follows what was
+//! accepted to its row, and reports.
+//!
+//! ```text
+//! scenario (TOML, flags) → schedule ─┐
+//!                          request ──┴→ engine: workers → recorder ─┬→ live view
+//!                                          │ ids                    └→ report (JSON, HTML)
+//!                                          └→ verify: log ⋈ table ────────┘
+//! ```
+
+pub mod cli;
+pub mod compare;
+pub mod core_data;
+pub mod engine;
+pub mod live;
+pub mod local;
+pub mod popularity;
+pub mod process;
+pub mod recorder;
+pub mod report;
+pub mod request;
+pub mod run;
+pub mod sample;
+pub mod scenario;
+pub mod schedule;
+pub mod surroundings;
+pub mod target;
+pub mod threshold;
+pub mod verdict;
+pub mod verify;

@@ -1,0 +1,151 @@
+//! What a person sees while a run goes on.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use crate::recorder::{Failure, Slice, percentile};
+use crate::report::time;
+
+/// Between two lines where nothing can be drawn over.
+const PLAIN_EVERY: u64 = 5;
+const BAR: usize = 30;
+
+/// The view: redrawn in a terminal, a line now and then elsewhere.
+#[derive(Debug)]
+pub struct View {
+    is_terminal: bool,
+    length: Duration,
+    slice: Duration,
+    drawn: usize,
+    due: u64,
+    failures: [u64; Failure::ALL.len()],
+}
+
+impl View {
+    /// Of a run of `length`, in slices.
+    pub fn new(length: Duration, slice: Duration) -> Self {
+        Self {
+            is_terminal: std::io::stdout().is_terminal(),
+            length,
+            slice,
+            drawn: 0,
+            due: 0,
+            failures: [0; Failure::ALL.len()],
+        }
+    }
+
+    /// Shows what happened in a slice.
+    pub fn show(&mut self, slice: &Slice) {
+        self.due += slice.sent;
+        for (sum, one) in self.failures.iter_mut().zip(slice.failures) {
+            *sum += one;
+        }
+        let elapsed = self.slice.mul_f64((slice.index + 1) as f64).min(self.length);
+        if self.is_terminal {
+            let lines = self.block(slice, elapsed);
+            self.redraw(&lines);
+        } else if slice.index % PLAIN_EVERY == PLAIN_EVERY - 1 || elapsed == self.length {
+            println!("{}", self.line(slice, elapsed));
+        }
+    }
+
+    fn rate(&self, slice: &Slice) -> f64 {
+        slice.sent as f64 / self.slice.as_secs_f64()
+    }
+
+    fn errors(&self) -> u64 {
+        self.failures.iter().sum()
+    }
+
+    fn line(&self, slice: &Slice, elapsed: Duration) -> String {
+        format!(
+            "{:>4} s of {} s  {:>6.0}/s  p50 {:>8}  p99 {:>8}  max {:>8}  lag p99 {:>8}  in flight {:>5}  errors {}",
+            elapsed.as_secs(),
+            self.length.as_secs(),
+            self.rate(slice),
+            at(slice, 50.0),
+            at(slice, 99.0),
+            at(slice, 100.0),
+            time(percentile(&slice.lag, 99.0) as f64 / 1e3),
+            slice.in_flight,
+            self.errors()
+        )
+    }
+
+    fn block(&self, slice: &Slice, elapsed: Duration) -> Vec<String> {
+        let share = elapsed.as_secs_f64() / self.length.as_secs_f64().max(f64::MIN_POSITIVE);
+        let full = ((share * BAR as f64) as usize).min(BAR);
+        let left = (self.length - elapsed).as_secs();
+        let mut errors = String::new();
+        for (failure, count) in Failure::ALL.into_iter().zip(self.failures) {
+            if count > 0 {
+                // Writing into a String cannot fail.
+                let _ = write!(errors, "  {} {count}", failure.name());
+            }
+        }
+        if errors.is_empty() {
+            errors.push_str("  none");
+        }
+        vec![
+            format!(
+                "  {}{} {:>3.0} %   {} s left   ctrl-C ends it with a report",
+                "█".repeat(full),
+                "░".repeat(BAR - full),
+                share * 100.0,
+                left
+            ),
+            format!("  rate       {:>9.0}/s   {} sent", self.rate(slice), self.due),
+            format!(
+                "  latency    p50 {:>8}   p99 {:>8}   max {:>8}",
+                at(slice, 50.0),
+                at(slice, 99.0),
+                at(slice, 100.0)
+            ),
+            format!(
+                "  lag        p99 {:>8}   in flight {}",
+                time(percentile(&slice.lag, 99.0) as f64 / 1e3),
+                slice.in_flight
+            ),
+            format!("  errors   {errors}"),
+        ]
+    }
+
+    fn redraw(&mut self, lines: &[String]) {
+        let mut text = String::new();
+        if self.drawn > 0 {
+            let _ = write!(text, "\x1b[{}A", self.drawn);
+        }
+        for line in lines {
+            let _ = writeln!(text, "\x1b[2K{line}");
+        }
+        self.drawn = lines.len();
+        // Nothing to do about a closed standard output.
+        let mut out = std::io::stdout();
+        let _ = out.write_all(text.as_bytes());
+        let _ = out.flush();
+    }
+}
+
+fn at(slice: &Slice, percent: f64) -> String {
+    time(percentile(&slice.latency, percent) as f64 / 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slice_is_a_line_with_its_figures() {
+        let mut view = View::new(Duration::from_secs(10), Duration::from_secs(1));
+        let mut slice = Slice { sent: 500, in_flight: 3, ..Slice::new(4) };
+        slice.latency.saturating_record(2_000_000);
+        slice.failures[Failure::Timeout.index()] = 2;
+        view.show(&slice);
+        let line = view.line(&slice, Duration::from_secs(5));
+        assert!(line.contains("5 s of 10 s") && line.contains("500/s"), "{line}");
+        assert!(line.contains("in flight     3  errors 2"), "{line}");
+        let block = view.block(&slice, Duration::from_secs(5)).join("\n");
+        assert!(block.contains(" 50 %   5 s left") && block.contains("timeout 2"), "{block}");
+    }
+}

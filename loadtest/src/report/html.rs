@@ -1,0 +1,285 @@
+//! The report as one HTML file that loads nothing. Pure.
+
+use std::collections::BTreeSet;
+
+use super::chart::{Chart, Scale, Series, nice_step};
+use super::tables::tables;
+use super::text::{bytes, count, time};
+use super::{Report, SliceRow};
+use crate::verdict::ACHIEVED_SHARE;
+
+/// Renders it.
+pub fn render(report: &Report) -> String {
+    let title = format!("{} · {}", escape(&report.scenario.name), report.run.started_at);
+    let style = include_str!("style.css");
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>loadtest {title}</title><style>{style}</style></head><body><main>{}{}<h2>Over time</h2><div class=\"charts\">{}</div><h2>In figures</h2>{}</main></body></html>\n",
+        header(report),
+        tiles(report),
+        charts(report),
+        tables(report)
+    )
+}
+
+/// Foreign text, as text.
+pub(super) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+fn header(report: &Report) -> String {
+    let run = &report.run;
+    let (class, word) = match (report.verdict.valid, report.thresholds.iter().any(|row| row.failed))
+    {
+        (false, _) => ("bad", "Invalid: these figures are not the server's."),
+        (true, true) => ("bad", "Valid, and a threshold was crossed."),
+        (true, false) => ("good", "Valid: the harness kept to its schedule."),
+    };
+    let reasons: String =
+        report.verdict.reasons.iter().map(|reason| format!("<p>{}</p>", escape(reason))).collect();
+    let flags = match report.scenario.overrides.len() {
+        0 => String::new(),
+        _ => format!("<br>changed by {}", escape(&report.scenario.overrides.join(" "))),
+    };
+    format!(
+        "<h1>Load test: {}</h1><p class=\"sub\">{}{flags}<br>{} · {} · run {}</p><div class=\"verdict {class}\"><b>{word}</b>{reasons}</div>",
+        escape(&report.scenario.name),
+        escape(&report.scenario.description),
+        escape(&run.target),
+        escape(&run.started_at),
+        escape(&run.id)
+    )
+}
+
+fn tiles(report: &Report) -> String {
+    let figures = &report.figures;
+    let latency = &figures.latency;
+    let mut tiles = vec![
+        ("p50 latency", time(latency.p50_us), false),
+        ("p99 latency", time(latency.p99_us), false),
+        ("p99.9 latency", time(latency.p99_9_us), false),
+        ("highest latency", time(latency.max_us), false),
+        ("requests", count(figures.due as f64), false),
+        (
+            "of schedule in time",
+            format!("{:.2} %", figures.achieved_share * 100.0),
+            figures.achieved_share < ACHIEVED_SHARE,
+        ),
+        ("schedule lag, p99", time(figures.lag.p99_us), !report.verdict.valid),
+        ("errors", count(figures.errors as f64), figures.errors > 0),
+    ];
+    if let Some(truth) = &figures.truth {
+        tiles.push(("events lost", count(truth.lost as f64), truth.lost > 0));
+        tiles.push(("rows doubled", count(truth.doubled as f64), truth.doubled > 0));
+        tiles.push(("answer to row, p99", time(truth.answer_to_row.p99_us), false));
+    }
+    if let Some(tracker) = &figures.tracker {
+        tiles.push((
+            "tracker CPU a request",
+            format!("{:.1} µs", tracker.cpu_per_request_us),
+            false,
+        ));
+        tiles.push(("tracker RssAnon", bytes(tracker.rss_anon_max_bytes as f64), false));
+    }
+    let tiles: String = tiles
+        .into_iter()
+        .map(|(name, value, is_bad)| {
+            let class = if is_bad { "tile bad" } else { "tile" };
+            format!("<div class=\"{class}\"><b>{value}</b><span>{name}</span></div>")
+        })
+        .collect();
+    format!("<div class=\"tiles\">{tiles}</div>")
+}
+
+fn seconds(at: f64) -> String {
+    if at < 120.0 { format!("{at:.0} s") } else { format!("{:.1} min", at / 60.0) }
+}
+
+fn cores(value: f64) -> String {
+    format!("{value:.2}")
+}
+
+fn milliseconds(ms: f64) -> String {
+    time(ms * 1e3)
+}
+
+fn charts(report: &Report) -> String {
+    let rows = &report.slices;
+    let x: Vec<f64> = rows.iter().map(|row| row.at_seconds).collect();
+    let last = x.last().copied().unwrap_or(0.0);
+    let step = nice_step(last);
+    let ticks: Vec<(f64, String)> = (0..=(last / step) as u32)
+        .map(|tick| (f64::from(tick) * step, seconds(f64::from(tick) * step)))
+        .collect();
+    let of = |value: fn(&SliceRow) -> Option<f64>| rows.iter().map(value).collect::<Vec<_>>();
+    let chart = |title, scale, format, note, series: Vec<(&'static str, Vec<Option<f64>>)>| {
+        Chart {
+            title,
+            scale,
+            x: x.clone(),
+            x_ticks: ticks.clone(),
+            x_name: seconds,
+            series: series.into_iter().map(|(name, values)| Series { name, values }).collect(),
+            format,
+            note,
+        }
+        .to_html()
+    };
+    let latency = |value: f64| (value > 0.0).then_some(value);
+    let mut html = chart(
+        "Latency",
+        Scale::Logarithmic,
+        time,
+        "from the intended time of sending",
+        vec![
+            ("p50", rows.iter().map(|row| latency(row.p50_us)).collect()),
+            ("p99", rows.iter().map(|row| latency(row.p99_us)).collect()),
+            ("max", rows.iter().map(|row| latency(row.max_us)).collect()),
+        ],
+    );
+    html += &percentile_chart(report);
+    html += &chart(
+        "Requests per second",
+        Scale::Whole,
+        count,
+        "",
+        vec![
+            ("scheduled", of(|row| row.whole.then_some(row.scheduled_rate))),
+            ("sent", of(|row| row.whole.then_some(row.sent_rate))),
+        ],
+    );
+    html += &error_chart(&chart, rows);
+    html += &chart(
+        "In flight",
+        Scale::Whole,
+        count,
+        "requests without an answer at the end of each slice",
+        vec![("in flight", of(|row| Some(row.in_flight as f64)))],
+    );
+    html += &chart(
+        "CPU, in cores",
+        Scale::Linear,
+        cores,
+        "the machine: everything on it, the stand-ins for AWS too",
+        vec![
+            ("tracker", of(|row| row.tracker_cpu)),
+            ("harness", of(|row| row.harness_cpu)),
+            ("machine", of(|row| row.machine_cpu)),
+        ],
+    );
+    html += &chart(
+        "The tracker's memory",
+        Scale::Bytes,
+        bytes,
+        "anonymous memory (RssAnon)",
+        vec![("RssAnon", of(|row| row.rss_anon_bytes.map(|value| value as f64)))],
+    );
+    html += &chart(
+        "The tracker's file handles",
+        Scale::Whole,
+        count,
+        "",
+        vec![("open", of(|row| row.open_files.map(|value| value as f64)))],
+    );
+    html += &chart(
+        "Journal",
+        Scale::Bytes,
+        bytes,
+        "accepted events that Kinesis has not acknowledged",
+        vec![("bytes", of(|row| row.journal_bytes.map(|value| value as f64)))],
+    );
+    html += &chart(
+        "Kinesis lag",
+        Scale::Linear,
+        |value| time(value * 1e6),
+        "age of the oldest event that Kinesis has not acknowledged",
+        vec![("oldest", of(|row| row.journal_oldest_seconds))],
+    );
+    html += &chart(
+        "DynamoDB lag",
+        Scale::Logarithmic,
+        milliseconds,
+        "from an answer to its row, by the time of the answer",
+        vec![
+            ("p50", rows.iter().map(|row| row.row_p50_ms.and_then(latency)).collect()),
+            ("p99", rows.iter().map(|row| row.row_p99_ms.and_then(latency)).collect()),
+        ],
+    );
+    html += &chart(
+        "The harness' schedule lag",
+        Scale::Logarithmic,
+        time,
+        "sent later than intended, p99 of each slice",
+        vec![("p99", rows.iter().map(|row| latency(row.lag_p99_us)).collect())],
+    );
+    html
+}
+
+type Draw<'a> = dyn Fn(
+        &'static str,
+        Scale,
+        fn(f64) -> String,
+        &'static str,
+        Vec<(&'static str, Vec<Option<f64>>)>,
+    ) -> String
+    + 'a;
+
+/// A line for each kind that occurred.
+fn error_chart(chart: &Draw<'_>, rows: &[SliceRow]) -> String {
+    let occurred: BTreeSet<&str> =
+        rows.iter().flat_map(|row| row.errors.keys().map(String::as_str)).collect();
+    let series: Vec<_> = crate::recorder::Failure::ALL
+        .into_iter()
+        .map(crate::recorder::Failure::name)
+        .filter(|name| occurred.contains(name))
+        .map(|name| {
+            let values =
+                rows.iter().map(|row| Some(row.errors.get(name).copied().unwrap_or(0) as f64));
+            (name, values.collect())
+        })
+        .collect();
+    if series.is_empty() {
+        let none = rows.iter().map(|_| Some(0.0)).collect();
+        return chart(
+            "Errors by kind",
+            Scale::Whole,
+            count,
+            "there were none",
+            vec![("all", none)],
+        );
+    }
+    chart("Errors by kind", Scale::Whole, count, "in each slice", series)
+}
+
+/// Latency on HDR axes: every factor of ten in rarity takes the same space.
+fn percentile_chart(report: &Report) -> String {
+    // The last point, the highest, has no place on an axis that never reaches 100 %.
+    let rarity = |percent: f64| -(1.0 - percent / 100.0).log10();
+    let rows: Vec<_> = report
+        .latency_percentiles
+        .iter()
+        .filter(|row| row.percent < 100.0)
+        .map(|row| (rarity(row.percent), row.us))
+        .collect();
+    let lag: Vec<_> = report.lag_percentiles.iter().map(|row| Some(row.us)).collect();
+    let reach = rows.last().map_or(0.0, |(rarity, _)| *rarity);
+    let ticks =
+        [(0.0, "0"), (1.0, "90"), (2.0, "99"), (3.0, "99.9"), (4.0, "99.99"), (5.0, "99.999")];
+    Chart {
+        title: "Latency by percentile",
+        scale: Scale::Logarithmic,
+        x: rows.iter().map(|(rarity, _)| *rarity).collect(),
+        x_ticks: ticks
+            .into_iter()
+            .filter(|(at, _)| *at <= reach)
+            .map(|(at, label)| (at, label.to_owned()))
+            .collect(),
+        x_name: |rarity| format!("{:.4} %", 100.0 * (1.0 - 10_f64.powf(-rarity))),
+        series: vec![
+            Series { name: "latency", values: rows.iter().map(|(_, us)| Some(*us)).collect() },
+            Series { name: "the harness' lag", values: lag.into_iter().take(rows.len()).collect() },
+        ],
+        format: time,
+        note: "the whole run; so many percent are no higher",
+    }
+    .to_html()
+}

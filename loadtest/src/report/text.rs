@@ -1,0 +1,155 @@
+//! A report in a few lines for the terminal, and how figures are written.
+
+use std::fmt::Write;
+
+use super::{Percentiles, Report};
+
+/// Microseconds, for people.
+pub(crate) fn time(us: f64) -> String {
+    match us {
+        us if us < 1_000.0 => format!("{us:.0} µs"),
+        us if us < 9_995.0 => format!("{:.2} ms", us / 1e3),
+        us if us < 1e6 => format!("{:.1} ms", us / 1e3),
+        us => format!("{:.2} s", us / 1e6),
+    }
+}
+
+/// Bytes, for people.
+pub(crate) fn bytes(bytes: f64) -> String {
+    match bytes {
+        bytes if bytes.abs() < 1_048_576.0 => format!("{:.0} KB", bytes / 1024.0),
+        bytes if bytes.abs() < 1_073_741_824.0 => format!("{:.1} MB", bytes / 1_048_576.0),
+        bytes => format!("{:.2} GB", bytes / 1_073_741_824.0),
+    }
+}
+
+/// A number with its thousands set apart.
+pub(crate) fn count(number: f64) -> String {
+    let digits = format!("{:.0}", number.abs());
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    if number < 0.0 { format!("-{text}") } else { text }
+}
+
+fn percentiles(times: &Percentiles) -> String {
+    format!(
+        "p50 {}  p90 {}  p99 {}  p99.9 {}  max {}",
+        time(times.p50_us),
+        time(times.p90_us),
+        time(times.p99_us),
+        time(times.p99_9_us),
+        time(times.max_us)
+    )
+}
+
+/// The report in a few lines.
+pub fn summary(report: &Report) -> String {
+    let figures = &report.figures;
+    let mut text = String::new();
+    // Writing into a String cannot fail.
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "  {name:<18} {value}");
+    };
+    line(
+        "requests",
+        format!(
+            "{} in {:.1} s; {}/s of {}/s scheduled ({:.2} %)",
+            count(figures.due as f64),
+            report.run.seconds,
+            count(figures.achieved_rate),
+            count(figures.scheduled_rate),
+            figures.achieved_share * 100.0
+        ),
+    );
+    line("latency", percentiles(&figures.latency));
+    line("schedule lag", percentiles(&figures.lag));
+    let kinds: Vec<String> =
+        figures.errors_by_kind.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+    let kinds = if kinds.is_empty() { String::new() } else { format!(": {}", kinds.join(", ")) };
+    line("errors", format!("{} ({:.3} %){kinds}", figures.errors, figures.error_share * 100.0));
+    if let Some(truth) = &figures.truth {
+        line(
+            "events",
+            format!(
+                "{} accepted, {} stored, {} lost, {} doubled",
+                count(truth.accepted as f64),
+                count(truth.stored as f64),
+                truth.lost,
+                truth.doubled
+            ),
+        );
+        let row = &truth.answer_to_row;
+        line(
+            "answer to row",
+            format!(
+                "p50 {}  p99 {}  max {}; all there {:.1} s after the last answer",
+                time(row.p50_us),
+                time(row.p99_us),
+                time(row.max_us),
+                truth.settled_seconds
+            ),
+        );
+    }
+    if let Some(core_data) = &figures.core_data {
+        let times = &core_data.update_to_answer;
+        line(
+            "update to answer",
+            format!(
+                "p50 {}  p99 {}; {} updates, {} followed, {} stale answers, {} never answered",
+                time(times.p50_us),
+                time(times.p99_us),
+                core_data.updates,
+                core_data.followed,
+                core_data.stale_answers,
+                core_data.never_answered
+            ),
+        );
+    }
+    if let Some(tracker) = &figures.tracker {
+        line(
+            "tracker",
+            format!(
+                "{:.1} µs CPU per request; RssAnon {} → {}; {} → {} file handles; journal up to {}",
+                tracker.cpu_per_request_us,
+                bytes(tracker.rss_anon_first_bytes as f64),
+                bytes(tracker.rss_anon_last_bytes as f64),
+                tracker.open_files_first,
+                tracker.open_files_last,
+                bytes(tracker.journal_max_bytes as f64)
+            ),
+        );
+    }
+    line("harness", format!("{:.1} µs CPU per request", figures.harness_cpu_per_request_us));
+    for row in &report.thresholds {
+        let measured = row.measured.as_deref().unwrap_or("not measured");
+        let outcome = if row.failed { "FAILED" } else { "ok" };
+        line(outcome, format!("--fail-if '{}': {measured}", row.threshold));
+    }
+    line("verdict", if report.verdict.valid { "valid" } else { "INVALID" }.to_owned());
+    for reason in &report.verdict.reasons {
+        line("", reason.clone());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_written_for_people() {
+        assert_eq!(time(32.4), "32 µs");
+        assert_eq!(time(4_250.0), "4.25 ms");
+        assert_eq!(time(99_950.0), "100.0 ms");
+        assert_eq!(time(1_500_000.0), "1.50 s");
+        assert_eq!(bytes(2_048.0), "2 KB");
+        assert_eq!(bytes(12_582_912.0), "12.0 MB");
+        assert_eq!(count(1_234_567.0), "1,234,567");
+        assert_eq!(count(-999.0), "-999");
+    }
+}

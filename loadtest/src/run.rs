@@ -1,0 +1,438 @@
+//! A run from beginning to end: the stack, the programs, the requests, the rows, the report.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::cli::RunArguments;
+use crate::core_data;
+use crate::engine::{self, Job, Merger, Streams};
+use crate::live::View;
+use crate::local::LocalStack;
+use crate::process;
+use crate::recorder::{Slice, Totals};
+use crate::report::{self, Machine, Material, Report, Run, ScenarioInfo};
+use crate::request::{self, Kind, Program, Traffic};
+use crate::sample::{Sample, Sampler};
+use crate::scenario::{Connections, Scenario};
+use crate::schedule::Schedule;
+use crate::surroundings::Surroundings;
+use crate::target::Target;
+use crate::verify::{EventTable, Findings, Follower, Plan};
+
+/// A report has no more slices than these.
+const MOST_SLICES: f64 = 1_800.0;
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The arguments cannot be used.
+    #[error("{0}")]
+    Usage(String),
+    /// Something did not work.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A report, and where it is.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The report.
+    pub report: Report,
+    /// Its files, without extension.
+    pub base: PathBuf,
+    /// What could not be looked at: the report has no figures of it.
+    pub problems: Vec<String>,
+}
+
+/// All that was decided before anything is started.
+struct Prepared {
+    arguments: RunArguments,
+    scenario: Scenario,
+    toml: String,
+    name: String,
+    schedule: Schedule,
+    slice: Duration,
+    base: PathBuf,
+    folder: PathBuf,
+    id: String,
+}
+
+/// Runs it.
+pub async fn run(arguments: RunArguments) -> Result<Outcome, RunError> {
+    let prepared = Prepared::new(arguments)?;
+    let Some(url) = &prepared.arguments.url else {
+        let folder = prepared.folder.join(format!("stack-{}", prepared.id));
+        println!("Starting a local stack.");
+        let stack = LocalStack::start(&folder).await.map_err(RunError::Failed)?;
+        let url = stack.variables.get("TRACKER_URL").cloned().unwrap_or_default();
+        let surroundings = Surroundings::of_stack(&stack.variables).await;
+        let outcome = match Target::parse(&url, false) {
+            Ok(target) => prepared.run(&target, &surroundings).await,
+            Err(problem) => Err(RunError::Failed(problem)),
+        };
+        stack.stop().await;
+        if outcome.is_ok() {
+            // Its logs are of interest where something went wrong; a folder that stays is no harm.
+            let _ = std::fs::remove_dir_all(&folder);
+        }
+        return outcome;
+    };
+    let is_own = prepared.arguments.i_own_this_host;
+    let target = Target::parse(url, is_own).map_err(RunError::Usage)?;
+    let surroundings = Surroundings::of_environment().await;
+    prepared.run(&target, &surroundings).await
+}
+
+impl Prepared {
+    fn new(arguments: RunArguments) -> Result<Self, RunError> {
+        let (mut scenario, toml) = Scenario::load(&arguments.scenario).map_err(RunError::Usage)?;
+        arguments.overrides.apply(&mut scenario).map_err(RunError::Usage)?;
+        if arguments.no_preload {
+            scenario.programs.preload = false;
+        }
+        let schedule = scenario.schedule(arguments.seed);
+        let seconds = (schedule.duration().as_secs_f64() / MOST_SLICES).ceil().max(1.0);
+        let name = Path::new(&arguments.scenario)
+            .file_stem()
+            .map_or_else(|| "run".to_owned(), |stem| stem.to_string_lossy().into_owned());
+        let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
+        let base = arguments
+            .report
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("target/loadtest").join(format!("{name}-{now}")));
+        let folder = match base.parent() {
+            Some(folder) if folder != Path::new("") => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        std::fs::create_dir_all(&folder)
+            .map_err(|error| RunError::Usage(format!("{}: {error}", folder.display())))?;
+        Ok(Self {
+            scenario,
+            toml,
+            name,
+            schedule,
+            slice: Duration::from_secs_f64(seconds),
+            base,
+            folder,
+            id: format!("{:08x}", fastrand::u32(..)),
+            arguments,
+        })
+    }
+
+    async fn run(self, target: &Target, surroundings: &Surroundings) -> Result<Outcome, RunError> {
+        self.check(surroundings)?;
+        let programs = request::programs(&self.scenario);
+        self.prepare_programs(target, surroundings, &programs).await?;
+        let interrupts = Interrupts::listen();
+        let mark = format!("run/{}", self.id);
+        let traffic = Traffic::new(&self.scenario, &target.host, &mark);
+        let kinds = traffic.kinds.clone();
+        let (running, streams) = engine::start(self.job(target, surroundings, traffic))
+            .map_err(|error| RunError::Failed(format!("the senders cannot be started: {error}")))?;
+        println!(
+            "{}: {:.0} requests in {:.0} s to {}.",
+            self.name,
+            self.schedule.expected(),
+            self.schedule.duration().as_secs_f64(),
+            target.url
+        );
+        let (end, ended) = watch::channel(false);
+        let sampler = Sampler {
+            tracker: self.tracker_process(target),
+            management_url: surroundings.management_url.clone(),
+            start: running.start.instant,
+            every: self.slice,
+        };
+        let samples = tokio::spawn(sampler.run(ended.clone()));
+        let changes = self.changes(target, surroundings, programs, ended);
+        let Streams { slices, accepted } = streams;
+        let start_ms = running.start.unix_ms;
+        let follower = self.follower(surroundings, &mark, start_ms)?;
+        let interrupted = interrupts.first.clone();
+        let mut stop = interrupts.first.clone();
+        let stopper = running.stopper();
+        let stop_on_interrupt = tokio::spawn(async move {
+            if stop.wait_for(|interrupted| *interrupted).await.is_ok() {
+                stopper();
+            }
+        });
+        let following = follower
+            .map(|follower| tokio::spawn(follower.follow(accepted, interrupts.second.clone())));
+        let slices = self.watch(slices).await;
+        let seconds = running.start.instant.elapsed().as_secs_f64();
+        let was_interrupted = *interrupted.borrow();
+        stop_on_interrupt.abort();
+        let totals = running.finish().map_err(RunError::Failed)?;
+        // Whoever looks at the tracker has seen what there was to see.
+        let _ = end.send(true);
+        let changes = changes.await.unwrap_or_default();
+        let mut problems: Vec<String> = Vec::new();
+        if let Some(problem) = &changes.problem {
+            problems.push(format!("core-data updates: {problem}"));
+        }
+        let samples = samples.await.unwrap_or_default();
+        let findings = match following {
+            Some(following) => {
+                println!(
+                    "Waiting for the rows of the last events, up to {}.",
+                    self.scenario.verify.settle
+                );
+                let findings =
+                    following.await.map_err(|error| RunError::Failed(error.to_string()))?;
+                match findings {
+                    Ok(findings) => Some(findings),
+                    Err(problem) => {
+                        problems.push(format!("the table cannot be looked at: {problem}"));
+                        None
+                    }
+                }
+            }
+            None => None,
+        };
+        let seen = Seen { problems, start_ms, kinds, totals, slices, samples, changes, findings };
+        self.report(target, seen, seconds, was_interrupted)
+    }
+
+    /// What the scenario needs beside the tracker's public listener.
+    fn check(&self, surroundings: &Surroundings) -> Result<(), RunError> {
+        let needs = |what: &str, variable: &str, instead: &str| {
+            Err(RunError::Usage(format!("{what} needs {variable} in the environment; {instead}")))
+        };
+        let core_data = &self.scenario.core_data;
+        if self.scenario.preloads() && surroundings.core_data.is_none() {
+            return needs("preloading the programs", "CORE_DATA_STREAM", "or say --no-preload");
+        }
+        if core_data.updates_per_second.0 > 0.0 && surroundings.core_data.is_none() {
+            return needs(
+                "updates_per_second",
+                "CORE_DATA_STREAM",
+                "or say --updates-per-second 0",
+            );
+        }
+        if core_data.cold_start && surroundings.management_url.is_none() {
+            return needs("cold_start", "MANAGEMENT_URL", "or leave it out of the scenario");
+        }
+        let drops = self.scenario.verify.drop_counted && !self.arguments.no_verify;
+        if drops && !surroundings.table.as_ref().is_some_and(EventTable::is_stand_in) {
+            return Err(RunError::Usage(
+                "drop_counted deletes rows: it needs AWS_ENDPOINT_URL_DYNAMODB on this machine, \
+                 and TABLE_NAME"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    async fn prepare_programs(
+        &self,
+        target: &Target,
+        surroundings: &Surroundings,
+        programs: &[Program],
+    ) -> Result<(), RunError> {
+        if self.scenario.preloads()
+            && let Some(stream) = &surroundings.core_data
+        {
+            println!("Loading {} programs.", programs.len());
+            let disabled = request::disabled(&self.scenario);
+            core_data::preload(stream, &target.url, programs, &disabled)
+                .await
+                .map_err(RunError::Failed)?;
+        }
+        if self.scenario.core_data.cold_start
+            && let Some(url) = &surroundings.management_url
+        {
+            let url = format!("{url}/cache/purge");
+            let answer = core_data::http_client().post(&url).send().await;
+            answer
+                .and_then(reqwest::Response::error_for_status)
+                .map_err(|error| RunError::Failed(format!("L1 cannot be emptied: {error}")))?;
+        }
+        Ok(())
+    }
+
+    fn job(&self, target: &Target, surroundings: &Surroundings, traffic: Traffic) -> Job {
+        let requests = &self.scenario.requests;
+        Job {
+            traffic,
+            schedule: self.schedule.clone(),
+            seed: self.arguments.seed,
+            addresses: target.addresses.clone(),
+            tls: target.tls.clone(),
+            keep_alive: requests.connections == Connections::KeepAlive,
+            timeout: requests.timeout.0,
+            max_in_flight: requests.max_in_flight.0 as usize,
+            workers: self.arguments.threads,
+            slice: self.slice,
+            follow: self.follows(surroundings),
+        }
+    }
+
+    fn follows(&self, surroundings: &Surroundings) -> bool {
+        surroundings.table.is_some() && !self.arguments.no_verify
+    }
+
+    fn follower(
+        &self,
+        surroundings: &Surroundings,
+        mark: &str,
+        start_ms: u64,
+    ) -> Result<Option<Follower>, RunError> {
+        let Some(table) = surroundings.table.clone().filter(|_| self.follows(surroundings)) else {
+            return Ok(None);
+        };
+        let plan = Plan {
+            table,
+            mark: mark.to_owned(),
+            settle: self.scenario.verify.settle.0,
+            drop_counted: self.scenario.verify.drop_counted,
+            start_ms,
+            slice: self.slice,
+        };
+        Follower::new(plan, &self.folder).map(Some).map_err(RunError::Failed)
+    }
+
+    fn tracker_process(&self, target: &Target) -> Option<u32> {
+        let address = target.addresses.first().filter(|_| target.is_loopback())?;
+        process::listener(address.port())
+    }
+
+    fn changes(
+        &self,
+        target: &Target,
+        surroundings: &Surroundings,
+        programs: Vec<Program>,
+        stop: watch::Receiver<bool>,
+    ) -> tokio::task::JoinHandle<core_data::Changes> {
+        let rate = self.scenario.core_data.updates_per_second.0;
+        let (url, stream) = (target.url.clone(), surroundings.core_data.clone());
+        tokio::spawn(async move {
+            match stream {
+                Some(stream) => core_data::change(&stream, &url, &programs, rate, stop).await,
+                None => core_data::Changes::default(),
+            }
+        })
+    }
+
+    /// Shows and keeps the slices until the senders have ended.
+    async fn watch(&self, mut slices: tokio::sync::mpsc::UnboundedReceiver<Slice>) -> Vec<Slice> {
+        let mut view = View::new(self.schedule.duration(), self.slice);
+        let mut merger = Merger::new(self.arguments.threads);
+        let mut whole = Vec::new();
+        while let Some(slice) = slices.recv().await {
+            if let Some(slice) = merger.add(slice) {
+                view.show(&slice);
+                whole.push(slice);
+            }
+        }
+        whole.extend(merger.rest());
+        whole
+    }
+
+    fn report(
+        self,
+        target: &Target,
+        seen: Seen,
+        seconds: f64,
+        interrupted: bool,
+    ) -> Result<Outcome, RunError> {
+        let started_ms = i64::try_from(seen.start_ms).unwrap_or(i64::MAX);
+        let started = jiff::Timestamp::from_millisecond(started_ms).unwrap_or_default();
+        let material = Material {
+            run: Run {
+                id: self.id.clone(),
+                started_at: started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+                scheduled_seconds: self.schedule.duration().as_secs_f64(),
+                seconds,
+                interrupted,
+                target: target.url.clone(),
+                loadtest_version: env!("CARGO_PKG_VERSION").to_owned(),
+                seed: self.arguments.seed,
+                threads: self.arguments.threads,
+            },
+            machine: machine(),
+            scenario: ScenarioInfo {
+                name: self.name.clone(),
+                description: self.scenario.description.clone(),
+                toml: self.toml.clone(),
+                overrides: self.arguments.overrides.given(),
+            },
+            schedule: self.schedule.clone(),
+            slice: self.slice,
+            kinds: seen.kinds,
+            totals: seen.totals,
+            slices: seen.slices,
+            findings: seen.findings,
+            counted_rows_dropped: self.scenario.verify.drop_counted,
+            changes: seen.changes,
+            samples: seen.samples,
+            thresholds: self.arguments.fail_if.clone(),
+        };
+        let report = report::build(material);
+        report.write(&self.base).map_err(RunError::Failed)?;
+        Ok(Outcome { report, base: self.base, problems: seen.problems })
+    }
+}
+
+/// What a run brought.
+struct Seen {
+    problems: Vec<String>,
+    /// When it began, milliseconds since the Unix epoch.
+    start_ms: u64,
+    kinds: Vec<Kind>,
+    totals: Totals,
+    slices: Vec<Slice>,
+    samples: Vec<Sample>,
+    changes: core_data::Changes,
+    findings: Option<Findings>,
+}
+
+fn machine() -> Machine {
+    let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let processor = text("/proc/cpuinfo")
+        .lines()
+        .find_map(|line| {
+            Some(line.strip_prefix("model name")?.split_once(':')?.1.trim().to_owned())
+        })
+        .unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+    Machine {
+        cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        processor,
+        memory_bytes: process::memory().unwrap_or(0),
+        kernel: format!("Linux {}", text("/proc/sys/kernel/osrelease").trim()),
+    }
+}
+
+/// Ctrl-C: once ends the sending, twice the waiting for rows.
+struct Interrupts {
+    first: watch::Receiver<bool>,
+    second: watch::Receiver<bool>,
+}
+
+impl Interrupts {
+    fn listen() -> Self {
+        let (first_sender, first) = watch::channel(false);
+        let (second_sender, second) = watch::channel(false);
+        tokio::spawn(async move {
+            let (Ok(mut interrupt), Ok(mut terminate)) =
+                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+            else {
+                // The senders stay: a channel that is closed would be taken for an interrupt.
+                return std::future::pending().await;
+            };
+            for sender in [first_sender, second_sender] {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                println!(
+                    "\nInterrupted: ending in order, with a report. Once more does not wait for rows."
+                );
+                sender.send_replace(true);
+            }
+        });
+        Self { first, second }
+    }
+}

@@ -1,0 +1,356 @@
+//! A scenario: what is sent, how fast, and what is looked at. A TOML file, documented in
+//! `docs/LOADTEST.md`; an error in it is told with file, line and column.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::schedule::{Arrivals, Schedule, Segment, Shape};
+
+mod endpoint;
+mod phase;
+pub mod value;
+
+pub use endpoint::{Endpoint, Method};
+pub use phase::Phase;
+use value::{Count, Exponent, HeaderText, Period, Rate, Share};
+
+/// The scenarios that come with the program: name and TOML.
+pub const BUILT_IN: [(&str, &str); 4] = [
+    ("quick", include_str!("quick.toml")),
+    ("spike", include_str!("spike.toml")),
+    ("soak", include_str!("soak.toml")),
+    ("cold-start", include_str!("cold-start.toml")),
+];
+
+/// The most programs: each takes about 150 bytes.
+pub const MAX_PROGRAMS: u32 = 1_000_000;
+/// The most requests in flight: each is a connection and has buffers of up to 20 KB.
+pub const MAX_IN_FLIGHT: u32 = 50_000;
+
+/// What to send.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// What it is for, in a line.
+    pub description: String,
+    /// How requests spread around the rate.
+    #[serde(default = "uniform")]
+    pub arrivals: Arrivals,
+    /// The rate over time.
+    #[serde(rename = "phase")]
+    pub phases: Vec<Phase>,
+    /// Which programs are asked for.
+    #[serde(default)]
+    pub programs: Programs,
+    /// How requests are made.
+    #[serde(default)]
+    pub requests: Requests,
+    /// What is asked; `GET /event/{programId}` where nothing is said.
+    #[serde(rename = "endpoint", default = "endpoint::events")]
+    pub endpoints: Vec<Endpoint>,
+    /// Changes of core data.
+    #[serde(default)]
+    pub core_data: CoreData,
+    /// How the table is looked at.
+    #[serde(default)]
+    pub verify: Verify,
+}
+
+fn uniform() -> Arrivals {
+    Arrivals::Uniform
+}
+
+/// Which programs are asked for.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Programs {
+    /// How many, named `prefix` and a number from 0.
+    pub count: Count<MAX_PROGRAMS>,
+    /// The exponent of Zipf's law by which they are drawn.
+    pub zipf: Exponent,
+    /// What their ids begin with.
+    pub prefix: HeaderText,
+    /// Whether their core data is put on the core-data stream before the run.
+    pub preload: bool,
+    /// Programs that are there already, instead of `count` and `prefix`.
+    pub ids: Vec<HeaderText>,
+}
+
+impl Default for Programs {
+    fn default() -> Self {
+        Self {
+            count: Count(1_000),
+            zipf: Exponent(1.0),
+            prefix: HeaderText("loadtest-".to_owned()),
+            preload: true,
+            ids: Vec::new(),
+        }
+    }
+}
+
+/// How requests are made.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Requests {
+    /// Share of requests for programs that do not exist.
+    pub unknown: Share,
+    /// Share of requests for a program that is switched off.
+    pub disabled: Share,
+    /// Share of requests with a checksum that is not the program's.
+    pub mismatching: Share,
+    /// Drawn from with equal probability. The run's mark is appended.
+    pub user_agents: Vec<HeaderText>,
+    /// Whether connections are used again.
+    pub connections: Connections,
+    /// How long to wait for an answer, from the time of sending.
+    pub timeout: Period,
+    /// A request that would be one more is not sent, and counts as failed.
+    pub max_in_flight: Count<MAX_IN_FLIGHT>,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        let agents = [
+            "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1",
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36",
+        ];
+        Self {
+            unknown: Share(0.0),
+            disabled: Share(0.0),
+            mismatching: Share(0.0),
+            user_agents: agents.map(|agent| HeaderText(agent.to_owned())).to_vec(),
+            connections: Connections::KeepAlive,
+            timeout: Period(Duration::from_secs(5)),
+            max_in_flight: Count(1_024),
+        }
+    }
+}
+
+/// Whether connections are used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Connections {
+    /// As long as both sides keep them.
+    KeepAlive,
+    /// One for each request.
+    New,
+}
+
+/// Changes of core data.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CoreData {
+    /// Records put on the core-data stream while requests are sent.
+    pub updates_per_second: Rate,
+    /// Whether L1 is emptied before the first request.
+    pub cold_start: bool,
+}
+
+impl Default for CoreData {
+    fn default() -> Self {
+        Self { updates_per_second: Rate(0.0), cold_start: false }
+    }
+}
+
+/// How the table is looked at.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Verify {
+    /// How long rows may take to arrive after the last answer.
+    pub settle: Period,
+    /// Whether rows that were counted are deleted while the run goes on.
+    pub drop_counted: bool,
+}
+
+impl Default for Verify {
+    fn default() -> Self {
+        Self { settle: Period(Duration::from_secs(120)), drop_counted: false }
+    }
+}
+
+impl Scenario {
+    /// The scenario of this name, or in this file.
+    pub fn load(name: &str) -> Result<(Self, String), String> {
+        if let Some((_, text)) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
+            return Ok((Self::parse(text, name)?, (*text).to_owned()));
+        }
+        let names = BUILT_IN.map(|(name, _)| name).join(", ");
+        let text = std::fs::read_to_string(Path::new(name)).map_err(|error| {
+            format!("{name}: {error}; a scenario is one of {names}, or a TOML file")
+        })?;
+        Ok((Self::parse(&text, name)?, text))
+    }
+
+    /// Reads TOML; an error begins with `FILE:LINE:COLUMN: `.
+    pub fn parse(text: &str, file: &str) -> Result<Self, String> {
+        let scenario: Self = toml::from_str(text).map_err(|error| {
+            let (line, column) = position(text, error.span().map_or(0, |span| span.start));
+            let message = error.message().replace('\n', "; ");
+            format!("{file}:{line}:{column}: {message}")
+        })?;
+        scenario.check().map_err(|problem| format!("{file}: {problem}"))?;
+        Ok(scenario)
+    }
+
+    /// Checks what several parts make together; also after flags have changed them.
+    pub fn check(&self) -> Result<(), String> {
+        let requests = &self.requests;
+        let shares = requests.unknown.0 + requests.disabled.0 + requests.mismatching.0;
+        if shares > 1.0 {
+            return Err(format!(
+                "requests: unknown, disabled and mismatching make {shares} together, more than 1"
+            ));
+        }
+        if requests.user_agents.is_empty() {
+            return Err("requests.user_agents is empty; it needs one at least".to_owned());
+        }
+        if self.endpoints.iter().map(|endpoint| endpoint.weight.0).sum::<f64>() <= 0.0 {
+            return Err("no endpoint has a weight above 0".to_owned());
+        }
+        let schedule = self.schedule(0);
+        if schedule.duration().is_zero() || schedule.duration() > value::LONGEST {
+            return Err("the phases together take no time, or more than 24h".to_owned());
+        }
+        if schedule.expected() < 1.0 {
+            return Err("the phases send nothing: every rate is 0".to_owned());
+        }
+        let programs = self.programs_asked();
+        // Nobody may have two records of one program in flight: seconds between two of one.
+        let updates = self.core_data.updates_per_second.0;
+        if updates * SECONDS_BETWEEN_UPDATES_OF_A_PROGRAM > programs as f64 {
+            return Err(format!(
+                "core_data.updates_per_second = {updates} needs {} programs at least, so that two updates of one are {SECONDS_BETWEEN_UPDATES_OF_A_PROGRAM} s apart",
+                (updates * SECONDS_BETWEEN_UPDATES_OF_A_PROGRAM).ceil()
+            ));
+        }
+        if !self.programs.ids.is_empty() && (updates > 0.0 || requests.disabled.0 > 0.0) {
+            return Err("programs.ids names programs of others: updates_per_second and disabled have to be 0".to_owned());
+        }
+        Ok(())
+    }
+
+    /// How many programs are asked for.
+    pub fn programs_asked(&self) -> usize {
+        match self.programs.ids.len() {
+            0 => self.programs.count.0 as usize,
+            ids => ids,
+        }
+    }
+
+    /// Whether core data is put on the stream before the run.
+    pub fn preloads(&self) -> bool {
+        self.programs.preload && self.programs.ids.is_empty()
+    }
+
+    /// When requests are to be sent.
+    pub fn schedule(&self, seed: u64) -> Schedule {
+        let segments: Vec<Segment> =
+            self.phases.iter().flat_map(|phase| phase.shape().segments()).collect();
+        Schedule::new(segments, self.arrivals, seed)
+    }
+
+    /// One constant rate instead of the phases.
+    pub fn set_constant(&mut self, rate: Option<Rate>, duration: Option<Period>) {
+        let schedule = self.schedule(0);
+        let rate = rate.map_or_else(|| schedule.peak(), |rate| rate.0);
+        let duration = duration.map_or_else(|| schedule.duration(), |duration| duration.0);
+        self.phases = vec![Phase::from(Shape::Constant { rate, duration })];
+    }
+}
+
+/// redis-updater takes far less for an update, unless it is ill.
+const SECONDS_BETWEEN_UPDATES_OF_A_PROGRAM: f64 = 5.0;
+
+/// Line and column, from 1, of a byte of a text.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    (line, column)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        Scenario::parse(text, "file.toml").unwrap_err()
+    }
+
+    const BEGINNING: &str =
+        "description = \"d\"\n[[phase]]\nkind = \"constant\"\nrate = 10\nduration = \"1s\"\n";
+
+    #[test]
+    fn what_is_built_in_is_valid() {
+        for (name, _) in BUILT_IN {
+            Scenario::load(name).unwrap();
+        }
+        let (spike, _) = Scenario::load("spike").unwrap();
+        assert_eq!(spike.schedule(0).duration(), Duration::from_secs(80));
+        assert_eq!(spike.schedule(0).peak(), 20_000.0);
+    }
+
+    #[test]
+    fn an_error_has_its_line_and_column() {
+        for (text, expected) in [
+            ("description = \"d\"\nphase = 3\n", "file.toml:2:9: invalid type: integer `3`"),
+            (
+                "description = \"d\"\n[[phase]]\nkind = \"constant\"\nrate = -5\nduration = \"1s\"\n",
+                "file.toml:4:8: expected a rate per second from 0 to 1000000, not -5",
+            ),
+            (
+                "description = \"d\"\n\n[[phase]]\nkind = \"constant\"\nrate = 5\n",
+                "file.toml:3:1: a phase of kind \"constant\" needs duration",
+            ),
+            (
+                "description = \"d\"\n[[phase]]\nkind = \"wave\"\n",
+                "file.toml:3:8: unknown variant `wave`",
+            ),
+            (
+                "description = \"d\"\n[[phase]]\nkind = \"constant\"\nrate = 5\nduration = \"ten\"\n",
+                "file.toml:5:12: expected a time such as 10s",
+            ),
+            ("description = \"d\"\n\nx", "file.toml:3:2: key with no value"),
+        ] {
+            let error = error(text);
+            assert!(error.starts_with(expected), "{error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+        let unknown = error(&format!("{BEGINNING}[requests]\nuser_agent = \"x\"\n"));
+        assert!(unknown.starts_with("file.toml:7:1: unknown field `user_agent`"), "{unknown}");
+        let share = error(&format!("{BEGINNING}[requests]\nunknown = 1.5\n"));
+        assert_eq!(share, "file.toml:7:11: expected a share from 0 to 1, not 1.5");
+        let path = error(&format!("{BEGINNING}[[endpoint]]\nname = \"e\"\npath = \"event\"\n"));
+        assert!(path.starts_with("file.toml:8:8: expected a path"), "{path}");
+    }
+
+    #[test]
+    fn what_parts_make_together_is_checked() {
+        let shares = error(&format!("{BEGINNING}[requests]\nunknown = 0.6\ndisabled = 0.6\n"));
+        assert_eq!(
+            shares,
+            "file.toml: requests: unknown, disabled and mismatching make 1.2 together, more than 1"
+        );
+        let updates = error(&format!(
+            "{BEGINNING}[programs]\ncount = 5\n[core_data]\nupdates_per_second = 2\n"
+        ));
+        assert!(updates.contains("needs 10 programs"), "{updates}");
+    }
+
+    #[test]
+    fn a_missing_file_names_what_there_is() {
+        let error = Scenario::load("nothing").unwrap_err();
+        assert!(error.contains("one of quick, spike, soak, cold-start, or a TOML file"), "{error}");
+    }
+
+    #[test]
+    fn flags_make_one_constant_phase() {
+        let (mut scenario, _) = Scenario::load("spike").unwrap();
+        scenario.set_constant(Some(Rate(7.0)), None);
+        assert_eq!(scenario.schedule(0).duration(), Duration::from_secs(80));
+        assert_eq!(scenario.schedule(0).peak(), 7.0);
+    }
+}

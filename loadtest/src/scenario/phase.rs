@@ -1,0 +1,148 @@
+//! A stretch of a scenario, as its TOML table.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::value::{Count, Period, Rate};
+use crate::schedule::Shape;
+
+/// A `[[phase]]`.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(try_from = "Table")]
+pub struct Phase(Shape);
+
+impl Phase {
+    /// Its shape.
+    pub fn shape(self) -> Shape {
+        self.0
+    }
+
+    /// With every rate multiplied.
+    pub fn scaled(self, by: f64) -> Self {
+        Self(match self.0 {
+            Shape::Constant { rate, duration } => Shape::Constant { rate: rate * by, duration },
+            Shape::Ramp { from, to, duration } => {
+                Shape::Ramp { from: from * by, to: to * by, duration }
+            }
+            Shape::Step { from, to, steps, duration } => {
+                Shape::Step { from: from * by, to: to * by, steps, duration }
+            }
+            Shape::Spike { base, peak, before, rise, hold, after } => {
+                Shape::Spike { base: base * by, peak: peak * by, before, rise, hold, after }
+            }
+        })
+    }
+}
+
+impl From<Shape> for Phase {
+    fn from(shape: Shape) -> Self {
+        Self(shape)
+    }
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Constant,
+    Ramp,
+    Step,
+    Spike,
+}
+
+/// All members that a phase may have: which of them it needs depends on its kind. One table, and no
+/// enum tagged by `kind`: serde forgets the places of values behind a tag.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    kind: Kind,
+    rate: Option<Rate>,
+    from: Option<Rate>,
+    to: Option<Rate>,
+    steps: Option<Count<1_000>>,
+    base: Option<Rate>,
+    peak: Option<Rate>,
+    duration: Option<Period>,
+    before: Option<Period>,
+    rise: Option<Period>,
+    hold: Option<Period>,
+    after: Option<Period>,
+}
+
+impl Table {
+    fn members(&self) -> [(&'static str, bool); 11] {
+        [
+            ("rate", self.rate.is_some()),
+            ("from", self.from.is_some()),
+            ("to", self.to.is_some()),
+            ("steps", self.steps.is_some()),
+            ("base", self.base.is_some()),
+            ("peak", self.peak.is_some()),
+            ("duration", self.duration.is_some()),
+            ("before", self.before.is_some()),
+            ("rise", self.rise.is_some()),
+            ("hold", self.hold.is_some()),
+            ("after", self.after.is_some()),
+        ]
+    }
+
+    /// Checks that just the members `needed` are there.
+    fn expect(&self, kind: &str, needed: &[&str]) -> Result<(), String> {
+        for (member, there) in self.members() {
+            match (needed.contains(&member), there) {
+                (true, false) => {
+                    return Err(format!("a phase of kind {kind:?} needs {member}"));
+                }
+                (false, true) => {
+                    let needed = needed.join(", ");
+                    return Err(format!(
+                        "a phase of kind {kind:?} has no {member}; it has {needed}"
+                    ));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl TryFrom<Table> for Phase {
+    type Error = String;
+
+    fn try_from(table: Table) -> Result<Self, String> {
+        match table.kind {
+            Kind::Constant => table.expect("constant", &["rate", "duration"]),
+            Kind::Ramp => table.expect("ramp", &["from", "to", "duration"]),
+            Kind::Step => table.expect("step", &["from", "to", "steps", "duration"]),
+            Kind::Spike => {
+                table.expect("spike", &["base", "peak", "before", "rise", "hold", "after"])
+            }
+        }?;
+        let rate = |value: Option<Rate>| value.map_or(0.0, |rate| rate.0);
+        let period = |value: Option<Period>| value.map_or(Duration::ZERO, |period| period.0);
+        Ok(Self(match table.kind {
+            Kind::Constant => {
+                Shape::Constant { rate: rate(table.rate), duration: period(table.duration) }
+            }
+            Kind::Ramp => Shape::Ramp {
+                from: rate(table.from),
+                to: rate(table.to),
+                duration: period(table.duration),
+            },
+            Kind::Step => Shape::Step {
+                from: rate(table.from),
+                to: rate(table.to),
+                steps: table.steps.map_or(2, |steps| steps.0),
+                duration: period(table.duration),
+            },
+            Kind::Spike => Shape::Spike {
+                base: rate(table.base),
+                peak: rate(table.peak),
+                before: period(table.before),
+                rise: period(table.rise),
+                hold: period(table.hold),
+                after: period(table.after),
+            },
+        }))
+    }
+}

@@ -1,0 +1,83 @@
+//! What a run can see beside the tracker's public listener: its management, the table, the
+//! core-data stream.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+
+use crate::core_data::CoreDataStream;
+use crate::verify::EventTable;
+
+/// Of one call to AWS.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What a run can see; each part may be missing.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// Where the tracker's metrics are.
+    pub management_url: Option<String>,
+    /// Where events end.
+    pub table: Option<EventTable>,
+    /// Where core data begins.
+    pub core_data: Option<CoreDataStream>,
+}
+
+impl Surroundings {
+    /// What this process' environment names, by the AWS SDK's own chain.
+    pub async fn of_environment() -> Self {
+        let shared = defaults().load().await;
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let endpoint = variable("AWS_ENDPOINT_URL_DYNAMODB");
+        let is_stand_in = endpoint.is_some_and(|url| is_loopback(&url));
+        Self::new(&shared, &shared, is_stand_in, variable)
+    }
+
+    /// What a local stack names, whatever this process' environment says.
+    pub async fn of_stack(variables: &HashMap<String, String>) -> Self {
+        let value = |name: &str| variables.get(name).cloned();
+        let text = |name: &str| value(name).unwrap_or_default();
+        let shared = |endpoint: &str| {
+            let credentials = aws_sdk_kinesis::config::Credentials::new(
+                text("AWS_ACCESS_KEY_ID"),
+                text("AWS_SECRET_ACCESS_KEY"),
+                None,
+                None,
+                "local-stack",
+            );
+            defaults()
+                .region(Region::new(text("AWS_REGION")))
+                .credentials_provider(credentials)
+                .endpoint_url(text(endpoint))
+                .load()
+        };
+        let dynamodb = shared("AWS_ENDPOINT_URL_DYNAMODB").await;
+        let kinesis = shared("AWS_ENDPOINT_URL_KINESIS").await;
+        Self::new(&dynamodb, &kinesis, true, value)
+    }
+
+    fn new(
+        dynamodb: &SdkConfig,
+        kinesis: &SdkConfig,
+        is_stand_in: bool,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Self {
+        Self {
+            management_url: variable("MANAGEMENT_URL"),
+            table: variable("TABLE_NAME").map(|name| EventTable::new(dynamodb, name, is_stand_in)),
+            core_data: variable("CORE_DATA_STREAM")
+                .map(|stream| CoreDataStream::new(kinesis, stream)),
+        }
+    }
+}
+
+fn defaults() -> aws_config::ConfigLoader {
+    let timeouts = TimeoutConfig::builder().operation_attempt_timeout(CALL_TIMEOUT).build();
+    aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts)
+}
+
+fn is_loopback(url: &str) -> bool {
+    crate::target::Target::parse(url.trim_end_matches('/'), true)
+        .is_ok_and(|target| target.is_loopback())
+}

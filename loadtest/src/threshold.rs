@@ -1,0 +1,242 @@
+//! `--fail-if 'p99>5ms'`: what makes a run fail. Pure.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::report::{Figures, Percentiles, ThresholdRow};
+
+/// What a value is measured in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    /// `us`, `ms`, `s`; microseconds inside.
+    Time,
+    /// `%`, or a share of 1.
+    Share,
+    /// A plain number.
+    Count,
+    /// `kb`, `mb`, `gb`, by 1,024; bytes inside.
+    Bytes,
+}
+
+type Measure = fn(&Figures) -> Option<f64>;
+
+/// What can be asked for: name, unit, meaning, where it is.
+const METRICS: [(&str, Unit, &str, Measure); 22] = [
+    ("p50", Unit::Time, "latency, median", |f| latency(f, |p| p.p50_us)),
+    ("p90", Unit::Time, "latency, 90 %", |f| latency(f, |p| p.p90_us)),
+    ("p99", Unit::Time, "latency, 99 %", |f| latency(f, |p| p.p99_us)),
+    ("p99.9", Unit::Time, "latency, 99.9 %", |f| latency(f, |p| p.p99_9_us)),
+    ("p99.99", Unit::Time, "latency, 99.99 %", |f| latency(f, |p| p.p99_99_us)),
+    ("max", Unit::Time, "latency, the highest", |f| latency(f, |p| p.max_us)),
+    ("mean", Unit::Time, "latency, mean", |f| latency(f, |p| p.mean_us)),
+    ("lag.p99", Unit::Time, "the harness' lag, 99 %", |f| Some(f.lag.p99_us)),
+    ("errors", Unit::Share, "failures of all requests", |f| Some(f.error_share)),
+    ("overflow", Unit::Count, "requests that were one too many in flight", |f| {
+        Some(f.errors_by_kind.get("overflow").copied().unwrap_or(0) as f64)
+    }),
+    ("rate", Unit::Count, "requests per second sent", |f| Some(f.achieved_rate)),
+    ("lost", Unit::Count, "accepted events without a row", |f| Some(f.truth.as_ref()?.lost as f64)),
+    ("doubled", Unit::Count, "rows that no request accounts for", |f| {
+        Some(f.truth.as_ref()?.doubled as f64)
+    }),
+    ("row.p50", Unit::Time, "from answer to row, median", |f| row(f, |p| p.p50_us)),
+    ("row.p99", Unit::Time, "from answer to row, 99 %", |f| row(f, |p| p.p99_us)),
+    ("update.p99", Unit::Time, "from core-data update to answer, 99 %", |f| {
+        Some(f.core_data.as_ref()?.update_to_answer.p99_us)
+    }),
+    ("stale", Unit::Count, "answers with an old value after one with the new", |f| {
+        Some(f.core_data.as_ref()?.stale_answers as f64)
+    }),
+    ("cpu", Unit::Time, "CPU time of the tracker per request", |f| {
+        Some(f.tracker.as_ref()?.cpu_per_request_us)
+    }),
+    ("rss", Unit::Bytes, "the tracker's anonymous memory, at most", |f| {
+        Some(f.tracker.as_ref()?.rss_anon_max_bytes as f64)
+    }),
+    ("rss.growth", Unit::Bytes, "the same, last less first", |f| {
+        let tracker = f.tracker.as_ref()?;
+        Some(tracker.rss_anon_last_bytes as f64 - tracker.rss_anon_first_bytes as f64)
+    }),
+    ("files.growth", Unit::Count, "the tracker's file handles, last less first", |f| {
+        let tracker = f.tracker.as_ref()?;
+        Some(tracker.open_files_last as f64 - tracker.open_files_first as f64)
+    }),
+    ("journal.age", Unit::Time, "the oldest undelivered event, at most", |f| {
+        Some(f.tracker.as_ref()?.journal_oldest_max_seconds * 1e6)
+    }),
+];
+
+fn latency(figures: &Figures, percentile: fn(&Percentiles) -> f64) -> Option<f64> {
+    (figures.latency.count > 0).then(|| percentile(&figures.latency))
+}
+
+fn row(figures: &Figures, percentile: fn(&Percentiles) -> f64) -> Option<f64> {
+    let delays = &figures.truth.as_ref()?.answer_to_row;
+    (delays.count > 0).then(|| percentile(delays))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    Above,
+    AtLeast,
+    Below,
+    AtMost,
+}
+
+/// A condition under which a run fails.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Threshold {
+    text: String,
+    metric: usize,
+    comparison: Comparison,
+    value: f64,
+}
+
+impl FromStr for Threshold {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let compact: String = text.split_whitespace().collect();
+        let problem = || {
+            let names = METRICS.map(|(name, ..)| name).join(", ");
+            format!("expected a condition such as p99>5ms, errors>0.1% or lost>0, of {names}")
+        };
+        let at = compact.find(['>', '<']).ok_or_else(problem)?;
+        let (name, rest) = compact.split_at(at);
+        let metric = METRICS.iter().position(|(metric, ..)| *metric == name).ok_or_else(problem)?;
+        let (comparison, value) = match (rest.strip_prefix(">="), rest.strip_prefix("<=")) {
+            (Some(value), _) => (Comparison::AtLeast, value),
+            (_, Some(value)) => (Comparison::AtMost, value),
+            _ if rest.starts_with('>') => (Comparison::Above, &rest[1..]),
+            _ => (Comparison::Below, &rest[1..]),
+        };
+        let (_, unit, ..) = METRICS[metric];
+        let value = parse_value(value, unit).ok_or_else(|| {
+            let example = match unit {
+                Unit::Time => "a time with its unit, such as 5ms, 800us or 2s",
+                Unit::Share => "a share, such as 0.1% or 0.001",
+                Unit::Count => "a number",
+                Unit::Bytes => "a size with its unit, such as 120mb",
+            };
+            format!("{name} is compared with {example}, not {value:?}")
+        })?;
+        Ok(Self { text: compact, metric, comparison, value })
+    }
+}
+
+fn parse_value(text: &str, unit: Unit) -> Option<f64> {
+    let digits = text.find(|c: char| c.is_ascii_alphabetic() || c == '%').unwrap_or(text.len());
+    let (number, suffix) = text.split_at(digits);
+    let factor = match (unit, suffix.to_ascii_lowercase().as_str()) {
+        (Unit::Time, "us") => 1.0,
+        (Unit::Time, "ms") => 1e3,
+        (Unit::Time, "s") => 1e6,
+        (Unit::Share, "%") => 0.01,
+        (Unit::Share | Unit::Count, "") => 1.0,
+        (Unit::Bytes, "kb") => 1024.0,
+        (Unit::Bytes, "mb") => 1_048_576.0,
+        (Unit::Bytes, "gb") => 1_073_741_824.0,
+        _ => return None,
+    };
+    number.parse::<f64>().ok().filter(|number| number.is_finite()).map(|number| number * factor)
+}
+
+impl fmt::Display for Threshold {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text)
+    }
+}
+
+impl Threshold {
+    /// Compares. What was not measured fails: nobody can say that it is kept.
+    pub fn judge(&self, figures: &Figures) -> ThresholdRow {
+        let (_, unit, _, measure) = METRICS[self.metric];
+        let measured = measure(figures);
+        let failed = measured.is_none_or(|value| match self.comparison {
+            Comparison::Above => value > self.value,
+            Comparison::AtLeast => value >= self.value,
+            Comparison::Below => value < self.value,
+            Comparison::AtMost => value <= self.value,
+        });
+        let measured = measured.map(|value| match unit {
+            Unit::Time => format!("{:.3} ms", value / 1e3),
+            Unit::Share => format!("{:.4} %", value * 100.0),
+            Unit::Count => format!("{value:.0}"),
+            Unit::Bytes => format!("{:.1} MB", value / 1_048_576.0),
+        });
+        ThresholdRow { threshold: self.text.clone(), measured, failed }
+    }
+}
+
+/// What can be asked for, a line each, for `--help`.
+pub fn help() -> String {
+    let mut lines = String::from("What --fail-if can compare (>, >=, <, <=):\n");
+    for (name, _, meaning, _) in METRICS {
+        lines.push_str(&format!("  {name:<13} {meaning}\n"));
+    }
+    lines
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    pub(crate) fn figures() -> Figures {
+        Figures {
+            due: 1_000,
+            scheduled: 1_000,
+            answered: 998,
+            errors: 2,
+            error_share: 0.002,
+            errors_by_kind: BTreeMap::from([("timeout".to_owned(), 2)]),
+            scheduled_rate: 100.0,
+            achieved_rate: 99.9,
+            achieved_share: 0.999,
+            latency: Percentiles { count: 998, p99_us: 4_200.0, ..Percentiles::default() },
+            lag: Percentiles { count: 1_000, p99_us: 60.0, ..Percentiles::default() },
+            truth: None,
+            core_data: None,
+            tracker: None,
+            harness_cpu_per_request_us: 6.0,
+        }
+    }
+
+    fn failed(text: &str) -> bool {
+        text.parse::<Threshold>().unwrap().judge(&figures()).failed
+    }
+
+    #[test]
+    fn conditions_are_judged_with_their_units() {
+        assert!(failed("p99>4ms") && failed("p99>=4.2ms") && failed("p99 > 4199us"));
+        assert!(!failed("p99>4.2ms") && !failed("p99>1s") && failed("p99<1s"));
+        assert!(failed("errors>0.1%") && !failed("errors>0.2%") && failed("errors>0.001"));
+        assert!(failed("rate<100") && !failed("rate<=99"));
+        assert!(!failed("overflow>0"));
+    }
+
+    #[test]
+    fn what_was_not_measured_fails() {
+        let row = "lost>0".parse::<Threshold>().unwrap().judge(&figures());
+        assert!(row.failed && row.measured.is_none());
+    }
+
+    #[test]
+    fn what_is_no_condition_is_explained() {
+        for text in ["", "p99", "p98>5ms", ">5ms", "p99=5ms"] {
+            let error = text.parse::<Threshold>().unwrap_err();
+            assert!(error.contains("such as p99>5ms"), "{error}");
+        }
+        for (text, expected) in [
+            ("p99>5", "p99 is compared with a time with its unit"),
+            ("lost>0%", "lost is compared with a number"),
+            ("errors>5ms", "errors is compared with a share"),
+            ("rss>1", "rss is compared with a size"),
+            ("p99>nanms", "p99 is compared with a time"),
+        ] {
+            let error = text.parse::<Threshold>().unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Whether a run's figures say something about the server, or only about the harness. Pure.
+
+use crate::report::{Figures, Verdict};
+
+/// A harness that sends less than this share of its schedule measures another load than it says.
+pub const ACHIEVED_SHARE: f64 = 0.99;
+/// The lag that nobody minds, at the 99th percentile: a wake-up on a busy machine takes as long.
+pub const LAG_US: f64 = 1_000.0;
+/// The share of the latency that may be the harness' own lag, at the 99th percentile.
+pub const LAG_SHARE: f64 = 0.2;
+
+/// Judges. The latency contains the lag: it counts from the intended time. So a lag that is long,
+/// and a good part of the latency, makes a figure that is the harness'; one that is long beside a far
+/// longer latency does not change what the figure says.
+pub fn judge(figures: &Figures, interrupted: bool) -> Verdict {
+    let mut reasons = Vec::new();
+    if figures.achieved_share < ACHIEVED_SHARE && !interrupted {
+        reasons.push(format!(
+            "the harness was the bottleneck: it sent {:.1} % of its schedule in time; at least {:.0} % are needed",
+            figures.achieved_share * 100.0,
+            ACHIEVED_SHARE * 100.0
+        ));
+    }
+    let (lag, latency) = (figures.lag.p99_us, figures.latency.p99_us);
+    if lag > LAG_US && lag > LAG_SHARE * latency {
+        reasons.push(format!(
+            "the harness was the bottleneck: at the 99th percentile it sent {:.1} ms late, which is {:.0} % of the latency measured ({:.1} ms); up to {:.0} ms, or {:.0} %, are accepted",
+            lag / 1_000.0,
+            lag / latency.max(1.0) * 100.0,
+            latency / 1_000.0,
+            LAG_US / 1_000.0,
+            LAG_SHARE * 100.0
+        ));
+    }
+    let valid = reasons.is_empty();
+    if interrupted {
+        reasons.push("it was interrupted: the figures are those of the part that ran".to_owned());
+    }
+    Verdict { valid, reasons }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Percentiles;
+
+    fn figures(achieved_share: f64, lag: f64, latency: f64) -> Figures {
+        Figures {
+            due: 1,
+            scheduled: 1,
+            answered: 1,
+            errors: 0,
+            error_share: 0.0,
+            errors_by_kind: std::collections::BTreeMap::new(),
+            scheduled_rate: 1.0,
+            achieved_rate: 1.0,
+            achieved_share,
+            latency: Percentiles { p99_us: latency, ..Percentiles::default() },
+            lag: Percentiles { p99_us: lag, ..Percentiles::default() },
+            truth: None,
+            core_data: None,
+            tracker: None,
+            harness_cpu_per_request_us: 0.0,
+        }
+    }
+
+    #[test]
+    fn a_harness_that_keeps_up_is_believed() {
+        assert!(judge(&figures(0.995, 900.0, 950.0), false).valid, "little lag");
+        assert!(judge(&figures(1.0, 5_000.0, 80_000.0), false).valid, "little beside the latency");
+    }
+
+    #[test]
+    fn a_harness_that_does_not_is_not() {
+        let late = judge(&figures(1.0, 5_000.0, 9_000.0), false);
+        assert!(!late.valid);
+        assert!(late.reasons[0].contains("5.0 ms late, which is 56 %"), "{:?}", late.reasons);
+        let slow = judge(&figures(0.97, 10.0, 900.0), false);
+        assert!(!slow.valid && slow.reasons[0].contains("97.0 %"), "{:?}", slow.reasons);
+    }
+
+    #[test]
+    fn an_interrupted_run_says_so() {
+        let verdict = judge(&figures(0.5, 10.0, 900.0), true);
+        assert!(verdict.valid);
+        assert!(verdict.reasons[0].contains("interrupted"));
+    }
+}

@@ -1,0 +1,250 @@
+//! The truth at the far end: every id that was answered has to become a row, and no other.
+//!
+//! Ids and rows go to disk and are compared part by part, so that memory is bounded whatever their
+//! number. The table is scanned after the run, or, where counted rows are dropped, all along.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use tokio::sync::{mpsc, watch};
+
+use crate::engine::Accepted;
+
+mod join;
+mod partitions;
+mod table;
+
+use join::Joined;
+use partitions::{Entry, PARTS, Partitions};
+pub use table::EventTable;
+
+const POLL: Duration = Duration::from_millis(500);
+/// For a row that should not be there to arrive.
+const AFTERMATH: Duration = Duration::from_secs(2);
+/// Missing ids that are asked for one by one; more of them wait for the next scan.
+const MISSING_KEPT: usize = 100_000;
+/// The last accepted ids: when these are rows, most others are.
+const TAIL: usize = 100;
+/// Pages of rows that are dropped before new ids are taken.
+const PAGES_AT_ONCE: usize = 20;
+/// The longest time from answer to row that is told from longer ones.
+const LONGEST_DELAY_MS: u64 = 3_600_000;
+
+/// A histogram of milliseconds.
+pub type Delays = Histogram<u64>;
+
+/// What became of the accepted events.
+#[derive(Debug, Clone)]
+pub struct Findings {
+    /// Ids in answers.
+    pub identified: u64,
+    /// Of these, rows.
+    pub stored: u64,
+    /// Of these, not rows when patience ended.
+    pub lost: u64,
+    /// Rows of the run whose id was in no answer.
+    pub unknown: u64,
+    /// How long it took after the last answer until all was there, or patience ended.
+    pub settled_after: Duration,
+    /// Milliseconds from an answer to its row.
+    pub delays: Delays,
+    /// The same for the answers of each slice of the run; within 10 %.
+    pub delays_by_slice: Vec<Delays>,
+}
+
+/// What to look for.
+#[derive(Debug)]
+pub struct Plan {
+    /// Where the rows are.
+    pub table: EventTable,
+    /// The run's mark in the rows' user agents.
+    pub mark: String,
+    /// How long rows may take to arrive after the last answer.
+    pub settle: Duration,
+    /// Whether rows are deleted when they are counted.
+    pub drop_counted: bool,
+    /// When the run began, milliseconds since the Unix epoch.
+    pub start_ms: u64,
+    /// How long a slice is.
+    pub slice: Duration,
+}
+
+/// Follows accepted events.
+#[derive(Debug)]
+pub struct Follower {
+    plan: Plan,
+    accepted: Partitions,
+    rows: Partitions,
+    tail: Vec<u128>,
+}
+
+impl Follower {
+    /// Keeps what it has to remember in `folder`.
+    pub fn new(plan: Plan, folder: &Path) -> Result<Self, String> {
+        let partitions = || {
+            Partitions::create(folder).map_err(|error| {
+                format!("{}: temporary files for message ids: {error}", folder.display())
+            })
+        };
+        let (accepted, rows) = (partitions()?, partitions()?);
+        Ok(Self { plan, accepted, rows, tail: Vec::new() })
+    }
+
+    /// Takes what is accepted until the sender ends, then waits for the rows; until `give_up` turns
+    /// true or the patience ends.
+    pub async fn follow(
+        mut self,
+        mut accepted: mpsc::UnboundedReceiver<Vec<Accepted>>,
+        mut give_up: watch::Receiver<bool>,
+    ) -> Result<Findings, String> {
+        loop {
+            let drop_counted = self.plan.drop_counted;
+            tokio::select! {
+                biased;
+                some = accepted.recv() => match some {
+                    Some(some) => self.remember(&some)?,
+                    None => break,
+                },
+                // Dropped when ids come: rows that are not deleted yet are seen again.
+                () = tokio::time::sleep(POLL), if drop_counted => {
+                    for _ in 0..PAGES_AT_ONCE {
+                        if self.drain().await? == 0 {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        let begun = Instant::now();
+        let settled = tokio::select! {
+            settled = self.settle(begun) => settled,
+            _ = give_up.wait_for(|give_up| *give_up) => Ok(()),
+        };
+        settled?;
+        self.findings(begun.elapsed())
+    }
+
+    fn remember(&mut self, accepted: &[Accepted]) -> Result<(), String> {
+        for one in accepted {
+            let entry = Entry { id: one.id, at_ms: one.at_ms };
+            self.accepted.push(entry).map_err(disk_problem)?;
+        }
+        self.tail.extend(accepted.iter().rev().take(TAIL).map(|one| one.id));
+        let surplus = self.tail.len().saturating_sub(TAIL);
+        self.tail.drain(..surplus);
+        Ok(())
+    }
+
+    /// Waits until every accepted event is a row, or patience ends.
+    async fn settle(&mut self, begun: Instant) -> Result<(), String> {
+        let give_up = begun + self.plan.settle;
+        if !self.plan.drop_counted {
+            let tail = std::mem::take(&mut self.tail);
+            self.wait_for(tail, give_up).await?;
+        }
+        tokio::time::sleep(AFTERMATH).await;
+        loop {
+            if self.plan.drop_counted {
+                while self.drain().await? > 0 {}
+            } else {
+                self.scan().await?;
+            }
+            let missing = self.join(|_, _| {})?.missing;
+            if missing.is_empty() || Instant::now() > give_up {
+                return Ok(());
+            }
+            if self.plan.drop_counted {
+                tokio::time::sleep(POLL).await;
+            } else {
+                self.wait_for(missing, give_up).await?;
+            }
+        }
+    }
+
+    /// Waits until all of `ids` are rows, or until `give_up`.
+    async fn wait_for(&self, mut ids: Vec<u128>, give_up: Instant) -> Result<(), String> {
+        while !ids.is_empty() && Instant::now() < give_up {
+            let mut present: Vec<u128> =
+                self.plan.table.present(&ids).await?.into_iter().map(|row| row.id).collect();
+            present.sort_unstable();
+            ids.retain(|id| present.binary_search(id).is_err());
+            if !ids.is_empty() {
+                tokio::time::sleep(POLL).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads all rows of the run anew.
+    async fn scan(&mut self) -> Result<(), String> {
+        self.rows.clear().map_err(disk_problem)?;
+        let mut position = None;
+        loop {
+            let (rows, next) = self.plan.table.page(&self.plan.mark, position).await?;
+            for row in rows {
+                self.rows.push(row).map_err(disk_problem)?;
+            }
+            position = next;
+            if position.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Counts the rows that are there and deletes them, a page at a time. Returns how many.
+    async fn drain(&mut self) -> Result<usize, String> {
+        let (rows, _) = self.plan.table.page(&self.plan.mark, None).await?;
+        for row in &rows {
+            self.rows.push(*row).map_err(disk_problem)?;
+        }
+        self.plan.table.delete(&rows).await?;
+        Ok(rows.len())
+    }
+
+    fn join(&mut self, mut stored: impl FnMut(u64, u64)) -> Result<Joined, String> {
+        let mut found = Joined::default();
+        for part in 0..PARTS {
+            let accepted = self.accepted.sorted(part).map_err(disk_problem)?;
+            let rows = self.rows.sorted(part).map_err(disk_problem)?;
+            join::join(&accepted, &rows, MISSING_KEPT, &mut found, &mut stored);
+        }
+        Ok(found)
+    }
+
+    fn findings(mut self, settled_after: Duration) -> Result<Findings, String> {
+        let start_ms = self.plan.start_ms;
+        let slice_ms = u64::try_from(self.plan.slice.as_millis()).unwrap_or(u64::MAX).max(1);
+        let mut delays = delays(3);
+        let mut delays_by_slice: Vec<Delays> = Vec::new();
+        let found = self.join(|answered, stored| {
+            // The clocks of two machines may disagree, and milliseconds are cut.
+            let delay = stored.saturating_sub(answered);
+            delays.saturating_record(delay);
+            let slice = usize::try_from(answered.saturating_sub(start_ms) / slice_ms).unwrap_or(0);
+            if delays_by_slice.len() <= slice {
+                delays_by_slice.resize_with(slice + 1, || self::delays(1));
+            }
+            delays_by_slice[slice].saturating_record(delay);
+        })?;
+        Ok(Findings {
+            identified: self.accepted.len(),
+            stored: found.stored,
+            lost: found.lost,
+            unknown: found.unknown,
+            settled_after,
+            delays,
+            delays_by_slice,
+        })
+    }
+}
+
+fn delays(digits: u8) -> Delays {
+    #[expect(clippy::expect_used, reason = "constant bounds that the crate accepts")]
+    Histogram::new_with_bounds(1, LONGEST_DELAY_MS, digits).expect("constant bounds are valid")
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn disk_problem(error: std::io::Error) -> String {
+    format!("the temporary files for message ids: {error}; is the disk full?")
+}

@@ -1,0 +1,136 @@
+//! The program, as a pipeline calls it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use loadtest::report::Report;
+
+/// A server that answers every request in time.
+fn server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                while stream.read(&mut buffer).is_ok_and(|bytes| bytes > 0) {
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+                    if stream.write_all(answer).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+fn loadtest() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    for variable in ["TABLE_NAME", "CORE_DATA_STREAM", "MANAGEMENT_URL"] {
+        command.env_remove(variable);
+    }
+    // Without a region and credentials the SDK looks for them on the network.
+    command.env("AWS_REGION", "us-east-1").env("AWS_EC2_METADATA_DISABLED", "true");
+    command
+}
+
+fn scenario(folder: &Path) -> String {
+    let path = folder.join("mine.toml");
+    let text = "description = \"d\"\n[[phase]]\nkind = \"constant\"\nrate = 50\nduration = \"1s\"\n[programs]\nids = [\"p\"]\n";
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn run(folder: &Path, url: &str, flags: &[&str]) -> Output {
+    loadtest()
+        .args(["run", &scenario(folder), "--url", url])
+        .arg("--report")
+        .arg(folder.join("report"))
+        .args(flags)
+        .output()
+        .unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_threshold_decides_the_exit_status_and_the_report_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("http://{}", server());
+    let kept = run(folder.path(), &url, &["--fail-if", "errors>50%"]);
+    // Where this machine is too busy to send in time, it says so.
+    assert!(matches!(kept.status.code(), Some(0 | 3)), "{}", stderr(&kept));
+    let output = String::from_utf8(kept.stdout).unwrap();
+    assert!(
+        output.contains("report.html") && output.contains("--fail-if 'errors>50%': 0.0000 %"),
+        "{output}"
+    );
+    let report = Report::read(&folder.path().join("report.json")).unwrap();
+    assert_eq!((report.figures.due, report.figures.answered), (50, 50));
+    assert!(report.figures.truth.is_none(), "nobody looked at a table");
+    assert!(folder.path().join("report.html").exists());
+
+    let crossed = run(folder.path(), &url, &["--fail-if", "lost>0"]);
+    assert!(matches!(crossed.status.code(), Some(2 | 3)), "not measured: {}", stderr(&crossed));
+}
+
+#[test]
+fn wrong_usage_is_64_and_a_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("http://{}", server());
+    for (url, flags, expected) in [
+        ("http://192.0.2.1", &[][..], "say --i-own-this-host"),
+        (&url, &["--fail-if", "p99"], "such as p99>5ms"),
+        (&url, &["--rate=-5"], "RATE"),
+        (&url, &["--cold-start"], "cold_start needs MANAGEMENT_URL in the environment"),
+        (&url, &["--drop-counted"], "drop_counted deletes rows"),
+    ] {
+        let output = run(folder.path(), url, flags);
+        let errors = stderr(&output);
+        assert_eq!(output.status.code(), Some(64), "{flags:?}: {errors}");
+        assert!(errors.contains(expected) && errors.lines().count() == 1, "{flags:?}: {errors}");
+    }
+    let output = loadtest().args(["run", "quick", "--url", &url]).output().unwrap();
+    assert!(stderr(&output).contains("needs CORE_DATA_STREAM"), "{}", stderr(&output));
+}
+
+#[test]
+fn an_interrupted_run_still_reports() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = loadtest()
+        .args(["run", &scenario(folder.path()), "--url", &format!("http://{}", server())])
+        .args(["--duration", "5m", "--report"])
+        .arg(folder.path().join("report"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = child.stdout.take().unwrap();
+    let mut first = [0; 10];
+    output.read_exact(&mut first).unwrap();
+    // It sends from here on.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(4), "{rest}");
+    let report = Report::read(&folder.path().join("report.json")).unwrap();
+    assert!(report.run.interrupted && report.figures.due > 0);
+}
+
+#[test]
+fn what_comes_with_it_is_listed_and_shown() {
+    let list = loadtest().arg("scenarios").output().unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    assert_eq!(list.lines().count(), 4, "{list}");
+    let shown = loadtest().args(["scenario", "show", "spike"]).output().unwrap();
+    assert!(String::from_utf8(shown.stdout).unwrap().contains("peak = 20000"));
+    let unknown = loadtest().args(["scenario", "show", "nothing"]).output().unwrap();
+    assert_eq!(unknown.status.code(), Some(64));
+}

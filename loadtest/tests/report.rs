@@ -1,0 +1,164 @@
+//! The report, from material to file and back.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+
+use std::time::Duration;
+
+use loadtest::compare::compare;
+use loadtest::core_data::Changes;
+use loadtest::recorder::{Failure, Slice, Totals};
+use loadtest::report::{Machine, Material, Report, Run, ScenarioInfo, build, render, summary};
+use loadtest::request::Traffic;
+use loadtest::sample::Sample;
+use loadtest::scenario::Scenario;
+
+const RATE: u64 = 100;
+const SECONDS: u64 = 20;
+
+fn scenario() -> Scenario {
+    let toml = format!(
+        "description = \"<b>&\"\n[[phase]]\nkind = \"constant\"\nrate = {RATE}\nduration = \"{SECONDS}s\"\n"
+    );
+    Scenario::parse(&toml, "test").unwrap()
+}
+
+/// A run whose answers took `latency_ms` and a bit.
+fn report(latency_ms: u64, interrupted: bool, missing_in_time: u64) -> Report {
+    let scenario = scenario();
+    let kinds = Traffic::new(&scenario, "h", "m").kinds;
+    let mut totals = Totals::new(kinds.len());
+    let mut slices = Vec::new();
+    for index in 0..SECONDS {
+        let mut slice = Slice::new(index);
+        for number in 0..RATE {
+            let latency = latency_ms * 1_000_000 + (number + index % 3) * 10_000;
+            totals.due += 1;
+            totals.answer(0, 200, true);
+            for times in [&mut totals.latency, &mut slice.latency] {
+                times.saturating_record(latency);
+            }
+            for times in [&mut totals.lag, &mut slice.lag] {
+                times.saturating_record(20_000);
+            }
+            slice.sent += 1;
+            slice.answered += 1;
+        }
+        slice.sent -= missing_in_time.min(RATE);
+        slices.push(slice);
+    }
+    totals.due += 1;
+    totals.failure(0, Failure::Timeout);
+    slices[5].failures[Failure::Timeout.index()] = 1;
+    let sample = |at: u64| Sample {
+        at_seconds: at as f64,
+        tracker_cpu: Some(Duration::from_millis(at * 100)),
+        rss_anon_bytes: Some(20 << 20),
+        journal_bytes: Some(5_000 * at),
+        ..Sample::default()
+    };
+    build(Material {
+        run: Run {
+            id: "0123abcd".into(),
+            started_at: "2026-01-01T00:00:00Z".into(),
+            scheduled_seconds: SECONDS as f64,
+            seconds: SECONDS as f64,
+            interrupted,
+            target: "http://127.0.0.1:1".into(),
+            loadtest_version: "0".into(),
+            seed: 1,
+            threads: 1,
+        },
+        machine: Machine {
+            cores: 2,
+            processor: "p".into(),
+            memory_bytes: 1 << 30,
+            kernel: "k".into(),
+        },
+        scenario: ScenarioInfo {
+            name: "test".into(),
+            description: scenario.description.clone(),
+            toml: "a = \"<script>\"".into(),
+            overrides: vec!["--rate".into()],
+        },
+        schedule: scenario.schedule(1),
+        slice: Duration::from_secs(1),
+        kinds,
+        totals,
+        slices,
+        findings: None,
+        counted_rows_dropped: false,
+        changes: Changes::default(),
+        samples: (0..=SECONDS).map(sample).collect(),
+        thresholds: vec!["p99>5ms".parse().unwrap(), "lost>0".parse().unwrap()],
+    })
+}
+
+#[test]
+fn figures_are_those_of_the_material() {
+    let report = report(4, false, 0);
+    let figures = &report.figures;
+    assert_eq!((figures.due, figures.scheduled, figures.answered), (2_001, 2_000, 2_000));
+    assert_eq!(figures.errors_by_kind["timeout"], 1);
+    assert!((4_980.0..5_030.0).contains(&figures.latency.p99_us), "{}", figures.latency.p99_us);
+    assert!((figures.tracker.as_ref().unwrap().cpu_seconds - 2.0).abs() < 1e-9);
+    assert!((report.slices[3].tracker_cpu.unwrap() - 0.1).abs() < 1e-9);
+    assert_eq!(report.slices[5].errors["timeout"], 1);
+    assert!(report.verdict.valid);
+    assert_eq!(report.thresholds.iter().map(|row| row.failed).collect::<Vec<_>>(), [false, true]);
+}
+
+#[test]
+fn a_schedule_that_was_not_kept_is_invalid() {
+    let late = report(4, false, 2);
+    assert!(!late.verdict.valid, "98 of 100 in time");
+    assert!(summary(&late).contains("INVALID"), "{}", summary(&late));
+    assert!(render(&late).contains("Invalid: these figures are not the server"));
+    assert!(summary(&report(4, true, 0)).contains("interrupted"));
+}
+
+#[test]
+fn json_round_trips_and_other_versions_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().join("report");
+    let report = report(4, false, 0);
+    report.write(&base).unwrap();
+    assert_eq!(Report::read(&base.with_extension("json")).unwrap(), report);
+    for (text, expected) in [
+        ("{\"version\": 99}", "it has version 99; this program reads version 1"),
+        ("{}", "it is no report"),
+        ("nothing", "expected"),
+    ] {
+        let path = folder.path().join("other.json");
+        std::fs::write(&path, text).unwrap();
+        let error = Report::read(&path).unwrap_err();
+        assert!(error.contains(expected) && error.contains("other.json"), "{error}");
+    }
+}
+
+#[test]
+fn the_page_loads_nothing_and_shows_foreign_text_as_text() {
+    let html = render(&report(4, false, 0));
+    for loading in ["src=", "href=", "url(", "@import", "<script", "<link", "<iframe"] {
+        assert!(!html.contains(loading), "{loading}");
+    }
+    // The only address in it is the target's.
+    assert_eq!(html.matches("http").count(), html.matches("http://127.0.0.1:1").count());
+    assert!(html.contains("&lt;b&gt;&amp;") && html.contains("a = &quot;&lt;script&gt;&quot;"));
+    for chart in ["Latency", "Latency by percentile", "Requests per second", "Errors by kind"] {
+        assert!(html.contains(&format!("<figcaption>{chart}</figcaption>")), "{chart}");
+    }
+}
+
+#[test]
+fn two_runs_are_compared_with_their_noise() {
+    let (a, b) = (report(4, false, 0), report(5, false, 0));
+    let line = |text: &str, name: &str| {
+        text.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned()
+    };
+    let different = compare(&a, &b);
+    let p50 = line(&different, "latency p50");
+    assert!(p50.contains("+22.") && p50.contains("differs"), "{p50}");
+    let same = compare(&a, &a);
+    assert!(line(&same, "latency p50").contains("within noise"), "{same}");
+    assert!(!same.contains("Mind:"), "{same}");
+    assert!(compare(&a, &report(4, false, 2)).contains("Mind: a run is invalid"));
+}
