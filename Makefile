@@ -51,8 +51,15 @@ lint: ## formatting, clippy with warnings denied, docs, licences, bans
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 	deploy/checks/cargo-deny --locked check bans licenses sources
 
-bench: ## what the journal costs a request: instructions and system calls
+bench: redis-server ## the tracker beside its peers: CPU, instructions and system calls a request (about 10 minutes)
+	@cargo build --release --locked --workspace --bins
+	@cargo build --release --locked -p tracker --example peers
 	@deploy/checks/bench
+	@deploy/checks/peers/instructions
+	@deploy/checks/peers/compare
+
+instructions: ## that the tracker's handler costs no more instructions than it may (callgrind)
+	@deploy/checks/peers/instructions
 
 prove: redis-server ## the long proofs: 50 kills, outages, 200,000 programs, millions of inputs (about 30 minutes)
 	cargo build --locked --workspace --bins

@@ -24,7 +24,6 @@ use aws_config::BehaviorVersion;
 use aws_sdk_kinesis::primitives::Blob;
 use clap::Parser;
 use tracker::delivery::{Journal, SyncMode};
-use tracker::domain::TrackingRequest;
 use tracker::health::Health;
 use tracker::http::{Public, configure_public, tracking_request};
 use tracker::metrics::Metrics;
@@ -151,8 +150,8 @@ async fn awaited(address: &str) -> Result<(), Error> {
 
 async fn put_and_answer(request: HttpRequest, awaited: web::Data<Awaited>) -> HttpResponse {
     let answer = async {
-        let request: TrackingRequest<'_> = tracking_request(&request).ok()?;
-        let answer = awaited.tracker.inspect(request).await.ok()?;
+        let request = tracking_request(&request).ok()?;
+        let answer = awaited.tracker.inspect(&request).await.ok()?;
         let put = awaited.kinesis.put_record().stream_name(&awaited.stream);
         let put = put.partition_key(answer.message_id.to_string());
         put.data(Blob::new(answer.to_event())).send().await.ok()?;

@@ -57,7 +57,10 @@ impl<P: Programs, S: EventSink> Tracker<P, S> {
     }
 
     /// What a client is told of `request`, without recording it.
-    pub async fn inspect<'a>(&self, request: TrackingRequest<'a>) -> Result<Answer<'a>, Refusal> {
+    pub async fn inspect<'a>(
+        &self,
+        request: &'a TrackingRequest<'a>,
+    ) -> Result<Answer<'a>, Refusal> {
         let found = self.programs.find(&request.program_id).await;
         let program = found
             .map_err(|CoreDataUnavailable| Refusal::CoreDataUnavailable)?
@@ -66,7 +69,7 @@ impl<P: Programs, S: EventSink> Tracker<P, S> {
     }
 
     /// Records `request`. An answer means that its event is accepted; a refusal, that it is not.
-    pub async fn track<'a>(&self, request: TrackingRequest<'a>) -> Result<Answer<'a>, Refusal> {
+    pub async fn track<'a>(&self, request: &'a TrackingRequest<'a>) -> Result<Answer<'a>, Refusal> {
         let answer = self.inspect(request).await?;
         let event =
             AcceptedEvent { accepted_at: answer.received_at_ms(), bytes: answer.to_event() };

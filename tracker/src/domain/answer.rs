@@ -13,7 +13,7 @@ use crate::domain::Refusal;
 pub struct Answer<'a> {
     /// The event's id.
     pub message_id: Uuid,
-    request: TrackingRequest<'a>,
+    request: &'a TrackingRequest<'a>,
     program: Arc<PreparedProgram>,
     validity: Result<(), InvalidReason>,
 }
@@ -21,13 +21,13 @@ pub struct Answer<'a> {
 impl<'a> Answer<'a> {
     /// Validates `request` against `program`. `random` makes the message id unguessable.
     pub fn new(
-        request: TrackingRequest<'a>,
+        request: &'a TrackingRequest<'a>,
         program: Arc<PreparedProgram>,
         random: u128,
     ) -> Result<Self, Refusal> {
         check_combination(&request.parameters, &program.program)?;
         let validity = program.program.validity_at(request.received_at);
-        let milliseconds = since_epoch(&request);
+        let milliseconds = since_epoch(request);
         let [random @ .., _, _, _, _, _, _] = random.to_le_bytes();
         let message_id =
             uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid();
@@ -36,7 +36,7 @@ impl<'a> Answer<'a> {
 
     /// The event as it is recorded: protobuf `TrackingEvent`.
     pub fn to_event(&self) -> Vec<u8> {
-        let request = &self.request;
+        let request = self.request;
         let milliseconds = request.received_at.as_millisecond();
         self.program.event_fields.with(&RequestFields {
             user_agent: &request.user_agent,
@@ -54,7 +54,7 @@ impl<'a> Answer<'a> {
 
     /// When the request was taken, milliseconds since the Unix epoch.
     pub fn received_at_ms(&self) -> u64 {
-        since_epoch(&self.request)
+        since_epoch(self.request)
     }
 
     /// The answer's JSON.
@@ -120,7 +120,8 @@ mod tests {
             received_at: "2026-01-02T03:04:05.678Z".parse().unwrap(),
         };
         let program = PreparedProgram::new(*program, Version::zero());
-        Answer::new(request, Arc::new(program), u128::from_le_bytes([7; 16])).unwrap()
+        Answer::new(Box::leak(Box::new(request)), Arc::new(program), u128::from_le_bytes([7; 16]))
+            .unwrap()
     }
 
     #[test]

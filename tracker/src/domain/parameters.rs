@@ -30,6 +30,9 @@ impl Parameters {
     /// Reads a query (without its question mark), as forms are encoded: `+` is a space.
     pub fn parse(query: &str) -> Result<Self, Refusal> {
         let mut parameters = Self::default();
+        if query.is_empty() {
+            return Ok(parameters);
+        }
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = decode(name)?;

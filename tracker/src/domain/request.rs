@@ -43,19 +43,19 @@ pub fn cut(header: &[u8]) -> Cow<'_, str> {
 
 /// The host name of a `Host` header, without the port.
 pub fn host_name(header: &[u8]) -> Cow<'_, str> {
-    // A name of other characters is nobody's.
-    let header = str::from_utf8(header).unwrap_or_default();
-    let end = if header.starts_with('[') {
-        header.find(']').map_or(header.len(), |bracket| bracket + 1)
+    let end = if header.starts_with(b"[") {
+        header.iter().position(|byte| *byte == b']').map_or(header.len(), |bracket| bracket + 1)
     } else {
-        header.bytes().position(|byte| byte == b':').unwrap_or(header.len())
+        header.iter().position(|byte| *byte == b':').unwrap_or(header.len())
     };
-    let host = &header[..end];
-    let host = &host[..host.floor_char_boundary(MAX_HOST_BYTES)];
-    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Cow::Owned(host.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(host)
+    // What is no text, or longer than a name can be, is nobody's name.
+    match str::from_utf8(&header[..end]) {
+        Ok(host) if end > MAX_HOST_BYTES || host.is_empty() => Cow::Borrowed(""),
+        Ok(host) if host.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+            Cow::Owned(host.to_ascii_lowercase())
+        }
+        Ok(host) => Cow::Borrowed(host),
+        Err(_) => Cow::Borrowed(""),
     }
 }
 
@@ -77,6 +77,8 @@ mod tests {
         assert_eq!(host_name(b"t.example"), "t.example");
         assert_eq!(host_name(b"[::1]:80"), "[::1]");
         assert_eq!(host_name(b"[::1"), "[::1");
-        assert_eq!(host_name(b""), "");
+        for nobody in [&b""[..], b":80", b"\xff", &[b'a'; 254]] {
+            assert_eq!(host_name(nobody), "");
+        }
     }
 }

@@ -15,7 +15,7 @@ use percent_encoding::percent_decode_str;
 
 use super::health;
 use super::problem::Problem;
-use crate::domain::{Answer, Parameters, Refusal, TrackingRequest, cut, host_name};
+use crate::domain::{Parameters, Refusal, TrackingRequest, cut, host_name};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::track::{EventSink, Programs, Tracker};
@@ -70,23 +70,17 @@ async fn event<P: Programs, S: EventSink>(
         _ => return Problem::MethodNotAllowed("GET, HEAD").to_response(),
     };
     let begun = Instant::now();
-    let outcome = answer(request, &public.tracker, record).await;
-    public.metrics.request_seconds.observe(begun.elapsed().as_secs_f64());
-    let mut response = match outcome {
-        Ok(answer) => {
-            if record {
-                public.metrics.requests_accepted.inc();
-            }
-            HttpResponse::Ok()
-                .insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")))
-                .insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store")))
-                .body(answer.to_json())
-        }
+    let mut response = match answer(request, public, record).await {
+        Ok(json) => HttpResponse::Ok()
+            .insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")))
+            .insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store")))
+            .body(json),
         Err(refusal) => {
             public.metrics.refused(&refusal);
             Problem::from(refusal).to_response()
         }
     };
+    public.metrics.request_seconds.observe(begun.elapsed().as_secs_f64());
     if public.health.is_draining() {
         // Sends clients with open connections elsewhere.
         response.head_mut().set_connection_type(ConnectionType::Close);
@@ -94,13 +88,18 @@ async fn event<P: Programs, S: EventSink>(
     response
 }
 
-async fn answer<'a, P: Programs, S: EventSink>(
-    request: &'a HttpRequest,
-    tracker: &Tracker<P, S>,
+async fn answer<P: Programs, S: EventSink>(
+    request: &HttpRequest,
+    public: &Public<P, S>,
     record: bool,
-) -> Result<Answer<'a>, Refusal> {
+) -> Result<String, Refusal> {
     let request = tracking_request(request)?;
-    if record { tracker.track(request).await } else { tracker.inspect(request).await }
+    if !record {
+        return Ok(public.tracker.inspect(&request).await?.to_json());
+    }
+    let answer = public.tracker.track(&request).await?;
+    public.metrics.requests_accepted.inc();
+    Ok(answer.to_json())
 }
 
 /// What a tracking request says, or why it is none.

@@ -98,6 +98,14 @@ pub async fn metric(stack: &Stack, sample: &str) -> f64 {
     value.unwrap_or_else(|| panic!("{sample} in {metrics}")).parse().unwrap()
 }
 
+/// Anonymous memory of the tracker, in MiB: what it holds itself, without the mapped journal.
+pub fn anonymous_mib(stack: &mut Stack) -> f64 {
+    let id = stack.tracker().unwrap().id().unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().split(' ').next().unwrap().parse::<f64>().unwrap() / 1024.0
+}
+
 pub fn percentile(times: &mut [Duration], percent: usize) -> Duration {
     times.sort_unstable();
     times.get((times.len() * percent / 100).min(times.len().saturating_sub(1))).copied().unwrap()
