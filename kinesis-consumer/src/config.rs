@@ -18,6 +18,10 @@ pub struct Config {
     /// Days until a row expires, counted from when the tracker took the event. Unset: rows stay.
     #[arg(long, env, value_parser = integer(1_u32, 36_500))]
     pub event_ttl_days: Option<u32>,
+    /// Partitions over which the table's index `by-program` spreads an hour of a program: one for
+    /// every 1,000 events a second of the busiest program. Unset: rows are not in the index.
+    #[arg(long, env, value_parser = integer(1_u32, 10_000))]
+    pub index_buckets: Option<u32>,
     /// Where records that can never succeed are kept: s3://BUCKET/PREFIX or file:///FOLDER.
     #[arg(long, env, value_parser = storage_url)]
     pub failed_records_url: String,

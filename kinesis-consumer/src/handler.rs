@@ -13,7 +13,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::decode::decode;
-use crate::item::{Item, item};
+use crate::item::{Item, RowSettings, item};
 use crate::store::EventTable;
 
 /// The name under which failed records and metrics go.
@@ -30,7 +30,7 @@ const ANSWER_RESERVE: Duration = Duration::from_millis(500);
 pub struct Handler {
     table: EventTable,
     failures: FailureStore,
-    ttl_days: Option<u32>,
+    rows: RowSettings,
 }
 
 /// The rows of a batch. The same event twice is one row: `BatchWriteItem` refuses a call that
@@ -57,9 +57,9 @@ impl Source<'_> {
 }
 
 impl Handler {
-    /// The function over `table` and `failures`, whose rows expire after `ttl_days`.
-    pub fn new(table: EventTable, failures: FailureStore, ttl_days: Option<u32>) -> Self {
-        Self { table, failures, ttl_days }
+    /// The function over `table` and `failures`, whose rows are as `rows` says.
+    pub fn new(table: EventTable, failures: FailureStore, rows: RowSettings) -> Self {
+        Self { table, failures, rows }
     }
 
     /// Stores the events of a batch and answers before `deadline`.
@@ -103,7 +103,7 @@ impl Handler {
             for (sub_sequence_number, data) in (0..).zip(user_records) {
                 let source = Source { carrier: record, sub_sequence_number, data };
                 match decode(&source.data) {
-                    Ok(event) => rows.add(event, source, now, self.ttl_days),
+                    Ok(event) => rows.add(event, source, now, self.rows),
                     Err(reason) => poison_records.push(source.poison(reason)),
                 }
             }
@@ -118,10 +118,10 @@ impl<'a> Rows<'a> {
         event: TrackingEvent,
         source: Source<'a>,
         now: Timestamp,
-        ttl_days: Option<u32>,
+        settings: RowSettings,
     ) {
         let id = event.message_id.clone();
-        let item = item(event, source.carrier.arrived_at, now, ttl_days);
+        let item = item(event, source.carrier.arrived_at, now, settings);
         self.items.insert(id.clone(), item);
         self.sources.entry(id).or_default().push(source);
         self.events += 1;

@@ -11,17 +11,30 @@ pub type Item = HashMap<String, AttributeValue>;
 
 const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
 
+/// What rows have beside the event.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RowSettings {
+    /// Days until a row expires; none: never.
+    pub ttl_days: Option<u32>,
+    /// Partitions of a program's hour in the index `by-program`; none: rows are not in it.
+    pub index_buckets: Option<u32>,
+}
+
 /// The row of `event`. An event without times (the reference writes none) happened and was received
 /// when Kinesis took it, so that a replay of it makes the same row.
 pub fn item(
     event: TrackingEvent,
     arrived_at: Timestamp,
     stored_at: Timestamp,
-    ttl_days: Option<u32>,
+    settings: RowSettings,
 ) -> Item {
     let event_type = event.event_type();
     let or_arrival = |ms: i64| if ms == 0 { arrived_at.as_millisecond() } else { ms };
     let received_at = or_arrival(event.received_at_ms);
+    let occurred_at = or_arrival(event.occurred_at_ms);
+    let bucket = settings
+        .index_buckets
+        .map(|buckets| program_bucket(&event.program_id, occurred_at, &event.message_id, buckets));
     let mut item = Item::from([
         ("id".into(), text(event.message_id.clone())),
         ("message_id".into(), text(event.message_id)),
@@ -32,7 +45,7 @@ pub fn item(
         ("customer_name".into(), text(event.customer_name)),
         ("user_agent".into(), text(event.user_agent)),
         ("event_type".into(), text(type_name(event_type).to_owned())),
-        ("occurred_at".into(), number(or_arrival(event.occurred_at_ms))),
+        ("occurred_at".into(), number(occurred_at)),
         ("received_at".into(), number(received_at)),
         ("stored_at".into(), number(stored_at.as_millisecond())),
     ]);
@@ -41,9 +54,12 @@ pub fn item(
         item.insert("is_valid".into(), AttributeValue::Bool(event.is_valid));
     }
     // From when it was received, so that a replay never lengthens a row's life.
-    if let Some(days) = ttl_days {
+    if let Some(days) = settings.ttl_days {
         let expires_at = received_at / 1_000 + i64::from(days) * SECONDS_PER_DAY;
         item.insert("expires_at".into(), number(expires_at));
+    }
+    if let Some(bucket) = bucket {
+        item.insert("program_bucket".into(), text(bucket));
     }
     let optional_texts = [
         ("visitor_id", event.visitor_id),
@@ -81,6 +97,18 @@ pub fn item(
         item.insert("is_test".into(), AttributeValue::Bool(true));
     }
     item
+}
+
+/// The partition key of the index `by-program`: `{program}#{UTC hour}#{bucket}`, such as
+/// `212313#2026-01-02T03#7`. A program's hour is spread over `buckets` partitions, for one partition
+/// takes about 1,000 writes a second; whoever reads asks for all of them. The bucket is the CRC-32 of
+/// the message id modulo `buckets`, so that a replay finds its own.
+fn program_bucket(program_id: &str, occurred_at: i64, message_id: &str, buckets: u32) -> String {
+    // Every time that an event can have is one that a timestamp can, but for absurd ones.
+    let time = Timestamp::from_millisecond(occurred_at).unwrap_or_default().to_string();
+    let hour = time.get(..13).unwrap_or_default();
+    let bucket = crc32fast::hash(message_id.as_bytes()) % buckets.max(1);
+    format!("{program_id}#{hour}#{bucket}")
 }
 
 fn text(value: String) -> AttributeValue {
@@ -148,7 +176,8 @@ mod tests {
             is_test: true,
             host: "h".into(),
         };
-        let item = item(event, at(1), at(99), Some(2));
+        let item =
+            item(event, at(1), at(99), RowSettings { ttl_days: Some(2), index_buckets: Some(1) });
         let s = |value: &str| AttributeValue::S(value.into());
         let n = |value: &str| AttributeValue::N(value.into());
         let expected = Item::from([
@@ -166,6 +195,7 @@ mod tests {
             ("received_at".into(), n("86400999")),
             ("stored_at".into(), n("99")),
             ("expires_at".into(), n("259200")),
+            ("program_bucket".into(), s("p#1970-01-02T00#0")),
             ("visitor_id".into(), s("v")),
             ("click_id".into(), s("ci")),
             ("impression_id".into(), s("i")),
@@ -189,7 +219,7 @@ mod tests {
     #[test]
     fn an_event_of_the_reference_has_no_validity_and_the_time_of_its_arrival() {
         let event = TrackingEvent { message_id: "m".into(), ..TrackingEvent::default() };
-        let item = item(event, at(1_000), at(2_000), None);
+        let item = item(event, at(1_000), at(2_000), RowSettings::default());
         assert_eq!(
             names(&item),
             [
@@ -210,5 +240,22 @@ mod tests {
         assert_eq!(item["event_type"], AttributeValue::S("unspecified".into()));
         assert_eq!(item["occurred_at"], AttributeValue::N("1000".into()));
         assert_eq!(item["received_at"], AttributeValue::N("1000".into()));
+    }
+
+    #[test]
+    fn a_programs_hour_spreads_evenly_over_its_buckets() {
+        const EVENTS: usize = 10_000;
+        let mut counts = HashMap::<String, usize>::new();
+        for number in 0..EVENTS {
+            let id = format!("019b7ca9-8f2e-7707-8707-{number:012}");
+            let bucket = program_bucket("212313", 1_767_323_045_678, &id, 16);
+            assert_eq!(bucket, program_bucket("212313", 1_767_323_045_678, &id, 16));
+            assert!(bucket.starts_with("212313#2026-01-02T03#"), "{bucket}");
+            *counts.entry(bucket).or_default() += 1;
+        }
+        assert_eq!(counts.len(), 16);
+        let even = EVENTS / 16;
+        assert!(counts.values().all(|count| (even * 8 / 10..even * 12 / 10).contains(count)));
+        assert_eq!(program_bucket("p", i64::MIN, "m", 0), "p#1970-01-01T00#0", "no panic");
     }
 }

@@ -6,6 +6,7 @@ use adtrack_runtime::lambda::{FailureStore, outside_lambda, serve};
 use adtrack_runtime::{cli, telemetry};
 use kinesis_consumer::config::Config;
 use kinesis_consumer::handler::{FUNCTION, Handler};
+use kinesis_consumer::item::RowSettings;
 use kinesis_consumer::store::EventTable;
 
 #[tokio::main]
@@ -23,6 +24,10 @@ async fn main() -> ExitCode {
     }
     telemetry::init(&config.logs);
     let table = EventTable::connect(config.table_name).await;
-    let handler = Handler::new(table, failures, config.event_ttl_days);
+    let handler = Handler::new(
+        table,
+        failures,
+        RowSettings { ttl_days: config.event_ttl_days, index_buckets: config.index_buckets },
+    );
     serve(|event, deadline| handler.handle(event, deadline)).await
 }

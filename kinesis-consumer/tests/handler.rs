@@ -17,6 +17,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use faults::{Fault, FaultyDynamoDb};
 use kinesis_consumer::handler::{FUNCTION, Handler};
+use kinesis_consumer::item::RowSettings;
 use kinesis_consumer::store::EventTable;
 use local_stack::aws::{self, EmbeddedServer};
 use local_stack::lambda::{Record, payload};
@@ -46,7 +47,8 @@ impl Function {
         let failures =
             FailureStore::open(FUNCTION, &format!("file://{}", folder.path().display())).unwrap();
         let events = EventTable::new(&aws::sdk_config(&proxy.url).await, TABLE.to_owned());
-        let handler = Handler::new(events, failures, Some(30));
+        let handler =
+            Handler::new(events, failures, RowSettings { ttl_days: Some(30), index_buckets: None });
         Self { handler, table, proxy, folder, _dynamodb: dynamodb }
     }
 
