@@ -4,6 +4,7 @@
 
 pub mod backoff;
 pub mod cli;
+pub mod kinesis_errors;
 #[cfg(feature = "lambda")]
 pub mod lambda;
 #[cfg(feature = "redis")]

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
+use adtrack_runtime::kinesis_errors::is_lasting;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::retry::RetryConfig;
@@ -19,23 +20,9 @@ use super::{Exit, Failure};
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Errors that end only when a person does something.
-const LASTING_ERRORS: [&str; 14] = [
-    "AccessDeniedException",
-    "ExpiredTokenException",
-    "IncompleteSignature",
-    "InvalidArgumentException",
-    "InvalidClientTokenId",
-    "InvalidSignatureException",
-    "KMSAccessDeniedException",
-    "KMSDisabledException",
-    "KMSNotFoundException",
-    "KMSOptInRequired",
-    "ResourceNotFoundException",
-    "SignatureDoesNotMatch",
-    "UnrecognizedClientException",
-    "ValidationException",
-];
+/// Errors of the credentials, which a service waits out for the SDK to refresh them: a person who
+/// waits at a terminal is told at once.
+const CREDENTIALS: [&str; 2] = ["ExpiredTokenException", "SignatureDoesNotMatch"];
 
 /// The stream of one region.
 #[derive(Debug, Clone)]
@@ -127,7 +114,8 @@ impl Stream {
             }
             _ => false,
         };
-        let lasting = unsendable || code.is_some_and(|code| LASTING_ERRORS.contains(&code));
+        let lasting =
+            unsendable || code.is_some_and(|code| is_lasting(code) || CREDENTIALS.contains(&code));
         let remedy = if lasting {
             "; see region, stream name, credentials and the permission kinesis:PutRecords"
         } else {

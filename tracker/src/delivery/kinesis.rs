@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use adtrack_runtime::kinesis_errors::is_lasting;
 use aws_config::SdkConfig;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::retry::RetryConfig;
@@ -16,22 +17,6 @@ use super::batch::Batch;
 /// takes events again within 3 s of the stream's return also where all its events are in calls that
 /// will never be answered.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Errors that end only when a person does something.
-const LASTING_ERRORS: [&str; 12] = [
-    "AccessDeniedException",
-    "IncompleteSignature",
-    "InvalidArgumentException",
-    "InvalidClientTokenId",
-    "InvalidSignatureException",
-    "KMSAccessDeniedException",
-    "KMSDisabledException",
-    "KMSNotFoundException",
-    "KMSOptInRequired",
-    "ResourceNotFoundException",
-    "UnrecognizedClientException",
-    "ValidationException",
-];
 
 /// The stream.
 #[derive(Debug, Clone)]
@@ -90,7 +75,7 @@ impl KinesisStream {
         })?;
         let request = self.client.put_records().stream_name(&self.name).set_records(Some(entries));
         let output = request.send().await.map_err(|error| PutError {
-            lasting: error.code().is_some_and(|code| LASTING_ERRORS.contains(&code)),
+            lasting: error.code().is_some_and(is_lasting),
             cause: cause(&error),
             text: DisplayErrorContext(&error).to_string(),
         })?;
