@@ -1,8 +1,6 @@
 //! Core data as JSON (stream and channel) and as a Redis hash. Both have the same members, so both
 //! go through one raw form; what a value must be is checked in one place, [`validate`].
 
-use std::collections::HashMap;
-
 use jiff::Timestamp;
 use serde::de::{Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -12,6 +10,24 @@ use crate::program::{
     CoreData, InvalidCoreData, MAX_ALLOWED_HOSTS, MAX_TEXT_BYTES, MAX_URL_BYTES, Program, Update,
 };
 use crate::{ProgramId, Version};
+
+/// The fields of a program's hash in Redis.
+pub(crate) const HASH_FIELDS: [&str; 14] = [
+    "version",
+    "programId",
+    "programName",
+    "checksum",
+    "customerId",
+    "customerName",
+    "valid",
+    "validFrom",
+    "validUntil",
+    "landingUrl",
+    "fallbackUrl",
+    "allowedHosts",
+    "test",
+    "deleted",
+];
 
 /// The members as they stand in JSON. All optional: which are required is said by [`validate`],
 /// whose errors name the member. `null` counts as absent; unknown members are ignored.
@@ -265,29 +281,30 @@ pub(crate) fn to_json(core_data: &CoreData, version: Option<&Version>) -> String
 
 pub(crate) fn to_hash(update: &Update) -> Vec<(&'static str, String)> {
     let raw = raw_of(&update.core_data, Some(&update.version));
-    let fields = [
-        ("version", raw.version),
-        ("programId", raw.program_id),
-        ("programName", raw.program_name),
-        ("checksum", raw.checksum),
-        ("customerId", raw.customer_id.map(|id| id.to_string())),
-        ("customerName", raw.customer_name),
-        ("valid", raw.valid.map(|valid| valid.to_string())),
-        ("validFrom", raw.valid_from),
-        ("validUntil", raw.valid_until),
-        ("landingUrl", raw.landing_url),
-        ("fallbackUrl", raw.fallback_url),
-        ("allowedHosts", raw.allowed_hosts.map(|hosts| serde_json::json!(hosts).to_string())),
-        ("test", raw.test.map(|test| test.to_string())),
-        ("deleted", raw.deleted.map(|deleted| deleted.to_string())),
+    let values = [
+        raw.version,
+        raw.program_id,
+        raw.program_name,
+        raw.checksum,
+        raw.customer_id.map(|id| id.to_string()),
+        raw.customer_name,
+        raw.valid.map(|valid| valid.to_string()),
+        raw.valid_from,
+        raw.valid_until,
+        raw.landing_url,
+        raw.fallback_url,
+        raw.allowed_hosts.map(|hosts| serde_json::json!(hosts).to_string()),
+        raw.test.map(|test| test.to_string()),
+        raw.deleted.map(|deleted| deleted.to_string()),
     ];
-    fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    HASH_FIELDS.into_iter().zip(values).filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
 pub(crate) fn update_from_hash(
-    mut hash: HashMap<String, String>,
+    values: impl IntoIterator<Item = Option<String>>,
 ) -> Result<Update, InvalidCoreData> {
-    let mut take = |member: &str| hash.remove(member);
+    let mut values = values.into_iter();
+    let mut next = || values.next().flatten();
     let boolean = |member: &'static str, value: Option<String>| {
         value
             .map(|text| {
@@ -296,27 +313,28 @@ pub(crate) fn update_from_hash(
             })
             .transpose()
     };
+    // In the order of HASH_FIELDS.
     versioned(RawProgram {
-        version: take("version"),
-        program_id: take("programId"),
-        program_name: take("programName"),
-        checksum: take("checksum"),
-        customer_id: take("customerId")
+        version: next(),
+        program_id: next(),
+        program_name: next(),
+        checksum: next(),
+        customer_id: next()
             .map(|text| {
                 parse_integer(&text)
                     .ok_or_else(|| invalid("customerId", format!("{text:?} is no 64-bit integer")))
             })
             .transpose()?,
-        customer_name: take("customerName"),
-        valid: boolean("valid", take("valid"))?,
-        valid_from: take("validFrom"),
-        valid_until: take("validUntil"),
-        landing_url: take("landingUrl"),
-        fallback_url: take("fallbackUrl"),
-        allowed_hosts: take("allowedHosts")
+        customer_name: next(),
+        valid: boolean("valid", next())?,
+        valid_from: next(),
+        valid_until: next(),
+        landing_url: next(),
+        fallback_url: next(),
+        allowed_hosts: next()
             .map(|text| serde_json::from_str(&text).map_err(|error| invalid("allowedHosts", error)))
             .transpose()?,
-        test: boolean("test", take("test"))?,
-        deleted: boolean("deleted", take("deleted"))?,
+        test: boolean("test", next())?,
+        deleted: boolean("deleted", next())?,
     })
 }
