@@ -9,7 +9,7 @@ SHELL := /bin/bash
 BIN := target/release
 ENV_FILE := target/local-stack.env
 
-.PHONY: help run demo count loadtest spike soak test lint bench prove advisories fmt redis-server release
+.PHONY: help run demo count loadtest spike soak test lint bench fan-out scaling prove advisories fmt redis-server release
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -50,6 +50,7 @@ lint: ## formatting, clippy with warnings denied, docs, licences, bans
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 	deploy/checks/cargo-deny --locked check bans licenses sources
+	deploy/checks/scaling --check docs/SCALING.md
 
 bench: redis-server ## the tracker beside its peers: CPU, instructions and system calls a request (about 10 minutes)
 	@cargo build --release --locked --workspace --bins
@@ -57,6 +58,13 @@ bench: redis-server ## the tracker beside its peers: CPU, instructions and syste
 	@deploy/checks/bench
 	@deploy/checks/peers/instructions
 	@deploy/checks/peers/compare
+
+fan-out: redis-server ## what a change of core data costs with 50 trackers: Redis' pub/sub, measured (90 s)
+	@cargo build --release --locked --workspace --bins
+	@deploy/checks/fan-out
+
+scaling: ## what 1,000 to 1,000,000 events/s need, by docs/SCALING.md's formulas and simulations
+	@deploy/checks/scaling
 
 instructions: ## that the tracker's handler costs no more instructions than it may (callgrind)
 	@deploy/checks/peers/instructions
