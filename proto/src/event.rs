@@ -55,6 +55,11 @@ impl ProgramFields {
         Self(event.encode_to_vec().into())
     }
 
+    /// The event as far as the program goes.
+    pub fn to_event(&self) -> TrackingEvent {
+        TrackingEvent::decode(&*self.0).unwrap_or_default()
+    }
+
     /// The bytes of the whole event: these fields, and those of the request.
     pub fn with(&self, request: &RequestFields<'_>) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.0.len() + request.size_hint());

@@ -26,12 +26,8 @@ pub struct Program {
     pub customer_id: i64,
     /// The customer's name, for people.
     pub customer_name: String,
-    /// Switched off by hand when false.
-    pub valid: bool,
-    /// The first moment at which it runs; none: it always ran.
-    pub valid_from: Option<Timestamp>,
-    /// The first moment at which it no longer runs; none: it never ends.
-    pub valid_until: Option<Timestamp>,
+    /// Whether it runs.
+    pub validity: Validity,
     /// Where a click goes while the program is valid. May hold macros such as `{click_id}`.
     pub landing_url: Option<String>,
     /// Where a click goes while the program is not valid.
@@ -42,14 +38,25 @@ pub struct Program {
     pub test: bool,
 }
 
-impl Program {
+/// When a program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// Switched off by hand when false.
+    pub valid: bool,
+    /// The first moment at which it runs; none: it always ran.
+    pub from: Option<Timestamp>,
+    /// The first moment at which it no longer runs; none: it never ends.
+    pub until: Option<Timestamp>,
+}
+
+impl Validity {
     /// Whether an event at `now` is valid: the flag is set and `validFrom <= now < validUntil`.
-    pub fn validity_at(&self, now: Timestamp) -> Result<(), InvalidReason> {
+    pub fn at(&self, now: Timestamp) -> Result<(), InvalidReason> {
         if !self.valid {
             Err(InvalidReason::ProgramDisabled)
-        } else if self.valid_from.is_some_and(|from| now < from) {
+        } else if self.from.is_some_and(|from| now < from) {
             Err(InvalidReason::ProgramNotStarted)
-        } else if self.valid_until.is_some_and(|until| now >= until) {
+        } else if self.until.is_some_and(|until| now >= until) {
             Err(InvalidReason::ProgramEnded)
         } else {
             Ok(())

@@ -8,6 +8,7 @@ use url::Url;
 
 use crate::program::{
     CoreData, InvalidCoreData, MAX_ALLOWED_HOSTS, MAX_TEXT_BYTES, MAX_URL_BYTES, Program, Update,
+    Validity,
 };
 use crate::{ProgramId, Version};
 
@@ -139,15 +140,17 @@ fn validate(raw: RawProgram) -> Result<CoreData, InvalidCoreData> {
         checksum: text("checksum", raw.checksum)?,
         customer_id: raw.customer_id.ok_or(InvalidCoreData::Missing("customerId"))?,
         customer_name: text("customerName", raw.customer_name)?,
-        valid: raw.valid.ok_or(InvalidCoreData::Missing("valid"))?,
-        valid_from: timestamp("validFrom", raw.valid_from)?,
-        valid_until: timestamp("validUntil", raw.valid_until)?,
+        validity: Validity {
+            valid: raw.valid.ok_or(InvalidCoreData::Missing("valid"))?,
+            from: timestamp("validFrom", raw.valid_from)?,
+            until: timestamp("validUntil", raw.valid_until)?,
+        },
         landing_url: url("landingUrl", raw.landing_url, Macros::Allowed)?,
         fallback_url: url("fallbackUrl", raw.fallback_url, Macros::Refused)?,
         allowed_hosts: hosts(raw.allowed_hosts.unwrap_or_default())?,
         test: raw.test.unwrap_or(false),
     };
-    if let (Some(from), Some(until)) = (program.valid_from, program.valid_until)
+    if let (Some(from), Some(until)) = (program.validity.from, program.validity.until)
         && from > until
     {
         return Err(invalid("validUntil", "is before `validFrom`"));
@@ -261,9 +264,9 @@ fn raw_of(core_data: &CoreData, version: Option<&Version>) -> RawProgram {
             checksum: Some(program.checksum.clone()),
             customer_id: Some(program.customer_id),
             customer_name: Some(program.customer_name.clone()),
-            valid: Some(program.valid),
-            valid_from: program.valid_from.map(|at| at.to_string()),
-            valid_until: program.valid_until.map(|at| at.to_string()),
+            valid: Some(program.validity.valid),
+            valid_from: program.validity.from.map(|at| at.to_string()),
+            valid_until: program.validity.until.map(|at| at.to_string()),
             landing_url: program.landing_url.clone(),
             fallback_url: program.fallback_url.clone(),
             allowed_hosts: Some(program.allowed_hosts.clone()).filter(|hosts| !hosts.is_empty()),

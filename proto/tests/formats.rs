@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use adtrack_proto::event::{EventType, InvalidReason, ProgramFields, RequestFields, TrackingEvent};
-use adtrack_proto::program::{CoreData, InvalidCoreData, Program, Update};
+use adtrack_proto::program::{CoreData, InvalidCoreData, Program, Update, Validity};
 use adtrack_proto::store_script::Call;
 use adtrack_proto::{ProgramId, Version};
 use proptest::prelude::*;
@@ -114,9 +114,11 @@ fn full_program() -> Program {
         checksum: "124".into(),
         customer_id: 9124,
         customer_name: "Customer2".into(),
-        valid: true,
-        valid_from: Some("2026-01-01T00:00:00Z".parse().unwrap()),
-        valid_until: Some("2027-01-01T00:00:00Z".parse().unwrap()),
+        validity: Validity {
+            valid: true,
+            from: Some("2026-01-01T00:00:00Z".parse().unwrap()),
+            until: Some("2027-01-01T00:00:00Z".parse().unwrap()),
+        },
         landing_url: Some("https://shop.example/p/2?c={click_id}".into()),
         fallback_url: Some("https://shop.example/".into()),
         allowed_hosts: vec!["shop.example".into()],
@@ -161,8 +163,7 @@ fn the_reference_json_is_read() {
         panic!("a program")
     };
     let expected = Program {
-        valid_from: None,
-        valid_until: None,
+        validity: Validity { valid: true, from: None, until: None },
         landing_url: None,
         fallback_url: None,
         allowed_hosts: Vec::new(),
@@ -285,7 +286,7 @@ fn any_program() -> impl Strategy<Value = Program> {
     )
         .prop_map(
             |((id, name, checksum, customer_id, customer, valid), (a, b, url, test), hosts)| {
-                let (valid_from, valid_until) = match (a, b) {
+                let (from, until) = match (a, b) {
                     (Some(a), Some(b)) => (Some(a.min(b)), Some(a.max(b))),
                     other => other,
                 };
@@ -295,9 +296,7 @@ fn any_program() -> impl Strategy<Value = Program> {
                     checksum,
                     customer_id,
                     customer_name: customer,
-                    valid,
-                    valid_from,
-                    valid_until,
+                    validity: Validity { valid, from, until },
                     fallback_url: url.as_deref().map(|url| url.replace(['{', '}'], "_")),
                     landing_url: url,
                     allowed_hosts: hosts,

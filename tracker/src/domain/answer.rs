@@ -25,8 +25,8 @@ impl<'a> Answer<'a> {
         program: Arc<PreparedProgram>,
         random: u128,
     ) -> Result<Self, Refusal> {
-        check_combination(&request.parameters, &program.program)?;
-        let validity = program.program.validity_at(request.received_at);
+        check_combination(&request.parameters, &program)?;
+        let validity = program.validity.at(request.received_at);
         let milliseconds = since_epoch(request);
         let [random @ .., _, _, _, _, _, _] = random.to_le_bytes();
         let message_id =

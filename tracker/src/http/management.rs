@@ -92,7 +92,7 @@ async fn cached(id: web::Path<String>, management: web::Data<Management>) -> Htt
         return Problem::from(Refusal::ProgramNotFound).to_response();
     };
     let (state, value) = match &cached.known {
-        Known::Program(prepared) => ("program", prepared.to_json()),
+        Known::Program(prepared) => ("program", prepared.to_json(id)),
         Known::Deleted(_) => ("deleted", serde_json::Value::Null),
         Known::Absent => ("absent", serde_json::Value::Null),
     };

@@ -129,9 +129,9 @@ fn a_table_has_every_member() {
          a.example; b.example c.example,FALSE,ignored\n",
     );
     assert_eq!(program.program_name, "a, \"b\"\nc");
-    assert_eq!((program.customer_id, program.valid, program.test), (9124, true, false));
-    assert_eq!((program.valid_from, program.fallback_url), (None, None));
-    assert_eq!(program.valid_until.unwrap().to_string(), "2027-01-01T00:00:00Z");
+    assert_eq!((program.customer_id, program.validity.valid, program.test), (9124, true, false));
+    assert_eq!((program.validity.from, program.fallback_url), (None, None));
+    assert_eq!(program.validity.until.unwrap().to_string(), "2027-01-01T00:00:00Z");
     assert_eq!(program.landing_url.unwrap(), "https://h/{click_id}");
     assert_eq!(program.allowed_hosts, ["a.example", "b.example", "c.example"]);
 }
