@@ -1,5 +1,7 @@
 //! Core data: what is known of a program, and how a change of it travels.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use crate::event::InvalidReason;
@@ -9,6 +11,10 @@ use crate::{ProgramId, Version};
 pub const MAX_TEXT_BYTES: usize = 512;
 /// The longest URL of a program, in bytes.
 pub const MAX_URL_BYTES: usize = 2_048;
+/// The most entries that `parameterAliases` may have.
+pub const MAX_ALIASES: usize = 20;
+/// The longest name of a parameter, in bytes.
+pub const MAX_PARAMETER_NAME_BYTES: usize = 64;
 /// The most entries that `allowedHosts` may have.
 pub const MAX_ALLOWED_HOSTS: usize = 100;
 
@@ -34,6 +40,10 @@ pub struct Program {
     pub fallback_url: Option<String>,
     /// Hosts that a link may name as its landing page.
     pub allowed_hosts: Vec<String>,
+    /// The key that its conversions have to be signed with: an id, never the secret.
+    pub conversion_key_id: Option<String>,
+    /// What a network calls the parameters of a conversion, and what we call them.
+    pub parameter_aliases: BTreeMap<String, String>,
     /// For smoke and load tests, not for billing.
     pub test: bool,
 }
@@ -143,7 +153,7 @@ impl Update {
 
     /// The fields of the hash that Redis holds for a program. Asked for by name, an answer has no
     /// names in it, which halves what a reader has to parse.
-    pub const HASH_FIELDS: [&str; 14] = crate::program_json::HASH_FIELDS;
+    pub const HASH_FIELDS: [&str; 16] = crate::program_json::HASH_FIELDS;
 
     /// Reads the values of [`Self::HASH_FIELDS`], in their order; where none of them is there, Redis
     /// holds no program.

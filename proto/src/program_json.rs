@@ -1,19 +1,21 @@
 //! Core data as JSON (stream and channel) and as a Redis hash. Both have the same members, so both
 //! go through one raw form; what a value must be is checked in one place, [`validate`].
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::de::{Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 
 use crate::program::{
-    CoreData, InvalidCoreData, MAX_ALLOWED_HOSTS, MAX_TEXT_BYTES, MAX_URL_BYTES, Program, Update,
-    Validity,
+    CoreData, InvalidCoreData, MAX_ALIASES, MAX_ALLOWED_HOSTS, MAX_PARAMETER_NAME_BYTES,
+    MAX_TEXT_BYTES, MAX_URL_BYTES, Program, Update, Validity,
 };
 use crate::{ProgramId, Version};
 
 /// The fields of a program's hash in Redis.
-pub(crate) const HASH_FIELDS: [&str; 14] = [
+pub(crate) const HASH_FIELDS: [&str; 16] = [
     "version",
     "programId",
     "programName",
@@ -26,6 +28,8 @@ pub(crate) const HASH_FIELDS: [&str; 14] = [
     "landingUrl",
     "fallbackUrl",
     "allowedHosts",
+    "conversionKeyId",
+    "parameterAliases",
     "test",
     "deleted",
 ];
@@ -57,6 +61,10 @@ struct RawProgram {
     fallback_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     allowed_hosts: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conversion_key_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameter_aliases: Option<BTreeMap<String, String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     test: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,6 +156,8 @@ fn validate(raw: RawProgram) -> Result<CoreData, InvalidCoreData> {
         landing_url: url("landingUrl", raw.landing_url, Macros::Allowed)?,
         fallback_url: url("fallbackUrl", raw.fallback_url, Macros::Refused)?,
         allowed_hosts: hosts(raw.allowed_hosts.unwrap_or_default())?,
+        conversion_key_id: key_id(raw.conversion_key_id)?,
+        parameter_aliases: aliases(raw.parameter_aliases.unwrap_or_default())?,
         test: raw.test.unwrap_or(false),
     };
     if let (Some(from), Some(until)) = (program.validity.from, program.validity.until)
@@ -249,6 +259,31 @@ fn hosts(hosts: Vec<String>) -> Result<Vec<String>, InvalidCoreData> {
     Ok(hosts)
 }
 
+fn key_id(id: Option<String>) -> Result<Option<String>, InvalidCoreData> {
+    if id.as_ref().is_some_and(|id| !(1..=MAX_PARAMETER_NAME_BYTES).contains(&id.len())) {
+        let problem = format!("has 1 to {MAX_PARAMETER_NAME_BYTES} bytes");
+        return Err(invalid("conversionKeyId", problem));
+    }
+    Ok(id)
+}
+
+fn aliases(aliases: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, InvalidCoreData> {
+    let member = "parameterAliases";
+    if aliases.len() > MAX_ALIASES {
+        let problem = format!("has {} aliases; at most {MAX_ALIASES} are accepted", aliases.len());
+        return Err(invalid(member, problem));
+    }
+    for name in aliases.iter().flat_map(|(theirs, ours)| [theirs, ours]) {
+        if !(1..=MAX_PARAMETER_NAME_BYTES).contains(&name.len()) {
+            let problem = format!(
+                "{name:?} is no name of a parameter: 1 to {MAX_PARAMETER_NAME_BYTES} bytes"
+            );
+            return Err(invalid(member, problem));
+        }
+    }
+    Ok(aliases)
+}
+
 fn raw_of(core_data: &CoreData, version: Option<&Version>) -> RawProgram {
     let version = version.map(Version::to_string);
     match core_data {
@@ -270,6 +305,9 @@ fn raw_of(core_data: &CoreData, version: Option<&Version>) -> RawProgram {
             landing_url: program.landing_url.clone(),
             fallback_url: program.fallback_url.clone(),
             allowed_hosts: Some(program.allowed_hosts.clone()).filter(|hosts| !hosts.is_empty()),
+            conversion_key_id: program.conversion_key_id.clone(),
+            parameter_aliases: Some(program.parameter_aliases.clone())
+                .filter(|aliases| !aliases.is_empty()),
             test: program.test.then_some(true),
             deleted: None,
             version,
@@ -297,6 +335,8 @@ pub(crate) fn to_hash(update: &Update) -> Vec<(&'static str, String)> {
         raw.landing_url,
         raw.fallback_url,
         raw.allowed_hosts.map(|hosts| serde_json::json!(hosts).to_string()),
+        raw.conversion_key_id,
+        raw.parameter_aliases.map(|aliases| serde_json::json!(aliases).to_string()),
         raw.test.map(|test| test.to_string()),
         raw.deleted.map(|deleted| deleted.to_string()),
     ];
@@ -336,6 +376,12 @@ pub(crate) fn update_from_hash(
         fallback_url: next(),
         allowed_hosts: next()
             .map(|text| serde_json::from_str(&text).map_err(|error| invalid("allowedHosts", error)))
+            .transpose()?,
+        conversion_key_id: next(),
+        parameter_aliases: next()
+            .map(|text| {
+                serde_json::from_str(&text).map_err(|error| invalid("parameterAliases", error))
+            })
             .transpose()?,
         test: boolean("test", next())?,
         deleted: boolean("deleted", next())?,

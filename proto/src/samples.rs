@@ -1,6 +1,8 @@
 //! The sample programs of the local stack: the reference's three, and one for each way in which an
 //! event is not valid.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use crate::program::{CoreData, Program, Update, Validity};
@@ -42,6 +44,8 @@ fn sample(program_id: &str, number: i64) -> Program {
         landing_url: Some(format!("https://shop.example/p/{number}")),
         fallback_url: Some("https://shop.example/".to_owned()),
         allowed_hosts: vec!["shop.example".to_owned()],
+        conversion_key_id: None,
+        parameter_aliases: BTreeMap::new(),
         test: false,
     }
 }

@@ -22,9 +22,16 @@ pub struct PreparedProgram {
     pub event_fields: ProgramFields,
     /// Its part of the answer's JSON: `"programId":…,"customerName":…`.
     pub(super) answer_fields: Box<str>,
-    landing_url: Option<Box<str>>,
-    fallback_url: Option<Box<str>>,
-    allowed_hosts: Box<[Box<str>]>,
+    /// Where a click goes while the program is valid.
+    pub landing_url: Option<Box<str>>,
+    /// Where a click goes while it is not.
+    pub fallback_url: Option<Box<str>>,
+    /// Hosts that a link may name as its landing page.
+    pub allowed_hosts: Box<[Box<str>]>,
+    /// The key that conversions have to be signed with.
+    pub conversion_key_id: Option<Box<str>>,
+    /// Names of a conversion's parameters: a network's, and ours.
+    pub parameter_aliases: Box<[(Box<str>, Box<str>)]>,
 }
 
 impl PreparedProgram {
@@ -48,6 +55,12 @@ impl PreparedProgram {
             landing_url: program.landing_url.map(Into::into),
             fallback_url: program.fallback_url.map(Into::into),
             allowed_hosts: program.allowed_hosts.into_iter().map(Into::into).collect(),
+            conversion_key_id: program.conversion_key_id.map(Into::into),
+            parameter_aliases: program
+                .parameter_aliases
+                .into_iter()
+                .map(|(theirs, ours)| (theirs.into(), ours.into()))
+                .collect(),
         }
     }
 
@@ -64,6 +77,12 @@ impl PreparedProgram {
             landing_url: self.landing_url.as_deref().map(str::to_owned),
             fallback_url: self.fallback_url.as_deref().map(str::to_owned),
             allowed_hosts: self.allowed_hosts.iter().map(|host| host.clone().into()).collect(),
+            conversion_key_id: self.conversion_key_id.as_deref().map(str::to_owned),
+            parameter_aliases: self
+                .parameter_aliases
+                .iter()
+                .map(|(theirs, ours)| (theirs.clone().into(), ours.clone().into()))
+                .collect(),
             test: event.is_test,
         }
     }
@@ -85,7 +104,7 @@ mod tests {
             "customerName":"c","valid":false,"validFrom":"2026-01-01T00:00:00Z",
             "validUntil":"2027-01-01T00:00:00Z","landingUrl":"https://a.example/",
             "fallbackUrl":"https://b.example/","allowedHosts":["a.example","b.example"],
-            "test":true}"#;
+            "conversionKeyId":"k","parameterAliases":{"payout":"amount"},"test":true}"#;
         let CoreData::Program(program) = CoreData::from_json(json).unwrap() else { panic!() };
         let prepared = PreparedProgram::new((*program).clone(), Version::zero());
         assert_eq!(prepared.to_program(program.program_id.clone()), *program);

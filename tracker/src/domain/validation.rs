@@ -23,13 +23,14 @@ mod tests {
     use adtrack_proto::program::CoreData;
 
     use super::*;
+    use crate::domain::Rules;
 
     fn check(query: &str) -> Result<(), Refusal> {
         let json = br#"{"programId":"p","programName":"n","checksum":"124","customerId":9124,
             "customerName":"c","valid":true}"#;
         let CoreData::Program(program) = CoreData::from_json(json).unwrap() else { panic!() };
         let program = PreparedProgram::new(*program, Version::zero());
-        check_combination(&Parameters::parse(query).unwrap(), &program)
+        check_combination(&Parameters::parse(query, Rules::EVENT).unwrap(), &program)
     }
 
     #[test]

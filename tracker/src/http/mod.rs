@@ -1,5 +1,6 @@
 //! HTTP: the public listener for ad clients, the management listener for operators.
 
+mod client;
 mod health;
 mod management;
 mod problem;
