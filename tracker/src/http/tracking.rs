@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 
 use super::client::client;
+use super::documents::{PAGE_SCRIPT, PUBLIC_API};
 use super::health;
 use super::problem::Problem;
 use crate::domain::{Parameters, Refusal, Rules, TrackingRequest};
@@ -55,6 +56,8 @@ async fn route<P: Programs, S: EventSink>(
         "/health/check" => health::check(&public.health),
         "/health/live" => health::live(),
         "/health/ready" => health::ready(&public.health),
+        "/adtrack.js" => PAGE_SCRIPT.answer(request),
+        "/openapi.yaml" => PUBLIC_API.answer(request),
         _ => Problem::NotFound.to_response(),
     }
 }
