@@ -1,7 +1,8 @@
 //! What a client may cost: URLs, headers, time, connections; and what it is told.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
@@ -90,6 +91,33 @@ async fn nothing_that_a_client_sent_is_in_a_refusal() {
         let body = response.text().await.unwrap();
         assert!(!body.contains("script") && !headers.contains("script"), "{body}");
     }
+}
+
+#[test]
+fn what_is_no_http_is_not_logged() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tracker = Command::new(env!("CARGO_BIN_EXE_tracker"))
+        .args(["--listen-addr=127.0.0.1:0", "--management-addr=127.0.0.1:0"])
+        .args(["--journal-max-bytes=131072", "--redis-url=redis://127.0.0.1:1"])
+        .arg(format!("--journal-dir={}", folder.path().display()))
+        .env_clear()
+        .envs([("AWS_REGION", "us-east-1"), ("AWS_EC2_METADATA_DISABLED", "true")])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(tracker.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let serves = log.find(|line| line.contains("the tracker serves")).unwrap();
+    let serves: serde_json::Value = serde_json::from_str(&serves).unwrap();
+    for request in ["<script>\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "GET /\x1b[31m HTTP/1.1\r\n\r\n"]
+    {
+        let mut stream = TcpStream::connect(serves["public"].as_str().unwrap()).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        assert!(until_the_end(&mut stream).starts_with("HTTP/1.1 400"), "{request}");
+    }
+    tracker.kill().unwrap();
+    tracker.wait().unwrap();
+    let lines: Vec<_> = log.filter(|line| line.contains("actix_http")).collect();
+    assert!(lines.is_empty(), "{lines:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
