@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use percent_encoding::percent_decode;
 
-use super::Refusal;
+use super::{Refusal, tcf};
 
+/// The longest query, in bytes, with every parameter at its limit far from reached. Longer, and the
+/// whole URI is refused.
+pub const MAX_QUERY_BYTES: usize = 8_192;
 /// The most parameters that an event carries.
 pub const MAX_COUNT: usize = 20;
 /// The longest name, in bytes.
@@ -14,6 +17,9 @@ pub const MAX_NAME_BYTES: usize = 64;
 pub const MAX_VALUE_BYTES: usize = 512;
 /// Names that begin so are ours, now or later.
 const RESERVED_PREFIX: &str = "at_";
+
+/// A consent string, which may be longer than what is carried: it is read then, and left out.
+const CONSENT: &str = "gdpr_consent";
 
 /// The longest id that a client may give its event, in bytes.
 const MAX_EVENT_ID_BYTES: usize = 128;
@@ -45,6 +51,8 @@ pub struct Parameters {
     pub own: BTreeMap<&'static str, String>,
     /// All others: carried on the event.
     pub carried: BTreeMap<String, String>,
+    /// A `gdpr_consent` that is too long to be carried.
+    long_consent: Option<String>,
     /// Whether something was cut or left out.
     pub cut: bool,
 }
@@ -52,6 +60,9 @@ pub struct Parameters {
 impl Parameters {
     /// Reads a query (without its question mark), as forms are encoded: `+` is a space.
     pub fn parse(query: &str, rules: Rules) -> Result<Self, Refusal> {
+        if query.len() > MAX_QUERY_BYTES {
+            return Err(Refusal::UriTooLong);
+        }
         let mut parameters = Self::default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -62,6 +73,11 @@ impl Parameters {
             }
         }
         Ok(parameters)
+    }
+
+    /// The `gdpr_consent`, carried or not.
+    pub fn consent(&self) -> Option<&str> {
+        self.long_consent.as_ref().or_else(|| self.carried.get(CONSENT)).map(String::as_str)
     }
 
     /// Takes one more.
@@ -78,7 +94,11 @@ impl Parameters {
     fn try_add(&mut self, name: String, mut value: String, rules: Rules) -> Result<(), Refusal> {
         check_length("name", &name, 1, MAX_NAME_BYTES)?;
         let own = rules.own.iter().find(|(own, _)| *own == name);
-        let max = own.map_or(MAX_VALUE_BYTES, |(_, max)| *max);
+        let max = match own {
+            Some((_, max)) => *max,
+            None if name == CONSENT => tcf::MAX_BYTES,
+            None => MAX_VALUE_BYTES,
+        };
         if rules.lenient && own.is_none() && value.len() > max {
             value.truncate(value.floor_char_boundary(max));
             self.cut = true;
@@ -97,6 +117,12 @@ impl Parameters {
                 self.own.extend(slot.map(|value| (*own, value)));
                 set
             }
+            (CONSENT, None) if value.len() > MAX_VALUE_BYTES => {
+                if self.carried.contains_key(CONSENT) {
+                    return Err(refuse("a parameter name is given twice"));
+                }
+                set_once(&mut self.long_consent, value)
+            }
             (_, None) => self.carry(name, value),
         }
     }
@@ -105,7 +131,7 @@ impl Parameters {
         if name.starts_with(RESERVED_PREFIX) {
             return Err(refuse("a parameter name that begins with `at_` is reserved"));
         }
-        if self.carried.contains_key(&name) {
+        if self.carried.contains_key(&name) || name == CONSENT && self.long_consent.is_some() {
             return Err(refuse("a parameter name is given twice"));
         }
         if self.carried.len() == MAX_COUNT {
@@ -189,6 +215,46 @@ mod tests {
             assert_eq!(refusal.code(), "invalid_parameters", "{query}");
         }
     }
+
+    #[test]
+    fn a_query_that_is_too_long_is_refused_as_a_whole() {
+        for lenient in [false, true] {
+            let rules = Rules { own: &[], lenient };
+            let query = |length: usize| format!("&{}", "&".repeat(length - 1));
+            assert!(Parameters::parse(&query(MAX_QUERY_BYTES), rules).is_ok());
+            let refused = Parameters::parse(&query(MAX_QUERY_BYTES + 1), rules);
+            assert_eq!(refused, Err(Refusal::UriTooLong));
+        }
+    }
+
+    #[test]
+    fn a_long_consent_is_read_and_not_carried() {
+        for lenient in [false, true] {
+            let rules = Rules { own: &[], lenient };
+            let parse = |length| {
+                Parameters::parse(&format!("a=1&gdpr_consent={}", "C".repeat(length)), rules)
+            };
+            for (length, carried) in [(512, 2), (513, 1), (4_096, 1)] {
+                let parameters = parse(length).unwrap();
+                assert_eq!(parameters.consent().map(str::len), Some(length));
+                assert_eq!(
+                    (parameters.carried.len(), parameters.cut),
+                    (carried, false),
+                    "{length}"
+                );
+            }
+            assert_eq!(parse(4_097).is_ok(), lenient);
+        }
+        let long = format!("gdpr_consent={}", "C".repeat(600));
+        for twice in [
+            format!("{long}&{long}"),
+            format!("{long}&gdpr_consent=C"),
+            format!("gdpr_consent=C&{long}"),
+        ] {
+            assert!(Parameters::parse(&twice, Rules::EVENT).is_err());
+        }
+    }
+
     #[test]
     fn what_is_the_endpoints_own_is_not_carried() {
         let rules = Rules { own: &[("url", 600)], lenient: false };

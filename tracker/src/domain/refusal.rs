@@ -1,5 +1,8 @@
 //! Why a tracking request is refused.
 
+use super::client::MAX_HEADERS_BYTES;
+use super::parameters::MAX_QUERY_BYTES;
+
 /// Why a request is refused, and its event not recorded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -9,6 +12,12 @@ pub enum Refusal {
     /// The query breaks a limit; the text says which.
     #[error("{0}")]
     InvalidParameters(String),
+    /// The query is longer than any may be.
+    #[error("the query has at most {MAX_QUERY_BYTES} bytes")]
+    UriTooLong,
+    /// All headers together are longer than they may be.
+    #[error("the request's headers have at most {MAX_HEADERS_BYTES} bytes")]
+    HeadersTooLarge,
     /// A parameter contradicts the program's core data.
     #[error("`{0}` does not belong to this program: not a valid combination of parameters")]
     ParameterMismatch(&'static str),
@@ -28,7 +37,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// The codes of all refusals.
-    pub const CODES: [&'static str; 7] = [
+    pub const CODES: [&'static str; 9] = [
         "invalid_program_id",
         "invalid_parameters",
         "parameter_mismatch",
@@ -36,6 +45,8 @@ impl Refusal {
         "core_data_unavailable",
         "overloaded",
         "draining",
+        "uri_too_long",
+        "headers_too_large",
     ];
 
     /// The stable code that clients and metrics know it by.
@@ -53,6 +64,8 @@ impl Refusal {
             Self::CoreDataUnavailable => 4,
             Self::Overloaded => 5,
             Self::Draining => 6,
+            Self::UriTooLong => 7,
+            Self::HeadersTooLarge => 8,
         }
     }
 }

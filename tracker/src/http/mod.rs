@@ -1,12 +1,20 @@
 //! HTTP: the public listener for ad clients, the management listener for operators.
 
 mod client;
+mod connection;
+mod cors;
 mod documents;
 mod health;
+mod impression;
 mod management;
+mod pixel;
 mod problem;
+mod server;
 mod tracking;
+mod visitors;
 
 pub use management::{Management, configure as configure_management};
 pub use problem::Problem;
-pub use tracking::{Public, configure as configure_public, tracking_request};
+pub use server::{ConnectionSettings, listen as listen_public};
+pub use tracking::{Public, tracking_request};
+pub use visitors::VisitorSettings;

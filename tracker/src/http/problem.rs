@@ -28,6 +28,8 @@ impl Problem {
                 Refusal::InvalidProgramId
                 | Refusal::InvalidParameters(_)
                 | Refusal::ParameterMismatch(_) => StatusCode::BAD_REQUEST,
+                Refusal::UriTooLong => StatusCode::URI_TOO_LONG,
+                Refusal::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 Refusal::ProgramNotFound => StatusCode::NOT_FOUND,
                 Refusal::CoreDataUnavailable | Refusal::Overloaded | Refusal::Draining => {
                     StatusCode::SERVICE_UNAVAILABLE
@@ -38,7 +40,8 @@ impl Problem {
         }
     }
 
-    fn code(&self) -> &'static str {
+    /// The stable code that clients know it by.
+    pub fn code(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.code(),
             Self::NotFound => "not_found",
