@@ -25,7 +25,7 @@ use aws_sdk_kinesis::primitives::Blob;
 use clap::Parser;
 use tracker::delivery::{Journal, SyncMode};
 use tracker::health::Health;
-use tracker::http::{Public, configure_public, tracking_request};
+use tracker::http::{ClickSettings, Public, configure_public, tracking_request};
 use tracker::metrics::Metrics;
 use tracker::programs::{
     CacheLimits, Known, Loader, LocalPrograms, RedisLink, RedisPrograms, TIMEOUTS, TwoTierPrograms,
@@ -121,7 +121,12 @@ async fn serve<S: EventSink + Send + Sync + 'static>(address: &str, sink: S) -> 
     let (programs, link) = programs(&metrics)?;
     let health =
         Health::new(link, journal("peers-health")?, Arc::default(), Arc::default(), Arc::default());
-    let public = web::Data::new(Public { tracker: Tracker::new(programs, sink), health, metrics });
+    let public = web::Data::new(Public {
+        tracker: Tracker::new(programs, sink),
+        health,
+        metrics,
+        clicks: ClickSettings::default(),
+    });
     let app = move || App::new().configure(|config| configure_public(config, public.clone()));
     Ok(HttpServer::new(app).workers(1).bind(address)?.run().await?)
 }

@@ -151,6 +151,7 @@ impl App {
             tracker: Tracker::new(two_tiers, journal.clone()),
             health: health.clone(),
             metrics: Arc::clone(&metrics),
+            clicks: config.clicks.clone(),
         };
         let management = Management {
             local,

@@ -2,18 +2,24 @@
 //! I/O, no clock, no runtime.
 
 mod answer;
+mod click;
 mod client;
+mod landing_page;
+pub mod link;
 mod message_id;
 mod parameters;
 mod prepared_program;
 mod refusal;
 mod request;
+mod signing_keys;
 mod validation;
 
 pub use answer::Answer;
+pub use click::{CLICK_RULES, Destination, IMPRESSION_ID};
 pub use client::{Client, cut, host_name, without_query};
 pub use parameters::{Parameters, Rules};
 pub use prepared_program::PreparedProgram;
 pub use refusal::Refusal;
 pub use request::{Conversion, TrackingRequest};
+pub use signing_keys::SigningKeys;
 pub use validation::check_combination;

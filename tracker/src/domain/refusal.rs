@@ -12,6 +12,9 @@ pub enum Refusal {
     /// A parameter contradicts the program's core data.
     #[error("`{0}` does not belong to this program: not a valid combination of parameters")]
     ParameterMismatch(&'static str),
+    /// The page that a link names is not followed; the text says why.
+    #[error("`url` is not followed: {0}")]
+    UrlNotAllowed(&'static str),
     /// Core data knows no such program.
     #[error("there is no such program")]
     ProgramNotFound,
@@ -28,7 +31,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// The codes of all refusals.
-    pub const CODES: [&'static str; 7] = [
+    pub const CODES: [&'static str; 8] = [
         "invalid_program_id",
         "invalid_parameters",
         "parameter_mismatch",
@@ -36,6 +39,7 @@ impl Refusal {
         "core_data_unavailable",
         "overloaded",
         "draining",
+        "url_not_allowed",
     ];
 
     /// The stable code that clients and metrics know it by.
@@ -53,6 +57,7 @@ impl Refusal {
             Self::CoreDataUnavailable => 4,
             Self::Overloaded => 5,
             Self::Draining => 6,
+            Self::UrlNotAllowed(_) => 7,
         }
     }
 }
