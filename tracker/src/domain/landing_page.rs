@@ -207,7 +207,8 @@ mod tests {
             let segments = |url: &Url| url.path_segments().unwrap().count();
             prop_assert_eq!(segments(&url), segments(&plain), "{} {}", url, plain);
             prop_assert_eq!(url.fragment().is_some(), plain.fragment().is_some());
-            prop_assert_eq!(url.query_pairs().count(), plain.query_pairs().count());
+            // Nor a parameter more; a name that is empty may make one less.
+            prop_assert!(url.query_pairs().count() <= plain.query_pairs().count(), "{}", url);
         }
     }
 }

@@ -34,6 +34,15 @@ fn a_bad_value_ends_it_with_64_and_one_line() {
         ("REDIS_URL", "http://127.0.0.1", "expected redis://"),
         ("REDIS_PORT", "70000", "70000 is not in 0..=65535"),
         ("REDIS_PASSWORD_FILE", "/nowhere/password", "expected a readable file"),
+        ("DEFAULT_FALLBACK_URL", "shop.example", "expected an http or https URL"),
+        ("DEFAULT_FALLBACK_URL", "https://shop.example/{x}", "expected an http or https URL"),
+        ("LINK_KEYS_FILE", "/nowhere/keys", "expected a readable file of lines"),
+        ("LINK_KEYS_FILE", env!("CARGO_MANIFEST_DIR"), "expected a readable file of lines"),
+        (
+            "LINK_KEYS_FILE",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
+            "line 1 is not `id=secret`",
+        ),
         ("RUST_LOG", "a=b=c", "expected a level or EnvFilter directives"),
         ("LOG_FORMAT", "xml", "expected one of json, text"),
     ] {
@@ -81,6 +90,8 @@ fn help_names_every_setting() {
         "SHUTDOWN_DELAY_SECONDS",
         "WORKERS",
         "SAMPLE_PROGRAMS",
+        "DEFAULT_FALLBACK_URL",
+        "LINK_KEYS_FILE",
         "RUST_LOG",
         "LOG_FORMAT",
     ] {
