@@ -27,7 +27,9 @@ use clap::Parser;
 use tracker::delivery::{Journal, SyncMode};
 use tracker::domain::Rules;
 use tracker::health::Health;
-use tracker::http::{ConnectionSettings, Public, VisitorSettings, listen_public, tracking_request};
+use tracker::http::{
+    ClickSettings, ConnectionSettings, Public, VisitorSettings, listen_public, tracking_request,
+};
 use tracker::metrics::Metrics;
 use tracker::programs::{
     CacheLimits, Known, Loader, LocalPrograms, RedisLink, RedisPrograms, TIMEOUTS, TwoTierPrograms,
@@ -135,7 +137,13 @@ async fn serve<S: EventSink + Send + Sync + 'static>(address: &str, sink: S) -> 
         Health::new(link, journal("peers-health")?, Arc::default(), Arc::default(), Arc::default());
     let Settings { connections, visitors, .. } = Settings::defaults()?;
     let tracker = Tracker::new(programs, sink);
-    let public = web::Data::new(Public { tracker, health, metrics, visitors });
+    let public = web::Data::new(Public {
+        tracker,
+        health,
+        metrics,
+        visitors,
+        clicks: ClickSettings::default(),
+    });
     let listener = std::net::TcpListener::bind(address)?;
     Ok(listen_public(listener, public, &connections, 1, Duration::from_secs(30))?.await?)
 }

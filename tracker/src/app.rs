@@ -145,6 +145,7 @@ impl App {
             health: health.clone(),
             metrics: Arc::clone(&metrics),
             visitors: config.visitors.clone(),
+            clicks: config.clicks.clone(),
         };
         let management = Management {
             local,

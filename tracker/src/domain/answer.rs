@@ -20,8 +20,8 @@ pub struct Answer<'a> {
     pub message_id: Uuid,
     /// Whether the program runs.
     pub validity: Result<(), InvalidReason>,
-    request: &'a TrackingRequest<'a>,
-    program: Arc<PreparedProgram>,
+    pub(super) request: &'a TrackingRequest<'a>,
+    pub(super) program: Arc<PreparedProgram>,
 }
 
 impl<'a> Answer<'a> {

@@ -36,6 +36,10 @@ pub struct Rules {
 impl Rules {
     /// Of `/event`.
     pub const EVENT: Self = Self { own: &[], lenient: false };
+
+    fn is_own(&self, name: &str) -> bool {
+        self.own.iter().any(|(own, _)| *own == name)
+    }
 }
 
 /// The parameters of a tracking request, decoded and within their limits.
@@ -68,6 +72,11 @@ impl Parameters {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match (decode(name), decode(value)) {
                 (Ok(name), Ok(value)) => parameters.add(name, value, rules)?,
+                // Judged by whoever reads it: left out, it would count as not given.
+                (Ok(name), Err(_)) if rules.lenient && rules.is_own(&name) => {
+                    let value = percent_decode(value.as_bytes()).decode_utf8_lossy();
+                    parameters.add(name, value.into_owned(), rules)?;
+                }
                 (Err(_), _) | (_, Err(_)) if rules.lenient => parameters.cut = true,
                 (Err(refusal), _) | (_, Err(refusal)) => return Err(refusal),
             }
@@ -287,7 +296,8 @@ mod tests {
             assert_eq!((parameters.carried.len(), &*parameters.own["url"]), (carried, "1"));
             assert!(parameters.carried.values().all(|value| value.len() <= MAX_VALUE_BYTES));
         }
-        // A URL that is cut would be another one.
+        // A URL that is cut would be another one, and one that is no text is still given.
+        assert_eq!(Parameters::parse("url=%ff", rules).unwrap().own["url"], "\u{fffd}");
         assert!(Parameters::parse("url=12345678901", rules).unwrap().own.is_empty());
         assert!(!Parameters::parse("url=1&a=1", rules).unwrap().cut);
     }

@@ -21,6 +21,9 @@ pub enum Refusal {
     /// A parameter contradicts the program's core data.
     #[error("`{0}` does not belong to this program: not a valid combination of parameters")]
     ParameterMismatch(&'static str),
+    /// The page that a link names is not followed; the text says why.
+    #[error("`url` is not followed: {0}")]
+    UrlNotAllowed(&'static str),
     /// Core data knows no such program.
     #[error("there is no such program")]
     ProgramNotFound,
@@ -37,7 +40,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// The codes of all refusals.
-    pub const CODES: [&'static str; 9] = [
+    pub const CODES: [&'static str; 10] = [
         "invalid_program_id",
         "invalid_parameters",
         "parameter_mismatch",
@@ -47,6 +50,7 @@ impl Refusal {
         "draining",
         "uri_too_long",
         "headers_too_large",
+        "url_not_allowed",
     ];
 
     /// The stable code that clients and metrics know it by.
@@ -66,6 +70,7 @@ impl Refusal {
             Self::Draining => 6,
             Self::UriTooLong => 7,
             Self::HeadersTooLarge => 8,
+            Self::UrlNotAllowed(_) => 9,
         }
     }
 }

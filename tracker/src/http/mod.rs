@@ -1,5 +1,7 @@
 //! HTTP: the public listener for ad clients, the management listener for operators.
 
+mod click;
+mod click_settings;
 mod client;
 mod connection;
 mod cors;
@@ -13,6 +15,7 @@ mod server;
 mod tracking;
 mod visitors;
 
+pub use click_settings::{ClickSettings, signing_keys, web_url};
 pub use management::{Management, configure as configure_management};
 pub use problem::Problem;
 pub use server::{ConnectionSettings, listen as listen_public};

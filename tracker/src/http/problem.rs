@@ -3,6 +3,7 @@
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use adtrack_proto::event::InvalidReason;
 use serde_json::json;
 
 use crate::domain::Refusal;
@@ -15,6 +16,8 @@ const RETRY_AFTER_SECONDS: &str = "1";
 pub enum Problem {
     /// A tracking request is refused.
     Refused(Refusal),
+    /// The program of a click, which is recorded, does not run, and has no page for that.
+    ProgramNotValid(InvalidReason),
     /// There is no such path.
     NotFound,
     /// The path does not take this method; it takes those named.
@@ -27,7 +30,8 @@ impl Problem {
             Self::Refused(refusal) => match refusal {
                 Refusal::InvalidProgramId
                 | Refusal::InvalidParameters(_)
-                | Refusal::ParameterMismatch(_) => StatusCode::BAD_REQUEST,
+                | Refusal::ParameterMismatch(_)
+                | Refusal::UrlNotAllowed(_) => StatusCode::BAD_REQUEST,
                 Refusal::UriTooLong => StatusCode::URI_TOO_LONG,
                 Refusal::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 Refusal::ProgramNotFound => StatusCode::NOT_FOUND,
@@ -35,6 +39,7 @@ impl Problem {
                     StatusCode::SERVICE_UNAVAILABLE
                 }
             },
+            Self::ProgramNotValid(_) => StatusCode::GONE,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
         }
@@ -44,6 +49,7 @@ impl Problem {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.code(),
+            Self::ProgramNotValid(_) => "program_not_valid",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed(_) => "method_not_allowed",
         }
@@ -52,6 +58,12 @@ impl Problem {
     fn detail(&self) -> String {
         match self {
             Self::Refused(refusal) => refusal.to_string(),
+            Self::ProgramNotValid(reason) => match reason {
+                InvalidReason::ProgramDisabled => "the program is switched off",
+                InvalidReason::ProgramNotStarted => "the program has not begun",
+                InvalidReason::ProgramEnded => "the program is over",
+            }
+            .to_owned(),
             Self::NotFound => "there is nothing at this path".to_owned(),
             Self::MethodNotAllowed(allowed) => format!("this path takes {allowed}"),
         }

@@ -12,6 +12,8 @@ use adtrack_proto::event::EventType;
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 
+use super::click::{CLICK_PATH, click};
+use super::click_settings::ClickSettings;
 use super::client::client;
 use super::documents::{PAGE_SCRIPT, PUBLIC_API};
 use super::health;
@@ -36,6 +38,8 @@ pub struct Public<P, S> {
     pub metrics: Arc<Metrics>,
     /// Whom the tracker knows again, and who may ask it.
     pub visitors: VisitorSettings,
+    /// Of clicks.
+    pub clicks: ClickSettings,
 }
 
 /// The routes. A few prefixes, told apart by hand: actix-web's router matches every request with a
@@ -60,6 +64,7 @@ async fn route<P: Programs, S: EventSink>(
     match request.path() {
         path if path.starts_with(EVENT_PATH) => event(request, public).await,
         path if path.starts_with(impression::PATH) => impression(request, public).await,
+        path if path.starts_with(CLICK_PATH) => click(request, public).await,
         "/health/check" => health::check(&public.health),
         "/health/live" => health::live(),
         "/health/ready" => health::ready(&public.health),
@@ -166,7 +171,7 @@ pub fn tracking_request<'a>(
 }
 
 /// Ids are seldom percent-encoded: nothing in them has to be.
-fn parse_program_id(text: &str) -> Option<ProgramId> {
+pub(super) fn parse_program_id(text: &str) -> Option<ProgramId> {
     let decode = || ProgramId::parse(&percent_decode_str(text).decode_utf8().ok()?).ok();
     ProgramId::parse(text).ok().or_else(decode)
 }

@@ -1,6 +1,7 @@
 //! The tracker over HTTP, against a real redis-server and an embedded Kinesis.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod clicks;
 mod core_data;
 mod delivery;
 mod documents;
@@ -9,6 +10,7 @@ mod helpers;
 mod impressions;
 mod limits;
 mod management;
+mod open_redirects;
 mod privacy;
 mod programs;
 mod settings;

@@ -43,6 +43,15 @@ fn a_bad_value_ends_it_with_64_and_one_line() {
         ("TCF_VENDOR_ID", "0", "expected an integer from 1 to 65535"),
         ("TRUSTED_PROXIES", "10.0.0.0/33", "expected addresses and CIDRs"),
         ("CORS_ALLOWED_ORIGINS", "https://shop.example/", "expected `*`, or origins"),
+        ("DEFAULT_FALLBACK_URL", "shop.example", "expected an http or https URL"),
+        ("DEFAULT_FALLBACK_URL", "https://shop.example/{x}", "expected an http or https URL"),
+        ("LINK_KEYS_FILE", "/nowhere/keys", "expected a readable file of lines"),
+        ("LINK_KEYS_FILE", env!("CARGO_MANIFEST_DIR"), "expected a readable file of lines"),
+        (
+            "LINK_KEYS_FILE",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
+            "line 1 is not `id=secret`",
+        ),
         ("RUST_LOG", "a=b=c", "expected a level or EnvFilter directives"),
         ("LOG_FORMAT", "xml", "expected one of json, text"),
     ] {
@@ -99,6 +108,8 @@ fn help_names_every_setting() {
         "TCF_VENDOR_ID",
         "TRUSTED_PROXIES",
         "CORS_ALLOWED_ORIGINS",
+        "DEFAULT_FALLBACK_URL",
+        "LINK_KEYS_FILE",
         "RUST_LOG",
         "LOG_FORMAT",
     ] {
