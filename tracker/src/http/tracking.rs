@@ -63,8 +63,9 @@ async fn route<P: Programs, S: EventSink>(
 ) -> HttpResponse {
     match request.path() {
         path if path.starts_with(EVENT_PATH) => event(request, public).await,
-        path if path.starts_with(impression::PATH) => impression(request, public).await,
-        path if path.starts_with(CLICK_PATH) => click(request, public).await,
+        // Boxed, so that what they hold makes the future of an `/event` no larger.
+        path if path.starts_with(impression::PATH) => Box::pin(impression(request, public)).await,
+        path if path.starts_with(CLICK_PATH) => Box::pin(click(request, public)).await,
         "/health/check" => health::check(&public.health),
         "/health/live" => health::live(),
         "/health/ready" => health::ready(&public.health),
