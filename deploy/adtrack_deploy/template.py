@@ -44,7 +44,7 @@ _Loader.yaml_implicit_resolvers = {
 
 def parse(text):
     """A template's text as data."""
-    return yaml.load(text, Loader=_Loader)  # noqa: S506: a SafeLoader with more tags
+    return yaml.load(text, Loader=_Loader)
 
 
 def load(name, folder=FOLDER):

@@ -14,10 +14,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from moto.server import ThreadedMotoServer  # noqa: E402
-
-import shim  # noqa: E402
-from adtrack_deploy import cli  # noqa: E402
+import shim
+from adtrack_deploy import cli
+from moto.server import ThreadedMotoServer
 
 REGIONS = ("eu-west-1", "us-east-1")
 
@@ -98,6 +97,6 @@ def emulator(tmp_path):
     host, port = server.get_host_and_port()
     here = Emulator(f"http://{host}:{port}", tmp_path)
     yield here
-    reset = urllib.request.Request(f"{here.url}/moto-api/reset", method="POST")  # noqa: S310
-    urllib.request.urlopen(reset).read()  # noqa: S310
+    reset = urllib.request.Request(f"{here.url}/moto-api/reset", method="POST")
+    urllib.request.urlopen(reset).read()
     server.stop()

@@ -9,9 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "deploy"))
 
-from adtrack_deploy.template import walk  # noqa: E402
-
-import settings  # noqa: E402
+import settings
+from adtrack_deploy.template import walk
 
 RULES = {}
 

@@ -225,7 +225,7 @@ def metrics_are_emitted(templates):
                           "ContainerDefinitions.metrics-agent.Environment"))
     kept = re.search(r"regex: (\S+?)\\n", agent)
     used = set()
-    for template, name, alarm in resources(templates, "AWS::CloudWatch::Alarm"):
+    for template, _, alarm in resources(templates, "AWS::CloudWatch::Alarm"):
         for metric in metrics_of(alarm):
             if "adtrack" in json.dumps(metric["Namespace"]):
                 used.add((template, metric["MetricName"], json.dumps(metric.get("Dimensions", []))))

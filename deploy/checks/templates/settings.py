@@ -260,6 +260,7 @@ SETTINGS = {
 
 DEFAULTS = {
     ("load-balancer", "RateLimitAction"): "count",
+    ("load-balancer", "WebFirewall"): "true",
     ("load-balancer", "AccessLogs"): "false",
     ("load-balancer", "DeletionProtection"): "true",
     ("load-balancer", "AccessLogDays"): 3,

@@ -28,8 +28,8 @@ def test_cfn_lint_finds_nothing(tmp_path):
         path.write_text(template.to_text(body))
         files.append(str(path))
     names = [region.name for region in ROLLOUT.regions]
-    command = [shutil.which("cfn-lint", path=Path(sys.executable).parent), "--non-zero-exit-code", "informational",
-               "-r", *names, "-t", *files]
+    lint = shutil.which("cfn-lint", path=Path(sys.executable).parent)
+    command = [lint, "--non-zero-exit-code", "informational", "-r", *names, "-t", *files]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
 

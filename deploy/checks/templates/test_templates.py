@@ -2,7 +2,7 @@
 
 import pytest
 import rules
-import rules_source  # noqa: F401: adds its rules
+import rules_source  # noqa: F401 - adds its rules
 from adtrack_deploy import stacks, template
 
 
