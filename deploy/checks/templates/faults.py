@@ -98,6 +98,8 @@ SIMPLE = [
     ("Intel instead of ARM", "compute", "Task", "Properties.RuntimePlatform.CpuArchitecture", "X86_64"),
     ("tasks with public addresses", "compute", "Service",
      "Properties.NetworkConfiguration.AwsvpcConfiguration.AssignPublicIp", "ENABLED"),
+    ("the service does not wait for its listener", "compute", "Service", "Properties.Tags",
+     [{"Key": "application", "Value": "adtrack"}, {"Key": "deployment", "Value": {"Ref": "Deployment"}}]),
     ("a shell in the task", "compute", "Service", "Properties.EnableExecuteCommand", True),
     # Functions.
     ("no partial failures", "lambdas", "ConsumerMapping", "Properties.FunctionResponseTypes", None),

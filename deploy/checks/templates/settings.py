@@ -218,6 +218,7 @@ SETTINGS = {
     ],
     ("compute", "Service"): [
         ("Properties.LaunchType", "FARGATE"),
+        ("Properties.Tags", contains({"Key": "listener", "Value": {"Ref": "HttpsListenerArn"}})),
         ("Properties.DesiredCount", None),
         ("Properties.EnableExecuteCommand", False),
         ("Properties.DeploymentConfiguration.MinimumHealthyPercent", 100),
