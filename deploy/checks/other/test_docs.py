@@ -7,7 +7,7 @@ import pytest
 from adtrack_deploy import stacks
 
 ROOT = Path(__file__).resolve().parents[3]
-PAGES = ["RUNBOOK.md", "COST.md", "SECURITY.md"]
+PAGES = ["DEPLOY.md", "RUNBOOK.md", "COST.md", "SECURITY.md"]
 
 
 def anchors(path):
