@@ -9,7 +9,7 @@ SHELL := /bin/bash
 BIN := target/release
 ENV_FILE := target/local-stack.env
 
-.PHONY: help run demo count loadtest spike soak test lint bench prove advisories fmt redis-server release check-deploy
+.PHONY: help run demo count loadtest spike soak test lint bench prove advisories fmt redis-server release check-deploy replay
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -77,6 +77,9 @@ prove: redis-server ## the long proofs: 50 kills, outages, 200,000 programs, mil
 
 check-deploy: ## all of deploy/ that can be checked without an AWS account (3 minutes)
 	@deploy/checks/deploy-all
+
+replay: redis-server release ## on the local stack: a roll-out's smoke test, and a poison record repaired and redriven
+	@deploy/checks/replay
 
 advisories: ## known vulnerabilities of what we depend on; needs the network
 	deploy/checks/cargo-deny --locked check advisories

@@ -77,7 +77,7 @@ def records_of(content):
                  "data": base64.b64decode(record["kinesis"]["data"], validate=True), "reason": reason}
                 for record in event["Records"]
             ]
-        return [{"stream": document["stream_arn"], "key": document["partition_key"],
+        return [{"stream": document["streamArn"], "key": document["partitionKey"],
                  "data": base64.b64decode(document["data"], validate=True),
                  "reason": document["reason"]}]
     except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -2,10 +2,13 @@
 
 import base64
 import json
+import re
+from pathlib import Path
 
 import pytest
 from adtrack_deploy import redrive
 
+ROOT = Path(__file__).resolve().parents[3]
 HOME = "eu-west-1"
 SHARD = "kinesis-consumer/2026-01-02/shardId-000000000000"
 
@@ -27,12 +30,22 @@ def stream(emulator, monkeypatch):
     return arn, records
 
 
+def test_the_form_is_that_of_the_functions():
+    """Their struct, as serde writes it."""
+    source = (ROOT / "proto/src/failed_record.rs").read_text()
+    assert '#[serde(rename_all = "camelCase")]\npub struct FailedRecord' in source
+    struct = source.split("pub struct FailedRecord {")[1].split("\n}")[0]
+    names = [re.sub(r"_(\w)", lambda found: found[1].upper(), name)
+             for name in re.findall(r"pub (\w+):", struct)]
+    assert list(json.loads(failed("arn", b""))) == names
+
+
 def failed(arn, data, key="k"):
     """A file of proto/src/failed_record.rs."""
     return json.dumps({
-        "function": "kinesis-consumer", "stream_arn": arn, "shard_id": "shardId-000000000000",
-        "sequence_number": "4959", "sub_sequence_number": 0, "partition_key": key,
-        "arrived_at": "2026-01-02T03:04:05Z", "failed_at": "2026-01-02T03:04:06Z",
+        "function": "kinesis-consumer", "streamArn": arn, "shardId": "shardId-000000000000",
+        "sequenceNumber": "4959", "subSequenceNumber": 0, "partitionKey": key,
+        "arrivedAt": "2026-01-02T03:04:05Z", "failedAt": "2026-01-02T03:04:06Z",
         "reason": "not protobuf", "data": base64.b64encode(data).decode()})
 
 
