@@ -92,6 +92,10 @@ class Stacks:
         self._out(f"  {name}: {status}")
         return self.outputs(name)
 
+    def protect(self, name, protected):
+        """Has CloudFormation refuse to delete the stack, or not any more."""
+        self._api.update_termination_protection(StackName=name, EnableTerminationProtection=protected)
+
     def delete(self, name):
         """Deletes the stack and waits until it is gone."""
         if self.describe(name) is None:

@@ -28,6 +28,7 @@ def take_down(aws, rollout, region, arguments, out):
         if stack.holds_data:
             # Before the stack, whose outputs say what it is: so this can be repeated.
             _delete_data(aws, region, api.outputs(name), out)
+            api.protect(name, False)
         api.delete(name)
 
 

@@ -145,8 +145,11 @@ class RegionRollout:
         if missing:
             raise ChangeError(
                 f"{name} needs {', '.join(missing)}: deploy the stacks before it, or set it in regions.json")
-        return self._stacks.apply(
+        outputs = self._stacks.apply(
             name, body, parameters, tags, bucket, self._options.allow_replacement)
+        if stack.holds_data:
+            self._stacks.protect(name, True)
+        return outputs
 
     def _smoke_test(self):
         Smoke(

@@ -3,13 +3,14 @@
 import copy
 import re
 
-from adtrack_deploy import stacks
+from adtrack_deploy import changes, stacks
 from moto.cloudformation.models import ChangeSet
 
 # Types that moto's CloudFormation does not know, or whose parts it does not (checked with 5.2.5).
 UNKNOWN = {
     "AWS::ApplicationAutoScaling::ScalableTarget",
     "AWS::ApplicationAutoScaling::ScalingPolicy",
+    "AWS::DynamoDB::GlobalTable",
     "AWS::ElastiCache::ParameterGroup",
     "AWS::ElastiCache::ReplicationGroup",
     "AWS::ElastiCache::SubnetGroup",
@@ -35,8 +36,13 @@ def _apply_with_outputs(change_set):
     change_set.stack.output_map = change_set.stack._create_output_map()
 
 
+# moto has no call for this: what the roll-out would tell CloudFormation.
+protected = {}
+
+
 def install():
     """Has the roll-out deploy shimmed templates, to a moto that gives outputs."""
+    changes.Stacks.protect = lambda _, name, value: protected.update({name: value})
     stacks.body = shimmed
     ChangeSet.apply = _apply_with_outputs
 

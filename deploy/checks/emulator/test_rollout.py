@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import shim
 from adtrack_deploy import cli, stacks
 from conftest import REGIONS
 
@@ -90,6 +91,7 @@ def test_a_region_takes_traffic_after_its_smoke_test_alone(emulator):
 def test_destroy_keeps_the_data_unless_it_is_told(emulator):
     assert emulator.run(cli.deploy, "first", "--region", HOME, "--no-smoke-test")[0] == 0
     outputs = emulator.outputs("first", HOME)
+    assert shim.protected["first-artifacts"] and shim.protected["first-data"]
     status, text = emulator.run(cli.destroy, "first", "--region", HOME)
     assert status == 0 and "first-data: stays" in text, text
     tables = emulator.client("dynamodb", HOME)
@@ -98,7 +100,7 @@ def test_destroy_keeps_the_data_unless_it_is_told(emulator):
     assert "AWS::Lambda::Function" not in left and "AWS::ECS::Service" not in left
     status, text = emulator.run(cli.destroy, "first", "--region", HOME, "--delete-data")
     assert status == 0, text
-    assert tables.list_tables()["TableNames"] == []
+    assert tables.list_tables()["TableNames"] == [] and not shim.protected["first-data"]
     assert emulator.client("kinesis", HOME).list_streams()["StreamNames"] == []
     assert emulator.client("s3", HOME).list_buckets()["Buckets"] == []
 
@@ -157,3 +159,14 @@ def test_a_stack_set_names_every_region_with_its_parameters(emulator):
     lint = shutil.which("cfn-lint", path=Path(sys.executable).parent)
     found = subprocess.run([lint, "-r", HOME, "-t", str(path)], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout
+
+
+def test_one_table_for_all_regions(emulator):
+    status, text = emulator.run(cli.deploy, "first", "--no-smoke-test", global_table=True)
+    assert status == 0, text
+    given = emulator.client("cloudformation", HOME).describe_stacks(
+        StackName="first-global-table")["Stacks"][0]["Parameters"]
+    assert {"ParameterKey": "SecondRegion", "ParameterValue": OTHER} in given
+    for region in REGIONS:
+        assert "AWS::DynamoDB::Table" not in {kind for kind, _ in emulator.resources("first", region)}
+        assert emulator.outputs("first", region)["TableName"] == "first-global-table-globaltable"

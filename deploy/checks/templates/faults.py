@@ -229,6 +229,12 @@ def dropped_metric(templates):
     agent["Fn::Sub"] = agent["Fn::Sub"].replace("journal_.*|", "")
 
 
+@fault("the metrics agent scrapes another port")
+def other_port(templates):
+    agent = container(templates, "metrics-agent")["Environment"][0]["Value"]
+    agent["Fn::Sub"] = agent["Fn::Sub"].replace("127.0.0.1:9090", "127.0.0.1:9100")
+
+
 @fault("the task dies with its metrics agent")
 def essential_agent(templates):
     container(templates, "metrics-agent")["Essential"] = True

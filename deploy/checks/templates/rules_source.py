@@ -4,6 +4,7 @@ import json
 import re
 
 import source
+import yaml
 from rules import at, metrics_of, resources, rule
 
 TRACKER, CONSUMER, UPDATER = "TaskRole", "ConsumerRole", "UpdaterRole"
@@ -249,6 +250,37 @@ def metrics_are_emitted(templates):
             yield f"{template}: nothing emits {name}"
         elif dimensions != "[]":
             yield f"{template}: {name} has no dimensions"
+
+
+@rule
+def agent_is_configured(templates):
+    """The metrics agent scrapes the management listener, and writes to this deployment's namespace."""
+    task = templates["compute"]["Resources"]["Task"]["Properties"]["ContainerDefinitions"]
+    text = at(task, "metrics-agent.Environment.AOT_CONFIG_CONTENT.Fn::Sub") or ""
+    try:
+        config = yaml.safe_load(text)
+        [scrape] = config["receivers"]["prometheus"]["config"]["scrape_configs"]
+        [static] = scrape["static_configs"]
+        exporter = config["exporters"]["awsemf"]
+        [pipeline] = config["service"]["pipelines"].values()
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        yield f"compute: the agent's configuration cannot be read: {error}"
+        return
+    if static["targets"] != [at(task, "tracker.Environment.MANAGEMENT_ADDR")]:
+        yield f"compute: the agent scrapes {static['targets']}"
+    if static["labels"] != {"Service": "tracker"} or "/metrics" != scrape.get("metrics_path", "/metrics"):
+        yield "compute: the agent gives metrics other dimensions"
+    if exporter["namespace"] != "adtrack/${Deployment}" or exporter["log_group_name"] != "${MetricLogs}":
+        yield "compute: the agent writes elsewhere"
+    if pipeline != {"receivers": ["prometheus"], "exporters": ["awsemf"]}:
+        yield "compute: the agent's pipeline is another"
+    if "$" in re.sub(r"\$\{\w+\}", "", text):
+        yield "compute: the agent would expand a $ of its configuration"
+    dimensions = {tuple(one) for declared in exporter["metric_declarations"] for one in declared["dimensions"]}
+    labels = {label for _, label in source.tracker_metrics().values() if label}
+    for one in dimensions:
+        if one[0] != "Service" or not set(one[1:]) <= labels:
+            yield f"compute: the agent makes dimensions {one} of no label"
 
 
 @rule
