@@ -117,6 +117,8 @@ def _up(arguments, out):
     options = _options(arguments)
     verb = "would deploy" if arguments.dry_run else "deploys"
     aws, rollout, chosen = _begin(arguments, out, verb)
+    if not arguments.dry_run:
+        rollout.refuse_examples()
     given = {}
     if rollout.global_table:
         home = next(one for one in rollout.regions if one.name == rollout.home_region)
@@ -134,6 +136,7 @@ def _stack_set(arguments, out):
         print(text, file=sys.stderr)
 
     aws, rollout, chosen = _begin(arguments, say, "prepares a StackSet of")
+    rollout.refuse_examples()
     folder = template.FOLDER.parent / "organizations"
     body = template.load("stack-set", folder)
     properties = body["Resources"]["Regions"]["Properties"]

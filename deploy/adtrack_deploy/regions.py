@@ -32,6 +32,13 @@ class Rollout:
     global_table: bool
     regions: tuple
 
+    def refuse_examples(self):
+        """Raises where a value of the example is still there."""
+        for region in self.regions:
+            for name, value in region.parameters.items():
+                if "replace-me" in value:
+                    raise RegionsError(f"{region.name}: {name} is still that of the example")
+
     def only(self, names):
         """The regions named, in the file's order; all where none is."""
         known = {region.name for region in self.regions}

@@ -50,6 +50,8 @@ class Smoke:
             row = self._until(lambda: self._row(message_id), f"the event {message_id} has no row")
             if row["program_id"]["S"] != PROGRAM:
                 raise SmokeError(f"the row of {message_id} is another program's")
+            if not row.get("is_test", {}).get("BOOL"):
+                raise SmokeError(f"the row of {message_id} is not marked as a test: it would be billed")
             self._out(f"  smoke test: answer to row {time.monotonic() - started:.1f} s")
         finally:
             self._publish({"programId": PROGRAM, "deleted": True})

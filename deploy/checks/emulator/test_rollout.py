@@ -117,6 +117,12 @@ def test_an_emulator_is_on_this_machine(capsys):
     assert "expected a URL of this machine" in capsys.readouterr().err
 
 
+def test_the_example_of_regions_is_not_deployed(emulator, capsys):
+    assert cli.deploy(["--emulator", emulator.url, "--yes"], out=lambda _: None) == 64
+    assert "CertificateArn is still that of the example" in capsys.readouterr().err
+    assert emulator.client("cloudformation", HOME).describe_stacks()["Stacks"] == []
+
+
 def test_it_says_where_it_is_before_it_asks(emulator, capsys):
     lines = []
     path = emulator.regions_file("first")

@@ -13,7 +13,7 @@ HOME = "eu-west-1"
 class StandIn:
     """Answers with what is on the core-data stream; writes a row for each answer, or does not."""
 
-    def __init__(self, emulator, writes_rows=True, reads_updates=True):
+    def __init__(self, emulator, writes_rows=True, reads_updates=True, marks_tests=True):
         self.kinesis = emulator.client("kinesis", HOME)
         self.tables = emulator.client("dynamodb", HOME)
         self.kinesis.create_stream(StreamName="core-data", ShardCount=1)
@@ -30,7 +30,8 @@ class StandIn:
                 body = json.dumps({"messageId": "m1", "programName": program["programName"]}).encode()
                 if writes_rows:
                     stand_in.tables.put_item(TableName="events", Item={
-                        "id": {"S": "m1"}, "program_id": {"S": self.path.rsplit("/", 1)[-1]}})
+                        "id": {"S": "m1"}, "program_id": {"S": self.path.rsplit("/", 1)[-1]},
+                        "is_test": {"BOOL": marks_tests}})
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -68,6 +69,7 @@ def test_it_sees_an_event_become_a_row_and_cleans_up(emulator):
 
 @pytest.mark.parametrize(("missing", "problem"), [
     ({"writes_rows": False}, "has no row"),
+    ({"marks_tests": False}, "not marked as a test"),
     ({"reads_updates": False}, "no tracker answers with the program"),
 ])
 def test_it_notices_what_does_not_arrive_and_cleans_up(emulator, missing, problem):
