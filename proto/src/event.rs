@@ -55,6 +55,11 @@ impl ProgramFields {
         Self(event.encode_to_vec().into())
     }
 
+    /// The event as far as the program goes.
+    pub fn to_event(&self) -> TrackingEvent {
+        TrackingEvent::decode(&*self.0).unwrap_or_default()
+    }
+
     /// The bytes of the whole event: these fields, and those of the request.
     pub fn with(&self, request: &RequestFields<'_>) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.0.len() + request.size_hint());
@@ -75,10 +80,28 @@ pub struct RequestFields<'a> {
     pub event_type: EventType,
     pub occurred_at_ms: i64,
     pub received_at_ms: i64,
+    pub visitor_id: &'a str,
+    pub click_id: &'a str,
+    pub impression_id: &'a str,
     pub referrer: &'a str,
+    pub client_ip: &'a str,
+    pub traffic_flags: &'a [&'a str],
     pub parameters: &'a BTreeMap<String, String>,
+    pub conversion: Option<ConversionFields<'a>>,
     pub invalid_reason: Option<InvalidReason>,
+    pub client_event_id: &'a str,
     pub host: &'a str,
+}
+
+/// What only a conversion has.
+#[derive(Debug, Clone, Copy)]
+#[allow(missing_docs, reason = "documented in tracking_event.proto")]
+pub struct ConversionFields<'a> {
+    pub transaction_id: &'a str,
+    pub amount_micros: i64,
+    pub currency: &'a str,
+    pub event_name: &'a str,
+    pub status: &'a str,
 }
 
 impl RequestFields<'_> {
@@ -86,20 +109,27 @@ impl RequestFields<'_> {
     fn size_hint(&self) -> usize {
         let texts = self.user_agent.len() + self.referrer.len() + self.host.len();
         let parameters = self.parameters.iter().map(|(name, value)| name.len() + value.len() + 12);
-        texts + parameters.sum::<usize>() + 100
+        texts + parameters.sum::<usize>() + 130
     }
 
     fn encode(&self, bytes: &mut Vec<u8>) {
         use tag::{
-            EVENT_TYPE, HOST, INVALID_REASON, IS_VALID, MESSAGE_ID, OCCURRED_AT_MS, PARAMETERS,
-            RECEIVED_AT_MS, REFERRER, USER_AGENT,
+            CLICK_ID, CLIENT_EVENT_ID, CLIENT_IP, EVENT_TYPE, HOST, IMPRESSION_ID, INVALID_REASON,
+            IS_VALID, MESSAGE_ID, OCCURRED_AT_MS, PARAMETERS, RECEIVED_AT_MS, REFERRER,
+            TRAFFIC_FLAGS, USER_AGENT, VISITOR_ID,
         };
         text(bytes, USER_AGENT, self.user_agent);
         number(bytes, IS_VALID, self.is_valid.into());
         text(bytes, MESSAGE_ID, self.message_id);
         number(bytes, EVENT_TYPE, i32::from(self.event_type).into());
         number(bytes, OCCURRED_AT_MS, self.occurred_at_ms);
+        text(bytes, VISITOR_ID, self.visitor_id);
+        text(bytes, CLICK_ID, self.click_id);
         text(bytes, REFERRER, self.referrer);
+        text(bytes, CLIENT_IP, self.client_ip);
+        for flag in self.traffic_flags {
+            text(bytes, TRAFFIC_FLAGS, flag);
+        }
         for (name, value) in self.parameters {
             // A map is a message of key and value for each of its entries.
             let sizes = [name, value].map(|part| match part.len() {
@@ -111,9 +141,25 @@ impl RequestFields<'_> {
             text(bytes, 1, name);
             text(bytes, 2, value);
         }
+        if let Some(conversion) = &self.conversion {
+            conversion.encode(bytes);
+        }
         text(bytes, INVALID_REASON, self.invalid_reason.map_or("", InvalidReason::as_str));
         number(bytes, RECEIVED_AT_MS, self.received_at_ms);
+        text(bytes, CLIENT_EVENT_ID, self.client_event_id);
+        text(bytes, IMPRESSION_ID, self.impression_id);
         text(bytes, HOST, self.host);
+    }
+}
+
+impl ConversionFields<'_> {
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        use tag::{AMOUNT_MICROS, CURRENCY, EVENT_NAME, STATUS, TRANSACTION_ID};
+        text(bytes, TRANSACTION_ID, self.transaction_id);
+        number(bytes, AMOUNT_MICROS, self.amount_micros);
+        text(bytes, CURRENCY, self.currency);
+        text(bytes, EVENT_NAME, self.event_name);
+        text(bytes, STATUS, self.status);
     }
 }
 
@@ -139,9 +185,20 @@ mod tag {
     pub(super) const MESSAGE_ID: u32 = 8;
     pub(super) const EVENT_TYPE: u32 = 9;
     pub(super) const OCCURRED_AT_MS: u32 = 10;
+    pub(super) const VISITOR_ID: u32 = 11;
+    pub(super) const CLICK_ID: u32 = 12;
     pub(super) const REFERRER: u32 = 13;
+    pub(super) const CLIENT_IP: u32 = 14;
+    pub(super) const TRAFFIC_FLAGS: u32 = 15;
     pub(super) const PARAMETERS: u32 = 16;
+    pub(super) const TRANSACTION_ID: u32 = 17;
+    pub(super) const AMOUNT_MICROS: u32 = 18;
+    pub(super) const CURRENCY: u32 = 19;
     pub(super) const INVALID_REASON: u32 = 20;
     pub(super) const RECEIVED_AT_MS: u32 = 21;
+    pub(super) const CLIENT_EVENT_ID: u32 = 22;
+    pub(super) const IMPRESSION_ID: u32 = 23;
+    pub(super) const EVENT_NAME: u32 = 24;
+    pub(super) const STATUS: u32 = 25;
     pub(super) const HOST: u32 = 27;
 }

@@ -1,6 +1,6 @@
 //! Core data: what is known of a program, and how a change of it travels.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
@@ -11,6 +11,10 @@ use crate::{ProgramId, Version};
 pub const MAX_TEXT_BYTES: usize = 512;
 /// The longest URL of a program, in bytes.
 pub const MAX_URL_BYTES: usize = 2_048;
+/// The most entries that `parameterAliases` may have.
+pub const MAX_ALIASES: usize = 20;
+/// The longest name of a parameter, in bytes.
+pub const MAX_PARAMETER_NAME_BYTES: usize = 64;
 /// The most entries that `allowedHosts` may have.
 pub const MAX_ALLOWED_HOSTS: usize = 100;
 
@@ -28,30 +32,41 @@ pub struct Program {
     pub customer_id: i64,
     /// The customer's name, for people.
     pub customer_name: String,
-    /// Switched off by hand when false.
-    pub valid: bool,
-    /// The first moment at which it runs; none: it always ran.
-    pub valid_from: Option<Timestamp>,
-    /// The first moment at which it no longer runs; none: it never ends.
-    pub valid_until: Option<Timestamp>,
+    /// Whether it runs.
+    pub validity: Validity,
     /// Where a click goes while the program is valid. May hold macros such as `{click_id}`.
     pub landing_url: Option<String>,
     /// Where a click goes while the program is not valid.
     pub fallback_url: Option<String>,
     /// Hosts that a link may name as its landing page.
     pub allowed_hosts: Vec<String>,
+    /// The key that its conversions have to be signed with: an id, never the secret.
+    pub conversion_key_id: Option<String>,
+    /// What a network calls the parameters of a conversion, and what we call them.
+    pub parameter_aliases: BTreeMap<String, String>,
     /// For smoke and load tests, not for billing.
     pub test: bool,
 }
 
-impl Program {
+/// When a program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// Switched off by hand when false.
+    pub valid: bool,
+    /// The first moment at which it runs; none: it always ran.
+    pub from: Option<Timestamp>,
+    /// The first moment at which it no longer runs; none: it never ends.
+    pub until: Option<Timestamp>,
+}
+
+impl Validity {
     /// Whether an event at `now` is valid: the flag is set and `validFrom <= now < validUntil`.
-    pub fn validity_at(&self, now: Timestamp) -> Result<(), InvalidReason> {
+    pub fn at(&self, now: Timestamp) -> Result<(), InvalidReason> {
         if !self.valid {
             Err(InvalidReason::ProgramDisabled)
-        } else if self.valid_from.is_some_and(|from| now < from) {
+        } else if self.from.is_some_and(|from| now < from) {
             Err(InvalidReason::ProgramNotStarted)
-        } else if self.valid_until.is_some_and(|until| now >= until) {
+        } else if self.until.is_some_and(|until| now >= until) {
             Err(InvalidReason::ProgramEnded)
         } else {
             Ok(())
@@ -136,12 +151,17 @@ impl Update {
         crate::program_json::to_json(&self.core_data, Some(&self.version))
     }
 
-    /// Reads the hash that Redis holds for a program; an empty one means that it holds none.
-    pub fn from_hash(hash: HashMap<String, String>) -> Result<Option<Self>, InvalidCoreData> {
-        if hash.is_empty() {
+    /// The fields of the hash that Redis holds for a program. Asked for by name, an answer has no
+    /// names in it, which halves what a reader has to parse.
+    pub const HASH_FIELDS: [&str; 16] = crate::program_json::HASH_FIELDS;
+
+    /// Reads the values of [`Self::HASH_FIELDS`], in their order; where none of them is there, Redis
+    /// holds no program.
+    pub fn from_hash(values: Vec<Option<String>>) -> Result<Option<Self>, InvalidCoreData> {
+        if values.iter().all(Option::is_none) {
             return Ok(None);
         }
-        crate::program_json::update_from_hash(hash).map(Some)
+        crate::program_json::update_from_hash(values).map(Some)
     }
 
     /// The hash's fields and values.

@@ -1,7 +1,7 @@
 //! Core data as JSON (stream and channel) and as a Redis hash. Both have the same members, so both
 //! go through one raw form; what a value must be is checked in one place, [`validate`].
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::de::{Unexpected, Visitor};
@@ -9,9 +9,30 @@ use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 
 use crate::program::{
-    CoreData, InvalidCoreData, MAX_ALLOWED_HOSTS, MAX_TEXT_BYTES, MAX_URL_BYTES, Program, Update,
+    CoreData, InvalidCoreData, MAX_ALIASES, MAX_ALLOWED_HOSTS, MAX_PARAMETER_NAME_BYTES,
+    MAX_TEXT_BYTES, MAX_URL_BYTES, Program, Update, Validity,
 };
 use crate::{ProgramId, Version};
+
+/// The fields of a program's hash in Redis.
+pub(crate) const HASH_FIELDS: [&str; 16] = [
+    "version",
+    "programId",
+    "programName",
+    "checksum",
+    "customerId",
+    "customerName",
+    "valid",
+    "validFrom",
+    "validUntil",
+    "landingUrl",
+    "fallbackUrl",
+    "allowedHosts",
+    "conversionKeyId",
+    "parameterAliases",
+    "test",
+    "deleted",
+];
 
 /// The members as they stand in JSON. All optional: which are required is said by [`validate`],
 /// whose errors name the member. `null` counts as absent; unknown members are ignored.
@@ -40,6 +61,10 @@ struct RawProgram {
     fallback_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     allowed_hosts: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conversion_key_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameter_aliases: Option<BTreeMap<String, String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     test: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -123,15 +148,19 @@ fn validate(raw: RawProgram) -> Result<CoreData, InvalidCoreData> {
         checksum: text("checksum", raw.checksum)?,
         customer_id: raw.customer_id.ok_or(InvalidCoreData::Missing("customerId"))?,
         customer_name: text("customerName", raw.customer_name)?,
-        valid: raw.valid.ok_or(InvalidCoreData::Missing("valid"))?,
-        valid_from: timestamp("validFrom", raw.valid_from)?,
-        valid_until: timestamp("validUntil", raw.valid_until)?,
+        validity: Validity {
+            valid: raw.valid.ok_or(InvalidCoreData::Missing("valid"))?,
+            from: timestamp("validFrom", raw.valid_from)?,
+            until: timestamp("validUntil", raw.valid_until)?,
+        },
         landing_url: url("landingUrl", raw.landing_url, Macros::Allowed)?,
         fallback_url: url("fallbackUrl", raw.fallback_url, Macros::Refused)?,
         allowed_hosts: hosts(raw.allowed_hosts.unwrap_or_default())?,
+        conversion_key_id: key_id(raw.conversion_key_id)?,
+        parameter_aliases: aliases(raw.parameter_aliases.unwrap_or_default())?,
         test: raw.test.unwrap_or(false),
     };
-    if let (Some(from), Some(until)) = (program.valid_from, program.valid_until)
+    if let (Some(from), Some(until)) = (program.validity.from, program.validity.until)
         && from > until
     {
         return Err(invalid("validUntil", "is before `validFrom`"));
@@ -230,6 +259,31 @@ fn hosts(hosts: Vec<String>) -> Result<Vec<String>, InvalidCoreData> {
     Ok(hosts)
 }
 
+fn key_id(id: Option<String>) -> Result<Option<String>, InvalidCoreData> {
+    if id.as_ref().is_some_and(|id| !(1..=MAX_PARAMETER_NAME_BYTES).contains(&id.len())) {
+        let problem = format!("has 1 to {MAX_PARAMETER_NAME_BYTES} bytes");
+        return Err(invalid("conversionKeyId", problem));
+    }
+    Ok(id)
+}
+
+fn aliases(aliases: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, InvalidCoreData> {
+    let member = "parameterAliases";
+    if aliases.len() > MAX_ALIASES {
+        let problem = format!("has {} aliases; at most {MAX_ALIASES} are accepted", aliases.len());
+        return Err(invalid(member, problem));
+    }
+    for name in aliases.iter().flat_map(|(theirs, ours)| [theirs, ours]) {
+        if !(1..=MAX_PARAMETER_NAME_BYTES).contains(&name.len()) {
+            let problem = format!(
+                "{name:?} is no name of a parameter: 1 to {MAX_PARAMETER_NAME_BYTES} bytes"
+            );
+            return Err(invalid(member, problem));
+        }
+    }
+    Ok(aliases)
+}
+
 fn raw_of(core_data: &CoreData, version: Option<&Version>) -> RawProgram {
     let version = version.map(Version::to_string);
     match core_data {
@@ -245,12 +299,15 @@ fn raw_of(core_data: &CoreData, version: Option<&Version>) -> RawProgram {
             checksum: Some(program.checksum.clone()),
             customer_id: Some(program.customer_id),
             customer_name: Some(program.customer_name.clone()),
-            valid: Some(program.valid),
-            valid_from: program.valid_from.map(|at| at.to_string()),
-            valid_until: program.valid_until.map(|at| at.to_string()),
+            valid: Some(program.validity.valid),
+            valid_from: program.validity.from.map(|at| at.to_string()),
+            valid_until: program.validity.until.map(|at| at.to_string()),
             landing_url: program.landing_url.clone(),
             fallback_url: program.fallback_url.clone(),
             allowed_hosts: Some(program.allowed_hosts.clone()).filter(|hosts| !hosts.is_empty()),
+            conversion_key_id: program.conversion_key_id.clone(),
+            parameter_aliases: Some(program.parameter_aliases.clone())
+                .filter(|aliases| !aliases.is_empty()),
             test: program.test.then_some(true),
             deleted: None,
             version,
@@ -265,29 +322,32 @@ pub(crate) fn to_json(core_data: &CoreData, version: Option<&Version>) -> String
 
 pub(crate) fn to_hash(update: &Update) -> Vec<(&'static str, String)> {
     let raw = raw_of(&update.core_data, Some(&update.version));
-    let fields = [
-        ("version", raw.version),
-        ("programId", raw.program_id),
-        ("programName", raw.program_name),
-        ("checksum", raw.checksum),
-        ("customerId", raw.customer_id.map(|id| id.to_string())),
-        ("customerName", raw.customer_name),
-        ("valid", raw.valid.map(|valid| valid.to_string())),
-        ("validFrom", raw.valid_from),
-        ("validUntil", raw.valid_until),
-        ("landingUrl", raw.landing_url),
-        ("fallbackUrl", raw.fallback_url),
-        ("allowedHosts", raw.allowed_hosts.map(|hosts| serde_json::json!(hosts).to_string())),
-        ("test", raw.test.map(|test| test.to_string())),
-        ("deleted", raw.deleted.map(|deleted| deleted.to_string())),
+    let values = [
+        raw.version,
+        raw.program_id,
+        raw.program_name,
+        raw.checksum,
+        raw.customer_id.map(|id| id.to_string()),
+        raw.customer_name,
+        raw.valid.map(|valid| valid.to_string()),
+        raw.valid_from,
+        raw.valid_until,
+        raw.landing_url,
+        raw.fallback_url,
+        raw.allowed_hosts.map(|hosts| serde_json::json!(hosts).to_string()),
+        raw.conversion_key_id,
+        raw.parameter_aliases.map(|aliases| serde_json::json!(aliases).to_string()),
+        raw.test.map(|test| test.to_string()),
+        raw.deleted.map(|deleted| deleted.to_string()),
     ];
-    fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    HASH_FIELDS.into_iter().zip(values).filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
 pub(crate) fn update_from_hash(
-    mut hash: HashMap<String, String>,
+    values: impl IntoIterator<Item = Option<String>>,
 ) -> Result<Update, InvalidCoreData> {
-    let mut take = |member: &str| hash.remove(member);
+    let mut values = values.into_iter();
+    let mut next = || values.next().flatten();
     let boolean = |member: &'static str, value: Option<String>| {
         value
             .map(|text| {
@@ -296,27 +356,34 @@ pub(crate) fn update_from_hash(
             })
             .transpose()
     };
+    // In the order of HASH_FIELDS.
     versioned(RawProgram {
-        version: take("version"),
-        program_id: take("programId"),
-        program_name: take("programName"),
-        checksum: take("checksum"),
-        customer_id: take("customerId")
+        version: next(),
+        program_id: next(),
+        program_name: next(),
+        checksum: next(),
+        customer_id: next()
             .map(|text| {
                 parse_integer(&text)
                     .ok_or_else(|| invalid("customerId", format!("{text:?} is no 64-bit integer")))
             })
             .transpose()?,
-        customer_name: take("customerName"),
-        valid: boolean("valid", take("valid"))?,
-        valid_from: take("validFrom"),
-        valid_until: take("validUntil"),
-        landing_url: take("landingUrl"),
-        fallback_url: take("fallbackUrl"),
-        allowed_hosts: take("allowedHosts")
+        customer_name: next(),
+        valid: boolean("valid", next())?,
+        valid_from: next(),
+        valid_until: next(),
+        landing_url: next(),
+        fallback_url: next(),
+        allowed_hosts: next()
             .map(|text| serde_json::from_str(&text).map_err(|error| invalid("allowedHosts", error)))
             .transpose()?,
-        test: boolean("test", take("test"))?,
-        deleted: boolean("deleted", take("deleted"))?,
+        conversion_key_id: next(),
+        parameter_aliases: next()
+            .map(|text| {
+                serde_json::from_str(&text).map_err(|error| invalid("parameterAliases", error))
+            })
+            .transpose()?,
+        test: boolean("test", next())?,
+        deleted: boolean("deleted", next())?,
     })
 }

@@ -1,10 +1,14 @@
 //! The sample programs of the local stack: the reference's three, and one for each way in which an
 //! event is not valid.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
-use crate::program::{CoreData, Program, Update};
+use crate::program::{CoreData, Program, Update, Validity};
 use crate::{ProgramId, Version};
+
+const RUNS: Validity = Validity { valid: true, from: None, until: None };
 
 /// The reference's sample programs 212312 to 212314, and `disabled`, `not-started`, `ended`.
 pub fn updates() -> Vec<Update> {
@@ -14,9 +18,9 @@ pub fn updates() -> Vec<Update> {
         sample("212312", 1),
         sample("212313", 2),
         sample("212314", 3),
-        Program { valid: false, ..sample("disabled", 4) },
-        Program { valid_from: far_future, ..sample("not-started", 5) },
-        Program { valid_until: past, ..sample("ended", 6) },
+        Program { validity: Validity { valid: false, ..RUNS }, ..sample("disabled", 4) },
+        Program { validity: Validity { from: far_future, ..RUNS }, ..sample("not-started", 5) },
+        Program { validity: Validity { until: past, ..RUNS }, ..sample("ended", 6) },
     ];
     programs
         .into_iter()
@@ -36,12 +40,12 @@ fn sample(program_id: &str, number: i64) -> Program {
         checksum: (122 + number).to_string(),
         customer_id: 9_122 + number,
         customer_name: format!("Customer{number}"),
-        valid: true,
-        valid_from: None,
-        valid_until: None,
+        validity: RUNS,
         landing_url: Some(format!("https://shop.example/p/{number}")),
         fallback_url: Some("https://shop.example/".to_owned()),
         allowed_hosts: vec!["shop.example".to_owned()],
+        conversion_key_id: None,
+        parameter_aliases: BTreeMap::new(),
         test: false,
     }
 }

@@ -5,8 +5,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use adtrack_proto::event::{EventType, InvalidReason, ProgramFields, RequestFields, TrackingEvent};
-use adtrack_proto::program::{CoreData, InvalidCoreData, Program, Update};
+use adtrack_proto::event::{
+    ConversionFields, EventType, InvalidReason, ProgramFields, RequestFields, TrackingEvent,
+};
+use adtrack_proto::program::{CoreData, InvalidCoreData, Program, Update, Validity};
 use adtrack_proto::store_script::Call;
 use adtrack_proto::{ProgramId, Version};
 use proptest::prelude::*;
@@ -114,12 +116,16 @@ fn full_program() -> Program {
         checksum: "124".into(),
         customer_id: 9124,
         customer_name: "Customer2".into(),
-        valid: true,
-        valid_from: Some("2026-01-01T00:00:00Z".parse().unwrap()),
-        valid_until: Some("2027-01-01T00:00:00Z".parse().unwrap()),
+        validity: Validity {
+            valid: true,
+            from: Some("2026-01-01T00:00:00Z".parse().unwrap()),
+            until: Some("2027-01-01T00:00:00Z".parse().unwrap()),
+        },
         landing_url: Some("https://shop.example/p/2?c={click_id}".into()),
         fallback_url: Some("https://shop.example/".into()),
         allowed_hosts: vec!["shop.example".into()],
+        conversion_key_id: Some("network-1".into()),
+        parameter_aliases: BTreeMap::from([("payout".into(), "amount".into())]),
         test: true,
     }
 }
@@ -161,11 +167,12 @@ fn the_reference_json_is_read() {
         panic!("a program")
     };
     let expected = Program {
-        valid_from: None,
-        valid_until: None,
+        validity: Validity { valid: true, from: None, until: None },
         landing_url: None,
         fallback_url: None,
         allowed_hosts: Vec::new(),
+        conversion_key_id: None,
+        parameter_aliases: BTreeMap::new(),
         test: false,
         ..full_program()
     };
@@ -248,10 +255,15 @@ fn an_update_needs_its_version() {
     assert_eq!(Update::from_json(json.as_bytes()), Err(InvalidCoreData::Missing("version")));
 }
 
+/// As Redis answers `HMGET`.
+fn values(hash: &HashMap<&str, String>) -> Vec<Option<String>> {
+    Update::HASH_FIELDS.iter().map(|field| hash.get(field).cloned()).collect()
+}
+
 #[test]
 fn an_empty_hash_is_no_program_and_a_broken_one_an_error() {
-    assert_eq!(Update::from_hash(HashMap::new()), Ok(None));
-    let broken = HashMap::from([("programId".to_owned(), "p".to_owned())]);
+    assert_eq!(Update::from_hash(vec![None; Update::HASH_FIELDS.len()]), Ok(None));
+    let broken = values(&HashMap::from([("programId", "p".to_owned())]));
     assert_eq!(Update::from_hash(broken), Err(InvalidCoreData::Missing("version")));
 }
 
@@ -277,10 +289,19 @@ fn any_program() -> impl Strategy<Value = Program> {
         ("[A-Za-z0-9._~-]{1,128}", text(), text(), any::<i64>(), text(), any::<bool>()),
         (time(), time(), url(), any::<bool>()),
         proptest::collection::vec("[a-z0-9.-]{1,20}", 0..4),
+        (
+            proptest::option::of("\\PC{1,16}"),
+            proptest::collection::btree_map("\\PC{1,16}", "\\PC{1,16}", 0..3),
+        ),
     )
         .prop_map(
-            |((id, name, checksum, customer_id, customer, valid), (a, b, url, test), hosts)| {
-                let (valid_from, valid_until) = match (a, b) {
+            |(
+                (id, name, checksum, customer_id, customer, valid),
+                (a, b, url, test),
+                hosts,
+                (conversion_key_id, parameter_aliases),
+            )| {
+                let (from, until) = match (a, b) {
                     (Some(a), Some(b)) => (Some(a.min(b)), Some(a.max(b))),
                     other => other,
                 };
@@ -290,12 +311,12 @@ fn any_program() -> impl Strategy<Value = Program> {
                     checksum,
                     customer_id,
                     customer_name: customer,
-                    valid,
-                    valid_from,
-                    valid_until,
+                    validity: Validity { valid, from, until },
                     fallback_url: url.as_deref().map(|url| url.replace(['{', '}'], "_")),
                     landing_url: url,
                     allowed_hosts: hosts,
+                    conversion_key_id,
+                    parameter_aliases,
                     test,
                 }
             },
@@ -323,21 +344,26 @@ proptest! {
             &CoreData::from_json(update.core_data.to_json().as_bytes()).unwrap(),
             &update.core_data
         );
-        let hash = update.to_hash().into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+        let hash = values(&update.to_hash().into_iter().collect());
         prop_assert_eq!(Update::from_hash(hash).unwrap(), Some(update));
     }
 
     #[test]
     fn an_event_of_fragments_is_the_whole_event(
         program in any_program(),
-        texts in proptest::array::uniform4("\\PC{0,300}"),
+        texts in proptest::array::uniform14("\\PC{0,40}"),
+        traffic_flags in proptest::collection::vec("[a-z]{1,9}", 0..3),
+        amount_micros in any::<i64>(),
+        is_conversion in any::<bool>(),
         parameters in proptest::collection::btree_map("\\PC{0,8}", "\\PC{0,200}", 0..6),
         occurred_at_ms in any::<i64>(),
         received_at_ms in any::<i64>(),
         is_valid in any::<bool>(),
         invalid_reason in proptest::option::of(Just(InvalidReason::ProgramEnded)),
     ) {
-        let [user_agent, message_id, referrer, host] = texts;
+        let [user_agent, message_id, referrer, host, visitor_id, click_id, impression_id,
+            client_ip, client_event_id, transaction_id, currency, event_name, status, _] = texts;
+        let flags: Vec<&str> = traffic_flags.iter().map(String::as_str).collect();
         let request = RequestFields {
             user_agent: &user_agent,
             is_valid,
@@ -345,12 +371,26 @@ proptest! {
             event_type: EventType::Event,
             occurred_at_ms,
             received_at_ms,
+            visitor_id: &visitor_id,
+            click_id: &click_id,
+            impression_id: &impression_id,
             referrer: &referrer,
+            client_ip: &client_ip,
+            traffic_flags: &flags,
             parameters: &parameters,
+            conversion: is_conversion.then_some(ConversionFields {
+                transaction_id: &transaction_id,
+                amount_micros,
+                currency: &currency,
+                event_name: &event_name,
+                status: &status,
+            }),
             invalid_reason,
+            client_event_id: &client_event_id,
             host: &host,
         };
         let bytes = ProgramFields::of(&program).with(&request);
+        let of_conversion = |text: String| if is_conversion { text } else { String::new() };
         let whole = TrackingEvent {
             program_id: program.program_id.to_string(),
             checksum: program.checksum.clone(),
@@ -364,11 +404,21 @@ proptest! {
             event_type: EventType::Event.into(),
             occurred_at_ms,
             received_at_ms,
+            visitor_id,
+            click_id,
+            impression_id,
             referrer,
+            client_ip,
+            traffic_flags,
             parameters,
+            transaction_id: of_conversion(transaction_id),
+            amount_micros: if is_conversion { amount_micros } else { 0 },
+            currency: of_conversion(currency),
+            event_name: of_conversion(event_name),
+            status: of_conversion(status),
             invalid_reason: invalid_reason.map_or(String::new(), |reason| reason.as_str().into()),
+            client_event_id,
             host,
-            ..TrackingEvent::default()
         };
         prop_assert_eq!(TrackingEvent::decode(&*bytes).unwrap(), whole);
     }

@@ -106,7 +106,8 @@ async fn an_update_is_stored_and_published_with_its_version() {
     assert_eq!((hash["version"].as_str(), hash["programName"].as_str()), ("3.495", "name"));
     let update = next(&mut messages).await;
     assert_eq!(update.version.to_string(), "3.495");
-    assert_eq!(Update::from_hash(hash).unwrap(), Some(update));
+    let values = Update::HASH_FIELDS.map(|field| hash.get(field).cloned());
+    assert_eq!(Update::from_hash(values.into()).unwrap(), Some(update));
     let mut connection = function.redis.connection().await.unwrap();
     assert!(connection.exists::<_, bool>("adtrack:loaded").await.unwrap());
 }

@@ -56,27 +56,37 @@ impl<P: Programs, S: EventSink> Tracker<P, S> {
         Self { programs, sink }
     }
 
+    /// The program `id`.
+    pub async fn program(&self, id: &ProgramId) -> Result<Arc<PreparedProgram>, Refusal> {
+        let found = self.programs.find(id).await;
+        found
+            .map_err(|CoreDataUnavailable| Refusal::CoreDataUnavailable)?
+            .ok_or(Refusal::ProgramNotFound)
+    }
+
     /// What a client is told of `request`, without recording it.
     pub async fn inspect<'a>(
         &self,
         request: &'a TrackingRequest<'a>,
     ) -> Result<Answer<'a>, Refusal> {
-        let found = self.programs.find(&request.program_id).await;
-        let program = found
-            .map_err(|CoreDataUnavailable| Refusal::CoreDataUnavailable)?
-            .ok_or(Refusal::ProgramNotFound)?;
+        let program = self.program(&request.program_id).await?;
         Answer::new(request, program, rand::random::<u128>())
     }
 
-    /// Records `request`. An answer means that its event is accepted; a refusal, that it is not.
-    pub async fn track<'a>(&self, request: &'a TrackingRequest<'a>) -> Result<Answer<'a>, Refusal> {
-        let answer = self.inspect(request).await?;
+    /// Records what `answer` stands for: accepted where this succeeds, and only then.
+    pub fn record(&self, answer: &Answer<'_>) -> Result<(), Refusal> {
         let event =
             AcceptedEvent { accepted_at: answer.received_at_ms(), bytes: answer.to_event() };
         self.sink.accept(&event).map_err(|reason| match reason {
             NotAccepted::Full => Refusal::Overloaded,
             NotAccepted::Closed => Refusal::Draining,
-        })?;
+        })
+    }
+
+    /// Records `request`. An answer means that its event is accepted; a refusal, that it is not.
+    pub async fn track<'a>(&self, request: &'a TrackingRequest<'a>) -> Result<Answer<'a>, Refusal> {
+        let answer = self.inspect(request).await?;
+        self.record(&answer)?;
         Ok(answer)
     }
 }

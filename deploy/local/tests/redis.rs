@@ -88,7 +88,7 @@ async fn tls_with_user_and_password() {
     .await
     .unwrap();
     // What a tracker and redis-updater need, and nothing else.
-    let rights = "+hgetall +hget +exists +info +role +wait +set +hset +del +expire +type +publish \
+    let rights = "+hmget +hget +exists +info +role +wait +set +hset +del +expire +type +publish \
                   +subscribe +ping +script|load +evalsha +client ~program:* \
                   ~adtrack:loaded &program-updates";
     let user: Vec<_> = ["ACL", "SETUSER", "adtrack", "on", ">pass/word"]

@@ -1,11 +1,10 @@
 //! Redis as `get`, `watch` and `verify` see it. No other module of the command knows it.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use adtrack_proto::program::Update;
 use adtrack_proto::{ProgramId, keys};
-use adtrack_runtime::redis_access::{RedisAccess, RedisConnection, RedisTimeouts, within};
+use adtrack_runtime::redis_access::{RedisAccess, RedisConnection, RedisTimeouts, hash_of, within};
 use adtrack_runtime::redis_settings::RedisSettings;
 use futures::StreamExt;
 use redis::aio::{PubSub, PubSubSink};
@@ -89,11 +88,6 @@ impl Reader<'_> {
             // Nothing to ask, which redis takes for an error.
             return Ok(Vec::new());
         }
-        let hash_of = |program_id| {
-            let mut command = redis::cmd("HGETALL");
-            command.arg(keys::program(program_id));
-            command
-        };
         let answers = self.query(program_ids.iter().map(hash_of).collect()).await?;
         answers.into_iter().map(|answer| self.held(value(answer))).collect()
     }
@@ -103,7 +97,7 @@ impl Reader<'_> {
         answers.map_err(|error| self.redis.failure(&error))
     }
 
-    fn held(&self, answer: RedisResult<HashMap<String, String>>) -> Result<Held, Failure> {
+    fn held(&self, answer: RedisResult<Vec<Option<String>>>) -> Result<Held, Failure> {
         match answer.map(Update::from_hash) {
             Ok(Ok(None)) => Ok(Held::Nothing),
             Ok(Ok(Some(update))) => Ok(Held::Update(Box::new(update))),

@@ -1,21 +1,27 @@
 //! What an ad client is told, and what is recorded.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use adtrack_proto::event::{EventType, InvalidReason, RequestFields};
+use adtrack_proto::event::{ConversionFields, InvalidReason, RequestFields};
 use uuid::Uuid;
 
-use super::{PreparedProgram, TrackingRequest, check_combination};
+use super::message_id::message_id;
+use super::{Conversion, PreparedProgram, TrackingRequest, check_combination};
 use crate::domain::Refusal;
+
+/// Of a client that objects.
+const NO_PARAMETERS: &BTreeMap<String, String> = &BTreeMap::new();
 
 /// A tracking request on a program that exists, with a valid combination of parameters.
 #[derive(Debug)]
 pub struct Answer<'a> {
     /// The event's id.
     pub message_id: Uuid,
+    /// Whether the program runs.
+    pub validity: Result<(), InvalidReason>,
     request: &'a TrackingRequest<'a>,
     program: Arc<PreparedProgram>,
-    validity: Result<(), InvalidReason>,
 }
 
 impl<'a> Answer<'a> {
@@ -25,41 +31,45 @@ impl<'a> Answer<'a> {
         program: Arc<PreparedProgram>,
         random: u128,
     ) -> Result<Self, Refusal> {
-        check_combination(&request.parameters, &program.program)?;
-        let validity = program.program.validity_at(request.received_at);
-        let milliseconds = since_epoch(request);
-        let [random @ .., _, _, _, _, _, _] = random.to_le_bytes();
-        let message_id =
-            uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid();
-        Ok(Self { message_id, request, program, validity })
+        check_combination(&request.parameters, &program)?;
+        let validity = program.validity.at(request.received_at);
+        Ok(Self { message_id: message_id(request, random), validity, request, program })
     }
 
     /// The event as it is recorded: protobuf `TrackingEvent`.
     pub fn to_event(&self) -> Vec<u8> {
         let request = self.request;
-        let milliseconds = request.received_at.as_millisecond();
+        let client = &request.client;
+        let parameters = &request.parameters;
         self.program.event_fields.with(&RequestFields {
-            user_agent: &request.user_agent,
+            user_agent: &client.user_agent,
             is_valid: self.validity.is_ok(),
             message_id: self.message_id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()),
-            event_type: EventType::Event,
-            occurred_at_ms: milliseconds,
-            received_at_ms: milliseconds,
-            referrer: &request.referrer,
-            parameters: &request.parameters.carried,
+            event_type: request.event_type,
+            occurred_at_ms: request.occurred_at.as_millisecond(),
+            received_at_ms: request.received_at.as_millisecond(),
+            visitor_id: &client.visitor_id,
+            click_id: &request.click_id,
+            impression_id: &request.impression_id,
+            referrer: &client.referrer,
+            client_ip: &client.address,
+            traffic_flags: &client.traffic_flags,
+            parameters: if client.objects { NO_PARAMETERS } else { &parameters.carried },
+            conversion: request.conversion.as_deref().map(Conversion::fields),
             invalid_reason: self.validity.err(),
-            host: &request.host,
+            client_event_id: parameters.event_id.as_deref().unwrap_or_default(),
+            host: &client.host,
         })
     }
 
     /// When the request was taken, milliseconds since the Unix epoch.
     pub fn received_at_ms(&self) -> u64 {
-        since_epoch(self.request)
+        u64::try_from(self.request.received_at.as_millisecond()).unwrap_or(0)
     }
 
     /// The answer's JSON.
     pub fn to_json(&self) -> String {
-        let user_agent = &self.request.user_agent;
+        let user_agent = &self.request.client.user_agent;
         let fields = &self.program.answer_fields;
         let mut json = String::with_capacity(user_agent.len() + fields.len() + 100);
         json.push_str(r#"{"userAgent":"#);
@@ -89,19 +99,27 @@ fn push_json_text(json: &mut String, text: &str) {
     }
 }
 
-fn since_epoch(request: &TrackingRequest<'_>) -> u64 {
-    u64::try_from(request.received_at.as_millisecond()).unwrap_or(0)
+impl Conversion {
+    fn fields(&self) -> ConversionFields<'_> {
+        ConversionFields {
+            transaction_id: &self.transaction_id,
+            amount_micros: self.amount_micros,
+            currency: &self.currency,
+            event_name: &self.event_name,
+            status: &self.status,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use adtrack_proto::event::TrackingEvent;
+    use adtrack_proto::event::{EventType, TrackingEvent};
     use adtrack_proto::program::CoreData;
     use adtrack_proto::{ProgramId, Version};
     use prost::Message;
 
     use super::*;
-    use crate::domain::Parameters;
+    use crate::domain::{Client, Parameters, Rules};
 
     fn answer(valid: bool) -> Answer<'static> {
         let json = format!(
@@ -113,10 +131,18 @@ mod tests {
         };
         let request = TrackingRequest {
             program_id: ProgramId::parse("212313").unwrap(),
-            parameters: Parameters::parse("checksum=124&a=1").unwrap(),
-            user_agent: "quote \" back \\ control \u{1} <script>".into(),
-            referrer: "https://r.example/".into(),
-            host: "t.example".into(),
+            event_type: EventType::Event,
+            parameters: Parameters::parse("checksum=124&a=1", Rules::EVENT).unwrap(),
+            client: Client {
+                user_agent: "quote \" back \\ control \u{1} <script>".into(),
+                referrer: "https://r.example/".into(),
+                host: "t.example".into(),
+                ..Client::default()
+            },
+            impression_id: String::new(),
+            click_id: String::new(),
+            conversion: None,
+            occurred_at: "2026-01-02T03:04:05.678Z".parse().unwrap(),
             received_at: "2026-01-02T03:04:05.678Z".parse().unwrap(),
         };
         let program = PreparedProgram::new(*program, Version::zero());

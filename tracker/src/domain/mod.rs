@@ -2,6 +2,8 @@
 //! I/O, no clock, no runtime.
 
 mod answer;
+mod client;
+mod message_id;
 mod parameters;
 mod prepared_program;
 mod refusal;
@@ -9,8 +11,9 @@ mod request;
 mod validation;
 
 pub use answer::Answer;
-pub use parameters::Parameters;
+pub use client::{Client, cut, host_name, without_query};
+pub use parameters::{Parameters, Rules};
 pub use prepared_program::PreparedProgram;
 pub use refusal::Refusal;
-pub use request::{TrackingRequest, cut, host_name};
+pub use request::{Conversion, TrackingRequest};
 pub use validation::check_combination;

@@ -15,6 +15,23 @@ pub const MAX_VALUE_BYTES: usize = 512;
 /// Names that begin so are ours, now or later.
 const RESERVED_PREFIX: &str = "at_";
 
+/// The longest id that a client may give its event, in bytes.
+const MAX_EVENT_ID_BYTES: usize = 128;
+
+/// What an endpoint reads itself, and how strict it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// Parameters that the endpoint reads itself, with the most bytes that each may have: not carried.
+    pub own: &'static [(&'static str, usize)],
+    /// Whether what breaks a limit is cut or left out, and the request flagged, instead of refused.
+    pub lenient: bool,
+}
+
+impl Rules {
+    /// Of `/event`.
+    pub const EVENT: Self = Self { own: &[], lenient: false };
+}
+
 /// The parameters of a tracking request, decoded and within their limits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parameters {
@@ -22,40 +39,90 @@ pub struct Parameters {
     pub checksum: Option<String>,
     /// `customerId`, where it is given: must be the program's.
     pub customer_id: Option<String>,
+    /// `at_event_id`, where it is given: the client's own id of the event.
+    pub event_id: Option<String>,
+    /// Those that the endpoint reads itself.
+    pub own: BTreeMap<&'static str, String>,
     /// All others: carried on the event.
     pub carried: BTreeMap<String, String>,
+    /// Whether something was cut or left out.
+    pub cut: bool,
 }
 
 impl Parameters {
     /// Reads a query (without its question mark), as forms are encoded: `+` is a space.
-    pub fn parse(query: &str) -> Result<Self, Refusal> {
+    pub fn parse(query: &str, rules: Rules) -> Result<Self, Refusal> {
         let mut parameters = Self::default();
-        if query.is_empty() {
-            return Ok(parameters);
-        }
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let name = decode(name)?;
-            let value = decode(value)?;
-            check_length("name", &name, 1, MAX_NAME_BYTES)?;
-            check_length("value", &value, 0, MAX_VALUE_BYTES)?;
-            let earlier = match name.as_str() {
-                "checksum" => parameters.checksum.replace(value).is_some(),
-                "customerId" => parameters.customer_id.replace(value).is_some(),
-                _ if name.starts_with(RESERVED_PREFIX) => {
-                    return Err(refuse("a parameter name that begins with `at_` is reserved"));
-                }
-                _ => parameters.carried.insert(name, value).is_some(),
-            };
-            if earlier {
-                return Err(refuse("a parameter name is given twice"));
-            }
-            if parameters.carried.len() > MAX_COUNT {
-                return Err(refuse(&format!("more than {MAX_COUNT} parameters are given")));
+            match (decode(name), decode(value)) {
+                (Ok(name), Ok(value)) => parameters.add(name, value, rules)?,
+                (Err(_), _) | (_, Err(_)) if rules.lenient => parameters.cut = true,
+                (Err(refusal), _) | (_, Err(refusal)) => return Err(refusal),
             }
         }
         Ok(parameters)
     }
+
+    /// Takes one more.
+    pub fn add(&mut self, name: String, value: String, rules: Rules) -> Result<(), Refusal> {
+        match self.try_add(name, value, rules) {
+            Err(_) if rules.lenient => {
+                self.cut = true;
+                Ok(())
+            }
+            added => added,
+        }
+    }
+
+    fn try_add(&mut self, name: String, mut value: String, rules: Rules) -> Result<(), Refusal> {
+        check_length("name", &name, 1, MAX_NAME_BYTES)?;
+        let own = rules.own.iter().find(|(own, _)| *own == name);
+        let max = own.map_or(MAX_VALUE_BYTES, |(_, max)| *max);
+        if rules.lenient && own.is_none() && value.len() > max {
+            value.truncate(value.floor_char_boundary(max));
+            self.cut = true;
+        }
+        check_length("value", &value, 0, max)?;
+        match (name.as_str(), own) {
+            ("checksum", _) => set_once(&mut self.checksum, value),
+            ("customerId", _) => set_once(&mut self.customer_id, value),
+            ("at_event_id", _) => {
+                check_length("at_event_id", &value, 1, MAX_EVENT_ID_BYTES)?;
+                set_once(&mut self.event_id, value)
+            }
+            (_, Some((own, _))) => {
+                let mut slot = self.own.remove(own);
+                let set = set_once(&mut slot, value);
+                self.own.extend(slot.map(|value| (*own, value)));
+                set
+            }
+            (_, None) => self.carry(name, value),
+        }
+    }
+
+    fn carry(&mut self, name: String, value: String) -> Result<(), Refusal> {
+        if name.starts_with(RESERVED_PREFIX) {
+            return Err(refuse("a parameter name that begins with `at_` is reserved"));
+        }
+        if self.carried.contains_key(&name) {
+            return Err(refuse("a parameter name is given twice"));
+        }
+        if self.carried.len() == MAX_COUNT {
+            return Err(refuse(&format!("more than {MAX_COUNT} parameters are given")));
+        }
+        self.carried.insert(name, value);
+        Ok(())
+    }
+}
+
+/// The first of a name stays.
+fn set_once(slot: &mut Option<String>, value: String) -> Result<(), Refusal> {
+    if slot.is_some() {
+        return Err(refuse("a parameter name is given twice"));
+    }
+    *slot = Some(value);
+    Ok(())
 }
 
 fn decode(text: &str) -> Result<String, Refusal> {
@@ -86,7 +153,8 @@ mod tests {
     #[test]
     fn reserved_names_are_taken_out_and_others_carried() {
         let parameters =
-            Parameters::parse("a=1&checksum=124&b=x+y%26z&customerId=9124&c&&d=").unwrap();
+            Parameters::parse("a=1&checksum=124&b=x+y%26z&customerId=9124&c&&d=", Rules::EVENT)
+                .unwrap();
         assert_eq!(parameters.checksum.as_deref(), Some("124"));
         assert_eq!(parameters.customer_id.as_deref(), Some("9124"));
         let carried: Vec<_> = parameters
@@ -95,7 +163,7 @@ mod tests {
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
         assert_eq!(carried, [("a", "1"), ("b", "x y&z"), ("c", ""), ("d", "")]);
-        assert_eq!(Parameters::parse(""), Ok(Parameters::default()));
+        assert_eq!(Parameters::parse("", Rules::EVENT), Ok(Parameters::default()));
     }
 
     #[test]
@@ -105,7 +173,7 @@ mod tests {
         let name = |length: usize| format!("{}=v", "n".repeat(length));
         let value = |length: usize| format!("n={}", "%C3%BC".repeat(length / 2));
         for query in [many(20) + "&checksum=1&customerId=2", name(64), value(512)] {
-            assert!(Parameters::parse(&query).is_ok(), "{query}");
+            assert!(Parameters::parse(&query, Rules::EVENT).is_ok(), "{query}");
         }
         for query in [
             many(21),
@@ -117,8 +185,44 @@ mod tests {
             "at_new=1".into(),
             "a=%ff".into(),
         ] {
-            let refusal = Parameters::parse(&query).unwrap_err();
+            let refusal = Parameters::parse(&query, Rules::EVENT).unwrap_err();
             assert_eq!(refusal.code(), "invalid_parameters", "{query}");
         }
+    }
+    #[test]
+    fn what_is_the_endpoints_own_is_not_carried() {
+        let rules = Rules { own: &[("url", 600)], lenient: false };
+        let long = "u".repeat(600);
+        let parameters =
+            Parameters::parse(&format!("url={long}&at_event_id=e-1&x=1"), rules).unwrap();
+        assert_eq!(parameters.own["url"], long);
+        assert_eq!(parameters.event_id.as_deref(), Some("e-1"));
+        assert_eq!(parameters.carried.len(), 1);
+        for query in ["url=1&url=2", "at_event_id=", &format!("at_event_id={}", "x".repeat(129))] {
+            assert!(Parameters::parse(query, rules).is_err(), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_lenient_endpoint_cuts_and_says_so() {
+        let rules = Rules { own: &[("url", 10)], lenient: true };
+        let many: String = (0..25).map(|n| format!("&p{n}={n}")).collect();
+        let long = "ü".repeat(300);
+        for (query, carried) in [
+            (format!("url=1{many}"), 20),
+            (format!("url=1&v={long}"), 1),
+            ("url=1&url=2".to_owned(), 0),
+            ("url=1&a=%ff&b=1".to_owned(), 1),
+            ("url=1&at_new=1".to_owned(), 0),
+            (format!("url=1&{long}=1"), 0),
+        ] {
+            let parameters = Parameters::parse(&query, rules).unwrap();
+            assert!(parameters.cut, "{query}");
+            assert_eq!((parameters.carried.len(), &*parameters.own["url"]), (carried, "1"));
+            assert!(parameters.carried.values().all(|value| value.len() <= MAX_VALUE_BYTES));
+        }
+        // A URL that is cut would be another one.
+        assert!(Parameters::parse("url=12345678901", rules).unwrap().own.is_empty());
+        assert!(!Parameters::parse("url=1&a=1", rules).unwrap().cut);
     }
 }

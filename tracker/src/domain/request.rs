@@ -1,84 +1,45 @@
 //! What an ad client tells us.
 
-use std::borrow::Cow;
-
 use adtrack_proto::ProgramId;
+use adtrack_proto::event::EventType;
 use jiff::Timestamp;
 
-use super::Parameters;
-
-/// The longest `User-Agent` and `Referer` that are kept, in bytes.
-pub const MAX_HEADER_BYTES: usize = 512;
-/// The longest host name (RFC 1035), in bytes.
-const MAX_HOST_BYTES: usize = 253;
+use super::{Client, Parameters};
 
 /// A tracking request, before it is known whether its program exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrackingRequest<'a> {
     /// The program that it names.
     pub program_id: ProgramId,
-    /// Its query.
+    /// What happened.
+    pub event_type: EventType,
+    /// Its query, or what stands for it in a body.
     pub parameters: Parameters,
-    /// `User-Agent`; empty where there is none.
-    pub user_agent: Cow<'a, str>,
-    /// `Referer`; empty where there is none.
-    pub referrer: Cow<'a, str>,
-    /// The host name that the client asked; empty where there is none.
-    pub host: Cow<'a, str>,
+    /// Who sent it.
+    pub client: Client<'a>,
+    /// The message id of the impression that led to it; empty where none is named.
+    pub impression_id: String,
+    /// The message id of the click that led to it; empty where none is named.
+    pub click_id: String,
+    /// What only a conversion has.
+    pub conversion: Option<Box<Conversion>>,
+    /// When it happened.
+    pub occurred_at: Timestamp,
     /// When the tracker took it.
     pub received_at: Timestamp,
 }
 
-/// A header's value as it is kept: as UTF-8, and cut at a character boundary.
-pub fn cut(header: &[u8]) -> Cow<'_, str> {
-    let cut = |text: &str| text.floor_char_boundary(MAX_HEADER_BYTES);
-    match String::from_utf8_lossy(header) {
-        Cow::Borrowed(text) => Cow::Borrowed(&text[..cut(text)]),
-        Cow::Owned(mut text) => {
-            text.truncate(cut(&text));
-            Cow::Owned(text)
-        }
-    }
-}
-
-/// The host name of a `Host` header, without the port.
-pub fn host_name(header: &[u8]) -> Cow<'_, str> {
-    let end = if header.starts_with(b"[") {
-        header.iter().position(|byte| *byte == b']').map_or(header.len(), |bracket| bracket + 1)
-    } else {
-        header.iter().position(|byte| *byte == b':').unwrap_or(header.len())
-    };
-    // What is no text, or longer than a name can be, is nobody's name.
-    match str::from_utf8(&header[..end]) {
-        Ok(host) if end > MAX_HOST_BYTES || host.is_empty() => Cow::Borrowed(""),
-        Ok(host) if host.bytes().any(|byte| byte.is_ascii_uppercase()) => {
-            Cow::Owned(host.to_ascii_lowercase())
-        }
-        Ok(host) => Cow::Borrowed(host),
-        Err(_) => Cow::Borrowed(""),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_header_is_cut_at_a_character_boundary() {
-        assert_eq!(cut(b"curl/8"), "curl/8");
-        assert_eq!(cut("ü".repeat(300).as_bytes()), "ü".repeat(256));
-        assert_eq!(cut(format!("x{}", "ü".repeat(300)).as_bytes()).len(), 511);
-        assert_eq!(cut(b"a\xffb"), "a\u{fffd}b");
-    }
-
-    #[test]
-    fn a_host_loses_its_port() {
-        assert_eq!(host_name(b"T.example:8080"), "t.example");
-        assert_eq!(host_name(b"t.example"), "t.example");
-        assert_eq!(host_name(b"[::1]:80"), "[::1]");
-        assert_eq!(host_name(b"[::1"), "[::1");
-        for nobody in [&b""[..], b":80", b"\xff", &[b'a'; 254]] {
-            assert_eq!(host_name(nobody), "");
-        }
-    }
+/// What only a conversion has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Conversion {
+    /// The advertiser's own id of the transaction; empty where none is given.
+    pub transaction_id: String,
+    /// What kind of conversion it is: `sale`, `signup`, …; empty where none is given.
+    pub event_name: String,
+    /// `pending`, `approved`, `rejected` or `refunded`.
+    pub status: String,
+    /// Millionths of the currency's unit; negative for a refund.
+    pub amount_micros: i64,
+    /// ISO 4217; empty where no amount is given.
+    pub currency: String,
 }

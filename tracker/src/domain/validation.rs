@@ -1,12 +1,13 @@
 //! "Are these parameters a valid combination?"
 
-use adtrack_proto::program::Program;
-
-use super::{Parameters, Refusal};
+use super::{Parameters, PreparedProgram, Refusal};
 
 /// Whether the parameters that name the program's own data name it rightly.
-pub fn check_combination(parameters: &Parameters, program: &Program) -> Result<(), Refusal> {
-    if parameters.checksum.as_ref().is_some_and(|checksum| *checksum != program.checksum) {
+pub fn check_combination(
+    parameters: &Parameters,
+    program: &PreparedProgram,
+) -> Result<(), Refusal> {
+    if parameters.checksum.as_deref().is_some_and(|checksum| checksum != &*program.checksum) {
         return Err(Refusal::ParameterMismatch("checksum"));
     }
     let is_customer = |text: &String| text.parse() == Ok(program.customer_id);
@@ -18,15 +19,18 @@ pub fn check_combination(parameters: &Parameters, program: &Program) -> Result<(
 
 #[cfg(test)]
 mod tests {
+    use adtrack_proto::Version;
     use adtrack_proto::program::CoreData;
 
     use super::*;
+    use crate::domain::Rules;
 
     fn check(query: &str) -> Result<(), Refusal> {
         let json = br#"{"programId":"p","programName":"n","checksum":"124","customerId":9124,
             "customerName":"c","valid":true}"#;
         let CoreData::Program(program) = CoreData::from_json(json).unwrap() else { panic!() };
-        check_combination(&Parameters::parse(query).unwrap(), &program)
+        let program = PreparedProgram::new(*program, Version::zero());
+        check_combination(&Parameters::parse(query, Rules::EVENT).unwrap(), &program)
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! HTTP: the public listener for ad clients, the management listener for operators.
 
+mod client;
+mod documents;
 mod health;
 mod management;
 mod problem;

@@ -5,17 +5,18 @@ use std::time::Instant;
 
 use actix_web::http::ConnectionType;
 use actix_web::http::Method;
-use actix_web::http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, HeaderValue, REFERER, USER_AGENT,
-};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use adtrack_proto::ProgramId;
+use adtrack_proto::event::EventType;
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 
+use super::client::client;
+use super::documents::{PAGE_SCRIPT, PUBLIC_API};
 use super::health;
 use super::problem::Problem;
-use crate::domain::{Parameters, Refusal, TrackingRequest, cut, host_name};
+use crate::domain::{Parameters, Refusal, Rules, TrackingRequest};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::track::{EventSink, Programs, Tracker};
@@ -55,6 +56,8 @@ async fn route<P: Programs, S: EventSink>(
         "/health/check" => health::check(&public.health),
         "/health/live" => health::live(),
         "/health/ready" => health::ready(&public.health),
+        "/adtrack.js" => PAGE_SCRIPT.answer(request),
+        "/openapi.yaml" => PUBLIC_API.answer(request),
         _ => Problem::NotFound.to_response(),
     }
 }
@@ -102,20 +105,21 @@ async fn answer<P: Programs, S: EventSink>(
     Ok(answer.to_json())
 }
 
-/// What a tracking request says, or why it is none.
+/// What a request of `/event` says, or why it is none.
 pub fn tracking_request(request: &HttpRequest) -> Result<TrackingRequest<'_>, Refusal> {
     let uri = request.uri();
     let id = uri.path().strip_prefix(EVENT_PATH).unwrap_or_default();
-    let program_id = parse_program_id(id).ok_or(Refusal::InvalidProgramId)?;
-    let header =
-        |name: HeaderName| request.headers().get(name).map_or(&b""[..], |value| value.as_bytes());
+    let received_at = Timestamp::now();
     Ok(TrackingRequest {
-        program_id,
-        parameters: Parameters::parse(uri.query().unwrap_or_default())?,
-        user_agent: cut(header(USER_AGENT)),
-        referrer: cut(header(REFERER)),
-        host: host_name(header(HOST)),
-        received_at: Timestamp::now(),
+        program_id: parse_program_id(id).ok_or(Refusal::InvalidProgramId)?,
+        event_type: EventType::Event,
+        parameters: Parameters::parse(uri.query().unwrap_or_default(), Rules::EVENT)?,
+        client: client(request),
+        impression_id: String::new(),
+        click_id: String::new(),
+        conversion: None,
+        occurred_at: received_at,
+        received_at,
     })
 }
 

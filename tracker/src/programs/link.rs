@@ -192,8 +192,8 @@ impl LinkKeeper {
 
     /// Reads as a request would: a user who may connect and not read is no connection.
     async fn probe(&self, connection: &RedisConnection) -> RedisResult<()> {
-        let (mut read, mut loaded) = (redis::cmd("HGETALL"), redis::cmd("EXISTS"));
-        read.arg(keys::PROBE);
+        let (mut read, mut loaded) = (redis::cmd("HMGET"), redis::cmd("EXISTS"));
+        read.arg(keys::PROBE).arg("version");
         loaded.arg(keys::LOADED);
         let answers: RedisResult<Vec<Value>> =
             connection.query_each(vec![read, loaded]).await?.into_iter().collect();

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use adtrack_proto::program::{CoreData, Update};
 use adtrack_proto::{ProgramId, Version};
 use foldhash::fast::RandomState;
-use moka::Expiry;
 use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
@@ -150,10 +149,11 @@ impl Known {
 impl LocalPrograms {
     /// An empty L1.
     pub fn new(limits: CacheLimits) -> Self {
+        // Past its TTL an entry still serves while Redis is away.
         let programs = Cache::builder()
             .max_capacity(limits.capacity)
             .eviction_policy(EvictionPolicy::lru())
-            .expire_after(EntryLife(limits))
+            .time_to_live(limits.ttl.saturating_add(limits.stale))
             .build_with_hasher(RandomState::default());
         let absent = Cache::builder()
             .max_capacity(limits.capacity.min(MAX_ABSENT))
@@ -355,35 +355,6 @@ impl Drop for LoadGuard {
 /// `new`, unless `held` is newer. Absence is older than anything.
 fn newest(new: Known, held: Option<Known>) -> Known {
     held.filter(|held| held.version() > new.version()).unwrap_or(new)
-}
-
-/// When an entry goes: what is unknown after its TTL, the rest when it may no longer be served
-/// while Redis is away.
-struct EntryLife(CacheLimits);
-
-impl EntryLife {
-    fn of(&self, cached: &Cached) -> Option<Duration> {
-        Some(match cached.known {
-            Known::Absent => self.0.negative_ttl,
-            Known::Program(_) | Known::Deleted(_) => self.0.ttl + self.0.stale,
-        })
-    }
-}
-
-impl Expiry<ProgramId, Cached> for EntryLife {
-    fn expire_after_create(&self, _: &ProgramId, cached: &Cached, _: Instant) -> Option<Duration> {
-        self.of(cached)
-    }
-
-    fn expire_after_update(
-        &self,
-        _: &ProgramId,
-        cached: &Cached,
-        _: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        self.of(cached)
-    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,8 @@
 //! L2: programs in Redis.
 
-use std::collections::HashMap;
-
 use adtrack_proto::program::Update;
 use adtrack_proto::{ProgramId, Version, keys};
-use adtrack_runtime::redis_access::Scan;
+use adtrack_runtime::redis_access::{Scan, hash_of};
 use redis::{Cmd, FromRedisValue, RedisError, RedisResult, Value};
 
 use super::link::RedisLink;
@@ -39,22 +37,20 @@ impl RedisPrograms {
         Self { link }
     }
 
-    /// What Redis holds for `id`.
-    pub async fn read(&self, id: &ProgramId) -> Result<Known, ReadError> {
-        let mut answers = self.query(vec![hash_of(id), loaded()]).await?.into_iter();
-        let (hash, loaded) = (answers.next(), answers.next());
-        let known = known_of(id, value(hash)?)?;
-        match known {
-            Some(known) => Ok(known),
-            None if value(loaded)? => Ok(Known::Absent),
-            None => Err(ReadError::NotLoaded),
-        }
-    }
-
-    /// What Redis holds for `ids`, in their order; nothing where that cannot be read.
-    pub async fn read_many(&self, ids: &[ProgramId]) -> Result<Vec<Option<Known>>, ReadError> {
-        let answers = self.query(ids.iter().map(hash_of).collect()).await?;
-        let known = |(id, answer)| known_of(id, value(Some(answer)).ok()?).ok()?;
+    /// What Redis holds for each of `ids`, in their order; one round trip.
+    pub async fn read(
+        &self,
+        ids: &[ProgramId],
+    ) -> Result<Vec<Result<Known, ReadError>>, ReadError> {
+        let commands = ids.iter().map(hash_of).chain([loaded()]);
+        let mut answers = self.query(commands.collect()).await?;
+        let loaded: RedisResult<bool> = value(answers.pop());
+        let known = |(id, answer)| match (known_of(id, value(Some(answer))?)?, &loaded) {
+            (Some(known), _) => Ok(known),
+            (None, Ok(true)) => Ok(Known::Absent),
+            (None, Ok(false)) => Err(ReadError::NotLoaded),
+            (None, Err(error)) => Err(error.clone().into()),
+        };
         Ok(ids.iter().zip(answers).map(known).collect())
     }
 
@@ -113,12 +109,6 @@ impl RedisPrograms {
     }
 }
 
-fn hash_of(id: &ProgramId) -> Cmd {
-    let mut command = redis::cmd("HGETALL");
-    command.arg(keys::program(id));
-    command
-}
-
 fn loaded() -> Cmd {
     let mut command = redis::cmd("EXISTS");
     command.arg(keys::LOADED);
@@ -129,7 +119,7 @@ fn value<T: FromRedisValue>(answer: Option<RedisResult<Value>>) -> RedisResult<T
     Ok(T::from_redis_value(answer.unwrap_or(Ok(Value::Nil))?)?)
 }
 
-fn known_of(id: &ProgramId, hash: HashMap<String, String>) -> Result<Option<Known>, ReadError> {
+fn known_of(id: &ProgramId, hash: Vec<Option<String>>) -> Result<Option<Known>, ReadError> {
     let update = Update::from_hash(hash);
     let update = update.map_err(|error| ReadError::Malformed(id.clone(), error))?;
     Ok(update.map(Known::of))

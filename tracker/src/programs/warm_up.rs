@@ -68,11 +68,12 @@ impl WarmUp {
         // Again, where the subscription was made meanwhile.
         while !ids.is_empty() {
             let loads: Vec<_> = ids.iter().map(|id| self.local.begin_load(id.clone())).collect();
-            let read = self.redis.read_many(&ids).await?;
+            let read = self.redis.read(&ids).await?;
             let loaded = ids.into_iter().zip(loads).zip(read);
+            // What cannot be read is told of when somebody asks for it.
             ids = loaded
                 .filter_map(|((id, load), known)| {
-                    matches!(load.finish(known?), Loaded::Outdated).then_some(id)
+                    matches!(load.finish(known.ok()?), Loaded::Outdated).then_some(id)
                 })
                 .collect();
         }

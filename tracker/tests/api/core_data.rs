@@ -138,12 +138,12 @@ async fn a_redis_that_may_not_be_read_is_no_redis() {
     let folder = tempfile::tempdir().unwrap();
     let redis = RedisServer::start(Port::Any, &folder.path().join("redis")).await.unwrap();
     let mut connection = redis.connection().await.unwrap();
-    let acl = ["SETUSER", "default", "-hgetall"];
+    let acl = ["SETUSER", "default", "-hmget"];
     let _: () = redis::cmd("ACL").arg(&acl).query_async(&mut connection).await.unwrap();
     let app = Setup::default().start_on(redis, folder).await;
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     assert_eq!(app.ask("/health/check").await.0, 503);
-    let acl = ["SETUSER", "default", "+hgetall"];
+    let acl = ["SETUSER", "default", "+hmget"];
     let _: () = redis::cmd("ACL").arg(&acl).query_async(&mut connection).await.unwrap();
     until("it is healthy", async || app.ask("/health/check").await.0 == 200).await;
 }

@@ -3,6 +3,7 @@
 
 mod core_data;
 mod delivery;
+mod documents;
 mod events;
 mod helpers;
 mod management;

@@ -68,7 +68,7 @@ impl Tiers {
 
     async fn name_of(&self, id: &ProgramId) -> String {
         let found = self.tiers.find(id).await.unwrap();
-        found.map_or("unknown".to_owned(), |found| found.program.program_name.clone())
+        found.map_or("unknown".to_owned(), |found| found.event_fields.to_event().program_name)
     }
 }
 

@@ -12,6 +12,7 @@ use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult};
 use url::Url;
 
 pub use connection::{Identity, RedisConnection, Scan};
+pub use store::hash_of;
 
 use crate::redis_settings::{RedisSettings, RedisSettingsError};
 

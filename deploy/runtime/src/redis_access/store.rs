@@ -1,10 +1,17 @@
-//! The one way in which core data gets into Redis.
+//! The one way in which core data gets into Redis, and out of it.
 
 use adtrack_proto::program::Update;
-use adtrack_proto::{keys, store_script};
-use redis::{RedisResult, Script, Value};
+use adtrack_proto::{ProgramId, keys, store_script};
+use redis::{Cmd, RedisResult, Script, Value};
 
 use super::RedisConnection;
+
+/// Asks for what [`Update::from_hash`] reads.
+pub fn hash_of(program_id: &ProgramId) -> Cmd {
+    let mut command = redis::cmd("HMGET");
+    command.arg(keys::program(program_id)).arg(&Update::HASH_FIELDS);
+    command
+}
 
 impl RedisConnection {
     /// Stores `updates` and publishes them on `channel`, in one round trip. For each, in order:

@@ -131,11 +131,19 @@ fn value(member: &str, kind: Kind, text: &str) -> Result<Value, String> {
         Kind::Boolean if text.eq_ignore_ascii_case("true") => Ok(true.into()),
         Kind::Boolean if text.eq_ignore_ascii_case("false") => Ok(false.into()),
         Kind::Boolean => Err(format!("member `{member}`: {text:?} is neither true nor false")),
-        Kind::List => {
-            let entries = text.split(|c: char| c == ';' || c.is_whitespace());
-            Ok(entries.filter(|entry| !entry.is_empty()).collect())
+        Kind::List => Ok(entries(text).collect()),
+        Kind::Pairs => {
+            let pair = |entry: &str| match entry.split_once('=') {
+                Some((name, value)) => Ok((name.to_owned(), value.into())),
+                None => Err(format!("member `{member}`: {entry:?} is not NAME=VALUE")),
+            };
+            Ok(Value::Object(entries(text).map(pair).collect::<Result<_, _>>()?))
         }
     }
+}
+
+fn entries(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| c == ';' || c.is_whitespace()).filter(|entry| !entry.is_empty())
 }
 
 /// The cells of the next row that is not blank.

@@ -10,10 +10,12 @@ pub enum Kind {
     Boolean,
     /// Entries separated by spaces or semicolons.
     List,
+    /// `NAME=VALUE`, separated likewise.
+    Pairs,
 }
 
 /// The members that mean something.
-pub const MEMBERS: [(&str, Kind); 13] = [
+pub const MEMBERS: [(&str, Kind); 15] = [
     ("programId", Kind::Text),
     ("programName", Kind::Text),
     ("checksum", Kind::Text),
@@ -25,6 +27,8 @@ pub const MEMBERS: [(&str, Kind); 13] = [
     ("landingUrl", Kind::Text),
     ("fallbackUrl", Kind::Text),
     ("allowedHosts", Kind::List),
+    ("conversionKeyId", Kind::Text),
+    ("parameterAliases", Kind::Pairs),
     ("test", Kind::Boolean),
     ("deleted", Kind::Boolean),
 ];

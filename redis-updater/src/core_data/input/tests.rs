@@ -124,16 +124,18 @@ fn a_broken_record_in_an_array_is_one_error_and_a_broken_array_the_last() {
 fn a_table_has_every_member() {
     let program = program(
         "validUntil,programId,programName,checksum,customerId,customerName,valid,validFrom,\
-         landingUrl,fallbackUrl,allowedHosts,test,messageId\n\
+         landingUrl,fallbackUrl,allowedHosts,test,conversionKeyId,parameterAliases,messageId\n\
          2027-01-01T00:00:00Z,p,\"a, \"\"b\"\"\nc\",c,9124,cn,True,,https://h/{click_id},,\
-         a.example; b.example c.example,FALSE,ignored\n",
+         a.example; b.example c.example,FALSE,k,payout=amount;txid=transaction_id,ignored\n",
     );
     assert_eq!(program.program_name, "a, \"b\"\nc");
-    assert_eq!((program.customer_id, program.valid, program.test), (9124, true, false));
-    assert_eq!((program.valid_from, program.fallback_url), (None, None));
-    assert_eq!(program.valid_until.unwrap().to_string(), "2027-01-01T00:00:00Z");
+    assert_eq!((program.customer_id, program.validity.valid, program.test), (9124, true, false));
+    assert_eq!((program.validity.from, program.fallback_url), (None, None));
+    assert_eq!(program.validity.until.unwrap().to_string(), "2027-01-01T00:00:00Z");
     assert_eq!(program.landing_url.unwrap(), "https://h/{click_id}");
     assert_eq!(program.allowed_hosts, ["a.example", "b.example", "c.example"]);
+    assert_eq!(program.conversion_key_id.unwrap(), "k");
+    assert_eq!(program.parameter_aliases["txid"], "transaction_id");
 }
 
 #[test]
@@ -222,7 +224,7 @@ fn the_members_are_the_contracts() {
     let full = r#"{"programId":"a","programName":"n","checksum":"c","customerId":1,
         "customerName":"cn","valid":true,"validFrom":"2026-01-01T00:00:00Z",
         "validUntil":"2027-01-01T00:00:00Z","landingUrl":"https://h/","fallbackUrl":"https://h/",
-        "allowedHosts":["h"],"test":true}"#;
+        "allowedHosts":["h"],"conversionKeyId":"k","parameterAliases":{"a":"b"},"test":true}"#;
     let written = |core_data: CoreData| {
         let json: serde_json::Map<_, _> = serde_json::from_str(&core_data.to_json()).unwrap();
         json.into_iter().map(|(name, _)| name).collect::<Vec<_>>()

@@ -43,7 +43,7 @@ fn deleted(version: &str) -> Known {
 
 fn name(known: &Known) -> String {
     match known {
-        Known::Program(program) => program.program.program_name.clone(),
+        Known::Program(program) => program.event_fields.to_event().program_name,
         Known::Deleted(version) => format!("deleted at {version}"),
         Known::Absent => "absent".to_owned(),
     }

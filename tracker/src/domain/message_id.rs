@@ -1,0 +1,54 @@
+//! The id of an event.
+
+use adtrack_proto::event::EventType;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::TrackingRequest;
+
+/// The id of the event that `request` makes. `random` makes it unguessable where the client brings
+/// nothing to tell a repetition from another event.
+///
+/// An id that was hashed has version 8 (RFC 9562), by which kinesis-consumer knows that the row is
+/// written once and never over: whoever repeats somebody's event id changes nothing. A client never
+/// chooses an id: a hash is over program and kind too.
+pub fn message_id(request: &TrackingRequest<'_>, random: u128) -> Uuid {
+    let program = request.program_id.as_str();
+    let kind = match request.event_type {
+        EventType::Unspecified | EventType::Event => "event",
+        EventType::Impression => "impression",
+        EventType::Click => "click",
+        EventType::Conversion => "conversion",
+    };
+    if let Some(event_id) = &request.parameters.event_id {
+        return hashed(&["client event", program, kind, event_id]);
+    }
+    if let Some(conversion) = &request.conversion
+        && !(conversion.transaction_id.is_empty() && request.click_id.is_empty())
+    {
+        return hashed(&[
+            "transaction",
+            program,
+            &request.click_id,
+            &conversion.event_name,
+            &conversion.transaction_id,
+            &conversion.status,
+        ]);
+    }
+    let milliseconds = u64::try_from(request.received_at.as_millisecond()).unwrap_or(0);
+    let [random @ .., _, _, _, _, _, _] = random.to_le_bytes();
+    uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid()
+}
+
+/// `UUIDv8` of SHA-256 over the parts, each behind its length, so that no two lists of parts are one
+/// text.
+fn hashed(parts: &[&str]) -> Uuid {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.finalize()[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
