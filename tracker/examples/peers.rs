@@ -121,7 +121,12 @@ async fn serve<S: EventSink + Send + Sync + 'static>(address: &str, sink: S) -> 
     let (programs, link) = programs(&metrics)?;
     let health =
         Health::new(link, journal("peers-health")?, Arc::default(), Arc::default(), Arc::default());
-    let public = web::Data::new(Public { tracker: Tracker::new(programs, sink), health, metrics });
+    let public = web::Data::new(Public {
+        tracker: Tracker::new(programs, sink),
+        health,
+        metrics,
+        conversions: Arc::default(),
+    });
     let app = move || App::new().configure(|config| configure_public(config, public.clone()));
     Ok(HttpServer::new(app).workers(1).bind(address)?.run().await?)
 }

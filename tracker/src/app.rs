@@ -19,7 +19,7 @@ use crate::delivery::{
     Delivery, Journal, JournalError, KinesisStream, Producer, SpillStore, SyncMode,
 };
 use crate::health::Health;
-use crate::http::{Management, Public, configure_management, configure_public};
+use crate::http::{ConversionGuard, Management, Public, configure_management, configure_public};
 use crate::metrics::Metrics;
 use crate::programs::{
     Loader, LocalPrograms, RedisLink, RedisPrograms, TwoTierPrograms, Updates, WarmUp,
@@ -151,6 +151,7 @@ impl App {
             tracker: Tracker::new(two_tiers, journal.clone()),
             health: health.clone(),
             metrics: Arc::clone(&metrics),
+            conversions: Arc::new(ConversionGuard::new(&config.conversions)),
         };
         let management = Management {
             local,

@@ -13,7 +13,8 @@
 //! - [`domain`]: what a request is, and what becomes of it; pure
 //! - [`programs`]: core data in two tiers, kept fresh by pub/sub
 //! - [`delivery`]: accepted events to the stream
-//! - [`app`]: the one place that wires them; [`config`], [`health`], [`metrics`], [`shutdown`]
+//! - [`app`]: the one place that wires them; [`config`], [`health`], [`keys`], [`metrics`],
+//!   [`shutdown`]
 
 pub mod app;
 pub mod config;
@@ -21,6 +22,7 @@ pub mod delivery;
 pub mod domain;
 pub mod health;
 pub mod http;
+pub mod keys;
 pub mod metrics;
 pub mod programs;
 pub mod shutdown;

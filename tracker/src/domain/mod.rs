@@ -2,7 +2,10 @@
 //! I/O, no clock, no runtime.
 
 mod answer;
+mod batch_item;
 mod client;
+mod conversion;
+pub(crate) mod json;
 mod message_id;
 mod parameters;
 mod prepared_program;
@@ -11,8 +14,10 @@ mod request;
 mod validation;
 
 pub use answer::Answer;
-pub use client::{Client, cut, host_name, without_query};
-pub use parameters::{Parameters, Rules};
+pub use batch_item::BatchItem;
+pub use client::{Client, cut, cut_text, host_name, referrer_without_query, without_query};
+pub use conversion::{Claim, event_reference};
+pub use parameters::{Parameters, Rules, pairs};
 pub use prepared_program::PreparedProgram;
 pub use refusal::Refusal;
 pub use request::{Conversion, TrackingRequest};

@@ -53,12 +53,11 @@ impl Parameters {
     /// Reads a query (without its question mark), as forms are encoded: `+` is a space.
     pub fn parse(query: &str, rules: Rules) -> Result<Self, Refusal> {
         let mut parameters = Self::default();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            match (decode(name), decode(value)) {
-                (Ok(name), Ok(value)) => parameters.add(name, value, rules)?,
-                (Err(_), _) | (_, Err(_)) if rules.lenient => parameters.cut = true,
-                (Err(refusal), _) | (_, Err(refusal)) => return Err(refusal),
+        for pair in pairs(query) {
+            match pair {
+                Ok((name, value)) => parameters.add(name, value, rules)?,
+                Err(_) if rules.lenient => parameters.cut = true,
+                Err(refusal) => return Err(refusal),
             }
         }
         Ok(parameters)
@@ -123,6 +122,14 @@ fn set_once(slot: &mut Option<String>, value: String) -> Result<(), Refusal> {
     }
     *slot = Some(value);
     Ok(())
+}
+
+/// The decoded names and values of a query or a form.
+pub fn pairs(query: &str) -> impl Iterator<Item = Result<(String, String), Refusal>> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Ok((decode(name)?, decode(value)?))
+    })
 }
 
 fn decode(text: &str) -> Result<String, Refusal> {

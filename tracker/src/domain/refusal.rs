@@ -12,6 +12,24 @@ pub enum Refusal {
     /// A parameter contradicts the program's core data.
     #[error("`{0}` does not belong to this program: not a valid combination of parameters")]
     ParameterMismatch(&'static str),
+    /// The program asks for signatures, and this is not one.
+    #[error("the program asks for a signature, and `sig` is not that of this conversion")]
+    InvalidSignature,
+    /// The program asks for signatures by a key that this tracker does not have.
+    #[error("the signature cannot be checked at the moment; try again")]
+    ConversionKeyUnavailable,
+    /// What is in the body cannot be read; the text says why and where.
+    #[error("{0}")]
+    InvalidBody(String),
+    /// The body does not arrive.
+    #[error("the body did not arrive in time; try again")]
+    BodyTimeout,
+    /// There is more than an endpoint takes; the text says how much that is.
+    #[error("{0}")]
+    PayloadTooLarge(String),
+    /// The body is of another kind than the endpoint takes; the text says which those are.
+    #[error("{0}")]
+    UnsupportedMediaType(&'static str),
     /// Core data knows no such program.
     #[error("there is no such program")]
     ProgramNotFound,
@@ -28,7 +46,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// The codes of all refusals.
-    pub const CODES: [&'static str; 7] = [
+    pub const CODES: [&'static str; 13] = [
         "invalid_program_id",
         "invalid_parameters",
         "parameter_mismatch",
@@ -36,6 +54,12 @@ impl Refusal {
         "core_data_unavailable",
         "overloaded",
         "draining",
+        "invalid_signature",
+        "conversion_key_unavailable",
+        "invalid_body",
+        "request_timeout",
+        "payload_too_large",
+        "unsupported_media_type",
     ];
 
     /// The stable code that clients and metrics know it by.
@@ -53,6 +77,12 @@ impl Refusal {
             Self::CoreDataUnavailable => 4,
             Self::Overloaded => 5,
             Self::Draining => 6,
+            Self::InvalidSignature => 7,
+            Self::ConversionKeyUnavailable => 8,
+            Self::InvalidBody(_) => 9,
+            Self::BodyTimeout => 10,
+            Self::PayloadTooLarge(_) => 11,
+            Self::UnsupportedMediaType(_) => 12,
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use serde_json::json;
+use actix_web::http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use serde_json::{Value, json};
 
 use crate::domain::Refusal;
 
 /// Seconds after which a client may try again.
-const RETRY_AFTER_SECONDS: &str = "1";
+pub(super) const RETRY_AFTER_SECONDS: &str = "1";
 
 /// What went wrong, as a client is told.
 #[derive(Debug)]
@@ -22,23 +22,29 @@ pub enum Problem {
 }
 
 impl Problem {
-    fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Refused(refusal) => match refusal {
                 Refusal::InvalidProgramId
                 | Refusal::InvalidParameters(_)
-                | Refusal::ParameterMismatch(_) => StatusCode::BAD_REQUEST,
+                | Refusal::ParameterMismatch(_)
+                | Refusal::InvalidBody(_) => StatusCode::BAD_REQUEST,
+                Refusal::InvalidSignature => StatusCode::FORBIDDEN,
+                Refusal::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+                Refusal::PayloadTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+                Refusal::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 Refusal::ProgramNotFound => StatusCode::NOT_FOUND,
-                Refusal::CoreDataUnavailable | Refusal::Overloaded | Refusal::Draining => {
-                    StatusCode::SERVICE_UNAVAILABLE
-                }
+                Refusal::CoreDataUnavailable
+                | Refusal::ConversionKeyUnavailable
+                | Refusal::Overloaded
+                | Refusal::Draining => StatusCode::SERVICE_UNAVAILABLE,
             },
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
         }
     }
 
-    fn code(&self) -> &'static str {
+    pub(super) fn code(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.code(),
             Self::NotFound => "not_found",
@@ -46,12 +52,17 @@ impl Problem {
         }
     }
 
-    fn detail(&self) -> String {
+    pub(super) fn detail(&self) -> String {
         match self {
             Self::Refused(refusal) => refusal.to_string(),
             Self::NotFound => "there is nothing at this path".to_owned(),
             Self::MethodNotAllowed(allowed) => format!("this path takes {allowed}"),
         }
+    }
+
+    /// What stands for the answer where it is one of many.
+    pub(super) fn to_json(&self) -> Value {
+        json!({"status": self.status().as_u16(), "code": self.code(), "detail": self.detail()})
     }
 
     /// The answer. It echoes nothing that the client sent.
@@ -67,12 +78,12 @@ impl Problem {
         if let Self::MethodNotAllowed(allowed) = self {
             response.insert_header((ALLOW, *allowed));
         }
-        let body = json!({
-            "title": status.canonical_reason(),
-            "status": status.as_u16(),
-            "code": self.code(),
-            "detail": self.detail(),
-        });
+        if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            // RFC 9110, section 12.5.3: which encodings of a body would have been taken.
+            response.insert_header((ACCEPT_ENCODING, "gzip, identity"));
+        }
+        let mut body = self.to_json();
+        body["title"] = json!(status.canonical_reason());
         response.body(body.to_string())
     }
 }

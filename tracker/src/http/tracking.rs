@@ -3,16 +3,22 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
 use actix_web::http::ConnectionType;
 use actix_web::http::Method;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
 use adtrack_proto::ProgramId;
 use adtrack_proto::event::EventType;
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 
 use super::client::client;
+use super::conversion::{self, ConversionGuard, conversion};
+use super::events::{self, events};
 use super::health;
 use super::problem::Problem;
 use crate::domain::{Parameters, Refusal, Rules, TrackingRequest};
@@ -31,6 +37,23 @@ pub struct Public<P, S> {
     pub health: Health,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Who checks the signatures of conversions.
+    pub conversions: Arc<ConversionGuard>,
+}
+
+/// A request with its body, taken apart by hand as paths are.
+struct Incoming {
+    request: HttpRequest,
+    payload: Payload,
+}
+
+impl FromRequest for Incoming {
+    type Error = Infallible;
+    type Future = Ready<Result<Self, Infallible>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        ready(Ok(Self { request: request.clone(), payload: payload.take() }))
+    }
 }
 
 /// The routes. A few prefixes, told apart by hand: actix-web's router matches every request with a
@@ -40,18 +63,21 @@ where
     P: Programs + 'static,
     S: EventSink + 'static,
 {
-    config.default_service(web::to(move |request: HttpRequest| {
+    config.default_service(web::to(move |mut incoming: Incoming| {
         let public = public.clone();
-        async move { route(&request, &public).await }
+        async move { route(&incoming.request, &mut incoming.payload, &public).await }
     }));
 }
 
 async fn route<P: Programs, S: EventSink>(
     request: &HttpRequest,
+    payload: &mut Payload,
     public: &Public<P, S>,
 ) -> HttpResponse {
     match request.path() {
         path if path.starts_with(EVENT_PATH) => event(request, public).await,
+        path if path.starts_with(conversion::PATH) => conversion(request, payload, public).await,
+        events::PATH => events(request, payload, public).await,
         "/health/check" => health::check(&public.health),
         "/health/live" => health::live(),
         "/health/ready" => health::ready(&public.health),
@@ -81,11 +107,15 @@ async fn event<P: Programs, S: EventSink>(
         }
     };
     public.metrics.request_seconds.observe(begun.elapsed().as_secs_f64());
+    send_elsewhere(public, &mut response);
+    response
+}
+
+/// Sends clients with open connections elsewhere, while the process ends.
+pub(super) fn send_elsewhere<P, S>(public: &Public<P, S>, response: &mut HttpResponse) {
     if public.health.is_draining() {
-        // Sends clients with open connections elsewhere.
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
-    response
 }
 
 async fn answer<P: Programs, S: EventSink>(
@@ -121,7 +151,7 @@ pub fn tracking_request(request: &HttpRequest) -> Result<TrackingRequest<'_>, Re
 }
 
 /// Ids are seldom percent-encoded: nothing in them has to be.
-fn parse_program_id(text: &str) -> Option<ProgramId> {
+pub(super) fn parse_program_id(text: &str) -> Option<ProgramId> {
     let decode = || ProgramId::parse(&percent_decode_str(text).decode_utf8().ok()?).ok();
     ProgramId::parse(text).ok().or_else(decode)
 }

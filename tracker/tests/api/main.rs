@@ -1,6 +1,8 @@
 //! The tracker over HTTP, against a real redis-server and an embedded Kinesis.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod batches;
+mod conversions;
 mod core_data;
 mod delivery;
 mod events;
