@@ -9,7 +9,7 @@ SHELL := /bin/bash
 BIN := target/release
 ENV_FILE := target/local-stack.env
 
-.PHONY: help run demo count loadtest spike soak test lint bench fan-out scaling prove advisories fmt redis-server release
+.PHONY: help run demo count loadtest spike soak test lint bench bench-functions fan-out scaling instructions page prove advisories fmt redis-server release
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -52,12 +52,19 @@ lint: ## formatting, clippy with warnings denied, docs, licences, bans
 	deploy/checks/cargo-deny --locked check bans licenses sources
 	deploy/checks/scaling --check docs/SCALING.md
 
-bench: redis-server ## the tracker beside its peers: CPU, instructions and system calls a request (about 10 minutes)
+bench: redis-server ## the tracker beside its peers, and the functions: CPU, instructions, system calls (about 15 minutes)
 	@cargo build --release --locked --workspace --bins
 	@cargo build --release --locked -p tracker --example peers
 	@deploy/checks/bench
 	@deploy/checks/peers/instructions
 	@deploy/checks/peers/compare
+	@deploy/checks/peers/limits
+	@$(MAKE) --no-print-directory bench-functions
+
+bench-functions: redis-server ## CPU, memory and round trips of the Lambda functions (about 2 minutes)
+	@cargo build --release --locked --workspace --bins
+	@cargo build --release --locked --workspace --example functions
+	@deploy/checks/functions
 
 fan-out: redis-server ## what a change of core data costs with 50 trackers: Redis' pub/sub, measured (90 s)
 	@cargo build --release --locked --workspace --bins
@@ -65,6 +72,9 @@ fan-out: redis-server ## what a change of core data costs with 50 trackers: Redi
 
 scaling: ## what 1,000 to 1,000,000 events/s need, by docs/SCALING.md's formulas and simulations
 	@deploy/checks/scaling
+
+page: redis-server ## the page script in a headless Chromium, against the local stack
+	@deploy/checks/page/check
 
 instructions: ## that the tracker's handler costs no more instructions than it may (callgrind)
 	@deploy/checks/peers/instructions
@@ -74,6 +84,7 @@ prove: redis-server ## the long proofs: 50 kills, outages, 200,000 programs, mil
 	ADTRACK_PROVE=1 cargo test --locked -p local-stack --test faults -- --nocapture --test-threads=1
 	cargo build --locked --release --workspace --bins
 	ADTRACK_PROVE=1 cargo test --locked --release -p local-stack --test core_data -- --nocapture --test-threads=1
+	ADTRACK_PROVE=1 cargo test --locked --release -p local-stack --test hot_program -- --nocapture --test-threads=1
 	ADTRACK_PROVE=1 cargo test --locked --release -p redis-updater --test core_data all_programs -- --nocapture
 	PROPTEST_CASES=1000000 cargo test --locked --release -p adtrack-proto aggregate
 	PROPTEST_CASES=1000000 cargo test --locked --release -p tracker --lib delivery::journal::record

@@ -1,10 +1,10 @@
 //! One invocation: a batch of events in, the records that a retry may mend out.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
 use adtrack_proto::aggregate;
-use adtrack_proto::event::TrackingEvent;
 use adtrack_runtime::lambda::{
     BatchMetrics, BatchResponse, FailureStore, KinesisEvent, PoisonRecord, StreamRecord,
     records_of, report,
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::decode::decode;
-use crate::item::{Item, RowSettings, item};
+use crate::item::{Row, RowSettings};
 use crate::store::EventTable;
 
 /// The name under which failed records and metrics go.
@@ -33,12 +33,14 @@ pub struct Handler {
     rows: RowSettings,
 }
 
-/// The rows of a batch. The same event twice is one row: `BatchWriteItem` refuses a call that
-/// names a key twice.
+/// The rows of a batch, in the order of its records, so that a batch that is only written in part
+/// is, if it can be, written up to some record. The same event twice is one row: `BatchWriteItem`
+/// refuses a call that names a key twice.
 #[derive(Debug, Default)]
 struct Rows<'a> {
-    items: HashMap<String, Item>,
-    sources: HashMap<String, Vec<Source<'a>>>,
+    rows: Vec<Row>,
+    /// By id: the row's place, and where it came from.
+    sources: HashMap<String, (usize, Vec<Source<'a>>)>,
     events: usize,
 }
 
@@ -66,24 +68,24 @@ impl Handler {
     pub async fn handle(&self, event: KinesisEvent, deadline: SystemTime) -> BatchResponse {
         let records = records_of(event);
         let (rows, mut poison_records) = self.rows_of(&records);
-        let collapsed = rows.events - rows.items.len();
+        let collapsed = rows.events - rows.rows.len();
 
         let write_deadline = write_deadline(deadline);
         let (unwritten, mut retry) = tokio::join!(
-            self.table.write(rows.items, write_deadline),
+            self.table.write(&rows.rows, write_deadline),
             self.failures.keep(&poison_records, write_deadline),
         );
 
         let mut refused = Vec::new();
-        for (id, reason) in &unwritten.refused {
-            for source in rows.sources.get(id).into_iter().flatten() {
+        for (row, reason) in &unwritten.refused {
+            for source in rows.sources_of(row) {
                 refused.push(source.poison(format!("DynamoDB refuses it: {reason}")));
             }
         }
         retry.extend(self.failures.keep(&refused, deadline - ANSWER_RESERVE).await);
         poison_records.extend(refused);
 
-        let unwritten = unwritten.retryable.iter().filter_map(|id| rows.sources.get(id)).flatten();
+        let unwritten = unwritten.retryable.iter().flat_map(|row| rows.sources_of(row));
         retry.extend(unwritten.map(|source| source.carrier.sequence_number.clone()));
 
         log(&records, poison_records.len(), &retry, collapsed);
@@ -91,7 +93,7 @@ impl Handler {
     }
 
     fn rows_of<'a>(&self, records: &'a [StreamRecord]) -> (Rows<'a>, Vec<PoisonRecord>) {
-        let now = Timestamp::now();
+        let stored_at = Timestamp::now();
         let mut rows = Rows::default();
         let mut poison_records = Vec::new();
         for record in records {
@@ -103,7 +105,10 @@ impl Handler {
             for (sub_sequence_number, data) in (0..).zip(user_records) {
                 let source = Source { carrier: record, sub_sequence_number, data };
                 match decode(&source.data) {
-                    Ok(event) => rows.add(event, source, now, self.rows),
+                    Ok(event) => {
+                        let (arrived_at, settings) = (record.arrived_at, self.rows);
+                        rows.add(Row { event, arrived_at, stored_at, settings }, source);
+                    }
                     Err(reason) => poison_records.push(source.poison(reason)),
                 }
             }
@@ -113,18 +118,24 @@ impl Handler {
 }
 
 impl<'a> Rows<'a> {
-    fn add(
-        &mut self,
-        event: TrackingEvent,
-        source: Source<'a>,
-        now: Timestamp,
-        settings: RowSettings,
-    ) {
-        let id = event.message_id.clone();
-        let item = item(event, source.carrier.arrived_at, now, settings);
-        self.items.insert(id.clone(), item);
-        self.sources.entry(id).or_default().push(source);
+    /// Adds a row, in place of one of the same event.
+    fn add(&mut self, row: Row, source: Source<'a>) {
         self.events += 1;
+        match self.sources.entry(row.id().to_owned()) {
+            Entry::Occupied(mut known) => {
+                let (place, sources) = known.get_mut();
+                sources.push(source);
+                self.rows[*place] = row;
+            }
+            Entry::Vacant(new) => {
+                new.insert((self.rows.len(), vec![source]));
+                self.rows.push(row);
+            }
+        }
+    }
+
+    fn sources_of(&self, row: &Row) -> &[Source<'a>] {
+        self.sources.get(row.id()).map_or(&[], |(_, sources)| sources)
     }
 }
 

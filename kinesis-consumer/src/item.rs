@@ -20,10 +20,39 @@ pub struct RowSettings {
     pub index_buckets: Option<u32>,
 }
 
-/// The row of `event`. An event without times (the reference writes none) happened and was received
+/// Attributes for which an item has room at once: more than most events have, and as many as a
+/// `HashMap` of 32 buckets takes.
+const USUAL_ATTRIBUTES: usize = 28;
+
+/// An event on its way to its row.
+#[derive(Debug)]
+pub struct Row {
+    /// The event.
+    pub event: TrackingEvent,
+    /// When Kinesis took it.
+    pub arrived_at: Timestamp,
+    /// When it is stored.
+    pub stored_at: Timestamp,
+    /// What the row has beside the event.
+    pub settings: RowSettings,
+}
+
+impl Row {
+    /// Its key in the table.
+    pub fn id(&self) -> &str {
+        &self.event.message_id
+    }
+
+    /// The row as DynamoDB takes it.
+    pub fn item(&self) -> Item {
+        item(&self.event, self.arrived_at, self.stored_at, self.settings)
+    }
+}
+
+/// The item of `event`. An event without times (the reference writes none) happened and was received
 /// when Kinesis took it, so that a replay of it makes the same row.
-pub fn item(
-    event: TrackingEvent,
+fn item(
+    event: &TrackingEvent,
     arrived_at: Timestamp,
     stored_at: Timestamp,
     settings: RowSettings,
@@ -32,19 +61,17 @@ pub fn item(
     let or_arrival = |ms: i64| if ms == 0 { arrived_at.as_millisecond() } else { ms };
     let received_at = or_arrival(event.received_at_ms);
     let occurred_at = or_arrival(event.occurred_at_ms);
-    let bucket = settings
-        .index_buckets
-        .map(|buckets| program_bucket(&event.program_id, occurred_at, &event.message_id, buckets));
-    let mut item = Item::from([
-        ("id".into(), text(event.message_id.clone())),
-        ("message_id".into(), text(event.message_id)),
-        ("program_id".into(), text(event.program_id)),
-        ("program_name".into(), text(event.program_name)),
-        ("checksum".into(), text(event.checksum)),
+    let mut item = Item::with_capacity(USUAL_ATTRIBUTES);
+    item.extend([
+        ("id".into(), text(&event.message_id)),
+        ("message_id".into(), text(&event.message_id)),
+        ("program_id".into(), text(&event.program_id)),
+        ("program_name".into(), text(&event.program_name)),
+        ("checksum".into(), text(&event.checksum)),
         ("customer_id".into(), number(event.customer_id)),
-        ("customer_name".into(), text(event.customer_name)),
-        ("user_agent".into(), text(event.user_agent)),
-        ("event_type".into(), text(type_name(event_type).to_owned())),
+        ("customer_name".into(), text(&event.customer_name)),
+        ("user_agent".into(), text(&event.user_agent)),
+        ("event_type".into(), text(type_name(event_type))),
         ("occurred_at".into(), number(occurred_at)),
         ("received_at".into(), number(received_at)),
         ("stored_at".into(), number(stored_at.as_millisecond())),
@@ -58,22 +85,23 @@ pub fn item(
         let expires_at = received_at / 1_000 + i64::from(days) * SECONDS_PER_DAY;
         item.insert("expires_at".into(), number(expires_at));
     }
-    if let Some(bucket) = bucket {
-        item.insert("program_bucket".into(), text(bucket));
+    if let Some(buckets) = settings.index_buckets {
+        let bucket = program_bucket(&event.program_id, occurred_at, &event.message_id, buckets);
+        item.insert("program_bucket".into(), AttributeValue::S(bucket));
     }
     let optional_texts = [
-        ("visitor_id", event.visitor_id),
-        ("click_id", event.click_id),
-        ("impression_id", event.impression_id),
-        ("referrer", event.referrer),
-        ("client_ip", event.client_ip),
-        ("host", event.host),
-        ("transaction_id", event.transaction_id),
-        ("event_name", event.event_name),
-        ("status", event.status),
-        ("currency", event.currency),
-        ("invalid_reason", event.invalid_reason),
-        ("client_event_id", event.client_event_id),
+        ("visitor_id", &event.visitor_id),
+        ("click_id", &event.click_id),
+        ("impression_id", &event.impression_id),
+        ("referrer", &event.referrer),
+        ("client_ip", &event.client_ip),
+        ("host", &event.host),
+        ("transaction_id", &event.transaction_id),
+        ("event_name", &event.event_name),
+        ("status", &event.status),
+        ("currency", &event.currency),
+        ("invalid_reason", &event.invalid_reason),
+        ("client_event_id", &event.client_event_id),
     ];
     for (name, value) in optional_texts {
         if !value.is_empty() {
@@ -82,12 +110,12 @@ pub fn item(
     }
     if !event.traffic_flags.is_empty() {
         // A string set has no duplicates; DynamoDB refuses one that has.
-        let flags: BTreeSet<String> = event.traffic_flags.into_iter().collect();
+        let flags: BTreeSet<String> = event.traffic_flags.iter().cloned().collect();
         item.insert("traffic_flags".into(), AttributeValue::Ss(flags.into_iter().collect()));
     }
     if !event.parameters.is_empty() {
         let parameters =
-            event.parameters.into_iter().map(|(name, value)| (name, text(value))).collect();
+            event.parameters.iter().map(|(name, value)| (name.clone(), text(value))).collect();
         item.insert("parameters".into(), AttributeValue::M(parameters));
     }
     if event.amount_micros != 0 {
@@ -111,8 +139,8 @@ fn program_bucket(program_id: &str, occurred_at: i64, message_id: &str, buckets:
     format!("{program_id}#{hour}#{bucket}")
 }
 
-fn text(value: String) -> AttributeValue {
-    AttributeValue::S(value)
+fn text(value: &str) -> AttributeValue {
+    AttributeValue::S(value.to_owned())
 }
 
 fn number(value: i64) -> AttributeValue {
@@ -177,7 +205,7 @@ mod tests {
             host: "h".into(),
         };
         let item =
-            item(event, at(1), at(99), RowSettings { ttl_days: Some(2), index_buckets: Some(1) });
+            item(&event, at(1), at(99), RowSettings { ttl_days: Some(2), index_buckets: Some(1) });
         let s = |value: &str| AttributeValue::S(value.into());
         let n = |value: &str| AttributeValue::N(value.into());
         let expected = Item::from([
@@ -219,7 +247,7 @@ mod tests {
     #[test]
     fn an_event_of_the_reference_has_no_validity_and_the_time_of_its_arrival() {
         let event = TrackingEvent { message_id: "m".into(), ..TrackingEvent::default() };
-        let item = item(event, at(1_000), at(2_000), RowSettings::default());
+        let item = item(&event, at(1_000), at(2_000), RowSettings::default());
         assert_eq!(
             names(&item),
             [

@@ -1,6 +1,6 @@
 //! The DynamoDB table of events.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
 use adtrack_runtime::backoff::Backoff;
@@ -12,7 +12,7 @@ use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata};
 use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
 use futures::StreamExt;
 
-use crate::item::Item;
+use crate::item::Row;
 
 /// `BatchWriteItem`'s limit.
 const ITEMS_PER_CALL: usize = 25;
@@ -28,16 +28,16 @@ pub struct EventTable {
     name: String,
 }
 
-/// What became of rows that were not written, by id.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Unwritten {
+/// The rows that were not written.
+#[derive(Debug, Default)]
+pub struct Unwritten<'a> {
     /// A retry may mend these: the table throttled, or did not answer, until the deadline.
-    pub retryable: BTreeSet<String>,
+    pub retryable: Vec<&'a Row>,
     /// DynamoDB refuses these whenever they come, with its reason.
-    pub refused: BTreeMap<String, String>,
+    pub refused: Vec<(&'a Row, String)>,
 }
 
-impl Unwritten {
+impl Unwritten<'_> {
     fn merge(mut self, other: Self) -> Self {
         self.retryable.extend(other.retryable);
         self.refused.extend(other.refused);
@@ -73,38 +73,54 @@ impl EventTable {
         Self { client: Client::from_conf(config), name }
     }
 
-    /// Writes `items` (by id), over what the table holds for their ids. Tries until `deadline`.
-    pub async fn write(&self, items: HashMap<String, Item>, deadline: SystemTime) -> Unwritten {
-        let mut items = items.into_iter();
-        let chunks = std::iter::from_fn(|| {
-            let chunk: HashMap<_, _> = items.by_ref().take(ITEMS_PER_CALL).collect();
-            (!chunk.is_empty()).then_some(chunk)
-        });
-        futures::stream::iter(chunks)
-            .map(|chunk| self.write_chunk(chunk, deadline))
-            .buffer_unordered(CONCURRENT_CALLS)
-            .fold(Unwritten::default(), |sum, one| async { sum.merge(one) })
-            .await
+    /// Writes `rows`, whose ids differ, over what the table holds for their ids. Tries until
+    /// `deadline`.
+    ///
+    /// Each is tried once before any is tried again: rows that are throttled, as those of a hot
+    /// partition of the index are, keep no others waiting.
+    pub async fn write<'a>(&self, rows: &'a [Row], deadline: SystemTime) -> Unwritten<'a> {
+        let all: Vec<&Row> = rows.iter().collect();
+        let first =
+            in_chunks(&all, |chunk| async move { self.try_once(&chunk, deadline).await }).await;
+        let again = in_chunks(&first.retryable, |chunk| self.try_until(chunk, deadline)).await;
+        Unwritten { retryable: Vec::new(), ..first }.merge(again)
     }
 
-    /// Writes up to 25 items. One that DynamoDB refuses fails the call for its neighbours, so they
-    /// are then written one by one.
-    async fn write_chunk(&self, chunk: HashMap<String, Item>, deadline: SystemTime) -> Unwritten {
-        match self.write_until(chunk.clone(), deadline).await {
+    /// Writes up to 25 rows that were tried before, and again those that DynamoDB leaves out, until
+    /// all are written or the deadline is near.
+    async fn try_until<'a>(&self, rows: Vec<&'a Row>, deadline: SystemTime) -> Unwritten<'a> {
+        let mut unwritten = Unwritten { retryable: rows, ..Unwritten::default() };
+        let mut failures = 0;
+        while !unwritten.retryable.is_empty() {
+            failures += 1;
+            let delay = BACKOFF.delay(failures);
+            if SystemTime::now() + delay >= deadline {
+                let rows = unwritten.retryable.len();
+                tracing::warn!(rows, failures, "out of time; left for a retry");
+                break;
+            }
+            tokio::time::sleep(delay).await;
+            let tried = std::mem::take(&mut unwritten.retryable);
+            unwritten = unwritten.merge(self.try_once(&tried, deadline).await);
+        }
+        unwritten
+    }
+
+    /// Tries up to 25 rows. One that DynamoDB refuses fails the call for its neighbours, so they are
+    /// then tried one by one.
+    async fn try_once<'a>(&self, rows: &[&'a Row], deadline: SystemTime) -> Unwritten<'a> {
+        match self.call_until(rows, deadline).await {
             Ok(retryable) => Unwritten { retryable, ..Unwritten::default() },
-            Err(reason) if chunk.len() == 1 => Unwritten {
-                refused: chunk.into_keys().map(|id| (id, reason.clone())).collect(),
+            Err(reason) if rows.len() == 1 => Unwritten {
+                refused: rows.iter().map(|row| (*row, reason.clone())).collect(),
                 ..Unwritten::default()
             },
             Err(_) => {
                 let mut unwritten = Unwritten::default();
-                for (id, item) in chunk {
-                    let single = HashMap::from([(id.clone(), item)]);
-                    match self.write_until(single, deadline).await {
+                for row in rows {
+                    match self.call_until(&[row], deadline).await {
                         Ok(retryable) => unwritten.retryable.extend(retryable),
-                        Err(reason) => {
-                            unwritten.refused.insert(id, reason);
-                        }
+                        Err(reason) => unwritten.refused.push((row, reason)),
                     }
                 }
                 unwritten
@@ -112,43 +128,33 @@ impl EventTable {
         }
     }
 
-    /// Writes the items, and again those that DynamoDB leaves out, until all are written or the
-    /// deadline is near. Returns the ids that are not written.
-    async fn write_until(
+    /// One call, which ends at the deadline. Returns the rows that are not written, or why DynamoDB
+    /// refuses one of them.
+    async fn call_until<'a>(
         &self,
-        mut items: HashMap<String, Item>,
+        rows: &[&'a Row],
         deadline: SystemTime,
-    ) -> Result<BTreeSet<String>, String> {
-        let mut failures = 0;
-        loop {
-            let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
-            match tokio::time::timeout(left, self.call(&items)).await {
-                Ok(Ok(unprocessed)) => items.retain(|id, _| unprocessed.contains(id)),
-                Ok(Err(CallError::Refused(reason))) => return Err(reason),
-                Ok(Err(CallError::Retryable(error))) => {
-                    tracing::warn!(error, items = items.len(), "BatchWriteItem failed");
-                }
-                Err(_) => return Ok(items.into_keys().collect()),
+    ) -> Result<Vec<&'a Row>, String> {
+        let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
+        match tokio::time::timeout(left, self.call(rows)).await {
+            Ok(Ok(unprocessed)) => {
+                Ok(rows.iter().copied().filter(|row| unprocessed.contains(row.id())).collect())
             }
-            if items.is_empty() {
-                return Ok(BTreeSet::new());
+            Ok(Err(CallError::Refused(reason))) => Err(reason),
+            Ok(Err(CallError::Retryable(error))) => {
+                tracing::warn!(error, rows = rows.len(), "BatchWriteItem failed");
+                Ok(rows.to_vec())
             }
-            failures += 1;
-            let delay = BACKOFF.delay(failures);
-            if SystemTime::now() + delay >= deadline {
-                tracing::warn!(items = items.len(), failures, "out of time; left for a retry");
-                return Ok(items.into_keys().collect());
-            }
-            tokio::time::sleep(delay).await;
+            Err(_) => Ok(rows.to_vec()),
         }
     }
 
     /// One `BatchWriteItem`. Returns the ids that DynamoDB left unprocessed.
-    async fn call(&self, items: &HashMap<String, Item>) -> Result<BTreeSet<String>, CallError> {
-        let mut requests = Vec::with_capacity(items.len());
-        for item in items.values() {
+    async fn call(&self, rows: &[&Row]) -> Result<HashSet<String>, CallError> {
+        let mut requests = Vec::with_capacity(rows.len());
+        for row in rows {
             let put = PutRequest::builder()
-                .set_item(Some(item.clone()))
+                .set_item(Some(row.item()))
                 .build()
                 .map_err(|error| CallError::Refused(error.to_string()))?;
             requests.push(WriteRequest::builder().put_request(put).build());
@@ -171,6 +177,18 @@ impl EventTable {
         let unprocessed = output.unprocessed_items.unwrap_or_default();
         Ok(unprocessed.into_values().flatten().filter_map(id_of).collect())
     }
+}
+
+/// Hands `rows` to `write` in the chunks of a call, some at a time.
+async fn in_chunks<'a, F: Future<Output = Unwritten<'a>>>(
+    rows: &[&'a Row],
+    write: impl Fn(Vec<&'a Row>) -> F,
+) -> Unwritten<'a> {
+    futures::stream::iter(rows.chunks(ITEMS_PER_CALL))
+        .map(|chunk| write(chunk.to_vec()))
+        .buffer_unordered(CONCURRENT_CALLS)
+        .fold(Unwritten::default(), |sum, one| async { sum.merge(one) })
+        .await
 }
 
 fn id_of(request: WriteRequest) -> Option<String> {

@@ -78,11 +78,15 @@ impl ProgramStore {
             return outcomes;
         }
         // Only what holds core data may say so; without the mark trackers believe no absence.
-        let confirmed = async {
-            connection.mark_loaded().await.map_err(|error| format!("{}: {error}", keys::LOADED))?;
-            // A failover to a replica that lacks it would lose what was reported as stored.
+        let mark = async {
+            connection.mark_loaded().await.map_err(|error| format!("{}: {error}", keys::LOADED))
+        };
+        // A failover to a replica that lacks it would lose what was reported as stored.
+        let replicas = async {
             connection.wait_for_replicas(REPLICA_TIMEOUT).await.map_err(|error| error.to_string())
         };
+        // Both in one round trip, where there is no replica to wait for.
+        let confirmed = async { tokio::try_join!(mark, replicas) };
         if let Err(error) = confirmed.await {
             tracing::error!(error, updates = updates.len(), "a batch is not safe in Redis");
             outcomes.fill(Stored::Failed(error));

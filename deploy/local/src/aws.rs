@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+    AttributeDefinition, BillingMode, CreateGlobalSecondaryIndexAction, GlobalSecondaryIndexUpdate,
+    KeySchemaElement, KeyType, Projection, ProjectionType, ScalarAttributeType,
     TimeToLiveSpecification,
 };
 use axum::body::Body;
@@ -23,6 +24,8 @@ use crate::ports::{self, Port};
 pub const REGION: &str = "us-east-1";
 /// Credentials that nobody checks.
 pub const DUMMY_CREDENTIAL: &str = "local";
+/// The index of the events' table.
+pub const INDEX: &str = "by-program";
 
 /// A server that ends when it is dropped.
 #[derive(Debug)]
@@ -161,37 +164,57 @@ pub async fn create_stream(
 
 /// Makes the events' table as the deployment has it.
 pub async fn create_table(client: &aws_sdk_dynamodb::Client, name: &str) -> Result<(), StackError> {
-    let problem = |error: String| StackError::Provisioning(format!("table {name}: {error}"));
-    let id = AttributeDefinition::builder()
-        .attribute_name("id")
-        .attribute_type(ScalarAttributeType::S)
-        .build()
-        .map_err(|error| problem(error.to_string()))?;
-    let key = KeySchemaElement::builder()
-        .attribute_name("id")
-        .key_type(KeyType::Hash)
-        .build()
-        .map_err(|error| problem(error.to_string()))?;
-    client
+    let create = client
         .create_table()
         .table_name(name)
-        .attribute_definitions(id)
-        .key_schema(key)
-        .billing_mode(BillingMode::PayPerRequest)
-        .send()
-        .await
-        .map_err(|error| problem(format!("{error:?}")))?;
+        .attribute_definitions(attribute("id", ScalarAttributeType::S)?)
+        .key_schema(key("id", KeyType::Hash)?)
+        .billing_mode(BillingMode::PayPerRequest);
+    create.send().await.map_err(table_problem)?;
     let ttl = TimeToLiveSpecification::builder()
         .attribute_name("expires_at")
         .enabled(true)
         .build()
-        .map_err(|error| problem(error.to_string()))?;
-    client
-        .update_time_to_live()
-        .table_name(name)
-        .time_to_live_specification(ttl)
-        .send()
-        .await
-        .map_err(|error| problem(format!("{error:?}")))?;
+        .map_err(table_problem)?;
+    let update = client.update_time_to_live().table_name(name).time_to_live_specification(ttl);
+    update.send().await.map_err(table_problem)?;
     Ok(())
+}
+
+/// Gives the events' table its index `by-program`.
+pub async fn create_index(
+    client: &aws_sdk_dynamodb::Client,
+    table: &str,
+) -> Result<(), StackError> {
+    let keys_only = Projection::builder().projection_type(ProjectionType::KeysOnly).build();
+    let index = CreateGlobalSecondaryIndexAction::builder()
+        .index_name(INDEX)
+        .key_schema(key("program_bucket", KeyType::Hash)?)
+        .key_schema(key("occurred_at", KeyType::Range)?)
+        .projection(keys_only)
+        .build()
+        .map_err(table_problem)?;
+    let update = client
+        .update_table()
+        .table_name(table)
+        .attribute_definitions(attribute("program_bucket", ScalarAttributeType::S)?)
+        .attribute_definitions(attribute("occurred_at", ScalarAttributeType::N)?)
+        .global_secondary_index_updates(
+            GlobalSecondaryIndexUpdate::builder().create(index).build(),
+        );
+    update.send().await.map_err(table_problem)?;
+    Ok(())
+}
+
+fn attribute(name: &str, kind: ScalarAttributeType) -> Result<AttributeDefinition, StackError> {
+    let attribute = AttributeDefinition::builder().attribute_name(name).attribute_type(kind);
+    attribute.build().map_err(table_problem)
+}
+
+fn key(name: &str, kind: KeyType) -> Result<KeySchemaElement, StackError> {
+    KeySchemaElement::builder().attribute_name(name).key_type(kind).build().map_err(table_problem)
+}
+
+fn table_problem(error: impl std::error::Error) -> StackError {
+    StackError::Provisioning(format!("the table: {error:?}"))
 }

@@ -1,7 +1,8 @@
 //! A proxy in front of a stand-in that makes the faults which the stand-in never shows.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::StackError;
+use crate::index_partitions::{IndexPartitions, PartitionWrites};
 use crate::ports::{self, Port};
 
 /// Longer than any client waits.
@@ -29,6 +31,9 @@ pub enum Fault {
     Throttled,
     /// About this share of a `PutRecords`' records fails.
     Partial(f64),
+    /// Of a `BatchWriteItem`, each partition of the table's index takes so many rows a second; what is
+    /// more is left unprocessed.
+    HotIndex(f64),
     /// It is done, and no answer comes: a client that tries again doubles it.
     SilentSuccess,
     /// The connection breaks in the middle of the answer; it is done.
@@ -43,6 +48,7 @@ pub struct FaultProxy {
     /// Where clients connect.
     pub url: String,
     faults: Arc<Mutex<Vec<(Fault, f64)>>>,
+    index: Arc<Mutex<IndexPartitions>>,
     server: JoinHandle<()>,
 }
 
@@ -51,6 +57,7 @@ struct Proxy {
     upstream: String,
     client: reqwest::Client,
     faults: Arc<Mutex<Vec<(Fault, f64)>>>,
+    index: Arc<Mutex<IndexPartitions>>,
 }
 
 impl FaultProxy {
@@ -61,10 +68,12 @@ impl FaultProxy {
             .local_addr()
             .map_err(|error| StackError::Provisioning(format!("a fault proxy: {error}")))?;
         let faults = Arc::<Mutex<_>>::default();
+        let index = Arc::<Mutex<_>>::default();
         let proxy = Proxy {
             upstream: upstream.to_owned(),
             client: reqwest::Client::builder().no_proxy().build().unwrap_or_default(),
             faults: Arc::clone(&faults),
+            index: Arc::clone(&index),
         };
         let router = Router::new()
             .route("/", post(call))
@@ -75,12 +84,17 @@ impl FaultProxy {
                 tracing::error!(%error, "a fault proxy ended");
             }
         });
-        Ok(Self { url: format!("http://{address}"), faults, server })
+        Ok(Self { url: format!("http://{address}"), faults, index, server })
     }
 
     /// From now on calls meet these faults, each with its probability; none: all is well.
     pub fn set(&self, faults: &[(Fault, f64)]) {
         *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = faults.to_vec();
+    }
+
+    /// What became of the writes to each partition of the index while [`Fault::HotIndex`] was set.
+    pub fn index_writes(&self) -> BTreeMap<String, PartitionWrites> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner).writes()
     }
 }
 
@@ -140,6 +154,7 @@ async fn call(State(proxy): State<Proxy>, headers: HeaderMap, body: Bytes) -> Re
             error(StatusCode::BAD_REQUEST, "ProvisionedThroughputExceededException")
         }
         Some(Fault::Partial(share)) => partial(&proxy, &headers, body, share).await,
+        Some(Fault::HotIndex(writes)) => hot_index(&proxy, &headers, body, writes).await,
         Some(Fault::SilentSuccess) => {
             proxy.forward(&headers, body).await;
             tokio::time::sleep(FOREVER).await;
@@ -190,6 +205,45 @@ async fn partial(proxy: &Proxy, headers: &HeaderMap, body: Bytes, share: f64) ->
     let count = left_out.iter().filter(|out| **out).count();
     let body = json!({"FailedRecordCount": count, "Records": merged});
     ([("content-type", "application/x-amz-json-1.1")], body.to_string()).into_response()
+}
+
+/// Leaves the rows of a `BatchWriteItem` unprocessed for which the index has no capacity, as DynamoDB
+/// does; where that is all of them, the call fails. Another call goes through.
+async fn hot_index(proxy: &Proxy, headers: &HeaderMap, body: Bytes, writes: f64) -> Response {
+    let mut request: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let Some(tables) = request["RequestItems"].as_object_mut() else {
+        return proxy.forward(headers, body).await;
+    };
+    let mut left_out = serde_json::Map::new();
+    let mut admitted = 0;
+    {
+        let mut index = proxy.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        for (table, requests) in tables {
+            let Some(requests) = requests.as_array_mut() else { continue };
+            let (rest, throttled): (Vec<_>, Vec<_>) =
+                requests.drain(..).partition(|request| index.admits(request, writes, now));
+            admitted += rest.len();
+            *requests = rest;
+            if !throttled.is_empty() {
+                left_out.insert(table.clone(), throttled.into());
+            }
+        }
+    }
+    if left_out.is_empty() {
+        return proxy.forward(headers, body).await;
+    }
+    if admitted == 0 {
+        return error(StatusCode::BAD_REQUEST, "ProvisionedThroughputExceededException");
+    }
+    let response = proxy.forward(headers, request.to_string().into()).await;
+    if response.status() != StatusCode::OK {
+        return response;
+    }
+    let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap_or_default();
+    let mut answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+    answer["UnprocessedItems"] = left_out.into();
+    ([("content-type", "application/x-amz-json-1.0")], answer.to_string()).into_response()
 }
 
 fn error(status: StatusCode, name: &str) -> Response {

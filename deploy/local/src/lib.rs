@@ -12,6 +12,7 @@
 pub mod aws;
 pub mod error;
 pub mod faults;
+pub mod index_partitions;
 pub mod lambda;
 pub mod ports;
 pub mod process;

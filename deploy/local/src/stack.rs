@@ -58,6 +58,9 @@ pub struct StackOptions {
     /// Whether the tracker reaches Kinesis, and the functions DynamoDB, through proxies that make
     /// faults.
     pub faults: bool,
+    /// Over how many partitions the table's index spreads an hour of a program; none: the table has no
+    /// index.
+    pub index_buckets: Option<u32>,
     /// How the tracker and redis-updater reach another Redis than the stack's own.
     pub redis: Vec<(String, String)>,
 }
@@ -80,6 +83,7 @@ impl StackOptions {
             tracker: Some(Vec::new()),
             batching_window: Duration::ZERO,
             faults: false,
+            index_buckets: None,
             redis: Vec::new(),
         }
     }
@@ -227,6 +231,9 @@ impl Stack {
             aws::create_stream(&kinesis, CORE_DATA_STREAM, options.shards),
             aws::create_table(&dynamodb, TABLE),
         )?;
+        if options.index_buckets.is_some() {
+            aws::create_index(&dynamodb, TABLE).await?;
+        }
         Ok(())
     }
 
@@ -242,6 +249,9 @@ impl Stack {
             if let Some(faults) = &self.faults {
                 let url = faults.dynamodb.url.clone();
                 environment.push(("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), url));
+            }
+            if let Some(buckets) = options.index_buckets {
+                environment.push(("INDEX_BUCKETS".to_owned(), buckets.to_string()));
             }
             let function = Function::new(FunctionSettings {
                 name: name.to_owned(),

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use adtrack_proto::{ProgramId, samples};
 use serde_json::json;
 
+use super::documents::MANAGEMENT_API;
 use super::health;
 use super::problem::Problem;
 use crate::delivery::Journal;
@@ -44,6 +45,7 @@ pub fn configure(config: &mut web::ServiceConfig, management: web::Data<Manageme
         .route("/cache/{programId}", web::get().to(cached))
         .route("/health/live", web::get().to(|| async { health::live_process() }))
         .route("/health/ready", web::to(ready))
+        .route("/openapi.yaml", web::get().to(description))
         .default_service(web::to(|| async { Problem::NotFound.to_response() }));
 }
 
@@ -57,6 +59,10 @@ async fn metrics(management: web::Data<Management>) -> HttpResponse {
         Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text),
         Err(error) => HttpResponse::InternalServerError().body(error.to_string()),
     }
+}
+
+async fn description(request: HttpRequest) -> HttpResponse {
+    MANAGEMENT_API.answer(&request)
 }
 
 async fn ready(management: web::Data<Management>) -> HttpResponse {

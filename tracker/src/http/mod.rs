@@ -3,6 +3,7 @@
 mod body;
 mod client;
 mod conversion;
+mod documents;
 mod events;
 mod health;
 mod management;

@@ -18,6 +18,7 @@ use percent_encoding::percent_decode_str;
 
 use super::client::client;
 use super::conversion::{self, ConversionGuard, conversion};
+use super::documents::{PAGE_SCRIPT, PUBLIC_API};
 use super::events::{self, events};
 use super::health;
 use super::problem::Problem;
@@ -81,6 +82,8 @@ async fn route<P: Programs, S: EventSink>(
         "/health/check" => health::check(&public.health),
         "/health/live" => health::live(),
         "/health/ready" => health::ready(&public.health),
+        "/adtrack.js" => PAGE_SCRIPT.answer(request),
+        "/openapi.yaml" => PUBLIC_API.answer(request),
         _ => Problem::NotFound.to_response(),
     }
 }

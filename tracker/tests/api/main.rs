@@ -5,6 +5,7 @@ mod batches;
 mod conversions;
 mod core_data;
 mod delivery;
+mod documents;
 mod events;
 mod helpers;
 mod management;

@@ -91,6 +91,12 @@ impl Function {
         futures::future::join_all(stops).await;
     }
 
+    /// The process id of the sandbox that would run the next invocation, where there is one.
+    pub fn idle_process(&self) -> Option<u32> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.last().and_then(|sandbox| sandbox.process.id())
+    }
+
     fn idle_sandbox(&self) -> Option<Sandbox> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         loop {

@@ -1,0 +1,144 @@
+//! A function under measurement: its process, its CPU time, its memory.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use local_stack::lambda::{Function, FunctionSettings, Invoke, Record, payload};
+use local_stack::process::own_binary;
+
+use crate::{Arguments, Error};
+
+/// Longer than the largest batch takes under a profiler.
+const TIMEOUT: Duration = Duration::from_secs(600);
+/// Clock ticks a second, by which Linux counts CPU time in `/proc`.
+const TICKS_PER_SECOND: f64 = 100.0;
+/// CPU time that one turn has to take at least, so that ticks are fine enough.
+const ENOUGH_SECONDS: f64 = 0.5;
+
+/// CPU time, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cpu {
+    pub user: f64,
+    pub kernel: f64,
+}
+
+impl Cpu {
+    pub fn total(self) -> f64 {
+        self.user + self.kernel
+    }
+}
+
+/// A batch, and the process that gets it again and again.
+pub struct Bench {
+    pub name: String,
+    /// Events or programs of the batch.
+    pub entries: usize,
+    function: Arc<Function>,
+    payload: Vec<u8>,
+    /// CPU time an entry, in seconds, of each turn.
+    turns: Vec<Cpu>,
+}
+
+impl Bench {
+    /// Starts a process of `function` for the batch.
+    pub async fn start(
+        arguments: &Arguments,
+        function: &str,
+        name: &str,
+        entries: usize,
+        records: &[Record],
+        environment: Vec<(String, String)>,
+        log_folder: &Path,
+    ) -> Result<Self, Error> {
+        let function = Function::new(FunctionSettings {
+            name: function.to_owned(),
+            binary: std::path::absolute(own_binary(&arguments.binaries, function)?)?,
+            environment,
+            timeout: TIMEOUT,
+            concurrency: 1,
+            log_folder: log_folder.to_owned(),
+        });
+        function.warm_up().await?;
+        let payload = payload("arn:aws:kinesis:bench", "shardId-000000000000", records);
+        Ok(Self { name: name.to_owned(), entries, function, payload, turns: Vec::new() })
+    }
+
+    /// Bytes of an invocation's event.
+    pub fn payload_bytes(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// Invokes the function once; it has to report nothing.
+    pub async fn invoke(&self) -> Result<(), Error> {
+        let answer = self.function.invoke(self.payload.clone().into()).await?;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        if answer != r#"{"batchItemFailures":[]}"# {
+            return Err(format!("{}: {answer}", self.name).into());
+        }
+        Ok(())
+    }
+
+    /// Invokes it until it took enough CPU time to be measured.
+    pub async fn turn(&mut self) -> Result<(), Error> {
+        let before = self.cpu()?;
+        for entries in (self.entries..).step_by(self.entries) {
+            self.invoke().await?;
+            let now = self.cpu()?;
+            let (user, kernel) = (now.user - before.user, now.kernel - before.kernel);
+            if user + kernel >= ENOUGH_SECONDS {
+                let entries = entries as f64;
+                self.turns.push(Cpu { user: user / entries, kernel: kernel / entries });
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The columns of [`Self::figures`].
+    pub const HEAD: &str = "  µs: min  median     max  kernel   a core/s  peak MB";
+
+    /// CPU time an entry over the turns, the kernel's part of it, entries a second that one core
+    /// could do, and the most memory that the process ever had.
+    pub fn figures(&self) -> Result<String, Error> {
+        let mut turns = self.turns.clone();
+        turns.sort_by(|a, b| a.total().total_cmp(&b.total()));
+        let median = turns[turns.len() / 2];
+        let [min, middle, max] =
+            [turns[0], median, turns[turns.len() - 1]].map(|turn| turn.total() * 1e6);
+        let kernel = median.kernel / median.total() * 100.0;
+        let a_second = 1e6 / middle;
+        let memory = self.peak_memory()?;
+        Ok(format!(
+            "{min:>8.1} {middle:>7.1} {max:>7.1} {kernel:>6.0}% {a_second:>10.0} {memory:>8.0}"
+        ))
+    }
+
+    fn cpu(&self) -> Result<Cpu, Error> {
+        let stat = self.proc_file("stat")?;
+        let (_, fields) = stat.rsplit_once(')').ok_or("/proc/PID/stat")?;
+        let mut fields = fields.split_whitespace().skip(11);
+        let mut seconds = || -> Result<f64, Error> {
+            let ticks: f64 = fields.next().ok_or("/proc/PID/stat")?.parse()?;
+            Ok(ticks / TICKS_PER_SECOND)
+        };
+        Ok(Cpu { user: seconds()?, kernel: seconds()? })
+    }
+
+    /// The most memory that the process ever had, in MB.
+    fn peak_memory(&self) -> Result<f64, Error> {
+        let status = self.proc_file("status")?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|line| line.trim().strip_suffix(" kB")).ok_or("VmHWM")?;
+        Ok(peak.parse::<f64>()? * 1_024.0 / 1e6)
+    }
+
+    fn proc_file(&self, name: &str) -> Result<String, Error> {
+        let id = self.function.idle_process().ok_or("the function ended")?;
+        Ok(std::fs::read_to_string(format!("/proc/{id}/{name}"))?)
+    }
+
+    pub async fn stop(self) {
+        self.function.stop().await;
+    }
+}
