@@ -1,14 +1,15 @@
 //! An item of a batch: one event, as a client describes it in JSON.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use adtrack_proto::ProgramId;
 use adtrack_proto::event::EventType;
 use jiff::{SignedDuration, Timestamp};
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::json::{members, scalar};
+use super::json::{Name, members, scalar};
 use super::{
     Claim, Client, Parameters, Refusal, Rules, TrackingRequest, cut_text, event_reference,
     referrer_without_query,
@@ -21,16 +22,13 @@ const MAX_AHEAD: SignedDuration = SignedDuration::from_mins(5);
 /// Parameters by these names are members of the item.
 const RESERVED: [&str; 2] = ["checksum", "customerId"];
 
-const MEMBERS: &str = "programId, eventType, eventId, occurredAt, checksum, customerId, parameters, \
+const KNOWN: &str = "programId, eventType, eventId, occurredAt, checksum, customerId, parameters, \
     clickId, impressionId, transactionId, eventName, status, amount, currency, sig, userAgent and \
     referrer";
 
-/// The members as they stand in JSON; null counts as absent. Another member is refused: a misspelt one
-/// would be lost without a word.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+/// The members as they stand in JSON; null counts as absent.
+#[derive(Debug, Default)]
 struct RawItem<'a> {
-    #[serde(borrow)]
     program_id: Option<&'a RawValue>,
     event_type: Option<&'a RawValue>,
     event_id: Option<&'a RawValue>,
@@ -48,6 +46,97 @@ struct RawItem<'a> {
     sig: Option<&'a RawValue>,
     user_agent: Option<&'a RawValue>,
     referrer: Option<&'a RawValue>,
+}
+
+impl<'a> RawItem<'a> {
+    /// Where the value of the member `name` goes; none where there is no such member.
+    fn slot(&mut self, name: &str) -> Option<&mut Option<&'a RawValue>> {
+        Some(match name {
+            "programId" => &mut self.program_id,
+            "eventType" => &mut self.event_type,
+            "eventId" => &mut self.event_id,
+            "occurredAt" => &mut self.occurred_at,
+            "checksum" => &mut self.checksum,
+            "customerId" => &mut self.customer_id,
+            "parameters" => &mut self.parameters,
+            "clickId" => &mut self.click_id,
+            "impressionId" => &mut self.impression_id,
+            "transactionId" => &mut self.transaction_id,
+            "eventName" => &mut self.event_name,
+            "status" => &mut self.status,
+            "amount" => &mut self.amount,
+            "currency" => &mut self.currency,
+            "sig" => &mut self.sig,
+            "userAgent" => &mut self.user_agent,
+            "referrer" => &mut self.referrer,
+            _ => return None,
+        })
+    }
+}
+
+/// A value of a batch as it is read: an item, or why it is none. JSON that is malformed is an error of
+/// the whole batch.
+#[derive(Debug)]
+pub struct ReadItem<'a>(Result<RawItem<'a>, &'static str>);
+
+const NO_OBJECT: &str = "an item is a JSON object";
+const TWICE: &str = "a member is given twice";
+const UNKNOWN: &str = "a member is not known";
+
+impl<'de> Deserialize<'de> for ReadItem<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ItemVisitor).map(Self)
+    }
+}
+
+/// Takes every value, to its end, so that what follows can be read.
+struct ItemVisitor;
+
+impl<'de> Visitor<'de> for ItemVisitor {
+    type Value = Result<RawItem<'de>, &'static str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(NO_OBJECT)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut item = RawItem::default();
+        let mut problem = None;
+        while let Some(Name(name)) = map.next_key()? {
+            let value = map.next_value()?;
+            match item.slot(&name) {
+                Some(Some(_)) => problem = Some(TWICE),
+                Some(slot) => *slot = value,
+                // A misspelt member would be lost without a word.
+                None => problem = Some(UNKNOWN),
+            }
+        }
+        Ok(problem.map_or(Ok(item), Err))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+        while sequence.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Err(NO_OBJECT))
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(Err(NO_OBJECT))
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Err(NO_OBJECT))
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Err(NO_OBJECT))
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(Err(NO_OBJECT))
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Err(NO_OBJECT))
+    }
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Err(NO_OBJECT))
+    }
 }
 
 /// An item of a batch, before it is known whether its program exists.
@@ -73,21 +162,11 @@ struct ClaimTexts<'a> {
 }
 
 impl<'a> BatchItem<'a> {
-    /// Reads an item: what it is about. The rest is read by [`Self::to_request`].
-    pub fn parse(json: &'a RawValue) -> Result<Self, Refusal> {
-        if !json.get().starts_with('{') {
-            return Err(refuse("an item is a JSON object"));
-        }
-        let raw: RawItem<'_> = serde_json::from_str(json.get()).map_err(|error| {
-            // An unknown member is the client's text, and not repeated.
-            let text = error.to_string();
-            let duplicate = text.starts_with("duplicate field").then_some(text);
-            refuse(&duplicate.unwrap_or_else(|| {
-                format!(
-                    "a member that is not known, at column {}; known are {MEMBERS}",
-                    error.column()
-                )
-            }))
+    /// What an item is about. The rest is read by [`Self::to_request`].
+    pub fn of(read: ReadItem<'a>) -> Result<Self, Refusal> {
+        let raw = read.0.map_err(|problem| match problem {
+            UNKNOWN => refuse(&format!("{UNKNOWN}; known are {KNOWN}")),
+            problem => refuse(problem),
         })?;
         let program_id = text("programId", raw.program_id)?;
         let event_type = match &*text("eventType", raw.event_type)? {

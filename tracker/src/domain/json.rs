@@ -55,7 +55,8 @@ pub fn scalar(value: &RawValue) -> Result<Option<Cow<'_, str>>, InvalidObject> {
 }
 
 /// A name, borrowed where it has no escapes.
-struct Name<'a>(Cow<'a, str>);
+#[derive(Debug)]
+pub struct Name<'a>(pub Cow<'a, str>);
 
 impl<'de> serde::Deserialize<'de> for Name<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -14,7 +14,7 @@ mod request;
 mod validation;
 
 pub use answer::Answer;
-pub use batch_item::BatchItem;
+pub use batch_item::{BatchItem, ReadItem};
 pub use client::{Client, cut, cut_text, host_name, referrer_without_query, without_query};
 pub use conversion::{Claim, event_reference};
 pub use parameters::{Parameters, Rules, pairs};

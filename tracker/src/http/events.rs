@@ -13,14 +13,13 @@ use adtrack_proto::ProgramId;
 use futures::future::join_all;
 use jiff::Timestamp;
 use serde::de::{Deserializer, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::body;
 use super::client::client;
 use super::problem::Problem;
 use super::tracking::{Public, send_elsewhere};
-use crate::domain::{Answer, BatchItem, Client, PreparedProgram, Refusal};
+use crate::domain::{Answer, BatchItem, Client, PreparedProgram, ReadItem, Refusal};
 use crate::track::{EventSink, Programs, Tracker};
 
 pub(super) const PATH: &str = "/events";
@@ -85,7 +84,7 @@ async fn answer<P: Programs, S: EventSink>(
     let body = body::decoded(request, body, MAX_BODY_BYTES)?;
     let text = str::from_utf8(&body)
         .map_err(|error| Refusal::InvalidBody(format!("the body is not UTF-8: {error}")))?;
-    let items: Vec<_> = items(text)?.into_iter().map(BatchItem::parse).collect();
+    let items: Vec<_> = items(text)?.into_iter().map(BatchItem::of).collect();
     let received_at = Timestamp::now();
     let programs = look_up(&items, public).await;
     let client = client(request);
@@ -108,7 +107,7 @@ async fn answer<P: Programs, S: EventSink>(
 }
 
 /// The items of a JSON array, or of a row of JSON values (as NDJSON is): told apart by how they begin.
-fn items(text: &str) -> Result<Vec<&RawValue>, Refusal> {
+fn items(text: &str) -> Result<Vec<ReadItem<'_>>, Refusal> {
     let malformed =
         |error: serde_json::Error| Refusal::InvalidBody(format!("the body is not JSON: {error}"));
     let mut deserializer = serde_json::Deserializer::from_str(text);
@@ -140,7 +139,7 @@ fn items(text: &str) -> Result<Vec<&RawValue>, Refusal> {
 }
 
 /// Keeps one more than are allowed, so that a body of small values takes little memory.
-fn push_bounded<'a>(items: &mut Vec<&'a RawValue>, item: &'a RawValue) {
+fn push_bounded<'a>(items: &mut Vec<ReadItem<'a>>, item: ReadItem<'a>) {
     if items.len() <= MAX_EVENTS {
         items.push(item);
     }
@@ -149,7 +148,7 @@ fn push_bounded<'a>(items: &mut Vec<&'a RawValue>, item: &'a RawValue) {
 struct Items;
 
 impl<'de> Visitor<'de> for Items {
-    type Value = Vec<&'de RawValue>;
+    type Value = Vec<ReadItem<'de>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array of events")
