@@ -19,6 +19,7 @@ mod program_json;
 pub mod samples;
 pub mod store_script;
 mod version;
+pub mod web_url;
 
 pub use program_id::{InvalidProgramId, ProgramId};
 pub use version::{InvalidVersion, Version};

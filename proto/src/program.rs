@@ -9,8 +9,6 @@ use crate::{ProgramId, Version};
 
 /// The longest name, checksum or other text of a program, in bytes.
 pub const MAX_TEXT_BYTES: usize = 512;
-/// The longest URL of a program, in bytes.
-pub const MAX_URL_BYTES: usize = 2_048;
 /// The most entries that `parameterAliases` may have.
 pub const MAX_ALIASES: usize = 20;
 /// The longest name of a parameter, in bytes.

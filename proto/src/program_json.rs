@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::de::{Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use url::Url;
 
 use crate::program::{
     CoreData, InvalidCoreData, MAX_ALIASES, MAX_ALLOWED_HOSTS, MAX_PARAMETER_NAME_BYTES,
-    MAX_TEXT_BYTES, MAX_URL_BYTES, Program, Update, Validity,
+    MAX_TEXT_BYTES, Program, Update, Validity,
 };
+use crate::web_url::{self, Macros};
 use crate::{ProgramId, Version};
 
 /// The fields of a program's hash in Redis.
@@ -194,52 +194,15 @@ fn timestamp(
         .transpose()
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Macros {
-    Allowed,
-    Refused,
-}
-
 fn url(
     member: &'static str,
     value: Option<String>,
     macros: Macros,
 ) -> Result<Option<String>, InvalidCoreData> {
     value
-        .map(|text| check_url(&text, macros).map(|()| text))
+        .map(|text| web_url::parse(&text, macros).map(|_| text))
         .transpose()
         .map_err(|problem| invalid(member, problem))
-}
-
-/// A URL that a browser reads as everybody else does: http or https, a plain host, no user info.
-/// Macros (`{click_id}`) stand only behind the authority, so that no parameter of a request can
-/// choose the host.
-fn check_url(text: &str, macros: Macros) -> Result<(), String> {
-    if text.len() > MAX_URL_BYTES {
-        return Err(format!("has {} bytes; at most {MAX_URL_BYTES} are accepted", text.len()));
-    }
-    if text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
-        return Err("holds a control character, white space or a backslash".to_owned());
-    }
-    let parsed = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
-    if !matches!(parsed.scheme(), "http" | "https") {
-        return Err(format!("has the scheme `{}`; http and https are accepted", parsed.scheme()));
-    }
-    let (_, rest) = text.split_once("://").ok_or("has no `//` behind its scheme")?;
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    if authority.is_empty() {
-        return Err("has no host".to_owned());
-    }
-    if authority.contains('@') {
-        return Err("holds user information, which is not accepted".to_owned());
-    }
-    if authority.contains(['{', '}']) {
-        return Err("has a macro outside path, query and fragment".to_owned());
-    }
-    if macros == Macros::Refused && rest.contains(['{', '}']) {
-        return Err("holds a macro; only `landingUrl` takes macros".to_owned());
-    }
-    Ok(())
 }
 
 fn hosts(hosts: Vec<String>) -> Result<Vec<String>, InvalidCoreData> {

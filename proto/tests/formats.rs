@@ -217,6 +217,8 @@ fn a_wrong_member_is_named() {
         ("landingUrl", "https://{a}.example/"),
         ("landingUrl", "https://user:pw@shop.example/"),
         ("landingUrl", "https:shop.example/"),
+        ("landingUrl", "https:{host}://shop.example/"),
+        ("fallbackUrl", "https:evil.example://shop.example/"),
         ("landingUrl", "https://shop.example\\@evil.example/"),
         ("landingUrl", "https://shop.example/\tx"),
         ("landingUrl", long_url.as_str()),

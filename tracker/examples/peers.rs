@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use adtrack_proto::ProgramId;
+use adtrack_proto::event::EventType;
 use adtrack_proto::program::Update;
 use adtrack_runtime::redis_access::RedisAccess;
 use adtrack_runtime::redis_settings::RedisSettings;
@@ -25,8 +26,11 @@ use aws_config::BehaviorVersion;
 use aws_sdk_kinesis::primitives::Blob;
 use clap::Parser;
 use tracker::delivery::{Journal, SyncMode};
+use tracker::domain::Rules;
 use tracker::health::Health;
-use tracker::http::{Public, configure_public, tracking_request};
+use tracker::http::{
+    ClickSettings, ConnectionSettings, Public, VisitorSettings, listen_public, tracking_request,
+};
 use tracker::metrics::Metrics;
 use tracker::programs::{
     CacheLimits, Known, Loader, LocalPrograms, RedisLink, RedisPrograms, TIMEOUTS, TwoTierPrograms,
@@ -52,6 +56,16 @@ impl EventSink for Null {
 struct Settings {
     #[command(flatten)]
     redis: RedisSettings,
+    #[command(flatten)]
+    connections: ConnectionSettings,
+    #[command(flatten)]
+    visitors: VisitorSettings,
+}
+
+impl Settings {
+    fn defaults() -> Result<Self, clap::Error> {
+        Self::try_parse_from(["peers"])
+    }
 }
 
 #[actix_web::main]
@@ -129,7 +143,7 @@ fn journal(name: &str) -> Result<Journal, Error> {
 
 /// The two tiers, with the program in L1, and no Redis.
 fn programs(metrics: &Arc<Metrics>) -> Result<(TwoTierPrograms, RedisLink), Error> {
-    let settings = Settings::try_parse_from(["peers"])?;
+    let settings = Settings::defaults()?;
     let access = RedisAccess::new(&settings.redis, TIMEOUTS)?;
     let (link, _keeper) = RedisLink::new(access, Arc::clone(metrics));
     let local = LocalPrograms::new(CacheLimits {
@@ -152,14 +166,18 @@ async fn serve<S: EventSink + Send + Sync + 'static>(address: &str, sink: S) -> 
     let (programs, link) = programs(&metrics)?;
     let health =
         Health::new(link, journal("peers-health")?, Arc::default(), Arc::default(), Arc::default());
+    let Settings { connections, visitors, .. } = Settings::defaults()?;
+    let tracker = Tracker::new(programs, sink);
     let public = web::Data::new(Public {
-        tracker: Tracker::new(programs, sink),
+        tracker,
         health,
         metrics,
+        visitors,
+        clicks: ClickSettings::default(),
         conversions: Arc::default(),
     });
-    let app = move || App::new().configure(|config| configure_public(config, public.clone()));
-    Ok(HttpServer::new(app).workers(1).bind(address)?.run().await?)
+    let listener = std::net::TcpListener::bind(address)?;
+    Ok(listen_public(listener, public, &connections, 1, Duration::from_secs(30))?.await?)
 }
 
 /// What the awaited handler needs.
@@ -167,6 +185,7 @@ struct Awaited {
     tracker: Tracker<TwoTierPrograms, Null>,
     kinesis: aws_sdk_kinesis::Client,
     stream: String,
+    visitors: VisitorSettings,
 }
 
 async fn awaited(address: &str) -> Result<(), Error> {
@@ -177,6 +196,7 @@ async fn awaited(address: &str) -> Result<(), Error> {
         tracker: Tracker::new(programs, Null),
         kinesis: aws_sdk_kinesis::Client::new(&shared),
         stream: std::env::var("EVENT_STREAM")?,
+        visitors: Settings::defaults()?.visitors,
     });
     let app = move || {
         App::new().app_data(data.clone()).route("/event/{programId}", web::get().to(put_and_answer))
@@ -186,7 +206,10 @@ async fn awaited(address: &str) -> Result<(), Error> {
 
 async fn put_and_answer(request: HttpRequest, awaited: web::Data<Awaited>) -> HttpResponse {
     let answer = async {
-        let request = tracking_request(&request).ok()?;
+        let id = request.match_info().get("programId")?;
+        let visitors = &awaited.visitors;
+        let request =
+            tracking_request(&request, id, EventType::Event, Rules::EVENT, visitors).ok()?;
         let answer = awaited.tracker.inspect(&request).await.ok()?;
         let put = awaited.kinesis.put_record().stream_name(&awaited.stream);
         let put = put.partition_key(answer.message_id.to_string());

@@ -19,7 +19,7 @@ use crate::delivery::{
     Delivery, Journal, JournalError, KinesisStream, Producer, SpillStore, SyncMode,
 };
 use crate::health::Health;
-use crate::http::{ConversionGuard, Management, Public, configure_management, configure_public};
+use crate::http::{self, ConversionGuard, Management, Public, configure_management};
 use crate::metrics::Metrics;
 use crate::programs::{
     Loader, LocalPrograms, RedisLink, RedisPrograms, TwoTierPrograms, Updates, WarmUp,
@@ -27,13 +27,6 @@ use crate::programs::{
 use crate::shutdown::{Background, Shutdown};
 use crate::track::{EventSink, Programs, Tracker};
 
-/// Longer than a load balancer keeps idle connections (an AWS ALB: 60 s), so that it is the one
-/// that closes them and never sends a request into a closing one.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// For the first request on a connection to arrive; 408 then. As long as between two requests:
-/// browsers and clients with a pool open connections ahead, and would find the 408 in place of the
-/// answer to a request that they send at that moment.
-const FIRST_REQUEST_TIMEOUT: Duration = KEEP_ALIVE;
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 4_096;
 
@@ -152,6 +145,8 @@ impl App {
             health: health.clone(),
             metrics: Arc::clone(&metrics),
             conversions: Arc::new(ConversionGuard::new(&config.conversions)),
+            visitors: config.visitors.clone(),
+            clicks: config.clicks.clone(),
         };
         let management = Management {
             local,
@@ -244,17 +239,14 @@ where
         |error| BuildError::Listen { variable: "LISTEN_ADDR", address: config.listen_addr, error };
     let (listener, bound) = bind(config.listen_addr).map_err(error)?;
     let data = web::Data::new(public);
-    let server = HttpServer::new(move || {
-        actix_web::App::new().configure(|service| configure_public(service, data.clone()))
-    })
-    .workers(config.worker_count())
-    .keep_alive(KEEP_ALIVE)
-    .client_request_timeout(FIRST_REQUEST_TIMEOUT)
-    .shutdown_timeout(config.shutdown_grace_seconds.as_secs())
-    .disable_signals()
-    .listen(listener)
-    .map_err(error)?;
-    Ok((server.run(), bound))
+    let server = http::listen_public(
+        listener,
+        data,
+        &config.connections,
+        config.worker_count(),
+        config.shutdown_grace_seconds,
+    );
+    Ok((server.map_err(error)?, bound))
 }
 
 fn listen_management(

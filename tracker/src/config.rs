@@ -12,7 +12,7 @@ use clap::Parser;
 
 use crate::delivery::SyncMode;
 use crate::delivery::journal::MIN_BYTES;
-use crate::http::ConversionSettings;
+use crate::http::{ClickSettings, ConnectionSettings, ConversionSettings, VisitorSettings};
 use crate::programs::CacheLimits;
 
 /// Answers ad clients and delivers their events to Kinesis.
@@ -87,6 +87,15 @@ pub struct Config {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a comment here would become the text of --help")]
     pub conversions: ConversionSettings,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a comment here would become the text of --help")]
+    pub connections: ConnectionSettings,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a comment here would become the text of --help")]
+    pub visitors: VisitorSettings,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a comment here would become the text of --help")]
+    pub clicks: ClickSettings,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a comment here would become the text of --help")]
     pub redis: RedisSettings,

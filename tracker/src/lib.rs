@@ -13,7 +13,7 @@
 //! - [`domain`]: what a request is, and what becomes of it; pure
 //! - [`programs`]: core data in two tiers, kept fresh by pub/sub
 //! - [`delivery`]: accepted events to the stream
-//! - [`app`]: the one place that wires them; [`config`], [`health`], [`keys`], [`metrics`],
+//! - [`app`]: the one place that wires them; [`config`], [`health`], [`metrics`],
 //!   [`shutdown`]
 
 pub mod app;
@@ -22,7 +22,6 @@ pub mod delivery;
 pub mod domain;
 pub mod health;
 pub mod http;
-pub mod keys;
 pub mod metrics;
 pub mod programs;
 pub mod shutdown;

@@ -148,6 +148,7 @@ async fn an_event_reaches_the_table_with_every_attribute() {
         ("event_type".into(), s("event")),
         ("referrer".into(), s("https://r.example/p")),
         ("host".into(), s("127.0.0.1")),
+        ("client_ip".into(), s("127.0.0.0")),
         ("parameters".into(), AttributeValue::M([("campaign".into(), s("autumn"))].into())),
     ]);
     assert_eq!(row, expected);

@@ -31,10 +31,15 @@ fn filter(directives: &str) -> Result<String, String> {
         .map_err(|error| format!("expected a level or EnvFilter directives: {error}"))
 }
 
+/// What is not logged unless a directive of its own asks for it: a line for each request that is no
+/// HTTP, with which anybody could fill the log.
+const QUIET: &str = "actix_http=off";
+
 /// Begins to log. Panics are logged as errors from here on. Does nothing where the process logs
 /// already, as in tests.
 pub fn init(settings: &LogSettings) {
-    let builder = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&settings.rust_log));
+    let directives = format!("{QUIET},{}", settings.rust_log);
+    let builder = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(directives));
     let begun = match settings.log_format {
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
         LogFormat::Text => builder.with_ansi(false).try_init(),

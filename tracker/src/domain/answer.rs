@@ -20,8 +20,8 @@ pub struct Answer<'a> {
     pub message_id: Uuid,
     /// Whether the program runs.
     pub validity: Result<(), InvalidReason>,
-    request: &'a TrackingRequest<'a>,
-    program: Arc<PreparedProgram>,
+    pub(super) request: &'a TrackingRequest<'a>,
+    pub(super) program: Arc<PreparedProgram>,
 }
 
 impl<'a> Answer<'a> {
@@ -41,25 +41,31 @@ impl<'a> Answer<'a> {
         let request = self.request;
         let client = &request.client;
         let parameters = &request.parameters;
-        self.program.event_fields.with(&RequestFields {
-            user_agent: &client.user_agent,
-            is_valid: self.validity.is_ok(),
-            message_id: self.message_id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()),
-            event_type: request.event_type,
-            occurred_at_ms: request.occurred_at.as_millisecond(),
-            received_at_ms: request.received_at.as_millisecond(),
-            visitor_id: &client.visitor_id,
-            click_id: &request.click_id,
-            impression_id: &request.impression_id,
-            referrer: &client.referrer,
-            client_ip: &client.address,
-            traffic_flags: &client.traffic_flags,
-            parameters: if client.objects { NO_PARAMETERS } else { &parameters.carried },
-            conversion: request.conversion.as_deref().map(Conversion::fields),
-            invalid_reason: self.validity.err(),
-            client_event_id: parameters.event_id.as_deref().unwrap_or_default(),
-            host: &client.host,
-        })
+        let with_flags = |traffic_flags: &[&str]| {
+            self.program.event_fields.with(&RequestFields {
+                user_agent: &client.user_agent,
+                is_valid: self.validity.is_ok(),
+                message_id: self
+                    .message_id
+                    .as_hyphenated()
+                    .encode_lower(&mut Uuid::encode_buffer()),
+                event_type: request.event_type,
+                occurred_at_ms: request.occurred_at.as_millisecond(),
+                received_at_ms: request.received_at.as_millisecond(),
+                visitor_id: &client.visitor_id,
+                click_id: &request.click_id,
+                impression_id: &request.impression_id,
+                referrer: &client.referrer,
+                client_ip: client.address.as_str(),
+                traffic_flags,
+                parameters: if client.objects { NO_PARAMETERS } else { &parameters.carried },
+                conversion: request.conversion.as_deref().map(Conversion::fields),
+                invalid_reason: self.validity.err(),
+                client_event_id: parameters.event_id.as_deref().unwrap_or_default(),
+                host: &client.host,
+            })
+        };
+        client.traffic_flags.with_names(with_flags)
     }
 
     /// When the request was taken, milliseconds since the Unix epoch.

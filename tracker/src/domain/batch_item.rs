@@ -9,10 +9,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::address::TruncatedAddress;
 use super::json::{Name, members, scalar};
+use super::privacy::refuses_consent;
 use super::{
-    Claim, Client, Parameters, Refusal, Rules, TrackingRequest, cut_text, event_reference,
-    referrer_without_query,
+    Claim, Client, Parameters, Refusal, Rules, TrackingRequest, TrafficFlags, cut_text,
+    event_reference, referrer_without_query,
 };
 
 /// How long ago an event may have happened, by a client's clock.
@@ -181,10 +183,12 @@ impl<'a> BatchItem<'a> {
     }
 
     /// The request that it stands for: sent by `client`, unless it names another, and taken at
-    /// `received_at`. `authorize` says whether a conversion may be recorded.
+    /// `received_at`. Consent counts where it names `vendor`. `authorize` says whether a conversion may
+    /// be recorded.
     pub fn to_request(
         &self,
         client: &Client<'a>,
+        vendor: Option<u16>,
         received_at: Timestamp,
         authorize: impl FnOnce(&Claim<'_>) -> Result<(), Refusal>,
     ) -> Result<TrackingRequest<'a>, Refusal> {
@@ -201,11 +205,17 @@ impl<'a> BatchItem<'a> {
         } else {
             None
         };
+        let parameters = self.parameters(&claim)?;
+        let mut client = self.client(client)?;
+        if refuses_consent(&parameters, vendor) {
+            client.objects = true;
+            client.visitor_id.clear();
+        }
         Ok(TrackingRequest {
             program_id: self.program_id.clone(),
             event_type: self.event_type,
-            parameters: self.parameters(&claim)?,
-            client: self.client(client)?,
+            parameters,
+            client,
             impression_id: event_reference(
                 "impressionId",
                 &text("impressionId", self.raw.impression_id)?,
@@ -280,10 +290,15 @@ impl<'a> BatchItem<'a> {
         Ok(parameters)
     }
 
+    /// Who the event is of: the sender, unless the item names another's user agent. Nothing is known of
+    /// that one's address and visitor id then.
     fn client(&self, sender: &Client<'a>) -> Result<Client<'a>, Refusal> {
         let mut client = sender.clone();
         if self.raw.user_agent.is_some() {
             client.user_agent = cut_text(text("userAgent", self.raw.user_agent)?);
+            client.traffic_flags = TrafficFlags::of_user_agent(&client.user_agent);
+            client.address = TruncatedAddress::default();
+            client.visitor_id.clear();
         }
         if self.raw.referrer.is_some() {
             client.referrer = referrer_without_query(text("referrer", self.raw.referrer)?);

@@ -2,8 +2,14 @@
 
 use std::borrow::Cow;
 
+use super::TrafficFlags;
+use super::address::TruncatedAddress;
+
 /// The longest `User-Agent` and `Referer` that are kept, in bytes.
 pub const MAX_HEADER_BYTES: usize = 512;
+/// The most bytes that names and values of all headers may have together: several times what browsers
+/// send, cookies included.
+pub const MAX_HEADERS_BYTES: usize = 32_768;
 /// The longest host name (RFC 1035), in bytes.
 const MAX_HOST_BYTES: usize = 253;
 
@@ -17,11 +23,11 @@ pub struct Client<'a> {
     /// The host name that it asked; empty where there is none.
     pub host: Cow<'a, str>,
     /// Its address, truncated; empty where it is not known.
-    pub address: String,
+    pub address: TruncatedAddress,
     /// Who it is; empty where nobody may know, or nobody said.
     pub visitor_id: String,
     /// Why its traffic may be invalid.
-    pub traffic_flags: Vec<&'static str>,
+    pub traffic_flags: TrafficFlags,
     /// Whether it objects to being followed: no visitor id is kept then, and no parameters.
     pub objects: bool,
 }

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use percent_encoding::percent_decode;
 
-use super::Refusal;
+use super::{Refusal, tcf};
 
+/// The longest query, in bytes, with every parameter at its limit far from reached. Longer, and the
+/// whole URI is refused.
+pub const MAX_QUERY_BYTES: usize = 8_192;
 /// The most parameters that an event carries.
 pub const MAX_COUNT: usize = 20;
 /// The longest name, in bytes.
@@ -14,6 +17,9 @@ pub const MAX_NAME_BYTES: usize = 64;
 pub const MAX_VALUE_BYTES: usize = 512;
 /// Names that begin so are ours, now or later.
 const RESERVED_PREFIX: &str = "at_";
+
+/// A consent string, which may be longer than what is carried: it is read then, and left out.
+const CONSENT: &str = "gdpr_consent";
 
 /// The longest id that a client may give its event, in bytes.
 const MAX_EVENT_ID_BYTES: usize = 128;
@@ -30,6 +36,10 @@ pub struct Rules {
 impl Rules {
     /// Of `/event`.
     pub const EVENT: Self = Self { own: &[], lenient: false };
+
+    fn is_own(&self, name: &str) -> bool {
+        self.own.iter().any(|(own, _)| *own == name)
+    }
 }
 
 /// The parameters of a tracking request, decoded and within their limits.
@@ -45,6 +55,8 @@ pub struct Parameters {
     pub own: BTreeMap<&'static str, String>,
     /// All others: carried on the event.
     pub carried: BTreeMap<String, String>,
+    /// A `gdpr_consent` that is too long to be carried.
+    long_consent: Option<String>,
     /// Whether something was cut or left out.
     pub cut: bool,
 }
@@ -52,15 +64,29 @@ pub struct Parameters {
 impl Parameters {
     /// Reads a query (without its question mark), as forms are encoded: `+` is a space.
     pub fn parse(query: &str, rules: Rules) -> Result<Self, Refusal> {
+        if query.len() > MAX_QUERY_BYTES {
+            return Err(Refusal::UriTooLong);
+        }
         let mut parameters = Self::default();
-        for pair in pairs(query) {
-            match pair {
-                Ok((name, value)) => parameters.add(name, value, rules)?,
-                Err(_) if rules.lenient => parameters.cut = true,
-                Err(refusal) => return Err(refusal),
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match (decode(name), decode(value)) {
+                (Ok(name), Ok(value)) => parameters.add(name, value, rules)?,
+                // Judged by whoever reads it: left out, it would count as not given.
+                (Ok(name), Err(_)) if rules.lenient && rules.is_own(&name) => {
+                    let value = percent_decode(value.as_bytes()).decode_utf8_lossy();
+                    parameters.add(name, value.into_owned(), rules)?;
+                }
+                (Err(_), _) | (_, Err(_)) if rules.lenient => parameters.cut = true,
+                (Err(refusal), _) | (_, Err(refusal)) => return Err(refusal),
             }
         }
         Ok(parameters)
+    }
+
+    /// The `gdpr_consent`, carried or not.
+    pub fn consent(&self) -> Option<&str> {
+        self.long_consent.as_ref().or_else(|| self.carried.get(CONSENT)).map(String::as_str)
     }
 
     /// Takes one more.
@@ -77,7 +103,11 @@ impl Parameters {
     fn try_add(&mut self, name: String, mut value: String, rules: Rules) -> Result<(), Refusal> {
         check_length("name", &name, 1, MAX_NAME_BYTES)?;
         let own = rules.own.iter().find(|(own, _)| *own == name);
-        let max = own.map_or(MAX_VALUE_BYTES, |(_, max)| *max);
+        let max = match own {
+            Some((_, max)) => *max,
+            None if name == CONSENT => tcf::MAX_BYTES,
+            None => MAX_VALUE_BYTES,
+        };
         if rules.lenient && own.is_none() && value.len() > max {
             value.truncate(value.floor_char_boundary(max));
             self.cut = true;
@@ -96,6 +126,12 @@ impl Parameters {
                 self.own.extend(slot.map(|value| (*own, value)));
                 set
             }
+            (CONSENT, None) if value.len() > MAX_VALUE_BYTES => {
+                if self.carried.contains_key(CONSENT) {
+                    return Err(refuse("a parameter name is given twice"));
+                }
+                set_once(&mut self.long_consent, value)
+            }
             (_, None) => self.carry(name, value),
         }
     }
@@ -104,7 +140,7 @@ impl Parameters {
         if name.starts_with(RESERVED_PREFIX) {
             return Err(refuse("a parameter name that begins with `at_` is reserved"));
         }
-        if self.carried.contains_key(&name) {
+        if self.carried.contains_key(&name) || name == CONSENT && self.long_consent.is_some() {
             return Err(refuse("a parameter name is given twice"));
         }
         if self.carried.len() == MAX_COUNT {
@@ -124,12 +160,21 @@ fn set_once(slot: &mut Option<String>, value: String) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The decoded names and values of a query or a form.
-pub fn pairs(query: &str) -> impl Iterator<Item = Result<(String, String), Refusal>> {
-    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+/// The decoded names and values of a query, for whoever has to rename them first.
+pub fn pairs(query: &str) -> Result<Vec<(String, String)>, Refusal> {
+    if query.len() > MAX_QUERY_BYTES {
+        return Err(Refusal::UriTooLong);
+    }
+    form_pairs(query)
+}
+
+/// The decoded names and values of a form.
+pub fn form_pairs(form: &str) -> Result<Vec<(String, String)>, Refusal> {
+    let pairs = form.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         Ok((decode(name)?, decode(value)?))
-    })
+    });
+    pairs.collect()
 }
 
 fn decode(text: &str) -> Result<String, Refusal> {
@@ -196,6 +241,46 @@ mod tests {
             assert_eq!(refusal.code(), "invalid_parameters", "{query}");
         }
     }
+
+    #[test]
+    fn a_query_that_is_too_long_is_refused_as_a_whole() {
+        for lenient in [false, true] {
+            let rules = Rules { own: &[], lenient };
+            let query = |length: usize| format!("&{}", "&".repeat(length - 1));
+            assert!(Parameters::parse(&query(MAX_QUERY_BYTES), rules).is_ok());
+            let refused = Parameters::parse(&query(MAX_QUERY_BYTES + 1), rules);
+            assert_eq!(refused, Err(Refusal::UriTooLong));
+        }
+    }
+
+    #[test]
+    fn a_long_consent_is_read_and_not_carried() {
+        for lenient in [false, true] {
+            let rules = Rules { own: &[], lenient };
+            let parse = |length| {
+                Parameters::parse(&format!("a=1&gdpr_consent={}", "C".repeat(length)), rules)
+            };
+            for (length, carried) in [(512, 2), (513, 1), (4_096, 1)] {
+                let parameters = parse(length).unwrap();
+                assert_eq!(parameters.consent().map(str::len), Some(length));
+                assert_eq!(
+                    (parameters.carried.len(), parameters.cut),
+                    (carried, false),
+                    "{length}"
+                );
+            }
+            assert_eq!(parse(4_097).is_ok(), lenient);
+        }
+        let long = format!("gdpr_consent={}", "C".repeat(600));
+        for twice in [
+            format!("{long}&{long}"),
+            format!("{long}&gdpr_consent=C"),
+            format!("gdpr_consent=C&{long}"),
+        ] {
+            assert!(Parameters::parse(&twice, Rules::EVENT).is_err());
+        }
+    }
+
     #[test]
     fn what_is_the_endpoints_own_is_not_carried() {
         let rules = Rules { own: &[("url", 600)], lenient: false };
@@ -228,7 +313,8 @@ mod tests {
             assert_eq!((parameters.carried.len(), &*parameters.own["url"]), (carried, "1"));
             assert!(parameters.carried.values().all(|value| value.len() <= MAX_VALUE_BYTES));
         }
-        // A URL that is cut would be another one.
+        // A URL that is cut would be another one, and one that is no text is still given.
+        assert_eq!(Parameters::parse("url=%ff", rules).unwrap().own["url"], "\u{fffd}");
         assert!(Parameters::parse("url=12345678901", rules).unwrap().own.is_empty());
         assert!(!Parameters::parse("url=1&a=1", rules).unwrap().cut);
     }

@@ -1,5 +1,8 @@
 //! Why a tracking request is refused.
 
+use super::client::MAX_HEADERS_BYTES;
+use super::parameters::MAX_QUERY_BYTES;
+
 /// Why a request is refused, and its event not recorded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -9,6 +12,12 @@ pub enum Refusal {
     /// The query breaks a limit; the text says which.
     #[error("{0}")]
     InvalidParameters(String),
+    /// The query is longer than any may be.
+    #[error("the query has at most {MAX_QUERY_BYTES} bytes")]
+    UriTooLong,
+    /// All headers together are longer than they may be.
+    #[error("the request's headers have at most {MAX_HEADERS_BYTES} bytes")]
+    HeadersTooLarge,
     /// A parameter contradicts the program's core data.
     #[error("`{0}` does not belong to this program: not a valid combination of parameters")]
     ParameterMismatch(&'static str),
@@ -21,15 +30,15 @@ pub enum Refusal {
     /// What is in the body cannot be read; the text says why and where.
     #[error("{0}")]
     InvalidBody(String),
-    /// The body does not arrive.
-    #[error("the body did not arrive in time; try again")]
-    BodyTimeout,
     /// There is more than an endpoint takes; the text says how much that is.
     #[error("{0}")]
     PayloadTooLarge(String),
     /// The body is of another kind than the endpoint takes; the text says which those are.
     #[error("{0}")]
     UnsupportedMediaType(&'static str),
+    /// The page that a link names is not followed; the text says why.
+    #[error("`url` is not followed: {0}")]
+    UrlNotAllowed(&'static str),
     /// Core data knows no such program.
     #[error("there is no such program")]
     ProgramNotFound,
@@ -46,7 +55,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// The codes of all refusals.
-    pub const CODES: [&'static str; 13] = [
+    pub const CODES: [&'static str; 15] = [
         "invalid_program_id",
         "invalid_parameters",
         "parameter_mismatch",
@@ -54,10 +63,12 @@ impl Refusal {
         "core_data_unavailable",
         "overloaded",
         "draining",
+        "uri_too_long",
+        "headers_too_large",
+        "url_not_allowed",
         "invalid_signature",
         "conversion_key_unavailable",
         "invalid_body",
-        "request_timeout",
         "payload_too_large",
         "unsupported_media_type",
     ];
@@ -77,12 +88,14 @@ impl Refusal {
             Self::CoreDataUnavailable => 4,
             Self::Overloaded => 5,
             Self::Draining => 6,
-            Self::InvalidSignature => 7,
-            Self::ConversionKeyUnavailable => 8,
-            Self::InvalidBody(_) => 9,
-            Self::BodyTimeout => 10,
-            Self::PayloadTooLarge(_) => 11,
-            Self::UnsupportedMediaType(_) => 12,
+            Self::UriTooLong => 7,
+            Self::HeadersTooLarge => 8,
+            Self::UrlNotAllowed(_) => 9,
+            Self::InvalidSignature => 10,
+            Self::ConversionKeyUnavailable => 11,
+            Self::InvalidBody(_) => 12,
+            Self::PayloadTooLarge(_) => 13,
+            Self::UnsupportedMediaType(_) => 14,
         }
     }
 }

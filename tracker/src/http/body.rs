@@ -1,7 +1,7 @@
-//! Bodies of requests: their kind, and their bytes within a bound and a time.
+//! Bodies of requests: their kind, and their bytes within a bound. How long they may take is the
+//! connection's affair.
 
 use std::io::Read;
-use std::time::Duration;
 
 use actix_web::HttpRequest;
 use actix_web::dev::Payload;
@@ -11,9 +11,6 @@ use flate2::read::MultiGzDecoder;
 use futures::StreamExt;
 
 use crate::domain::Refusal;
-
-/// For a body to arrive whole.
-const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The media type of the body, without parameters, in lower case; empty where none is named.
 pub(super) fn media_type(request: &HttpRequest) -> String {
@@ -35,19 +32,15 @@ pub(super) async fn read(
     if announced > limit {
         return Err(too_large(limit));
     }
-    let whole = async {
-        let mut body = BytesMut::with_capacity(announced);
-        while let Some(part) = payload.next().await {
-            let part =
-                part.map_err(|_| Refusal::InvalidBody("the body is cut short".to_owned()))?;
-            if body.len() + part.len() > limit {
-                return Err(too_large(limit));
-            }
-            body.extend_from_slice(&part);
+    let mut body = BytesMut::with_capacity(announced);
+    while let Some(part) = payload.next().await {
+        let part = part.map_err(|_| Refusal::InvalidBody("the body is cut short".to_owned()))?;
+        if body.len() + part.len() > limit {
+            return Err(too_large(limit));
         }
-        Ok(body.freeze())
-    };
-    tokio::time::timeout(TIMEOUT, whole).await.map_err(|_| Refusal::BodyTimeout)?
+        body.extend_from_slice(&part);
+    }
+    Ok(body.freeze())
 }
 
 /// The body as it was before `Content-Encoding`, of at most `limit` bytes: what is longer is not

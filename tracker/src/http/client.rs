@@ -1,21 +1,60 @@
-//! From headers to [`Client`].
+//! From headers and connection to [`Client`].
 
 use actix_web::HttpRequest;
+use actix_web::http::header::X_FORWARDED_FOR;
 
-use crate::domain::{Client, cut, host_name, without_query};
+use super::visitors::VisitorSettings;
+use crate::domain::address::{TruncatedAddress, forwarded_client, is_in};
+use crate::domain::privacy::refuses_consent;
+use crate::domain::{
+    Client, MAX_HEADERS_BYTES, Parameters, Refusal, TrafficFlags, cut, host_name, without_query,
+};
 
-/// Who sent `request`.
-pub(super) fn client(request: &HttpRequest) -> Client<'_> {
+/// Who sent `request`, with these `parameters`.
+pub(super) fn client<'a>(
+    request: &'a HttpRequest,
+    parameters: &Parameters,
+    settings: &VisitorSettings,
+) -> Result<Client<'a>, Refusal> {
     let mut client = Client::default();
+    let mut cookie = None;
+    let mut bytes = 0;
     // One pass: a look-up by name would hash every name that we know.
     for (name, value) in request.headers() {
-        let value = value.as_bytes();
-        match name.as_str() {
+        let (name, value) = (name.as_str(), value.as_bytes());
+        bytes += name.len() + value.len();
+        match name {
             "user-agent" => client.user_agent = cut(value),
             "referer" => client.referrer = cut(without_query(value)),
             "host" => client.host = host_name(value),
+            "cookie" => cookie = cookie.or_else(|| settings.visitor_in(value)),
+            "sec-gpc" => client.objects |= settings.privacy_signals.object_by_gpc(value),
+            "dnt" => client.objects |= settings.privacy_signals.object_by_dnt(value),
+            "sec-purpose" | "purpose" | "x-purpose" | "x-moz" => {
+                client.traffic_flags.insert(TrafficFlags::of_purpose(value));
+            }
             _ => {}
         }
     }
-    client
+    if bytes > MAX_HEADERS_BYTES {
+        return Err(Refusal::HeadersTooLarge);
+    }
+    client.traffic_flags.insert(TrafficFlags::of_user_agent(&client.user_agent));
+    client.address = address(request, settings);
+    client.objects |= refuses_consent(parameters, settings.tcf_vendor_id);
+    if !client.objects {
+        client.visitor_id = settings.visitor_id(cookie);
+    }
+    Ok(client)
+}
+
+fn address(request: &HttpRequest, settings: &VisitorSettings) -> TruncatedAddress {
+    let Some(peer) = request.peer_addr() else { return TruncatedAddress::default() };
+    let (peer, trusted) = (peer.ip(), &settings.trusted_proxies.0);
+    if !is_in(peer, trusted) {
+        return TruncatedAddress::of(peer);
+    }
+    let lines = request.headers().get_all(X_FORWARDED_FOR).rev();
+    let from_the_right = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+    TruncatedAddress::of(forwarded_client(peer, from_the_right, trusted))
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::dev::Payload;
 use actix_web::http::Method;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
 use adtrack_proto::ProgramId;
 use adtrack_proto::event::EventType;
@@ -13,16 +13,16 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::body;
+use super::click_settings::signing_keys;
 use super::client::client;
-use super::pixel::pixel;
+use super::pixel::{EVENT_ID, pixel, problem_pixel};
 use super::problem::Problem;
-use super::tracking::{Public, parse_program_id, send_elsewhere};
+use super::tracking::{Public, parse_program_id};
 use crate::domain::json::members;
 use crate::domain::{
-    Answer, Claim, Parameters, PreparedProgram, Refusal, Rules, TrackingRequest, event_reference,
-    pairs,
+    Answer, Claim, Parameters, PreparedProgram, Refusal, Rules, SigningKeys, TrackingRequest,
+    event_reference, form_pairs, pairs,
 };
-use crate::keys::Keys;
 use crate::track::{EventSink, Programs, Tracker};
 
 pub(super) const PATH: &str = "/conversion/";
@@ -36,17 +36,17 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Conversions")]
 pub struct ConversionSettings {
-    /// File of the keys that conversions are signed with: a line `id = base64 of a secret` for each,
-    /// the id being the `conversionKeyId` of programs, the secret having 32 bytes or more. Unset:
-    /// conversions of programs that name a key get 503.
-    #[arg(long, env, value_parser = Keys::from_file)]
-    pub conversion_keys_file: Option<Keys>,
+    /// File with the keys of signed conversions: lines `id=secret`, the id being the `conversionKeyId`
+    /// of programs, the secret of 32 bytes or more in base64. Read at the start. Unset: conversions of
+    /// programs that name a key get 503.
+    #[arg(long, env, value_name = "CONVERSION_KEYS_FILE", value_parser = signing_keys)]
+    pub conversion_keys_file: Option<SigningKeys>,
 }
 
 /// Who checks the signatures of conversions.
 #[derive(Debug, Default)]
 pub struct ConversionGuard {
-    keys: Keys,
+    keys: SigningKeys,
     /// When a key was last missed in the log.
     missed: Mutex<Option<Instant>>,
 }
@@ -66,11 +66,11 @@ impl ConversionGuard {
         program: &PreparedProgram,
     ) -> Result<(), Refusal> {
         let Some(key_id) = &program.conversion_key_id else { return Ok(()) };
-        let Some(secret) = self.keys.get(key_id) else {
+        let outcome = claim.authorize(program_id, key_id, &self.keys);
+        if outcome == Err(Refusal::ConversionKeyUnavailable) {
             self.log_missing(program_id, key_id);
-            return Err(Refusal::ConversionKeyUnavailable);
-        };
-        claim.authorize(program_id, secret)
+        }
+        outcome
     }
 
     /// Networks try again for hours: a line now and then is enough.
@@ -101,29 +101,20 @@ pub(super) async fn conversion<P: Programs, S: EventSink>(
         Method::HEAD => false,
         _ => return Problem::MethodNotAllowed("GET, HEAD, POST").to_response(),
     };
-    let begun = Instant::now();
-    let id = request.uri().path().strip_prefix(PATH).unwrap_or_default();
+    let id = request.path().strip_prefix(PATH).unwrap_or_default();
     let (id, is_pixel) = match id.strip_suffix(PIXEL_SUFFIX) {
         Some(id) => (id, true),
         None => (id, false),
     };
-    let outcome = answer(request, payload, public, id, record).await;
-    match &outcome {
-        Ok(_) if record => public.metrics.requests_accepted.inc(),
-        Ok(_) => {}
-        Err(refusal) => public.metrics.refused(refusal),
-    }
-    let mut response = match outcome {
-        outcome if is_pixel => pixel(outcome.map(drop).map_err(Problem::from)),
-        Ok(json) => HttpResponse::Ok()
-            .insert_header((CONTENT_TYPE, "application/json"))
-            .insert_header((CACHE_CONTROL, "no-store"))
-            .body(json),
-        Err(refusal) => Problem::from(refusal).to_response(),
-    };
-    public.metrics.request_seconds.observe(begun.elapsed().as_secs_f64());
-    send_elsewhere(public, &mut response);
-    response
+    public
+        .timed(async {
+            let answer = answer(request, payload, public, id, is_pixel, record).await;
+            answer.unwrap_or_else(|refusal| match public.refused(refusal) {
+                problem if is_pixel => problem_pixel(&problem),
+                problem => problem.to_response(),
+            })
+        })
+        .await
 }
 
 async fn answer<P: Programs, S: EventSink>(
@@ -131,8 +122,9 @@ async fn answer<P: Programs, S: EventSink>(
     payload: &mut Payload,
     public: &Public<P, S>,
     id: &str,
+    is_pixel: bool,
     record: bool,
-) -> Result<String, Refusal> {
+) -> Result<HttpResponse, Refusal> {
     let program_id = parse_program_id(id).ok_or(Refusal::InvalidProgramId)?;
     let received_at = Timestamp::now();
     let given = given(request, payload).await?;
@@ -147,22 +139,36 @@ async fn answer<P: Programs, S: EventSink>(
     let conversion = claim.to_conversion()?;
     let click_id = event_reference("click_id", claim.click_id)?;
     public.conversions.authorize(&claim, &program_id, &program)?;
-    let request = TrackingRequest {
+    let tracking = TrackingRequest {
         program_id,
         event_type: EventType::Conversion,
+        client: client(request, &parameters, &public.visitors)?,
         parameters,
-        client: client(request),
         impression_id: String::new(),
         click_id,
         conversion: Some(Box::new(conversion)),
         occurred_at: received_at,
         received_at,
     };
-    let answer: Answer<'_> = Tracker::<P, S>::answer(&request, program)?;
+    let answer: Answer<'_> = Tracker::<P, S>::answer(&tracking, program)?;
+    let mut response = if is_pixel { pixel() } else { json(&answer) };
     if record {
         public.tracker.record(&answer)?;
+        public.metrics.requests_accepted.inc();
+        let headers = response.headers_mut();
+        if is_pixel && let Ok(id) = HeaderValue::from_str(&answer.message_id.to_string()) {
+            headers.insert(EVENT_ID, id);
+        }
+        public.visitors.remember(&tracking.client, headers);
     }
-    Ok(answer.to_json())
+    Ok(response)
+}
+
+fn json(answer: &Answer<'_>) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, "application/json"))
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .body(answer.to_json())
 }
 
 /// Names and values of the query and the body, as given.
@@ -171,7 +177,7 @@ async fn given(
     payload: &mut Payload,
 ) -> Result<Vec<(String, String)>, Refusal> {
     let query = request.uri().query().unwrap_or_default();
-    let mut given = pairs(query).collect::<Result<Vec<_>, _>>()?;
+    let mut given = pairs(query)?;
     if *request.method() != Method::POST {
         return Ok(given);
     }
@@ -184,9 +190,7 @@ async fn given(
         .map_err(|error| Refusal::InvalidBody(format!("the body is not UTF-8: {error}")))?;
     match body::media_type(request).as_str() {
         "application/x-www-form-urlencoded" => {
-            for pair in pairs(text.trim_end_matches(['\r', '\n'])) {
-                given.push(pair?);
-            }
+            given.extend(form_pairs(text.trim_end_matches(['\r', '\n']))?);
         }
         "application/json" => {
             let members = members(text).map_err(|error| Refusal::InvalidBody(error.to_string()))?;

@@ -18,8 +18,8 @@ use uuid::Uuid;
 use super::body;
 use super::client::client;
 use super::problem::Problem;
-use super::tracking::{Public, send_elsewhere};
-use crate::domain::{Answer, BatchItem, Client, PreparedProgram, ReadItem, Refusal};
+use super::tracking::Public;
+use crate::domain::{Answer, BatchItem, Client, Parameters, PreparedProgram, ReadItem, Refusal};
 use crate::track::{EventSink, Programs, Tracker};
 
 pub(super) const PATH: &str = "/events";
@@ -60,13 +60,10 @@ pub(super) async fn events<P: Programs, S: EventSink>(
     let begun = Instant::now();
     let mut response = match answer(request, payload, public).await {
         Ok(results) => results.to_response(),
-        Err(refusal) => {
-            public.metrics.refused(&refusal);
-            Problem::from(refusal).to_response()
-        }
+        Err(refusal) => public.refused(refusal).to_response(),
     };
     public.metrics.batch_seconds.observe(begun.elapsed().as_secs_f64());
-    send_elsewhere(public, &mut response);
+    public.send_elsewhere(&mut response);
     response
 }
 
@@ -87,7 +84,7 @@ async fn answer<P: Programs, S: EventSink>(
     let items: Vec<_> = items(text)?.into_iter().map(BatchItem::of).collect();
     let received_at = Timestamp::now();
     let programs = look_up(&items, public).await;
-    let client = client(request);
+    let client = client(request, &Parameters::default(), &public.visitors)?;
 
     let mut results = Results::with_room_for(items.len());
     for item in items {
@@ -193,7 +190,8 @@ fn record<P: Programs, S: EventSink>(
         Some(Err(refusal)) => return Err(refusal.clone()),
         None => return Err(Refusal::CoreDataUnavailable),
     };
-    let request = item.to_request(client, received_at, |claim| {
+    let vendor = public.visitors.tcf_vendor_id;
+    let request = item.to_request(client, vendor, received_at, |claim| {
         public.conversions.authorize(claim, &item.program_id, program)
     })?;
     let answer: Answer<'_> = Tracker::<P, S>::answer(&request, Arc::clone(program))?;

@@ -1,29 +1,55 @@
-//! Answers for image tags.
+//! Answers to image tags: a picture whatever happens, so that no page shows a broken one.
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 
-use super::problem::{Problem, RETRY_AFTER_SECONDS};
+use super::problem::Problem;
 
-/// A transparent picture of one pixel: GIF89a, as small as browsers take it.
-pub(super) const GIF: &[u8; 43] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff\
-    \x21\xf9\x04\x01\x00\x00\x00\x00\x2c\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02\x44\x01\x00\x3b";
+/// One transparent pixel: GIF89a, a palette of two colours of which the first is transparent.
+pub(super) const GIF: &[u8; 43] = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff\
+    !\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
 
-/// Carries a problem's code, where the body is a picture.
-const ADTRACK_PROBLEM: HeaderName = HeaderName::from_static("adtrack-problem");
+/// The message id of the event that was recorded.
+pub(super) const EVENT_ID: HeaderName = HeaderName::from_static("adtrack-event-id");
+/// The code of the problem, where the body has no room for it.
+pub(super) const PROBLEM: HeaderName = HeaderName::from_static("adtrack-problem");
 
-/// The picture: with 200 where the event is recorded; else with the problem's status and its code in
-/// `Adtrack-Problem`, so that no page shows a broken picture.
-pub(super) fn pixel(outcome: Result<(), Problem>) -> HttpResponse {
-    let status = outcome.as_ref().map_or_else(Problem::status, |()| StatusCode::OK);
-    let mut response = HttpResponse::build(status);
-    response.insert_header((CONTENT_TYPE, "image/gif")).insert_header((CACHE_CONTROL, "no-store"));
-    if let Err(problem) = outcome {
-        response.insert_header((ADTRACK_PROBLEM, problem.code()));
+/// The pixel of a request that is answered as it should be.
+pub(super) fn pixel() -> HttpResponse {
+    with_pixel(HttpResponse::Ok().finish())
+}
+
+/// The pixel of a request that is refused: status and headers of the problem's own answer, and its code
+/// in a header.
+pub(super) fn problem_pixel(problem: &Problem) -> HttpResponse {
+    let mut response = problem.to_response();
+    response.headers_mut().insert(PROBLEM, HeaderValue::from_static(problem.code()));
+    with_pixel(response)
+}
+
+fn with_pixel(response: HttpResponse) -> HttpResponse {
+    let mut response = response.set_body(&GIF[..]).map_into_boxed_body();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("image/gif"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::RETRY_AFTER;
+
+    use super::*;
+    use crate::domain::Refusal;
+
+    #[test]
+    fn a_problem_keeps_its_status_and_headers() {
+        let response = problem_pixel(&Refusal::Overloaded.into());
+        assert_eq!(response.status(), 503);
+        for (name, value) in
+            [(PROBLEM, "overloaded"), (RETRY_AFTER, "1"), (CONTENT_TYPE, "image/gif")]
+        {
+            assert_eq!(response.headers().get(&name).unwrap(), value);
+        }
     }
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        response.insert_header((RETRY_AFTER, RETRY_AFTER_SECONDS));
-    }
-    response.body(&GIF[..])
 }

@@ -3,18 +3,21 @@
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use adtrack_proto::event::InvalidReason;
 use serde_json::{Value, json};
 
 use crate::domain::Refusal;
 
 /// Seconds after which a client may try again.
-pub(super) const RETRY_AFTER_SECONDS: &str = "1";
+const RETRY_AFTER_SECONDS: &str = "1";
 
 /// What went wrong, as a client is told.
 #[derive(Debug)]
 pub enum Problem {
     /// A tracking request is refused.
     Refused(Refusal),
+    /// The program of a click, which is recorded, does not run, and has no page for that.
+    ProgramNotValid(InvalidReason),
     /// There is no such path.
     NotFound,
     /// The path does not take this method; it takes those named.
@@ -28,33 +31,44 @@ impl Problem {
                 Refusal::InvalidProgramId
                 | Refusal::InvalidParameters(_)
                 | Refusal::ParameterMismatch(_)
-                | Refusal::InvalidBody(_) => StatusCode::BAD_REQUEST,
+                | Refusal::InvalidBody(_)
+                | Refusal::UrlNotAllowed(_) => StatusCode::BAD_REQUEST,
                 Refusal::InvalidSignature => StatusCode::FORBIDDEN,
-                Refusal::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
                 Refusal::PayloadTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
                 Refusal::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                Refusal::UriTooLong => StatusCode::URI_TOO_LONG,
+                Refusal::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 Refusal::ProgramNotFound => StatusCode::NOT_FOUND,
                 Refusal::CoreDataUnavailable
                 | Refusal::ConversionKeyUnavailable
                 | Refusal::Overloaded
                 | Refusal::Draining => StatusCode::SERVICE_UNAVAILABLE,
             },
+            Self::ProgramNotValid(_) => StatusCode::GONE,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
         }
     }
 
-    pub(super) fn code(&self) -> &'static str {
+    /// The stable code that clients know it by.
+    pub fn code(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.code(),
+            Self::ProgramNotValid(_) => "program_not_valid",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed(_) => "method_not_allowed",
         }
     }
 
-    pub(super) fn detail(&self) -> String {
+    fn detail(&self) -> String {
         match self {
             Self::Refused(refusal) => refusal.to_string(),
+            Self::ProgramNotValid(reason) => match reason {
+                InvalidReason::ProgramDisabled => "the program is switched off",
+                InvalidReason::ProgramNotStarted => "the program has not begun",
+                InvalidReason::ProgramEnded => "the program is over",
+            }
+            .to_owned(),
             Self::NotFound => "there is nothing at this path".to_owned(),
             Self::MethodNotAllowed(allowed) => format!("this path takes {allowed}"),
         }

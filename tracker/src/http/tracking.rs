@@ -1,10 +1,9 @@
 //! The public listener.
 
-use std::sync::Arc;
-use std::time::Instant;
-
 use std::convert::Infallible;
 use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::time::Instant;
 
 use actix_web::dev::Payload;
 use actix_web::http::ConnectionType;
@@ -16,13 +15,17 @@ use adtrack_proto::event::EventType;
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 
+use super::click::{CLICK_PATH, click};
+use super::click_settings::ClickSettings;
 use super::client::client;
 use super::conversion::{self, ConversionGuard, conversion};
 use super::documents::{PAGE_SCRIPT, PUBLIC_API};
 use super::events::{self, events};
 use super::health;
+use super::impression::{self, impression};
 use super::problem::Problem;
-use crate::domain::{Parameters, Refusal, Rules, TrackingRequest};
+use super::visitors::VisitorSettings;
+use crate::domain::{Answer, Parameters, Refusal, Rules, TrackingRequest};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::track::{EventSink, Programs, Tracker};
@@ -38,6 +41,10 @@ pub struct Public<P, S> {
     pub health: Health,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Whom the tracker knows again, and who may ask it.
+    pub visitors: VisitorSettings,
+    /// Of clicks.
+    pub clicks: ClickSettings,
     /// Who checks the signatures of conversions.
     pub conversions: Arc<ConversionGuard>,
 }
@@ -66,7 +73,10 @@ where
 {
     config.default_service(web::to(move |mut incoming: Incoming| {
         let public = public.clone();
-        async move { route(&incoming.request, &mut incoming.payload, &public).await }
+        async move {
+            let answer = route(&incoming.request, &mut incoming.payload, &public).await;
+            public.visitors.cors_allowed_origins.apply(&incoming.request, answer)
+        }
     }));
 }
 
@@ -77,8 +87,13 @@ async fn route<P: Programs, S: EventSink>(
 ) -> HttpResponse {
     match request.path() {
         path if path.starts_with(EVENT_PATH) => event(request, public).await,
-        path if path.starts_with(conversion::PATH) => conversion(request, payload, public).await,
-        events::PATH => events(request, payload, public).await,
+        // Boxed, so that what they hold makes the future of an `/event` no larger.
+        path if path.starts_with(impression::PATH) => Box::pin(impression(request, public)).await,
+        path if path.starts_with(CLICK_PATH) => Box::pin(click(request, public)).await,
+        path if path.starts_with(conversion::PATH) => {
+            Box::pin(conversion(request, payload, public)).await
+        }
+        events::PATH => Box::pin(events(request, payload, public)).await,
         "/health/check" => health::check(&public.health),
         "/health/live" => health::live(),
         "/health/ready" => health::ready(&public.health),
@@ -98,53 +113,89 @@ async fn event<P: Programs, S: EventSink>(
         Method::HEAD => false,
         _ => return Problem::MethodNotAllowed("GET, HEAD").to_response(),
     };
-    let begun = Instant::now();
-    let mut response = match answer(request, public, record).await {
-        Ok(json) => HttpResponse::Ok()
-            .insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")))
-            .insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store")))
-            .body(json),
-        Err(refusal) => {
-            public.metrics.refused(&refusal);
-            Problem::from(refusal).to_response()
-        }
-    };
-    public.metrics.request_seconds.observe(begun.elapsed().as_secs_f64());
-    send_elsewhere(public, &mut response);
-    response
-}
-
-/// Sends clients with open connections elsewhere, while the process ends.
-pub(super) fn send_elsewhere<P, S>(public: &Public<P, S>, response: &mut HttpResponse) {
-    if public.health.is_draining() {
-        response.head_mut().set_connection_type(ConnectionType::Close);
-    }
+    public
+        .timed(async {
+            answer(request, public, record)
+                .await
+                .unwrap_or_else(|refusal| public.refused(refusal).to_response())
+        })
+        .await
 }
 
 async fn answer<P: Programs, S: EventSink>(
     request: &HttpRequest,
     public: &Public<P, S>,
     record: bool,
-) -> Result<String, Refusal> {
-    let request = tracking_request(request)?;
-    if !record {
-        return Ok(public.tracker.inspect(&request).await?.to_json());
+) -> Result<HttpResponse, Refusal> {
+    let id = request.path().strip_prefix(EVENT_PATH).unwrap_or_default();
+    let tracking = tracking_request(request, id, EventType::Event, Rules::EVENT, &public.visitors)?;
+    let answer = public.answer(&tracking, record).await?;
+    let mut response = HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")))
+        .insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store")))
+        .body(answer.to_json());
+    if record {
+        public.visitors.remember(&tracking.client, response.headers_mut());
     }
-    let answer = public.tracker.track(&request).await?;
-    public.metrics.requests_accepted.inc();
-    Ok(answer.to_json())
+    Ok(response)
 }
 
-/// What a request of `/event` says, or why it is none.
-pub fn tracking_request(request: &HttpRequest) -> Result<TrackingRequest<'_>, Refusal> {
-    let uri = request.uri();
-    let id = uri.path().strip_prefix(EVENT_PATH).unwrap_or_default();
+impl<P: Programs, S: EventSink> Public<P, S> {
+    /// What a client is told of `request`, recorded where it is to be.
+    pub(super) async fn answer<'a>(
+        &self,
+        request: &'a TrackingRequest<'a>,
+        record: bool,
+    ) -> Result<Answer<'a>, Refusal> {
+        if !record {
+            return self.tracker.inspect(request).await;
+        }
+        let answer = self.tracker.track(request).await?;
+        self.metrics.requests_accepted.inc();
+        Ok(answer)
+    }
+
+    /// The problem of a refused request, which is counted.
+    pub(super) fn refused(&self, refusal: Refusal) -> Problem {
+        self.metrics.refused(&refusal);
+        Problem::from(refusal)
+    }
+
+    /// Measures how long a tracking request takes, and sends clients with open connections elsewhere
+    /// once this instance is about to end.
+    pub(super) async fn timed(&self, answer: impl Future<Output = HttpResponse>) -> HttpResponse {
+        let begun = Instant::now();
+        let mut response = answer.await;
+        self.metrics.request_seconds.observe(begun.elapsed().as_secs_f64());
+        self.send_elsewhere(&mut response);
+        response
+    }
+
+    /// Sends a client with an open connection elsewhere once this instance is about to end.
+    pub(super) fn send_elsewhere(&self, response: &mut HttpResponse) {
+        if self.health.is_draining() {
+            response.head_mut().set_connection_type(ConnectionType::Close);
+        }
+    }
+}
+
+/// What a request on the program `id` says, or why it is none.
+pub fn tracking_request<'a>(
+    request: &'a HttpRequest,
+    id: &str,
+    event_type: EventType,
+    rules: Rules,
+    visitors: &VisitorSettings,
+) -> Result<TrackingRequest<'a>, Refusal> {
+    let program_id = parse_program_id(id).ok_or(Refusal::InvalidProgramId)?;
+    let parameters = Parameters::parse(request.uri().query().unwrap_or_default(), rules)?;
+    let client = client(request, &parameters, visitors)?;
     let received_at = Timestamp::now();
     Ok(TrackingRequest {
-        program_id: parse_program_id(id).ok_or(Refusal::InvalidProgramId)?,
-        event_type: EventType::Event,
-        parameters: Parameters::parse(uri.query().unwrap_or_default(), Rules::EVENT)?,
-        client: client(request),
+        program_id,
+        event_type,
+        parameters,
+        client,
         impression_id: String::new(),
         click_id: String::new(),
         conversion: None,

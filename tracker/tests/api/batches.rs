@@ -113,6 +113,30 @@ async fn every_kind_is_recorded_with_what_its_item_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_item_for_another_has_nothing_of_who_sends_it() {
+    let app = Setup::flags(&["--cookie-max-age-days=1"]).start().await;
+    let items = json!([
+        {"programId": "212313", "eventId": "own"},
+        {"programId": "212313", "eventId": "another", "userAgent": "Mozilla/5.0 (X11; Linux x86_64)"},
+        {"programId": "212313", "eventId": "bot", "userAgent": "Googlebot/2.1"},
+        {"programId": "212313", "eventId": "objects", "parameters": {"gdpr": "1", "a": "b"}},
+    ]);
+    assert_eq!(batch(&app, &items).await.0, 200);
+    let events = app.wait_for_events(4).await;
+    let event = |id: &str| events.iter().find(|event| event.client_event_id == id).unwrap();
+    assert_eq!(event("own").client_ip, "127.0.0.0");
+    assert_eq!(event("own").visitor_id.len(), 36);
+    assert_eq!(
+        (event("another").client_ip.as_str(), event("another").visitor_id.as_str()),
+        ("", "")
+    );
+    assert_eq!(event("another").traffic_flags, Vec::<String>::new());
+    assert_eq!(event("bot").traffic_flags, ["bot"]);
+    assert_eq!(event("objects").visitor_id, "");
+    assert!(event("objects").parameters.is_empty() && !event("own").client_ip.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_array_and_ndjson_plain_and_zipped_are_the_same_batch() {
     let app = Setup::default().start().await;
     let items: Vec<_> = (0..3)

@@ -6,7 +6,7 @@ use std::io::Write;
 use adtrack_proto::event::{EventType, TrackingEvent};
 use adtrack_proto::program::Update;
 use hmac::{Hmac, KeyInit, Mac};
-use reqwest::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
@@ -17,7 +17,7 @@ const SALE: &str =
     "/conversion/212313?transaction_id=t-1&event_name=sale&amount=49.90&currency=eur";
 const CLICK: &str = "019b7ca9-8f2e-7707-8707-070707070707";
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
-const KEYS: &str = "network-a = MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n";
+const KEYS: &str = "network-a=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n";
 
 async fn status_and_body(response: Response) -> (u16, Value) {
     (response.status().as_u16(), response.json().await.unwrap_or_default())
@@ -42,7 +42,8 @@ async fn with_program(app: &TestApp, members: Value) {
 async fn a_conversion_is_recorded_with_every_attribute() {
     let app = Setup::default().start().await;
     let path = format!("{SALE}&click_id={}&campaign=x", CLICK.to_uppercase());
-    let (status, body) = app.ask(&path).await;
+    let request = app.client.get(format!("{}{path}", app.url)).header(USER_AGENT, "network/1");
+    let (status, body) = status_and_body(request.send().await.unwrap()).await;
     assert_eq!(status, 200, "{body}");
     let members = (&body["programId"], &body["programName"], &body["valid"]);
     assert_eq!(members, (&json!("212313"), &json!("program2"), &json!(true)));
@@ -53,6 +54,8 @@ async fn a_conversion_is_recorded_with_every_attribute() {
         program_id: "212313".into(),
         checksum: "124".into(),
         customer_id: 9124,
+        user_agent: "network/1".into(),
+        client_ip: "127.0.0.0".into(),
         program_name: "program2".into(),
         customer_name: "Customer2".into(),
         is_valid: true,
@@ -142,6 +145,7 @@ async fn a_pixel_is_a_picture_whatever_becomes_of_it() {
         assert_eq!(response.status(), status, "{path}");
         assert_eq!(response.headers()[CONTENT_TYPE], "image/gif");
         assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
+        assert_eq!(response.headers().contains_key("adtrack-event-id"), status == 200);
         let header = response.headers().get("adtrack-problem").map(|value| value.to_str().unwrap());
         assert_eq!(header, problem, "{path}");
         let picture = response.bytes().await.unwrap();

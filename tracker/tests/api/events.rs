@@ -51,6 +51,7 @@ async fn an_event_is_answered_and_recorded_with_every_attribute() {
         referrer: "https://r.example/page".into(),
         parameters: BTreeMap::from([("campaign".into(), "a b".into()), ("x".into(), "ü".into())]),
         host: "t.example".into(),
+        client_ip: "127.0.0.0".into(),
         ..TrackingEvent::default()
     };
     assert_eq!(events, [expected]);

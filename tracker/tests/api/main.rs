@@ -2,12 +2,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod batches;
+mod clicks;
 mod conversions;
 mod core_data;
 mod delivery;
 mod documents;
 mod events;
 mod helpers;
+mod impressions;
+mod limits;
 mod management;
+mod open_redirects;
+mod privacy;
 mod programs;
 mod settings;
+mod traffic;

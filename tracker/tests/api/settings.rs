@@ -34,7 +34,25 @@ fn a_bad_value_ends_it_with_64_and_one_line() {
         ("REDIS_URL", "http://127.0.0.1", "expected redis://"),
         ("REDIS_PORT", "70000", "70000 is not in 0..=65535"),
         ("REDIS_PASSWORD_FILE", "/nowhere/password", "expected a readable file"),
-        ("CONVERSION_KEYS_FILE", "/nowhere/keys", "expected a readable file of lines `id = base64"),
+        ("CONVERSION_KEYS_FILE", "/nowhere/keys", "expected a readable file of lines"),
+        ("MAX_CONNECTIONS", "0", "expected an integer from 1"),
+        ("REQUEST_TIMEOUT_SECONDS", "0", "expected whole seconds from 1"),
+        ("COOKIE_MAX_AGE_DAYS", "401", "expected an integer from 0 to 400"),
+        ("COOKIE_DOMAIN", ".shop.example", "expected a domain without a leading dot"),
+        ("COOKIE_SAMESITE", "no", "expected one of lax, strict, none"),
+        ("PRIVACY_SIGNALS", "dnt", "expected one of gpc-and-dnt, gpc, none"),
+        ("TCF_VENDOR_ID", "0", "expected an integer from 1 to 65535"),
+        ("TRUSTED_PROXIES", "10.0.0.0/33", "expected addresses and CIDRs"),
+        ("CORS_ALLOWED_ORIGINS", "https://shop.example/", "expected `*`, or origins"),
+        ("DEFAULT_FALLBACK_URL", "shop.example", "expected an http or https URL"),
+        ("DEFAULT_FALLBACK_URL", "https://shop.example/{x}", "expected an http or https URL"),
+        ("LINK_KEYS_FILE", "/nowhere/keys", "expected a readable file of lines"),
+        ("LINK_KEYS_FILE", env!("CARGO_MANIFEST_DIR"), "expected a readable file of lines"),
+        (
+            "LINK_KEYS_FILE",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
+            "line 1 is not `id=secret`",
+        ),
         ("RUST_LOG", "a=b=c", "expected a level or EnvFilter directives"),
         ("LOG_FORMAT", "xml", "expected one of json, text"),
     ] {
@@ -58,12 +76,12 @@ fn a_refused_url_does_not_show_its_password() {
 #[test]
 fn a_refused_key_file_shows_the_line_and_no_secret() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "# keys\nk = aHVudGVyMg==\n").unwrap();
+    std::fs::write(file.path(), "# keys\nk=aHVudGVyMg==\n").unwrap();
     let output = tracker(&[], &[("CONVERSION_KEYS_FILE", file.path().to_str().unwrap())]);
     let errors = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), errors.lines().count()), (Some(64), 1));
     assert!(
-        errors.contains("line 2: the secret has 7 bytes") && !errors.contains("aHVu"),
+        errors.contains("line 2 has a secret of less than 32 bytes") && !errors.contains("aHVu"),
         "{errors}"
     );
 }
@@ -96,6 +114,17 @@ fn help_names_every_setting() {
         "WORKERS",
         "SAMPLE_PROGRAMS",
         "CONVERSION_KEYS_FILE",
+        "MAX_CONNECTIONS",
+        "REQUEST_TIMEOUT_SECONDS",
+        "COOKIE_MAX_AGE_DAYS",
+        "COOKIE_DOMAIN",
+        "COOKIE_SAMESITE",
+        "PRIVACY_SIGNALS",
+        "TCF_VENDOR_ID",
+        "TRUSTED_PROXIES",
+        "CORS_ALLOWED_ORIGINS",
+        "DEFAULT_FALLBACK_URL",
+        "LINK_KEYS_FILE",
         "RUST_LOG",
         "LOG_FORMAT",
     ] {

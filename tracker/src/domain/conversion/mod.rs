@@ -9,7 +9,7 @@ use adtrack_proto::ProgramId;
 use uuid::Uuid;
 
 use self::amount::micros;
-use super::{Conversion, Parameters, Refusal, Rules};
+use super::{Conversion, Parameters, Refusal, Rules, SigningKeys};
 
 /// The stages of a conversion.
 const STATUSES: [&str; 4] = ["pending", "approved", "rejected", "refunded"];
@@ -99,12 +99,17 @@ impl<'a> Claim<'a> {
         })
     }
 
-    /// Whether it may be recorded for a program that asks for signatures, by the `secret` of its key.
+    /// Whether it may be recorded for a program that asks for signatures with the key `key_id`.
     ///
     /// It has to name what makes it the only one of its kind: whoever saw a signed conversion that
     /// does not could have it counted again and again.
-    pub fn authorize(&self, program_id: &ProgramId, secret: &[u8]) -> Result<(), Refusal> {
-        signature::verify(self, program_id, secret)?;
+    pub fn authorize(
+        &self,
+        program_id: &ProgramId,
+        key_id: &str,
+        keys: &SigningKeys,
+    ) -> Result<(), Refusal> {
+        signature::verify(self, program_id, key_id, keys)?;
         if [self.transaction_id, self.click_id, self.event_id].iter().all(|id| id.is_empty()) {
             let problem = "a signed conversion names its `transaction_id`, its `click_id` or an id of \
                            the event itself";

@@ -2,27 +2,28 @@
 //! same for those who sign.
 
 use adtrack_proto::ProgramId;
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
 
 use super::Claim;
-use crate::domain::Refusal;
+use crate::domain::{Refusal, SigningKeys};
 
 /// Keeps a signature of something else, made with the same key, from being one of a conversion.
 const WHAT: &str = "conversion";
 
-/// Whether `claim` carries the HMAC-SHA-256 (RFC 2104) of what it claims, by `secret`, as 64
-/// hexadecimal digits. Takes as long for every signature.
+/// Whether `claim` carries the HMAC-SHA-256 (RFC 2104) of what it claims, by the key `key_id`, as 64
+/// hexadecimal digits.
 pub(super) fn verify(
     claim: &Claim<'_>,
     program_id: &ProgramId,
-    secret: &[u8],
+    key_id: &str,
+    keys: &SigningKeys,
 ) -> Result<(), Refusal> {
+    if !keys.has(key_id) {
+        return Err(Refusal::ConversionKeyUnavailable);
+    }
     let mut signature = [0; 32];
     hex::decode_to_slice(claim.signature, &mut signature).map_err(|_| Refusal::InvalidSignature)?;
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret).map_err(|_| Refusal::InvalidSignature)?;
-    mac.update(signed_text(claim, program_id).as_bytes());
-    mac.verify_slice(&signature).map_err(|_| Refusal::InvalidSignature)
+    let is_good = keys.verify(key_id, signed_text(claim, program_id).as_bytes(), &signature);
+    if is_good { Ok(()) } else { Err(Refusal::InvalidSignature) }
 }
 
 /// What is signed: netstrings (<https://cr.yp.to/proto/netstrings.txt>), which no two lists of texts
@@ -47,7 +48,9 @@ fn signed_text(claim: &Claim<'_>, program_id: &ProgramId) -> String {
 mod tests {
     use super::*;
 
-    const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+    /// `0123456789abcdef0123456789abcdef`, and as many `k`.
+    const KEYS: &str = "network-a=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n\
+                        network-b=a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=";
 
     fn claim() -> Claim<'static> {
         Claim {
@@ -64,7 +67,12 @@ mod tests {
     }
 
     fn check(claim: &Claim<'_>) -> Result<(), Refusal> {
-        verify(claim, &ProgramId::parse("212313").unwrap(), SECRET)
+        verify_for("212313", "network-a", claim)
+    }
+
+    fn verify_for(program_id: &str, key_id: &str, claim: &Claim<'_>) -> Result<(), Refusal> {
+        let keys = SigningKeys::parse(KEYS).unwrap();
+        verify(claim, &ProgramId::parse(program_id).unwrap(), key_id, &keys)
     }
 
     #[test]
@@ -101,9 +109,9 @@ mod tests {
         ] {
             assert_eq!(check(&changed), Err(Refusal::InvalidSignature), "{changed:?}");
         }
-        let other = ProgramId::parse("212314").unwrap();
-        assert_eq!(verify(&good, &other, SECRET), Err(Refusal::InvalidSignature));
-        let id = ProgramId::parse("212313").unwrap();
-        assert_eq!(verify(&good, &id, &[b'k'; 32]), Err(Refusal::InvalidSignature));
+        assert_eq!(verify_for("212314", "network-a", &good), Err(Refusal::InvalidSignature));
+        assert_eq!(verify_for("212313", "network-b", &good), Err(Refusal::InvalidSignature));
+        let unknown = verify_for("212313", "network-c", &good);
+        assert_eq!(unknown, Err(Refusal::ConversionKeyUnavailable));
     }
 }

@@ -1,0 +1,127 @@
+//! Signs links that name a landing page of their own.
+
+use std::process::ExitCode;
+
+use adtrack_proto::ProgramId;
+use adtrack_runtime::cli;
+use clap::Parser;
+use jiff::Timestamp;
+use tracker::domain::SigningKeys;
+use tracker::domain::link::{self, SignedLink, link_url};
+use tracker::http::{signing_keys, web_url};
+use url::Url;
+
+/// Prints a click link that leads to a landing page of its own, signed so that the tracker follows it
+/// whatever the program's allowedHosts are.
+///
+/// The signature is over program, landing page, key id and expiry. Other parameters may be appended to
+/// the link. What the tracker would refuse is refused here.
+#[derive(Debug, Parser)]
+#[command(version, name = "sign-link", after_help = HELP)]
+struct Arguments {
+    /// File with the keys, as the tracker has it: lines `id=secret`, the secret of 32 bytes or more in
+    /// base64.
+    #[arg(long, env = "LINK_KEYS_FILE", value_name = "KEY_FILE", value_parser = signing_keys)]
+    key_file: SigningKeys,
+    /// Id of the key to sign with.
+    #[arg(long)]
+    key_id: String,
+    /// Id of the program.
+    #[arg(long, value_parser = program_id)]
+    program: ProgramId,
+    /// The landing page. Macros such as {click_id} stand in path, query or fragment; where it names
+    /// none, click_id is appended.
+    #[arg(long, value_parser = landing_page)]
+    url: String,
+    /// How long the link is good: a number of minutes, hours or days, such as 30m, 12h, 90d.
+    #[arg(long, value_name = "TIME", value_parser = expires_in, required_unless_present = "expires")]
+    expires_in: Option<Timestamp>,
+    /// In place of --expires-in: until when it is good, RFC 3339, such as 2027-01-01T00:00:00Z.
+    #[arg(long, value_name = "WHEN", value_parser = expires, conflicts_with = "expires_in")]
+    expires: Option<Timestamp>,
+    /// Where the tracker is, such as https://track.example.
+    #[arg(long, value_parser = base_url)]
+    base_url: Url,
+}
+
+const HELP: &str = "\
+Example:
+  sign-link --key-file link-keys --key-id 2026-a --program 212313 --expires-in 90d \\
+    --base-url https://track.example --url 'https://partner.example/p?c={click_id}'
+
+A new key: printf '2026-a=%s\\n' \"$(head -c 32 /dev/urandom | base64)\" >>link-keys
+
+Exit status: 0 printed; 64 usage.";
+
+fn main() -> ExitCode {
+    let arguments: Arguments = match cli::parse() {
+        Ok(arguments) => arguments,
+        Err(exit) => return exit,
+    };
+    match signed_link(&arguments) {
+        Ok(link) => {
+            println!("{link}");
+            ExitCode::SUCCESS
+        }
+        Err(problem) => cli::usage_error(&problem),
+    }
+}
+
+fn signed_link(arguments: &Arguments) -> Result<Url, String> {
+    let expiry = arguments.expires.or(arguments.expires_in);
+    let expires = expiry.ok_or("EXPIRES_IN or EXPIRES is required")?.as_second();
+    let signature = SignedLink {
+        program_id: &arguments.program,
+        url: &arguments.url,
+        key_id: &arguments.key_id,
+        expires,
+    }
+    .sign(&arguments.key_file)
+    .ok_or_else(|| format!("KEY_ID={:?}: the file of keys has no such id", arguments.key_id))?;
+    let mut link = arguments.base_url.clone();
+    link.set_path(&format!("{}/click/{}", link.path().trim_end_matches('/'), arguments.program));
+    link.query_pairs_mut()
+        .append_pair(link::URL, &arguments.url)
+        .append_pair(link::KEY_ID, &arguments.key_id)
+        .append_pair(link::EXPIRES, &expires.to_string())
+        .append_pair(link::SIGNATURE, &signature);
+    Ok(link)
+}
+
+fn program_id(text: &str) -> Result<ProgramId, String> {
+    ProgramId::parse(text).map_err(|error| error.to_string())
+}
+
+fn landing_page(text: &str) -> Result<String, String> {
+    link_url(text).map(|_| text.to_owned())
+}
+
+fn base_url(text: &str) -> Result<Url, String> {
+    let url = web_url(text)?;
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("expected a URL without query and fragment".to_owned());
+    }
+    Ok(url)
+}
+
+fn expires_in(text: &str) -> Result<Timestamp, String> {
+    let seconds = || {
+        let unit = match text.chars().last()? {
+            'm' => 60,
+            'h' => 3_600,
+            'd' => 86_400,
+            _ => return None,
+        };
+        let number = text[..text.len() - 1].parse::<u32>().ok().filter(|number| *number > 0)?;
+        i64::from(number).checked_mul(unit)
+    };
+    seconds()
+        .and_then(|seconds| Timestamp::from_second(Timestamp::now().as_second() + seconds).ok())
+        .ok_or_else(|| "expected a number of minutes, hours or days: 30m, 12h, 90d".to_owned())
+}
+
+fn expires(text: &str) -> Result<Timestamp, String> {
+    let expected = || "expected a moment in the future, such as 2027-01-01T00:00:00Z".to_owned();
+    let at: Timestamp = text.parse().map_err(|_| expected())?;
+    if at > Timestamp::now() { Ok(at) } else { Err(expected()) }
+}

@@ -1,0 +1,47 @@
+//! The settings of clicks.
+
+use adtrack_proto::web_url::{self, Macros};
+use clap::Args;
+use url::Url;
+
+use crate::domain::SigningKeys;
+
+/// The longest file of keys, in bytes.
+const MAX_KEYS_FILE_BYTES: u64 = 1 << 20;
+
+/// The settings of clicks.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Clicks")]
+pub struct ClickSettings {
+    /// Page that people are sent to where a click cannot be recorded (unknown program, core data
+    /// unavailable, journal full). Unset: they see the error.
+    #[arg(long, env, value_parser = web_url)]
+    pub default_fallback_url: Option<Url>,
+    /// File with the keys of signed links: lines `id=secret`, the secret of 32 bytes or more in base64.
+    /// Read at the start. Unset: no signature is good.
+    #[arg(long, env, value_name = "LINK_KEYS_FILE", value_parser = signing_keys)]
+    pub link_keys_file: Option<SigningKeys>,
+}
+
+/// A value parser: a URL that people can be sent to.
+pub fn web_url(text: &str) -> Result<Url, String> {
+    web_url::parse(text, Macros::Refused)
+        .map_err(|problem| format!("{problem}; expected an http or https URL without macros"))
+}
+
+/// A value parser: the path of a file of keys, which it reads.
+pub fn signing_keys(path: &str) -> Result<SigningKeys, String> {
+    let expected = |problem: String| {
+        format!("{problem}; expected a readable file of lines `id=secret`, the secrets in base64")
+    };
+    let text = read(path).map_err(|error| expected(error.to_string()))?;
+    SigningKeys::parse(&text).map_err(expected)
+}
+
+fn read(path: &str) -> std::io::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    // A device has no end.
+    std::fs::File::open(path)?.take(MAX_KEYS_FILE_BYTES).read_to_string(&mut text)?;
+    Ok(text)
+}

@@ -1,0 +1,118 @@
+//! A connection on which a request has to be in within its time.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_web::rt::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// What a client is told whose request took too long (RFC 9110, section 15.5.9).
+const TIMED_OUT: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+/// A client's connection. From the first byte of a request until the answer begins to leave passes at
+/// least the time-out, and at most twice that; a client that needs longer (slow loris) is told 408, and
+/// the connection ends.
+///
+/// actix-http itself has such a bound for the head of a connection's first request alone: not for bodies,
+/// nor for what comes after.
+///
+/// The timer is looked at, not set anew, for each request: it costs nothing while it runs, and what it
+/// has to know is whether an answer has left since it was set.
+pub(super) struct Connection {
+    stream: TcpStream,
+    timeout: Duration,
+    /// None while no request was under way when it last ended.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Whether bytes have come since an answer last left.
+    receiving: bool,
+    /// Whether an answer has left since the timer was set.
+    answered: bool,
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream, timeout: Duration) -> Self {
+        Self { stream, timeout, timer: None, receiving: false, answered: false }
+    }
+
+    /// Sets the timer where it does not run, for the request of which bytes have come.
+    fn received(&mut self, context: &mut Context<'_>) {
+        self.receiving = true;
+        if self.timer.is_none() {
+            self.set_timer(context);
+        }
+    }
+
+    fn set_timer(&mut self, context: &mut Context<'_>) {
+        self.answered = false;
+        let deadline = Instant::now() + self.timeout;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.timeout)));
+        timer.as_mut().reset(deadline);
+        // Whoever polls the connection is woken when it ends; a timer that has ended at once is seen
+        // with the next bytes.
+        let _ = timer.as_mut().poll(context);
+    }
+
+    /// Fails where the timer has ended and the request that was under way when it was set still is.
+    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if !self.timer.as_ref().is_some_and(|timer| timer.is_elapsed()) {
+            return Ok(());
+        }
+        if !self.receiving {
+            self.timer = None;
+        } else if self.answered {
+            self.set_timer(context);
+        } else {
+            // Where it cannot be written, the client does not read either.
+            let _ = self.stream.try_write(TIMED_OUT);
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(())
+    }
+
+    fn sent(&mut self, result: &Poll<io::Result<usize>>) {
+        if matches!(result, Poll::Ready(Ok(1..))) {
+            self.receiving = false;
+            self.answered = true;
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.check(context)?;
+        let filled = buffer.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > filled {
+            self.received(context);
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.sent(&result);
+        result
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

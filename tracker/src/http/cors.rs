@@ -1,0 +1,125 @@
+//! Cross-origin requests of page scripts (Fetch standard, "CORS protocol"), by hand for the few routes: a
+//! middleware would stand in the way of every request.
+
+use actix_web::http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_METHOD, ALLOW, HeaderValue, ORIGIN, VARY,
+};
+use actix_web::http::{Method, StatusCode};
+use actix_web::{HttpRequest, HttpResponse};
+use url::Url;
+
+/// Headers that a script may send, beside those that any may.
+const SENT: &str = "Content-Type, Content-Encoding";
+/// Headers of ours that a script may read, beside those that any may.
+const READ: &str = "Adtrack-Event-Id, Adtrack-Problem, Adtrack-Recorded, Retry-After";
+/// Seconds for which a browser remembers the answer to a preflight: as long as any browser does.
+const REMEMBERED_SECONDS: &str = "86400";
+
+/// Whose pages' scripts may read answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AllowedOrigins {
+    /// Those of any origin, and without cookies: with them, any page could act as its visitor.
+    Any,
+    /// Those of these origins, with cookies.
+    These(Vec<String>),
+}
+
+impl AllowedOrigins {
+    /// Parses a setting: `*`, or exact origins.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        if text.trim() == "*" {
+            return Ok(Self::Any);
+        }
+        let origins = text.split(',').map(str::trim).filter(|text| !text.is_empty());
+        let origins = origins.map(|text| is_origin(text).then(|| text.to_owned()));
+        origins.collect::<Option<_>>().map(Self::These).ok_or_else(|| {
+            "expected `*`, or origins with commas between: https://HOST or https://HOST:PORT, in \
+             lower case, without a path"
+                .to_owned()
+        })
+    }
+
+    /// Adds to the `response` to `request` what lets a page's script read it, and makes it the answer to
+    /// a preflight where it is asked for one: what the path takes, its refusal of OPTIONS says.
+    pub(super) fn apply(&self, request: &HttpRequest, response: HttpResponse) -> HttpResponse {
+        if matches!(self, Self::These(origins) if origins.is_empty()) {
+            return response;
+        }
+        let mut response = response;
+        response.headers_mut().append(VARY, HeaderValue::from_static("Origin"));
+        let Some(origin) = request.headers().get(ORIGIN) else { return response };
+        let methods = allowed_methods(request, &response);
+        if let Some(methods) = &methods {
+            response = HttpResponse::NoContent()
+                .insert_header((ALLOW, methods.clone()))
+                .insert_header((VARY, HeaderValue::from_static("Origin")))
+                .finish();
+        }
+        let headers = response.headers_mut();
+        match self {
+            Self::Any => {
+                headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+            }
+            Self::These(origins) => {
+                if !origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()) {
+                    return response;
+                }
+                headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+                let with_cookies = HeaderValue::from_static("true");
+                headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, with_cookies);
+            }
+        }
+        if let Some(methods) = methods {
+            headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
+            headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(SENT));
+            headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(REMEMBERED_SECONDS));
+        } else {
+            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(READ));
+        }
+        response
+    }
+}
+
+/// What the path of a preflight takes.
+fn allowed_methods(request: &HttpRequest, response: &HttpResponse) -> Option<HeaderValue> {
+    let is_preflight = *request.method() == Method::OPTIONS
+        && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+        && response.status() == StatusCode::METHOD_NOT_ALLOWED;
+    if is_preflight { response.headers().get(ALLOW).cloned() } else { None }
+}
+
+fn is_origin(text: &str) -> bool {
+    // A host may have a `*` for a URL parser; here it would look like a pattern, which it is not.
+    !text.contains('*')
+        && Url::parse(text).is_ok_and(|url| {
+            matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == text
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_exact() {
+        assert_eq!(AllowedOrigins::parse("*"), Ok(AllowedOrigins::Any));
+        assert_eq!(AllowedOrigins::parse(""), Ok(AllowedOrigins::These(Vec::new())));
+        let two = "https://shop.example, http://localhost:8000";
+        let AllowedOrigins::These(origins) = AllowedOrigins::parse(two).unwrap() else { panic!() };
+        assert_eq!(origins, ["https://shop.example", "http://localhost:8000"]);
+        for text in [
+            "shop.example",
+            "https://shop.example/",
+            "https://shop.example:443",
+            "https://Shop.example",
+            "https://*.shop.example",
+            "*,https://shop.example",
+            "null",
+            "file:///x",
+        ] {
+            assert!(AllowedOrigins::parse(text).is_err(), "{text}");
+        }
+    }
+}
