@@ -9,7 +9,7 @@ SHELL := /bin/bash
 BIN := target/release
 ENV_FILE := target/local-stack.env
 
-.PHONY: help run demo count loadtest spike soak test lint bench bench-functions fan-out scaling instructions page prove advisories fmt redis-server release
+.PHONY: help run demo count loadtest spike soak test lint bench bench-functions fan-out scaling instructions page prove advisories fmt redis-server release check-deploy replay
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -94,6 +94,12 @@ prove: redis-server ## the long proofs: 50 kills, outages, 200,000 programs, mil
 	PROPTEST_CASES=1000000 cargo test --locked --release -p tracker --lib delivery::spill
 	deploy/checks/kpl-interop
 	deploy/checks/valkey
+
+check-deploy: ## all of deploy/ that can be checked without an AWS account (3 minutes)
+	@deploy/checks/deploy-all
+
+replay: redis-server release ## on the local stack: a roll-out's smoke test, and a poison record repaired and redriven
+	@deploy/checks/replay
 
 advisories: ## known vulnerabilities of what we depend on; needs the network
 	deploy/checks/cargo-deny --locked check advisories

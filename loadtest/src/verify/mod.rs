@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 
 use crate::engine::Accepted;
 
@@ -98,16 +99,16 @@ impl Follower {
         mut accepted: mpsc::UnboundedReceiver<Vec<Accepted>>,
         mut give_up: watch::Receiver<bool>,
     ) -> Result<Findings, String> {
+        // Its time goes on while ids are taken, which may be without a pause.
+        let mut looks = tokio::time::interval(POLL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let drop_counted = self.plan.drop_counted;
             tokio::select! {
-                biased;
                 some = accepted.recv() => match some {
                     Some(some) => self.remember(&some)?,
                     None => break,
                 },
-                // Dropped when ids come: rows that are not deleted yet are seen again.
-                () = tokio::time::sleep(POLL), if drop_counted => {
+                _ = looks.tick(), if self.plan.drop_counted => {
                     for _ in 0..PAGES_AT_ONCE {
                         if self.drain().await? == 0 {
                             break;

@@ -39,7 +39,7 @@ struct Arguments {
     /// In place of --expires-in: until when it is good, RFC 3339, such as 2027-01-01T00:00:00Z.
     #[arg(long, value_name = "WHEN", value_parser = expires, conflicts_with = "expires_in")]
     expires: Option<Timestamp>,
-    /// Where the tracker is, such as https://track.example.
+    /// Where the tracker is: scheme, host and path of its public address.
     #[arg(long, value_parser = base_url)]
     base_url: Url,
 }

@@ -64,7 +64,7 @@ async fn a_click_leads_to_the_landing_page_and_is_recorded() {
     assert_eq!((&event.message_id, &*event.client_event_id), (&id, "e-1"));
     assert_eq!((&*event.impression_id, event.is_valid), (impression, true));
     assert_eq!(event.parameters, BTreeMap::from([("sub".to_owned(), "a&b/..".to_owned())]));
-    assert_eq!(event.traffic_flags, [""; 0]);
+    assert_eq!(event.traffic_flags, ["no_user_agent"]);
 
     // No macro; and HEAD, which is answered as GET and not recorded.
     let head = ask(&app, Method::HEAD, &format!("{}/click/212313?x=1", app.url)).await;
@@ -118,7 +118,7 @@ async fn parameters_beyond_the_limits_are_cut_and_flagged() {
     }
     let events = app.wait_for_events(5).await;
     for event in &events {
-        assert_eq!(event.traffic_flags, ["parameters_cut"]);
+        assert_eq!(event.traffic_flags, ["no_user_agent", "parameters_cut"]);
         assert_eq!(event.impression_id, "");
     }
     let cut = events.iter().find(|event| event.parameters.len() == 20).unwrap();

@@ -1,0 +1,1 @@
+"""Rolls adtrack out to AWS regions, and takes it down."""

@@ -1,0 +1,299 @@
+"""What the templates must say: for each setting its template, resource, path and value.
+
+`ANY` is a value that only has to be there; a function is asked. A setting that is removed, weakened
+or moved is a red test, and `mutate` shows that it is.
+"""
+
+ANY = object()
+
+
+def at_least(number):
+    """A number, or a parameter whose default is one, not below `number`."""
+    return lambda value, default: float(default(value)) >= number
+
+
+def default_is(expected):
+    """A parameter with this default, or the value itself."""
+    return lambda value, default: default(value) == expected
+
+
+def contains(*expected):
+    """A list with all of these."""
+    return lambda value, default: all(item in value for item in expected)
+
+
+def names_all(*expected):
+    """A text with all of these."""
+    return lambda value, default: all(item in str(value) for item in expected)
+
+
+def without(*unexpected):
+    """A text with none of these."""
+    return lambda value, default: not any(item in str(value) for item in unexpected)
+
+
+def is_reference(value, default):
+    """Not a text of its own: a Ref, GetAtt, Sub or the like."""
+    return isinstance(value, dict)
+
+
+KEY = {"Fn::GetAtt": ["Key", "Arn"]}
+RETAIN = [("DeletionPolicy", "Retain"), ("UpdateReplacePolicy", "Retain")]
+PRIVATE_BUCKET = [
+    (f"Properties.PublicAccessBlockConfiguration.{name}", True)
+    for name in ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
+]
+STREAM = RETAIN + [
+    ("Properties.StreamModeDetails.StreamMode", default_is("ON_DEMAND")),
+    ("Properties.ShardCount", names_all("Provisioned", "Shards")),
+    ("Properties.RetentionPeriodHours", 168),
+    ("Properties.StreamEncryption.EncryptionType", "KMS"),
+    ("Properties.StreamEncryption.KeyId", KEY),
+]
+MAPPING = [
+    ("Properties.StartingPosition", "TRIM_HORIZON"),
+    ("Properties.BatchSize", default_is(1000)),
+    ("Properties.MaximumBatchingWindowInSeconds", ANY),
+    ("Properties.ParallelizationFactor", ANY),
+    ("Properties.BisectBatchOnFunctionError", True),
+    ("Properties.FunctionResponseTypes", ["ReportBatchItemFailures"]),
+    ("Properties.MaximumRetryAttempts", -1),
+    ("Properties.MaximumRecordAgeInSeconds", 604800),
+    ("Properties.DestinationConfig.OnFailure.Destination", {"Ref": "RecordsBucketArn"}),
+    ("Properties.MetricsConfig.Metrics", ["EventCount"]),
+]
+FUNCTION = [
+    ("Properties.Runtime", "provided.al2023"),
+    ("Properties.Architectures", [{"Ref": "Architecture"}]),
+    ("Properties.ReservedConcurrentExecutions", at_least(10)),
+    ("Properties.Timeout", at_least(30)),
+    ("Properties.KmsKeyArn", {"Ref": "KeyArn"}),
+    ("Properties.LoggingConfig.LogGroup", is_reference),
+    ("Properties.Environment.Variables.FAILED_RECORDS_URL", names_all("s3://", "/failed-records")),
+]
+GATEWAY = [("Properties.VpcEndpointType", "Gateway"), ("Properties.RouteTableIds", ANY)]
+INTERFACE = [
+    ("Properties.VpcEndpointType", "Interface"),
+    ("Properties.PrivateDnsEnabled", True),
+    ("Properties.SubnetIds", {"Ref": "PrivateSubnetIds"}),
+    ("Properties.SecurityGroupIds", [{"Ref": "EndpointsGroupId"}]),
+]
+TRACKER = "Properties.ContainerDefinitions.tracker."
+
+SETTINGS = {
+    ("artifacts", "ArtifactBucket"): RETAIN + PRIVATE_BUCKET,
+    ("artifacts", "TrackerRepository"): RETAIN
+    + [
+        ("Properties.ImageTagMutability", "IMMUTABLE"),
+        ("Properties.ImageScanningConfiguration.ScanOnPush", True),
+    ],
+    ("network-endpoints", "S3Endpoint"): GATEWAY,
+    ("network-endpoints", "DynamoDbEndpoint"): GATEWAY,
+    ("network-endpoints", "KinesisEndpoint"): INTERFACE,
+    ("network-endpoints", "EcrApiEndpoint"): INTERFACE,
+    ("network-endpoints", "EcrDockerEndpoint"): INTERFACE,
+    ("network-endpoints", "LogsEndpoint"): INTERFACE,
+    ("network-endpoints", "SecretsManagerEndpoint"): INTERFACE,
+    ("data", "EventStream"): STREAM,
+    ("data", "CoreDataStream"): STREAM,
+    ("data", "Key"): RETAIN + [("Properties.EnableKeyRotation", True)],
+    ("data", "EventTable"): RETAIN
+    + [
+        ("Properties.KeySchema", [{"AttributeName": "id", "KeyType": "HASH"}]),
+        ("Properties.BillingMode", "PAY_PER_REQUEST"),
+        ("Properties.TimeToLiveSpecification.AttributeName", "expires_at"),
+        ("Properties.TimeToLiveSpecification.Enabled", True),
+        ("Properties.PointInTimeRecoverySpecification.PointInTimeRecoveryEnabled", True),
+        ("Properties.DeletionProtectionEnabled", True),
+        ("Properties.SSESpecification.SSEEnabled", True),
+        ("Properties.GlobalSecondaryIndexes",
+         names_all("by-program", "program_bucket", "occurred_at", "KEYS_ONLY", "HasIndex")),
+    ],
+    ("data", "RecordsBucket"): RETAIN
+    + PRIVATE_BUCKET
+    + [
+        ("Properties.BucketEncryption", names_all("aws:kms", "Key")),
+        ("Properties.LifecycleConfiguration", names_all("RecordsDays")),
+    ],
+    ("data-redis", "Redis"): [
+        ("DeletionPolicy", "Snapshot"),
+        ("UpdateReplacePolicy", "Snapshot"),
+        ("Properties.Engine", "valkey"),
+        ("Properties.TransitEncryptionEnabled", True),
+        ("Properties.TransitEncryptionMode", "required"),
+        ("Properties.AtRestEncryptionEnabled", True),
+        ("Properties.MultiAZEnabled", True),
+        ("Properties.AutomaticFailoverEnabled", True),
+        ("Properties.NumCacheClusters", at_least(2)),
+        ("Properties.SnapshotRetentionLimit", at_least(1)),
+        ("Properties.UserGroupIds", [{"Ref": "Users"}]),
+        ("Properties.SecurityGroupIds", [{"Ref": "RedisGroupId"}]),
+    ],
+    ("data-redis", "Settings"): [("Properties.Properties.maxmemory-policy", "noeviction")],
+    ("data-redis", "TrackerUser"): [
+        ("Properties.AccessString", names_all("-@all", "~program:*", "&${RedisChannel}")),
+        ("Properties.AccessString", without("+@all", "~* ", "&* ", "+set", "+publish", "+evalsha",
+                                            "+del", "+hset", "nopass")),
+        ("Properties.AuthenticationMode.Type", "password"),
+    ],
+    ("data-redis", "UpdaterUser"): [
+        ("Properties.AccessString", names_all("-@all", "~program:*", "&${RedisChannel}")),
+        ("Properties.AccessString", without("+@all", "~* ", "&* ", "nopass")),
+        ("Properties.AuthenticationMode.Type", "password"),
+    ],
+    ("data-redis", "DefaultUser"): [("Properties.AccessString", "off -@all")],
+    ("lambdas", "Consumer"): FUNCTION + [("Properties.VpcConfig", None)],
+    ("lambdas", "Updater"): FUNCTION
+    + [
+        ("Properties.VpcConfig.SubnetIds", {"Ref": "PrivateSubnetIds"}),
+        ("Properties.VpcConfig.SecurityGroupIds", [{"Ref": "UpdaterGroupId"}]),
+        ("Properties.Environment.Variables.REDIS_URL",
+         names_all("rediss://updater:", "resolve:secretsmanager", "UpdaterPasswordArn")),
+    ],
+    ("lambdas", "ConsumerMapping"): MAPPING,
+    ("lambdas", "UpdaterMapping"): MAPPING,
+    ("load-balancer", "LoadBalancer"): [
+        ("Properties.LoadBalancerAttributes",
+         contains({"Key": "access_logs.s3.enabled", "Value": {"Ref": "AccessLogs"}},
+                  {"Key": "routing.http.drop_invalid_header_fields.enabled", "Value": "true"},
+                  {"Key": "deletion_protection.enabled", "Value": {"Ref": "DeletionProtection"}})),
+        ("Properties.Subnets", {"Ref": "PublicSubnetIds"}),
+    ],
+    ("load-balancer", "AccessLogBucket"): PRIVATE_BUCKET
+    + [("Properties.LifecycleConfiguration", names_all("AccessLogDays"))],
+    ("load-balancer", "HttpsListener"): [
+        ("Properties.Protocol", "HTTPS"),
+        ("Properties.Port", 443),
+        ("Properties.SslPolicy", "ELBSecurityPolicy-TLS13-1-2-2021-06"),
+        ("Properties.Certificates", [{"CertificateArn": {"Ref": "CertificateArn"}}]),
+    ],
+    ("load-balancer", "HttpListener"): [
+        ("Properties.DefaultActions",
+         [{"Type": "redirect", "RedirectConfig": {"Protocol": "HTTPS", "Port": "443",
+                                                  "StatusCode": "HTTP_301"}}]),
+    ],
+    ("load-balancer", "TargetGroup"): [
+        ("Properties.HealthCheckPath", "/health/check"),
+        ("Properties.Matcher.HttpCode", "200"),
+        ("Properties.Port", 8080),
+        ("Properties.TargetType", "ip"),
+    ],
+    ("load-balancer", "CustomerCertificate1"): [
+        ("Properties.ListenerArn", {"Ref": "HttpsListener"}),
+        ("Condition", "HasCustomer1"),
+    ],
+    ("load-balancer", "WebAcl"): [
+        ("Properties.DefaultAction", {"Allow": {}}),
+        ("Properties.Rules.0.Action", {"Fn::If": ["Blocks", {"Block": {}}, {"Count": {}}]}),
+        ("Properties.Rules.0.Statement.RateBasedStatement.Limit", {"Ref": "RateLimit"}),
+        ("Properties.Rules.0.Statement.RateBasedStatement.ScopeDownStatement.NotStatement",
+         names_all("'SearchString': '/conversion'", "'SearchString': '/events'")),
+        ("Properties.Rules.0.VisibilityConfig.SampledRequestsEnabled", False),
+    ],
+    ("load-balancer", "WebAclAssociation"): [
+        ("Properties.ResourceArn", {"Ref": "LoadBalancer"}),
+        ("Properties.WebACLArn", {"Fn::GetAtt": ["WebAcl", "Arn"]}),
+    ],
+    ("compute", "Task"): [
+        ("Properties.RuntimePlatform.CpuArchitecture", default_is("ARM64")),
+        ("Properties.RequiresCompatibilities", ["FARGATE"]),
+        ("Properties.Volumes", [{"Name": "journal"}]),
+        (TRACKER + "User", "65532"),
+        (TRACKER + "ReadonlyRootFilesystem", True),
+        (TRACKER + "LinuxParameters.Capabilities.Drop", ["ALL"]),
+        (TRACKER + "MountPoints",
+         [{"SourceVolume": "journal", "ContainerPath": "/journal", "ReadOnly": False}]),
+        (TRACKER + "RestartPolicy.Enabled", True),
+        (TRACKER + "StopTimeout", 120),
+        (TRACKER + "HealthCheck.Command", ["CMD", "/tracker", "healthcheck"]),
+        (TRACKER + "Environment.JOURNAL_DIR", "/journal"),
+        (TRACKER + "Environment.MANAGEMENT_ADDR", "127.0.0.1:9090"),
+        (TRACKER + "Environment.SPILL_URL", names_all("s3://", "/spill")),
+        (TRACKER + "Environment.REDIS_URL", None),
+        (TRACKER + "Secrets", [{"Name": "REDIS_URL", "ValueFrom": {"Ref": "TrackerRedisUrlArn"}}]),
+        (TRACKER + "PortMappings", [{"ContainerPort": 8080, "Protocol": "tcp"}]),
+        (TRACKER + "LogConfiguration.Options.mode", "non-blocking"),
+        ("Properties.ContainerDefinitions.metrics-agent.Essential", False),
+        ("Properties.ContainerDefinitions.metrics-agent.ReadonlyRootFilesystem", True),
+    ],
+    ("compute", "Service"): [
+        ("Properties.LaunchType", "FARGATE"),
+        ("Properties.Tags", contains({"Key": "listener", "Value": {"Ref": "HttpsListenerArn"}})),
+        ("Properties.DesiredCount", None),
+        ("Properties.EnableExecuteCommand", False),
+        ("Properties.DeploymentConfiguration.MinimumHealthyPercent", 100),
+        ("Properties.DeploymentConfiguration.MaximumPercent", 200),
+        ("Properties.DeploymentConfiguration.DeploymentCircuitBreaker.Enable", True),
+        ("Properties.DeploymentConfiguration.DeploymentCircuitBreaker.Rollback", True),
+        ("Properties.NetworkConfiguration.AwsvpcConfiguration.AssignPublicIp", "DISABLED"),
+        ("Properties.NetworkConfiguration.AwsvpcConfiguration.Subnets", {"Ref": "PrivateSubnetIds"}),
+        ("Properties.NetworkConfiguration.AwsvpcConfiguration.SecurityGroups",
+         [{"Ref": "TasksGroupId"}]),
+    ],
+    ("compute", "Scaling"): [
+        ("Properties.MinCapacity", at_least(2)),
+        ("Properties.MaxCapacity", at_least(3)),
+    ],
+    ("compute", "ScaleOnRequests"): [
+        ("Properties.TargetTrackingScalingPolicyConfiguration", names_all("ALBRequestCountPerTarget")),
+    ],
+    ("compute", "ScaleOnCpu"): [
+        ("Properties.TargetTrackingScalingPolicyConfiguration",
+         names_all("ECSServiceAverageCPUUtilization")),
+    ],
+    ("observability-events", "AlarmTopic"): [("Properties.KmsMasterKeyId", {"Ref": "KeyArn"})],
+    ("global-routing", "Record"): [
+        ("Properties.Region", {"Ref": "AWS::Region"}),
+        ("Properties.HealthCheckId", {"Ref": "HealthCheck"}),
+        ("Properties.AliasTarget.EvaluateTargetHealth", True),
+    ],
+    ("global-routing", "HealthCheck"): [
+        ("Properties.HealthCheckConfig.Type", "HTTPS"),
+        ("Properties.HealthCheckConfig.ResourcePath", "/health/check"),
+    ],
+    ("global-table", "GlobalTable"): RETAIN
+    + [
+        ("Properties.KeySchema", [{"AttributeName": "id", "KeyType": "HASH"}]),
+        ("Properties.TimeToLiveSpecification", {"AttributeName": "expires_at", "Enabled": True}),
+        ("Properties.SSESpecification.SSEEnabled", True),
+    ],
+}
+
+DEFAULTS = {
+    ("load-balancer", "RateLimitAction"): "count",
+    ("load-balancer", "WebFirewall"): "true",
+    ("load-balancer", "AccessLogs"): "false",
+    ("load-balancer", "DeletionProtection"): "true",
+    ("load-balancer", "AccessLogDays"): 3,
+}
+
+# Metric → the template that must alarm on it.
+ALARMS = {
+    "AWS/Lambda IteratorAge": ["observability-events", "observability-core-data"],
+    "AWS/Lambda Errors": ["observability-events", "observability-core-data"],
+    "AWS/Lambda Throttles": ["observability-events", "observability-core-data"],
+    "AWS/Lambda OnFailureDestinationDeliveredEventCount":
+        ["observability-events", "observability-core-data"],
+    "AWS/Lambda DroppedEventCount": ["observability-events", "observability-core-data"],
+    "AWS/Kinesis WriteProvisionedThroughputExceeded":
+        ["observability-events", "observability-core-data"],
+    "AWS/Kinesis ReadProvisionedThroughputExceeded": ["observability-events"],
+    "AWS/ApplicationELB HTTPCode_Target_5XX_Count": ["observability-events"],
+    "AWS/ApplicationELB HTTPCode_ELB_5XX_Count": ["observability-events"],
+    "AWS/ApplicationELB HealthyHostCount": ["observability-events"],
+    "AWS/ApplicationELB TargetResponseTime": ["observability-objectives"],
+    "AWS/DynamoDB WriteThrottleEvents": ["observability-events"],
+    "AWS/ElastiCache DatabaseMemoryUsagePercentage": ["observability-core-data"],
+    "AWS/ElastiCache Evictions": ["observability-core-data"],
+    "AWS/ElastiCache ReplicationLag": ["observability-core-data"],
+    "adtrack adtrack_journal_oldest_seconds": ["observability-events", "observability-objectives"],
+    "adtrack adtrack_journal_bytes": ["observability-events"],
+    "adtrack adtrack_subscribed": ["observability-core-data", "observability-objectives"],
+    "adtrack adtrack_redis_connected": ["observability-core-data"],
+    "adtrack ConsumerFailures": ["observability-events"],
+    "adtrack UpdaterFailures": ["observability-core-data"],
+    "adtrack NotDrained": ["observability-events"],
+    "adtrack ConsumerOldestRecordAge": ["observability-objectives"],
+    "adtrack UpdaterOldestRecordAge": ["observability-objectives"],
+}
+OBJECTIVES = ["AvailabilityFast", "AvailabilitySlow", "LatencyP99", "AnswerToRow", "PushToAnswer"]
