@@ -59,6 +59,7 @@ bench: redis-server ## the tracker beside its peers, and the functions: CPU, ins
 	@deploy/checks/peers/instructions
 	@deploy/checks/peers/compare
 	@deploy/checks/peers/limits
+	@deploy/checks/peers/batch
 	@$(MAKE) --no-print-directory bench-functions
 
 bench-functions: redis-server ## CPU, memory and round trips of the Lambda functions (about 2 minutes)

@@ -42,6 +42,8 @@ struct Rows<'a> {
     /// By id: the row's place, and where it came from.
     sources: HashMap<String, (usize, Vec<Source<'a>>)>,
     events: usize,
+    /// Events that repeat one of the batch which stays, and differ from it in what counts.
+    differing: usize,
 }
 
 /// Where an event came from: a user record of a Kinesis record.
@@ -85,10 +87,16 @@ impl Handler {
         retry.extend(self.failures.keep(&refused, deadline - ANSWER_RESERVE).await);
         poison_records.extend(refused);
 
+        let differing = rows.differing + unwritten.differing.len();
+        if differing > 0 {
+            let id = unwritten.differing.first().map(|row| row.id());
+            tracing::warn!(differing, id, "repeats differ from the first of their id, which stays");
+        }
+
         let unwritten = unwritten.retryable.iter().flat_map(|row| rows.sources_of(row));
         retry.extend(unwritten.map(|source| source.carrier.sequence_number.clone()));
 
-        log(&records, poison_records.len(), &retry, collapsed);
+        log(&records, poison_records.len(), &retry, collapsed, differing);
         report(retry)
     }
 
@@ -118,14 +126,19 @@ impl Handler {
 }
 
 impl<'a> Rows<'a> {
-    /// Adds a row, in place of one of the same event.
+    /// Adds a row, in place of one of the same event; but of those that are written once the first
+    /// stays.
     fn add(&mut self, row: Row, source: Source<'a>) {
         self.events += 1;
         match self.sources.entry(row.id().to_owned()) {
             Entry::Occupied(mut known) => {
                 let (place, sources) = known.get_mut();
                 sources.push(source);
-                self.rows[*place] = row;
+                if !row.is_written_once() {
+                    self.rows[*place] = row;
+                } else if row.differs_from(&self.rows[*place].item()) {
+                    self.differing += 1;
+                }
             }
             Entry::Vacant(new) => {
                 new.insert((self.rows.len(), vec![source]));
@@ -145,7 +158,13 @@ fn write_deadline(deadline: SystemTime) -> SystemTime {
     deadline - RESERVE.min(left / 2)
 }
 
-fn log(records: &[StreamRecord], failures: usize, retry: &BTreeSet<String>, collapsed: usize) {
+fn log(
+    records: &[StreamRecord],
+    failures: usize,
+    retry: &BTreeSet<String>,
+    collapsed: usize,
+    differing: usize,
+) {
     let now = Timestamp::now();
     let oldest = records.iter().map(|record| record.arrived_at).min().unwrap_or(now);
     let metrics = BatchMetrics {
@@ -153,6 +172,7 @@ fn log(records: &[StreamRecord], failures: usize, retry: &BTreeSet<String>, coll
         records: records.len(),
         failures,
         retries: retry.len(),
+        differing_repeats: Some(differing),
         oldest_age_ms: now.as_millisecond() - oldest.as_millisecond(),
     };
     println!("{}", metrics.to_emf(now));

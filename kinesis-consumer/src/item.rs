@@ -24,6 +24,24 @@ pub struct RowSettings {
 /// `HashMap` of 32 buckets takes.
 const USUAL_ATTRIBUTES: usize = 28;
 
+/// Of a UUID as text, and of the digit in it that is its version.
+const UUID_TEXT_BYTES: usize = 36;
+const UUID_VERSION_PLACE: usize = 14;
+
+/// The attributes in which a repetition has to be as the first was.
+const WHAT_COUNTS: [&str; 10] = [
+    "program_id",
+    "event_type",
+    "client_event_id",
+    "click_id",
+    "impression_id",
+    "transaction_id",
+    "event_name",
+    "status",
+    "amount_micros",
+    "currency",
+];
+
 /// An event on its way to its row.
 #[derive(Debug)]
 pub struct Row {
@@ -41,6 +59,21 @@ impl Row {
     /// Its key in the table.
     pub fn id(&self) -> &str {
         &self.event.message_id
+    }
+
+    /// Whether its id was hashed from what a client brought (a UUID of version 8, RFC 9562): the first
+    /// of such rows stays.
+    pub fn is_written_once(&self) -> bool {
+        let id = self.id().as_bytes();
+        id.len() == UUID_TEXT_BYTES && id[UUID_VERSION_PLACE] == b'8'
+    }
+
+    /// Whether it says something else than `stored`, a row of the same id, in what counts: what money
+    /// and attribution hang on. When and from where a repetition was sent may differ, and parameters,
+    /// among which clients send times and random numbers.
+    pub fn differs_from(&self, stored: &Item) -> bool {
+        let own = self.item();
+        WHAT_COUNTS.iter().any(|name| own.get(*name) != stored.get(*name))
     }
 
     /// The row as DynamoDB takes it.
@@ -242,6 +275,49 @@ mod tests {
             ("is_test".into(), AttributeValue::Bool(true)),
         ]);
         assert_eq!(item, expected);
+    }
+
+    #[test]
+    fn a_repetition_is_compared_in_what_counts() {
+        let row = |event: TrackingEvent| Row {
+            event,
+            arrived_at: at(1),
+            stored_at: at(2),
+            settings: RowSettings::default(),
+        };
+        let sale = TrackingEvent {
+            message_id: "6b0c9a2e-1111-8222-9333-444455556666".into(),
+            amount_micros: 5,
+            currency: "EUR".into(),
+            ..TrackingEvent::default()
+        };
+        let stored = row(sale.clone()).item();
+        assert!(row(sale.clone()).is_written_once());
+        for same in [
+            sale.clone(),
+            TrackingEvent { received_at_ms: 7, occurred_at_ms: 7, ..sale.clone() },
+            TrackingEvent { user_agent: "retry".into(), is_valid: true, ..sale.clone() },
+            TrackingEvent {
+                parameters: BTreeMap::from([("nonce".into(), "2".into())]),
+                ..sale.clone()
+            },
+        ] {
+            assert!(!row(same.clone()).differs_from(&stored), "{same:?}");
+        }
+        for other in [
+            TrackingEvent { amount_micros: 6, ..sale.clone() },
+            TrackingEvent { amount_micros: 0, ..sale.clone() },
+            TrackingEvent { currency: "USD".into(), ..sale.clone() },
+            TrackingEvent { click_id: "c".into(), ..sale.clone() },
+        ] {
+            assert!(row(other.clone()).differs_from(&stored), "{other:?}");
+        }
+        for id in
+            ["06bc2944-886c-4e56-907c-fa248c8af023", "019b7ca9-8f2e-7707-8707-070707070707", "m"]
+        {
+            let row = row(TrackingEvent { message_id: id.into(), ..sale.clone() });
+            assert!(!row.is_written_once(), "{id}");
+        }
     }
 
     #[test]

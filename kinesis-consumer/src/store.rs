@@ -1,5 +1,7 @@
 //! The DynamoDB table of events.
 
+mod once;
+
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
@@ -35,12 +37,15 @@ pub struct Unwritten<'a> {
     pub retryable: Vec<&'a Row>,
     /// DynamoDB refuses these whenever they come, with its reason.
     pub refused: Vec<(&'a Row, String)>,
+    /// The table holds others by their ids, which stay, and from which they differ in what counts.
+    pub differing: Vec<&'a Row>,
 }
 
 impl Unwritten<'_> {
     fn merge(mut self, other: Self) -> Self {
         self.retryable.extend(other.retryable);
         self.refused.extend(other.refused);
+        self.differing.extend(other.differing);
         self
     }
 }
@@ -73,15 +78,23 @@ impl EventTable {
         Self { client: Client::from_conf(config), name }
     }
 
-    /// Writes `rows`, whose ids differ, over what the table holds for their ids. Tries until
-    /// `deadline`.
+    /// Writes `rows`, whose ids differ, over what the table holds for their ids; but those that are
+    /// written once never over another. Tries until `deadline`.
+    pub async fn write<'a>(&self, rows: &'a [Row], deadline: SystemTime) -> Unwritten<'a> {
+        let (once, over): (Vec<&Row>, Vec<&Row>) =
+            rows.iter().partition(|row| row.is_written_once());
+        let (over, once) =
+            tokio::join!(self.write_over(&over, deadline), self.write_once(&once, deadline));
+        over.merge(once)
+    }
+
+    /// Writes `rows` over what the table holds for their ids.
     ///
     /// Each is tried once before any is tried again: rows that are throttled, as those of a hot
     /// partition of the index are, keep no others waiting.
-    pub async fn write<'a>(&self, rows: &'a [Row], deadline: SystemTime) -> Unwritten<'a> {
-        let all: Vec<&Row> = rows.iter().collect();
+    async fn write_over<'a>(&self, rows: &[&'a Row], deadline: SystemTime) -> Unwritten<'a> {
         let first =
-            in_chunks(&all, |chunk| async move { self.try_once(&chunk, deadline).await }).await;
+            in_chunks(rows, |chunk| async move { self.try_once(&chunk, deadline).await }).await;
         let again = in_chunks(&first.retryable, |chunk| self.try_until(chunk, deadline)).await;
         Unwritten { retryable: Vec::new(), ..first }.merge(again)
     }

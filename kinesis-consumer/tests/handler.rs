@@ -17,7 +17,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use faults::{Fault, FaultyDynamoDb};
 use kinesis_consumer::handler::{FUNCTION, Handler};
-use kinesis_consumer::item::RowSettings;
+use kinesis_consumer::item::{Row, RowSettings};
 use kinesis_consumer::store::EventTable;
 use local_stack::aws::{self, EmbeddedServer};
 use local_stack::lambda::{Record, payload};
@@ -285,6 +285,110 @@ async fn an_unreachable_table_is_reported() {
     aws::create_table(&function.table, TABLE).await.unwrap();
     assert_eq!(function.invoke(&events(0..2)).await, Vec::<String>::new());
     assert_eq!(function.row_count().await, 2);
+}
+
+/// A conversion whose id was hashed from what its sender brought.
+fn conversion(number: u32, amount_micros: i64) -> TrackingEvent {
+    TrackingEvent {
+        event_type: EventType::Conversion.into(),
+        amount_micros,
+        currency: "EUR".into(),
+        ..event(&format!("6b0c9a2e-1111-8222-9333-{number:012}"))
+    }
+}
+
+impl Function {
+    async fn amount(&self, number: u32) -> i64 {
+        let row = self.row(&conversion(number, 0).message_id).await.unwrap();
+        row["amount_micros"].as_n().unwrap().parse().unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_events_with_a_clients_id_the_first_stays() {
+    let function = Function::start(vec![]).await;
+    let mut batch = events(0..30);
+    let first: Vec<_> = (0..100)
+        .map(|n| record(5_000 + n, conversion(n, i64::from(n) + 1).encode_to_vec()))
+        .collect();
+    batch.extend(first.clone());
+    // Again within the batch, behind the first, with another amount.
+    batch.extend((0..100).map(|n| record(6_000 + n, conversion(n, 999).encode_to_vec())));
+    assert_eq!(function.invoke(&batch).await, Vec::<String>::new());
+    assert_eq!(function.row_count().await, 130);
+    let stored_at = function.row(&conversion(7, 0).message_id).await.unwrap()["stored_at"].clone();
+
+    // A replay, a repetition at another time, and one that differs.
+    let later = |number: u32, amount| TrackingEvent {
+        received_at_ms: 1_767_323_099_999,
+        user_agent: "retry".into(),
+        ..conversion(number, amount)
+    };
+    assert_eq!(function.invoke(&first).await, Vec::<String>::new());
+    let again = [record(1, later(7, 8).encode_to_vec()), record(2, later(8, 999).encode_to_vec())];
+    assert_eq!(function.invoke(&again).await, Vec::<String>::new());
+    assert_eq!(function.row_count().await, 130);
+    for number in [0, 7, 8, 99] {
+        assert_eq!(function.amount(number).await, i64::from(number) + 1);
+    }
+    let row = function.row(&conversion(7, 0).message_id).await.unwrap();
+    assert_eq!((&row["stored_at"], row["user_agent"].as_s().unwrap().as_str()), (&stored_at, ""));
+    assert_eq!(function.failed_records(), []);
+    // Others are still written over.
+    let other = TrackingEvent { user_agent: "replayed".into(), ..event("m7") };
+    function.invoke(&[record(3, other.encode_to_vec())]).await;
+    assert_eq!(function.row("m7").await.unwrap()["user_agent"].as_s().unwrap(), "replayed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_written_once_are_retried_too() {
+    let faults = vec![Fault::Throttled, Fault::ServerError, Fault::Reset];
+    let function = Function::start(faults).await;
+    let batch: Vec<_> = (0..5).map(|n| record(n + 1, conversion(n, 1).encode_to_vec())).collect();
+    assert_eq!(function.invoke(&batch).await, Vec::<String>::new());
+    assert_eq!(function.row_count().await, 5);
+    assert_eq!(function.proxy.calls(), 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_to_be_written_once_is_reported_at_the_deadline_and_refused_alone() {
+    let function = Function::start(vec![Fault::Throttled; 1_000]).await;
+    let begun = Instant::now();
+    let batch =
+        [record(1, conversion(1, 1).encode_to_vec()), record(2, event("m").encode_to_vec())];
+    let reported = function.invoke_within(&batch, Duration::from_secs(2)).await;
+    assert_eq!(reported, ["1", "2"]);
+    assert!(begun.elapsed() < Duration::from_secs(2));
+
+    let function = Function::start(vec![]).await;
+    let large = TrackingEvent { user_agent: "x".repeat(420_000), ..conversion(1, 1) };
+    let batch = [record(1, large.encode_to_vec()), record(2, conversion(2, 1).encode_to_vec())];
+    assert_eq!(function.invoke(&batch).await, Vec::<String>::new());
+    assert_eq!(function.row_count().await, 1);
+    assert!(function.failed_records()[0].reason.starts_with("DynamoDB refuses it"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_that_differs_is_told_from_one_that_does_not() {
+    let function = Function::start(vec![]).await;
+    let table = EventTable::new(&aws::sdk_config(&function.proxy.url).await, TABLE.to_owned());
+    let at = |ms| jiff::Timestamp::from_millisecond(ms).unwrap();
+    let rows = |amount| {
+        let row = |number| Row {
+            event: conversion(number, amount),
+            arrived_at: at(1),
+            stored_at: at(2),
+            settings: RowSettings::default(),
+        };
+        (0..10).map(row).collect::<Vec<_>>()
+    };
+    let deadline = SystemTime::now() + Duration::from_secs(20);
+    for (amount, differing) in [(5, 0), (5, 0), (6, 10)] {
+        let rows = rows(amount);
+        let unwritten = table.write(&rows, deadline).await;
+        assert_eq!(unwritten.differing.len(), differing);
+        assert!(unwritten.retryable.is_empty() && unwritten.refused.is_empty());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -83,6 +83,7 @@ impl Handler {
             records: records.len(),
             failures: poison_records.len(),
             retries: retry.len(),
+            differing_repeats: None,
             oldest_age_ms: now.as_millisecond() - oldest.as_millisecond(),
         };
         println!("{}", metrics.to_emf(now));

@@ -7,7 +7,8 @@
 //! - `journal`: the same, its events in a journal that nobody reads: enough for some thousands;
 //! - `awaited`: the tracker's handler, and one `PutRecord` for each event that the answer waits for.
 //!
-//! `peers requests ADDRESS COUNT` sends so many requests, one after the other, on one connection.
+//! `peers requests ADDRESS COUNT` sends so many requests, one after the other, on one connection;
+//! `peers batches ADDRESS COUNT` as many batches of 500 events.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -72,31 +73,61 @@ async fn main() -> Result<ExitCode, Error> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match *arguments {
-        ["requests", address, count] => requests(address, count.parse()?)?,
+        ["requests", address, count] => requests(address, EVENT_REQUEST, count.parse()?)?,
+        ["batches", address, count] => requests(address, &batch_request(), count.parse()?)?,
         ["hello", address] => hello(address).await?,
         ["null", address] => serve(address, Null).await?,
         ["journal", address] => serve(address, journal("peers-journal")?).await?,
         ["awaited", address] => awaited(address).await?,
         _ => {
-            eprintln!("usage: peers hello|null|journal|awaited ADDRESS, or requests ADDRESS COUNT");
+            eprintln!(
+                "usage: peers hello|null|journal|awaited ADDRESS, or requests|batches ADDRESS COUNT"
+            );
             return Ok(ExitCode::from(64));
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn requests(address: &str, count: usize) -> Result<(), Error> {
+const EVENT_REQUEST: &str = "GET /event/212313 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// A batch as a partner's server sends it.
+fn batch_request() -> String {
+    const ITEM: &str = r#"{"programId":"212313","eventType":"impression","userAgent":"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0","parameters":{"placement":"top"}}"#;
+    let body = format!("[{}]", [ITEM; 500].join(","));
+    let length = body.len();
+    format!(
+        "POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    )
+}
+
+fn requests(address: &str, request: &str, count: usize) -> Result<(), Error> {
     let mut connection = TcpStream::connect(address)?;
-    let request = "GET /event/212313 HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let mut buffer = [0; 4_096];
     for _ in 0..count {
         connection.write_all(request.as_bytes())?;
-        // One packet: answers are small.
-        if connection.read(&mut buffer)? == 0 || !buffer.starts_with(b"HTTP/1.1 200") {
-            return Err("not answered 200".into());
-        }
+        read_answer(&mut connection)?;
     }
     Ok(())
+}
+
+fn read_answer(connection: &mut TcpStream) -> Result<(), Error> {
+    let mut answer = Vec::new();
+    let mut buffer = [0; 65_536];
+    loop {
+        let length = connection.read(&mut buffer)?;
+        answer.extend_from_slice(&buffer[..length]);
+        let text = str::from_utf8(&answer)?;
+        if length == 0 || !"HTTP/1.1 200".starts_with(text.get(..12).unwrap_or(text)) {
+            return Err("not answered 200".into());
+        }
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let announced = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            if body.len() >= announced.ok_or("no content-length")?.parse::<usize>()? {
+                return Ok(());
+            }
+        }
+    }
 }
 
 async fn hello(address: &str) -> Result<(), Error> {
@@ -143,6 +174,7 @@ async fn serve<S: EventSink + Send + Sync + 'static>(address: &str, sink: S) -> 
         metrics,
         visitors,
         clicks: ClickSettings::default(),
+        conversions: Arc::default(),
     });
     let listener = std::net::TcpListener::bind(address)?;
     Ok(listen_public(listener, public, &connections, 1, Duration::from_secs(30))?.await?)

@@ -19,7 +19,7 @@ use crate::delivery::{
     Delivery, Journal, JournalError, KinesisStream, Producer, SpillStore, SyncMode,
 };
 use crate::health::Health;
-use crate::http::{self, Management, Public, configure_management};
+use crate::http::{self, ConversionGuard, Management, Public, configure_management};
 use crate::metrics::Metrics;
 use crate::programs::{
     Loader, LocalPrograms, RedisLink, RedisPrograms, TwoTierPrograms, Updates, WarmUp,
@@ -144,6 +144,7 @@ impl App {
             tracker: Tracker::new(two_tiers, journal.clone()),
             health: health.clone(),
             metrics: Arc::clone(&metrics),
+            conversions: Arc::new(ConversionGuard::new(&config.conversions)),
             visitors: config.visitors.clone(),
             clicks: config.clicks.clone(),
         };

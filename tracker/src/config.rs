@@ -12,7 +12,7 @@ use clap::Parser;
 
 use crate::delivery::SyncMode;
 use crate::delivery::journal::MIN_BYTES;
-use crate::http::{ClickSettings, ConnectionSettings, VisitorSettings};
+use crate::http::{ClickSettings, ConnectionSettings, ConversionSettings, VisitorSettings};
 use crate::programs::CacheLimits;
 
 /// Answers ad clients and delivers their events to Kinesis.
@@ -84,6 +84,9 @@ pub struct Config {
     #[arg(long, env, default_value = "20000", value_parser = integer(1_u32, 10_000_000), help_heading = "Cache")]
     pub warm_up_rate: u32,
 
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a comment here would become the text of --help")]
+    pub conversions: ConversionSettings,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a comment here would become the text of --help")]
     pub connections: ConnectionSettings,

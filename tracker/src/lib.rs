@@ -13,7 +13,8 @@
 //! - [`domain`]: what a request is, and what becomes of it; pure
 //! - [`programs`]: core data in two tiers, kept fresh by pub/sub
 //! - [`delivery`]: accepted events to the stream
-//! - [`app`]: the one place that wires them; [`config`], [`health`], [`metrics`], [`shutdown`]
+//! - [`app`]: the one place that wires them; [`config`], [`health`], [`metrics`],
+//!   [`shutdown`]
 
 pub mod app;
 pub mod config;

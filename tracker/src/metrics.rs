@@ -22,6 +22,8 @@ pub struct Metrics {
     pub requests_accepted: IntCounter,
     requests_refused: [IntCounter; Refusal::CODES.len()],
     pub request_seconds: Histogram,
+    pub batch_seconds: Histogram,
+    pub events_per_batch: Histogram,
     pub local_hits: IntCounter,
     pub local_negative_hits: IntCounter,
     pub local_stale_hits: IntCounter,
@@ -66,7 +68,7 @@ impl Metrics {
         let in_registry = Registrar(&registry);
         let requests = in_registry.counters(
             "adtrack_requests_total",
-            "Tracking requests by answer: accepted, or the problem's code",
+            "Tracking requests by answer: accepted, or the problem's code; of a batch, each item",
             "answer",
         )?;
         let lookups = in_registry.counters(
@@ -93,6 +95,16 @@ impl Metrics {
                 "adtrack_request_seconds",
                 "Time from a tracking request's headers to its answer",
                 &REQUEST_BUCKETS,
+            )?,
+            batch_seconds: in_registry.histogram(
+                "adtrack_batch_seconds",
+                "Time from the headers of a batch (POST /events) to its answer",
+                &REQUEST_BUCKETS,
+            )?,
+            events_per_batch: in_registry.histogram(
+                "adtrack_events_per_batch",
+                "Items of a batch (POST /events), accepted or not",
+                &EVENTS_BUCKETS,
             )?,
             local_hits: lookups.with_label_values(&["hit"]),
             local_negative_hits: lookups.with_label_values(&["negative_hit"]),

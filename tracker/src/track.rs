@@ -70,6 +70,14 @@ impl<P: Programs, S: EventSink> Tracker<P, S> {
         request: &'a TrackingRequest<'a>,
     ) -> Result<Answer<'a>, Refusal> {
         let program = self.program(&request.program_id).await?;
+        Self::answer(request, program)
+    }
+
+    /// What a client is told of `request` on `program`, which is the one that it names.
+    pub fn answer<'a>(
+        request: &'a TrackingRequest<'a>,
+        program: Arc<PreparedProgram>,
+    ) -> Result<Answer<'a>, Refusal> {
         Answer::new(request, program, rand::random::<u128>())
     }
 

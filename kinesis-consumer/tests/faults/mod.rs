@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::{Value, json};
 
-/// What happens to one `BatchWriteItem`.
+/// What happens to one `BatchWriteItem` or `PutItem`.
 #[derive(Debug, Clone, Copy)]
 pub enum Fault {
     /// So many of its items stay unprocessed.
@@ -74,9 +74,15 @@ impl Drop for FaultyDynamoDb {
 
 async fn call(State(proxy): State<Proxy>, headers: HeaderMap, body: Bytes) -> Response {
     let mut request: Value = serde_json::from_slice(&body).unwrap();
-    let tables = request["RequestItems"].as_object_mut().unwrap();
-    let (table, items) = tables.iter_mut().next().unwrap();
-    let (table, items) = (table.clone(), items.as_array_mut().unwrap());
+    // A `PutItem` has one, which cannot be left out.
+    let mut single = vec![Value::Null];
+    let (table, items) = match request["RequestItems"].as_object_mut() {
+        Some(tables) => {
+            let (table, items) = tables.iter_mut().next().unwrap();
+            (table.clone(), items.as_array_mut().unwrap())
+        }
+        None => (String::new(), &mut single),
+    };
     proxy.items_per_call.lock().unwrap().push(items.len());
     let fault = proxy.faults.lock().unwrap().pop_front();
     let mut left_out = Vec::new();

@@ -38,13 +38,29 @@ pub fn without_query(referrer: &[u8]) -> &[u8] {
     &referrer[..end.unwrap_or(referrer.len())]
 }
 
+/// A referrer that is text already, as it is kept: see [`without_query`] and [`cut_text`].
+pub fn referrer_without_query(referrer: Cow<'_, str>) -> Cow<'_, str> {
+    let end = without_query(referrer.as_bytes()).len();
+    cut_text(truncated(referrer, end))
+}
+
 /// A header's value as it is kept: as UTF-8, and cut at a character boundary.
 pub fn cut(header: &[u8]) -> Cow<'_, str> {
-    let cut = |text: &str| text.floor_char_boundary(MAX_HEADER_BYTES);
-    match String::from_utf8_lossy(header) {
-        Cow::Borrowed(text) => Cow::Borrowed(&text[..cut(text)]),
+    cut_text(String::from_utf8_lossy(header))
+}
+
+/// What stands for a header's value, cut as that is.
+pub fn cut_text(text: Cow<'_, str>) -> Cow<'_, str> {
+    let end = text.floor_char_boundary(MAX_HEADER_BYTES);
+    truncated(text, end)
+}
+
+/// The first `end` bytes, which end with a character.
+fn truncated(text: Cow<'_, str>, end: usize) -> Cow<'_, str> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(&text[..end]),
         Cow::Owned(mut text) => {
-            text.truncate(cut(&text));
+            text.truncate(end);
             Cow::Owned(text)
         }
     }
@@ -89,6 +105,8 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(without_query(referrer.as_bytes()), kept.as_bytes());
+            assert_eq!(referrer_without_query(Cow::Borrowed(referrer)), kept);
+            assert_eq!(referrer_without_query(Cow::Owned(referrer.to_owned())), kept);
         }
     }
 

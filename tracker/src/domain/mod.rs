@@ -3,9 +3,12 @@
 
 pub mod address;
 mod answer;
+mod batch_item;
 pub mod bots;
 mod click;
 mod client;
+mod conversion;
+pub(crate) mod json;
 mod landing_page;
 pub mod link;
 mod message_id;
@@ -20,9 +23,13 @@ mod traffic;
 mod validation;
 
 pub use answer::Answer;
+pub use batch_item::{BatchItem, ReadItem};
 pub use click::{CLICK_RULES, Destination, IMPRESSION_ID};
-pub use client::{Client, MAX_HEADERS_BYTES, cut, host_name, without_query};
-pub use parameters::{Parameters, Rules};
+pub use client::{
+    Client, MAX_HEADERS_BYTES, cut, cut_text, host_name, referrer_without_query, without_query,
+};
+pub use conversion::{Claim, event_reference};
+pub use parameters::{Parameters, Rules, form_pairs, pairs};
 pub use prepared_program::PreparedProgram;
 pub use refusal::Refusal;
 pub use request::{Conversion, TrackingRequest};

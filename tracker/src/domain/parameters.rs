@@ -160,6 +160,23 @@ fn set_once(slot: &mut Option<String>, value: String) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The decoded names and values of a query, for whoever has to rename them first.
+pub fn pairs(query: &str) -> Result<Vec<(String, String)>, Refusal> {
+    if query.len() > MAX_QUERY_BYTES {
+        return Err(Refusal::UriTooLong);
+    }
+    form_pairs(query)
+}
+
+/// The decoded names and values of a form.
+pub fn form_pairs(form: &str) -> Result<Vec<(String, String)>, Refusal> {
+    let pairs = form.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Ok((decode(name)?, decode(value)?))
+    });
+    pairs.collect()
+}
+
 fn decode(text: &str) -> Result<String, Refusal> {
     if !text.contains(['%', '+']) {
         return Ok(text.to_owned());

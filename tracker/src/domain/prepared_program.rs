@@ -64,6 +64,13 @@ impl PreparedProgram {
         }
     }
 
+    /// What we call the parameter of a conversion that the program's network calls `name`; none where
+    /// it has no other name for us.
+    pub fn parameter_of(&self, name: &str) -> Option<&str> {
+        let alias = self.parameter_aliases.iter().find(|(theirs, _)| **theirs == *name);
+        alias.map(|(_, ours)| &**ours)
+    }
+
     /// The program again, as core data has it.
     pub fn to_program(&self, program_id: ProgramId) -> Program {
         let event = self.event_fields.to_event();

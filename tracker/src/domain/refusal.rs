@@ -21,6 +21,21 @@ pub enum Refusal {
     /// A parameter contradicts the program's core data.
     #[error("`{0}` does not belong to this program: not a valid combination of parameters")]
     ParameterMismatch(&'static str),
+    /// The program asks for signatures, and this is not one.
+    #[error("the program asks for a signature, and `sig` is not that of this conversion")]
+    InvalidSignature,
+    /// The program asks for signatures by a key that this tracker does not have.
+    #[error("the signature cannot be checked at the moment; try again")]
+    ConversionKeyUnavailable,
+    /// What is in the body cannot be read; the text says why and where.
+    #[error("{0}")]
+    InvalidBody(String),
+    /// There is more than an endpoint takes; the text says how much that is.
+    #[error("{0}")]
+    PayloadTooLarge(String),
+    /// The body is of another kind than the endpoint takes; the text says which those are.
+    #[error("{0}")]
+    UnsupportedMediaType(&'static str),
     /// The page that a link names is not followed; the text says why.
     #[error("`url` is not followed: {0}")]
     UrlNotAllowed(&'static str),
@@ -40,7 +55,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// The codes of all refusals.
-    pub const CODES: [&'static str; 10] = [
+    pub const CODES: [&'static str; 15] = [
         "invalid_program_id",
         "invalid_parameters",
         "parameter_mismatch",
@@ -51,6 +66,11 @@ impl Refusal {
         "uri_too_long",
         "headers_too_large",
         "url_not_allowed",
+        "invalid_signature",
+        "conversion_key_unavailable",
+        "invalid_body",
+        "payload_too_large",
+        "unsupported_media_type",
     ];
 
     /// The stable code that clients and metrics know it by.
@@ -71,6 +91,11 @@ impl Refusal {
             Self::UriTooLong => 7,
             Self::HeadersTooLarge => 8,
             Self::UrlNotAllowed(_) => 9,
+            Self::InvalidSignature => 10,
+            Self::ConversionKeyUnavailable => 11,
+            Self::InvalidBody(_) => 12,
+            Self::PayloadTooLarge(_) => 13,
+            Self::UnsupportedMediaType(_) => 14,
         }
     }
 }

@@ -40,6 +40,6 @@ pub struct Conversion {
     pub status: String,
     /// Millionths of the currency's unit; negative for a refund.
     pub amount_micros: i64,
-    /// ISO 4217; empty where no amount is given.
+    /// ISO 4217; empty where none is given.
     pub currency: String,
 }

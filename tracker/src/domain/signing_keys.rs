@@ -1,4 +1,4 @@
-//! Secrets that links are signed with, by their ids.
+//! Secrets that links and conversions are signed with, by their ids.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -49,6 +49,11 @@ impl SigningKeys {
             return Err("holds no key".to_owned());
         }
         Ok(keys)
+    }
+
+    /// Whether there is a key `id`.
+    pub fn has(&self, id: &str) -> bool {
+        self.0.contains_key(id)
     }
 
     /// The signature of `message` with the key `id`; none where there is no such key.

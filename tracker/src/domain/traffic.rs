@@ -1,5 +1,7 @@
 //! Why traffic may be invalid. It is flagged, never dropped: who bills decides.
 
+use super::bots::is_bot;
+
 /// The reasons, as a set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TrafficFlags(u8);
@@ -39,6 +41,17 @@ impl TrafficFlags {
             left &= left - 1;
         }
         take(names.get(..count).unwrap_or_default())
+    }
+
+    /// What a user agent says.
+    pub fn of_user_agent(user_agent: &str) -> Self {
+        if user_agent.trim_ascii().is_empty() {
+            Self::NO_USER_AGENT
+        } else if is_bot(user_agent) {
+            Self::BOT
+        } else {
+            Self::default()
+        }
     }
 
     /// What a header that says what a request is for says: `Sec-Purpose` (Fetch standard), `Purpose`

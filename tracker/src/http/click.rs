@@ -83,7 +83,12 @@ fn refused<P: Programs, S: EventSink>(refusal: Refusal, public: &Public<P, S>) -
         | Refusal::Draining => true,
         Refusal::InvalidParameters(_)
         | Refusal::ParameterMismatch(_)
-        | Refusal::UrlNotAllowed(_) => false,
+        | Refusal::UrlNotAllowed(_)
+        | Refusal::InvalidSignature
+        | Refusal::ConversionKeyUnavailable
+        | Refusal::InvalidBody(_)
+        | Refusal::PayloadTooLarge(_)
+        | Refusal::UnsupportedMediaType(_) => false,
     };
     let problem = public.refused(refusal);
     match &public.clicks.default_fallback_url {

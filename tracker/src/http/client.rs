@@ -5,7 +5,6 @@ use actix_web::http::header::X_FORWARDED_FOR;
 
 use super::visitors::VisitorSettings;
 use crate::domain::address::{TruncatedAddress, forwarded_client, is_in};
-use crate::domain::bots::is_bot;
 use crate::domain::privacy::refuses_consent;
 use crate::domain::{
     Client, MAX_HEADERS_BYTES, Parameters, Refusal, TrafficFlags, cut, host_name, without_query,
@@ -40,11 +39,7 @@ pub(super) fn client<'a>(
     if bytes > MAX_HEADERS_BYTES {
         return Err(Refusal::HeadersTooLarge);
     }
-    if client.user_agent.trim_ascii().is_empty() {
-        client.traffic_flags.insert(TrafficFlags::NO_USER_AGENT);
-    } else if is_bot(&client.user_agent) {
-        client.traffic_flags.insert(TrafficFlags::BOT);
-    }
+    client.traffic_flags.insert(TrafficFlags::of_user_agent(&client.user_agent));
     client.address = address(request, settings);
     client.objects |= refuses_consent(parameters, settings.tcf_vendor_id);
     if !client.objects {

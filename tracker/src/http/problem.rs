@@ -2,9 +2,9 @@
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use actix_web::http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use adtrack_proto::event::InvalidReason;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::domain::Refusal;
 
@@ -25,19 +25,24 @@ pub enum Problem {
 }
 
 impl Problem {
-    fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Refused(refusal) => match refusal {
                 Refusal::InvalidProgramId
                 | Refusal::InvalidParameters(_)
                 | Refusal::ParameterMismatch(_)
+                | Refusal::InvalidBody(_)
                 | Refusal::UrlNotAllowed(_) => StatusCode::BAD_REQUEST,
+                Refusal::InvalidSignature => StatusCode::FORBIDDEN,
+                Refusal::PayloadTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+                Refusal::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 Refusal::UriTooLong => StatusCode::URI_TOO_LONG,
                 Refusal::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 Refusal::ProgramNotFound => StatusCode::NOT_FOUND,
-                Refusal::CoreDataUnavailable | Refusal::Overloaded | Refusal::Draining => {
-                    StatusCode::SERVICE_UNAVAILABLE
-                }
+                Refusal::CoreDataUnavailable
+                | Refusal::ConversionKeyUnavailable
+                | Refusal::Overloaded
+                | Refusal::Draining => StatusCode::SERVICE_UNAVAILABLE,
             },
             Self::ProgramNotValid(_) => StatusCode::GONE,
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -69,6 +74,11 @@ impl Problem {
         }
     }
 
+    /// What stands for the answer where it is one of many.
+    pub(super) fn to_json(&self) -> Value {
+        json!({"status": self.status().as_u16(), "code": self.code(), "detail": self.detail()})
+    }
+
     /// The answer. It echoes nothing that the client sent.
     pub fn to_response(&self) -> HttpResponse {
         let status = self.status();
@@ -82,12 +92,12 @@ impl Problem {
         if let Self::MethodNotAllowed(allowed) = self {
             response.insert_header((ALLOW, *allowed));
         }
-        let body = json!({
-            "title": status.canonical_reason(),
-            "status": status.as_u16(),
-            "code": self.code(),
-            "detail": self.detail(),
-        });
+        if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            // RFC 9110, section 12.5.3: which encodings of a body would have been taken.
+            response.insert_header((ACCEPT_ENCODING, "gzip, identity"));
+        }
+        let mut body = self.to_json();
+        body["title"] = json!(status.canonical_reason());
         response.body(body.to_string())
     }
 }

@@ -1,12 +1,15 @@
 //! The public listener.
 
+use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::time::Instant;
 
+use actix_web::dev::Payload;
 use actix_web::http::ConnectionType;
 use actix_web::http::Method;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
 use adtrack_proto::ProgramId;
 use adtrack_proto::event::EventType;
 use jiff::Timestamp;
@@ -15,7 +18,9 @@ use percent_encoding::percent_decode_str;
 use super::click::{CLICK_PATH, click};
 use super::click_settings::ClickSettings;
 use super::client::client;
+use super::conversion::{self, ConversionGuard, conversion};
 use super::documents::{PAGE_SCRIPT, PUBLIC_API};
+use super::events::{self, events};
 use super::health;
 use super::impression::{self, impression};
 use super::problem::Problem;
@@ -40,6 +45,23 @@ pub struct Public<P, S> {
     pub visitors: VisitorSettings,
     /// Of clicks.
     pub clicks: ClickSettings,
+    /// Who checks the signatures of conversions.
+    pub conversions: Arc<ConversionGuard>,
+}
+
+/// A request with its body, taken apart by hand as paths are.
+struct Incoming {
+    request: HttpRequest,
+    payload: Payload,
+}
+
+impl FromRequest for Incoming {
+    type Error = Infallible;
+    type Future = Ready<Result<Self, Infallible>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        ready(Ok(Self { request: request.clone(), payload: payload.take() }))
+    }
 }
 
 /// The routes. A few prefixes, told apart by hand: actix-web's router matches every request with a
@@ -49,16 +71,18 @@ where
     P: Programs + 'static,
     S: EventSink + 'static,
 {
-    config.default_service(web::to(move |request: HttpRequest| {
+    config.default_service(web::to(move |mut incoming: Incoming| {
         let public = public.clone();
         async move {
-            public.visitors.cors_allowed_origins.apply(&request, route(&request, &public).await)
+            let answer = route(&incoming.request, &mut incoming.payload, &public).await;
+            public.visitors.cors_allowed_origins.apply(&incoming.request, answer)
         }
     }));
 }
 
 async fn route<P: Programs, S: EventSink>(
     request: &HttpRequest,
+    payload: &mut Payload,
     public: &Public<P, S>,
 ) -> HttpResponse {
     match request.path() {
@@ -66,6 +90,10 @@ async fn route<P: Programs, S: EventSink>(
         // Boxed, so that what they hold makes the future of an `/event` no larger.
         path if path.starts_with(impression::PATH) => Box::pin(impression(request, public)).await,
         path if path.starts_with(CLICK_PATH) => Box::pin(click(request, public)).await,
+        path if path.starts_with(conversion::PATH) => {
+            Box::pin(conversion(request, payload, public)).await
+        }
+        events::PATH => Box::pin(events(request, payload, public)).await,
         "/health/check" => health::check(&public.health),
         "/health/live" => health::live(),
         "/health/ready" => health::ready(&public.health),
@@ -139,10 +167,15 @@ impl<P: Programs, S: EventSink> Public<P, S> {
         let begun = Instant::now();
         let mut response = answer.await;
         self.metrics.request_seconds.observe(begun.elapsed().as_secs_f64());
+        self.send_elsewhere(&mut response);
+        response
+    }
+
+    /// Sends a client with an open connection elsewhere once this instance is about to end.
+    pub(super) fn send_elsewhere(&self, response: &mut HttpResponse) {
         if self.health.is_draining() {
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
-        response
     }
 }
 

@@ -133,7 +133,8 @@ async fn a_refused_request_says_why_and_is_not_recorded() {
         ("/event/212313/x", 400, "invalid_program_id"),
         ("/event/%2e%2e%2fx", 400, "invalid_program_id"),
         (&long_id, 400, "invalid_program_id"),
-        ("/events", 404, "not_found"),
+        ("/eventually", 404, "not_found"),
+        ("/events/", 404, "not_found"),
         ("/", 404, "not_found"),
     ] {
         let response = app.get(path).await;

@@ -1,7 +1,9 @@
 //! The tracker over HTTP, against a real redis-server and an embedded Kinesis.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod batches;
 mod clicks;
+mod conversions;
 mod core_data;
 mod delivery;
 mod documents;

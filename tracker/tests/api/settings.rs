@@ -34,6 +34,7 @@ fn a_bad_value_ends_it_with_64_and_one_line() {
         ("REDIS_URL", "http://127.0.0.1", "expected redis://"),
         ("REDIS_PORT", "70000", "70000 is not in 0..=65535"),
         ("REDIS_PASSWORD_FILE", "/nowhere/password", "expected a readable file"),
+        ("CONVERSION_KEYS_FILE", "/nowhere/keys", "expected a readable file of lines"),
         ("MAX_CONNECTIONS", "0", "expected an integer from 1"),
         ("REQUEST_TIMEOUT_SECONDS", "0", "expected whole seconds from 1"),
         ("COOKIE_MAX_AGE_DAYS", "401", "expected an integer from 0 to 400"),
@@ -73,6 +74,19 @@ fn a_refused_url_does_not_show_its_password() {
 }
 
 #[test]
+fn a_refused_key_file_shows_the_line_and_no_secret() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "# keys\nk=aHVudGVyMg==\n").unwrap();
+    let output = tracker(&[], &[("CONVERSION_KEYS_FILE", file.path().to_str().unwrap())]);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), errors.lines().count()), (Some(64), 1));
+    assert!(
+        errors.contains("line 2 has a secret of less than 32 bytes") && !errors.contains("aHVu"),
+        "{errors}"
+    );
+}
+
+#[test]
 fn help_names_every_setting() {
     let output = tracker(&["--help"], &[]);
     assert!(output.status.success());
@@ -99,6 +113,7 @@ fn help_names_every_setting() {
         "SHUTDOWN_DELAY_SECONDS",
         "WORKERS",
         "SAMPLE_PROGRAMS",
+        "CONVERSION_KEYS_FILE",
         "MAX_CONNECTIONS",
         "REQUEST_TIMEOUT_SECONDS",
         "COOKIE_MAX_AGE_DAYS",

@@ -1,0 +1,131 @@
+//! Rows that are written once and never over: those whose id a client had a part in. Whoever repeats
+//! another's event id changes nothing.
+
+use std::time::SystemTime;
+
+use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
+use futures::StreamExt;
+
+use super::{BACKOFF, EventTable, Unwritten};
+use crate::item::Row;
+
+/// `PutItem` calls under way at once, per invocation. `BatchWriteItem` takes no condition, and in
+/// `TransactWriteItems` one row that is there already fails its neighbours, at twice the price.
+const CONCURRENT_PUTS: usize = 64;
+
+/// What became of a row.
+enum Outcome {
+    /// It is in the table, or was already.
+    Stored,
+    /// The table has another by its id, which differs in what counts.
+    Differs,
+    /// DynamoDB refuses it whenever it comes.
+    Refused(String),
+    /// Later it may be written.
+    Retryable(String),
+}
+
+impl EventTable {
+    /// Writes those of `rows` whose ids the table does not have. Tries until `deadline`, and each once
+    /// before any is tried again.
+    pub(super) async fn write_once<'a>(
+        &self,
+        rows: &[&'a Row],
+        deadline: SystemTime,
+    ) -> Unwritten<'a> {
+        let mut first = some_at_a_time(rows, |row| self.put(row, deadline)).await;
+        let retryable = std::mem::take(&mut first.unwritten.retryable);
+        if let Some(error) = &first.error {
+            tracing::warn!(error, rows = retryable.len(), "PutItem failed");
+        }
+        let again = some_at_a_time(&retryable, |row| self.put_until(row, deadline)).await;
+        if !again.unwritten.retryable.is_empty() {
+            let rows = again.unwritten.retryable.len();
+            tracing::warn!(rows, "out of time; left for a retry");
+        }
+        first.unwritten.merge(again.unwritten)
+    }
+
+    /// Tries a row that was tried before, until it is written or the deadline is near.
+    async fn put_until(&self, row: &Row, deadline: SystemTime) -> Outcome {
+        let mut outcome = Outcome::Retryable(String::new());
+        let mut failures = 0;
+        while let Outcome::Retryable(_) = outcome {
+            failures += 1;
+            let delay = BACKOFF.delay(failures);
+            if SystemTime::now() + delay >= deadline {
+                break;
+            }
+            tokio::time::sleep(delay).await;
+            outcome = self.put(row, deadline).await;
+        }
+        outcome
+    }
+
+    /// One `PutItem`, which ends at the deadline.
+    async fn put(&self, row: &Row, deadline: SystemTime) -> Outcome {
+        let call = self
+            .client
+            .put_item()
+            .table_name(&self.name)
+            .set_item(Some(row.item()))
+            .condition_expression("attribute_not_exists(id)")
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send();
+        let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
+        let error = match tokio::time::timeout(left, call).await {
+            Ok(Ok(_)) => return Outcome::Stored,
+            Ok(Err(error)) => error,
+            Err(_) => return Outcome::Retryable("no answer in time".to_owned()),
+        };
+        match error.as_service_error() {
+            Some(PutItemError::ConditionalCheckFailedException(failed)) => match failed.item() {
+                Some(stored) if row.differs_from(stored) => Outcome::Differs,
+                _ => Outcome::Stored,
+            },
+            _ if error.code() == Some("ValidationException") => {
+                Outcome::Refused(error.message().unwrap_or("not valid").to_owned())
+            }
+            _ => Outcome::Retryable(DisplayErrorContext(&error).to_string()),
+        }
+    }
+}
+
+/// What became of some rows.
+#[derive(Default)]
+struct Outcomes<'a> {
+    unwritten: Unwritten<'a>,
+    /// Why one of those is retryable: the others are for the same reason, as a rule.
+    error: Option<String>,
+}
+
+impl<'a> Outcomes<'a> {
+    fn with(mut self, row: &'a Row, outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Stored => {}
+            Outcome::Differs => self.unwritten.differing.push(row),
+            Outcome::Refused(reason) => self.unwritten.refused.push((row, reason)),
+            Outcome::Retryable(error) => {
+                self.unwritten.retryable.push(row);
+                self.error.get_or_insert(error);
+            }
+        }
+        self
+    }
+}
+
+async fn some_at_a_time<'a, F: Future<Output = Outcome>>(
+    rows: &[&'a Row],
+    write: impl Fn(&'a Row) -> F,
+) -> Outcomes<'a> {
+    futures::stream::iter(rows)
+        .map(|row| {
+            let written = write(row);
+            async { (*row, written.await) }
+        })
+        .buffer_unordered(CONCURRENT_PUTS)
+        .fold(Outcomes::default(), |outcomes, (row, outcome)| async { outcomes.with(row, outcome) })
+        .await
+}

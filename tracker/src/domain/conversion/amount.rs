@@ -1,0 +1,107 @@
+//! Amounts of money: decimal text to micros, without floating point.
+
+/// Digits behind the point that are kept: a micro is a millionth.
+const FRACTION_DIGITS: usize = 6;
+
+/// Why a text is no amount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidAmount {
+    /// It is not of the form `-?[0-9]+(\.[0-9]+)?`.
+    #[error(
+        "is not a decimal number such as 49.90 or -5: digits, with a minus in front and a point inside where needed"
+    )]
+    Form,
+    /// It has more than six significant digits behind the point.
+    #[error("has more than 6 digits behind the point")]
+    TooPrecise,
+    /// Its micros are beyond 64 bits.
+    #[error("is beyond ±9223372036854.775807")]
+    TooLarge,
+}
+
+/// The millionths in a decimal `text`, exact. Zeros at the end of the fraction count for nothing;
+/// exponents, signs but the minus, spaces, thousands separators and digits other than ASCII's are
+/// refused, for they mean different things to different people.
+pub fn micros(text: &str) -> Result<i64, InvalidAmount> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text),
+    };
+    let (whole, fraction) = match digits.split_once('.') {
+        Some((_, "")) => return Err(InvalidAmount::Form),
+        Some((whole, fraction)) => (whole, fraction),
+        None => (digits, ""),
+    };
+    let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !is_number(whole) || !is_number(fraction) {
+        return Err(InvalidAmount::Form);
+    }
+    let fraction = fraction.trim_end_matches('0');
+    if fraction.len() > FRACTION_DIGITS {
+        return Err(InvalidAmount::TooPrecise);
+    }
+    let padding = FRACTION_DIGITS - fraction.len();
+    let all = whole.bytes().chain(fraction.bytes()).chain(std::iter::repeat_n(b'0', padding));
+    // Counted down from zero where it is negative, for i64 reaches one further there.
+    let sum = all.map(|byte| i64::from(byte - b'0')).try_fold(0_i64, |sum, digit| {
+        let tens = sum.checked_mul(10)?;
+        if negative { tens.checked_sub(digit) } else { tens.checked_add(digit) }
+    });
+    sum.ok_or(InvalidAmount::TooLarge)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn decimals_become_micros_exactly() {
+        for (text, expected) in [
+            ("0", 0),
+            ("-0.00", 0),
+            ("49.90", 49_900_000),
+            ("-49.9", -49_900_000),
+            ("0.000001", 1),
+            ("0.1", 100_000),
+            ("007.5", 7_500_000),
+            ("1.10000000000", 1_100_000),
+            ("9223372036854.775807", i64::MAX),
+            ("-9223372036854.775808", i64::MIN),
+        ] {
+            assert_eq!(micros(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_plain_decimal_is_refused() {
+        for text in [
+            "", "-", "+5", "1e3", "1,000.00", "1,5", "NaN", "inf", "٣", ".5", "5.", "1.2.3", "--1",
+            " 1", "1 ", "0x10", "1_000", "-.5", "1.-5", "5€",
+        ] {
+            assert_eq!(micros(text), Err(InvalidAmount::Form), "{text:?}");
+        }
+        for text in ["0.0000001", "1.2345678"] {
+            assert_eq!(micros(text), Err(InvalidAmount::TooPrecise), "{text}");
+        }
+        for text in ["9223372036854.775808", "-9223372036854.775809", &"9".repeat(400)] {
+            assert_eq!(micros(text), Err(InvalidAmount::TooLarge), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_micro_is_read_back(value: i64) {
+            let sign = if value < 0 { "-" } else { "" };
+            let (whole, fraction) =
+                (value.unsigned_abs() / 1_000_000, value.unsigned_abs() % 1_000_000);
+            prop_assert_eq!(micros(&format!("{sign}{whole}.{fraction:06}")), Ok(value));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text: String) {
+            let _ = micros(&text);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Signatures of conversions: what is signed, and whether it is. docs/CONVERSIONS.md describes the
+//! same for those who sign.
+
+use adtrack_proto::ProgramId;
+
+use super::Claim;
+use crate::domain::{Refusal, SigningKeys};
+
+/// Keeps a signature of something else, made with the same key, from being one of a conversion.
+const WHAT: &str = "conversion";
+
+/// Whether `claim` carries the HMAC-SHA-256 (RFC 2104) of what it claims, by the key `key_id`, as 64
+/// hexadecimal digits.
+pub(super) fn verify(
+    claim: &Claim<'_>,
+    program_id: &ProgramId,
+    key_id: &str,
+    keys: &SigningKeys,
+) -> Result<(), Refusal> {
+    if !keys.has(key_id) {
+        return Err(Refusal::ConversionKeyUnavailable);
+    }
+    let mut signature = [0; 32];
+    hex::decode_to_slice(claim.signature, &mut signature).map_err(|_| Refusal::InvalidSignature)?;
+    let is_good = keys.verify(key_id, signed_text(claim, program_id).as_bytes(), &signature);
+    if is_good { Ok(()) } else { Err(Refusal::InvalidSignature) }
+}
+
+/// What is signed: netstrings (<https://cr.yp.to/proto/netstrings.txt>), which no two lists of texts
+/// share: the length in bytes, `:`, the text, `,`. The event id is among them because it takes part
+/// in the message id: whoever saw a signed conversion could have it counted again under another.
+fn signed_text(claim: &Claim<'_>, program_id: &ProgramId) -> String {
+    let parts = [
+        WHAT,
+        program_id.as_str(),
+        claim.click_id,
+        claim.event_name,
+        claim.transaction_id,
+        claim.status,
+        claim.amount,
+        claim.currency,
+        claim.event_id,
+    ];
+    parts.iter().map(|part| format!("{}:{part},", part.len())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `0123456789abcdef0123456789abcdef`, and as many `k`.
+    const KEYS: &str = "network-a=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n\
+                        network-b=a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=";
+
+    fn claim() -> Claim<'static> {
+        Claim {
+            click_id: "019b7ca9-8f2e-7707-8707-070707070707",
+            event_name: "sale",
+            transaction_id: "order-1001",
+            status: "approved",
+            amount: "49.90",
+            currency: "EUR",
+            // The worked example of docs/CONVERSIONS.md.
+            signature: "9a219209a0888319d66b3d34e63652e6304871457a4affc14cce08947e280329",
+            ..Claim::default()
+        }
+    }
+
+    fn check(claim: &Claim<'_>) -> Result<(), Refusal> {
+        verify_for("212313", "network-a", claim)
+    }
+
+    fn verify_for(program_id: &str, key_id: &str, claim: &Claim<'_>) -> Result<(), Refusal> {
+        let keys = SigningKeys::parse(KEYS).unwrap();
+        verify(claim, &ProgramId::parse(program_id).unwrap(), key_id, &keys)
+    }
+
+    #[test]
+    fn the_worked_example_of_the_documentation_holds() {
+        let program_id = ProgramId::parse("212313").unwrap();
+        let text = "10:conversion,6:212313,36:019b7ca9-8f2e-7707-8707-070707070707,4:sale,\
+                    10:order-1001,8:approved,5:49.90,3:EUR,0:,";
+        assert_eq!(signed_text(&claim(), &program_id), text);
+        assert_eq!(check(&claim()), Ok(()));
+        let upper = claim().signature.to_uppercase();
+        assert_eq!(check(&Claim { signature: &upper, ..claim() }), Ok(()));
+        let documentation = include_str!("../../../../docs/CONVERSIONS.md");
+        assert!(documentation.contains(text) && documentation.contains(claim().signature));
+    }
+
+    #[test]
+    fn a_change_of_anything_that_counts_is_noticed() {
+        let good = claim();
+        for changed in [
+            Claim { click_id: "", ..good },
+            Claim { event_name: "signup", ..good },
+            Claim { transaction_id: "order-1002", ..good },
+            Claim { status: "refunded", ..good },
+            Claim { status: "", ..good },
+            Claim { amount: "499.0", ..good },
+            Claim { amount: "49.9", ..good },
+            Claim { currency: "USD", ..good },
+            Claim { event_id: "again", ..good },
+            // The same text, cut elsewhere.
+            Claim { event_name: "saleo", transaction_id: "rder-1001", ..good },
+            Claim { signature: "", ..good },
+            Claim { signature: &good.signature[..62], ..good },
+            Claim { signature: "x", ..good },
+        ] {
+            assert_eq!(check(&changed), Err(Refusal::InvalidSignature), "{changed:?}");
+        }
+        assert_eq!(verify_for("212314", "network-a", &good), Err(Refusal::InvalidSignature));
+        assert_eq!(verify_for("212313", "network-b", &good), Err(Refusal::InvalidSignature));
+        let unknown = verify_for("212313", "network-c", &good);
+        assert_eq!(unknown, Err(Refusal::ConversionKeyUnavailable));
+    }
+}

@@ -1,0 +1,387 @@
+//! `POST /events`: many events in one request.
+
+use std::io::Write;
+
+use adtrack_proto::event::EventType;
+use adtrack_proto::program::Update;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use reqwest::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, REFERER, RETRY_AFTER, USER_AGENT,
+};
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+
+use crate::helpers::{Setup, TestApp, store, until};
+
+const ID: &str = "019b7ca9-8f2e-7707-8707-070707070707";
+const JSON: &str = "application/json";
+
+async fn send(
+    app: &TestApp,
+    media_type: &str,
+    encoding: &str,
+    body: impl Into<Vec<u8>>,
+) -> Response {
+    let request = app.client.post(format!("{}/events", app.url)).header(CONTENT_TYPE, media_type);
+    let request = request.header(USER_AGENT, "sender/1").header(REFERER, "https://s.example/");
+    let request = match encoding {
+        "" => request,
+        encoding => request.header(CONTENT_ENCODING, encoding),
+    };
+    request.body(body.into()).send().await.unwrap()
+}
+
+async fn batch(app: &TestApp, items: &Value) -> (u16, Value) {
+    let response = send(app, JSON, "", items.to_string()).await;
+    (response.status().as_u16(), response.json().await.unwrap())
+}
+
+/// What is wrong with a single item.
+async fn problem(app: &TestApp, item: Value) -> (u16, String, String) {
+    let (status, body) = batch(app, &json!([item])).await;
+    assert_eq!(
+        (status, &body["accepted"], &body["refused"]),
+        (207, &json!(0), &json!(1)),
+        "{body}"
+    );
+    let problem = &body["results"][0]["problem"];
+    let text = |name: &str| problem[name].as_str().unwrap().to_owned();
+    (u16::try_from(problem["status"].as_u64().unwrap()).unwrap(), text("code"), text("detail"))
+}
+
+fn gzip(data: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_is_recorded_with_what_its_item_says() {
+    let app = Setup::default().start().await;
+    let happened = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24);
+    let items = json!([
+        {"programId": "212313", "eventId": "e-1", "checksum": "124", "customerId": 9124,
+         "parameters": {"a": "x \"y\" ü", "n": 1.50, "b": true, "none": null}},
+        {"programId": "212313", "eventType": "impression", "userAgent": "Mozilla/5.0",
+         "referrer": "https://r.example/p?mail=a@b", "occurredAt": happened.to_string()},
+        {"programId": "212314", "eventType": "click", "impressionId": ID,
+         "occurredAt": happened.as_millisecond()},
+        {"programId": "ended", "eventType": "conversion", "clickId": ID.to_uppercase(), "transactionId": "t",
+         "eventName": "sale", "status": "refunded", "amount": -49.90, "currency": "eur"},
+    ]);
+    let (status, body) = batch(&app, &items).await;
+    assert_eq!(
+        (status, &body["accepted"], &body["refused"]),
+        (200, &json!(4), &json!(0)),
+        "{body}"
+    );
+    let results = body["results"].as_array().unwrap();
+    let valid: Vec<_> = results.iter().map(|result| result["valid"].as_bool().unwrap()).collect();
+    assert_eq!(valid, [true, true, true, false]);
+
+    let events = app.wait_for_events(4).await;
+    let event = |place: usize| {
+        let id = results[place]["messageId"].as_str().unwrap();
+        events.iter().find(|event| event.message_id == id).unwrap()
+    };
+    let first = event(0);
+    assert_eq!((first.event_type(), first.client_event_id.as_str()), (EventType::Event, "e-1"));
+    assert_eq!(
+        (first.user_agent.as_str(), first.referrer.as_str()),
+        ("sender/1", "https://s.example/")
+    );
+    assert_eq!(first.occurred_at_ms, first.received_at_ms);
+    let carried: Vec<_> = first.parameters.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    assert_eq!(carried, [("a", "x \"y\" ü"), ("b", "true"), ("n", "1.5")]);
+    let impression = event(1);
+    assert_eq!(impression.event_type(), EventType::Impression);
+    assert_eq!(impression.user_agent, "Mozilla/5.0");
+    assert_eq!(impression.referrer, "https://r.example/p");
+    assert_eq!(impression.occurred_at_ms, happened.as_millisecond());
+    let click = event(2);
+    assert_eq!((click.event_type(), click.impression_id.as_str()), (EventType::Click, ID));
+    assert_eq!(click.occurred_at_ms, happened.as_millisecond());
+    let conversion = event(3);
+    assert_eq!(
+        (conversion.event_type(), conversion.click_id.as_str()),
+        (EventType::Conversion, ID)
+    );
+    assert_eq!((conversion.amount_micros, conversion.currency.as_str()), (-49_900_000, "EUR"));
+    assert_eq!((conversion.status.as_str(), conversion.event_name.as_str()), ("refunded", "sale"));
+    assert_eq!(conversion.invalid_reason, "program_ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_item_for_another_has_nothing_of_who_sends_it() {
+    let app = Setup::flags(&["--cookie-max-age-days=1"]).start().await;
+    let items = json!([
+        {"programId": "212313", "eventId": "own"},
+        {"programId": "212313", "eventId": "another", "userAgent": "Mozilla/5.0 (X11; Linux x86_64)"},
+        {"programId": "212313", "eventId": "bot", "userAgent": "Googlebot/2.1"},
+        {"programId": "212313", "eventId": "objects", "parameters": {"gdpr": "1", "a": "b"}},
+    ]);
+    assert_eq!(batch(&app, &items).await.0, 200);
+    let events = app.wait_for_events(4).await;
+    let event = |id: &str| events.iter().find(|event| event.client_event_id == id).unwrap();
+    assert_eq!(event("own").client_ip, "127.0.0.0");
+    assert_eq!(event("own").visitor_id.len(), 36);
+    assert_eq!(
+        (event("another").client_ip.as_str(), event("another").visitor_id.as_str()),
+        ("", "")
+    );
+    assert_eq!(event("another").traffic_flags, Vec::<String>::new());
+    assert_eq!(event("bot").traffic_flags, ["bot"]);
+    assert_eq!(event("objects").visitor_id, "");
+    assert!(event("objects").parameters.is_empty() && !event("own").client_ip.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_array_and_ndjson_plain_and_zipped_are_the_same_batch() {
+    let app = Setup::default().start().await;
+    let items: Vec<_> = (0..3)
+        .map(|n| json!({"programId": "212313", "eventId": format!("e-{n}")}).to_string())
+        .collect();
+    let array = format!(" [{}]\n", items.join(","));
+    let lines = items.join("\r\n") + "\n\n";
+    let mut answers = Vec::new();
+    for (media_type, encoding, body) in [
+        (JSON, "", array.clone().into_bytes()),
+        ("application/x-ndjson", "", lines.clone().into_bytes()),
+        ("text/plain;charset=UTF-8", "identity", array.clone().into_bytes()),
+        (JSON, "gzip", gzip(array.as_bytes())),
+        ("application/x-ndjson", "GZIP", gzip(lines.as_bytes())),
+    ] {
+        let response = send(&app, media_type, encoding, body).await;
+        assert_eq!(response.status(), 200, "{media_type} {encoding}");
+        answers.push(response.json::<Value>().await.unwrap());
+    }
+    assert_eq!(answers[0]["accepted"], 3);
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "resent, it is the same events");
+    assert_eq!(app.wait_for_events(15).await.len(), 15);
+    let (status, body) = batch(&app, &json!([])).await;
+    assert_eq!((status, body), (200, json!({"accepted": 0, "refused": 0, "results": []})));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_item_is_answered_in_its_place() {
+    let app = Setup::default().start().await;
+    let items = json!([
+        {"programId": "212313"}, {"programId": "unknown"}, {"programId": "212313", "checksum": "x"},
+        {"programId": "a b"}, 7, {"programId": "212314"}, {}
+    ]);
+    let (status, body) = batch(&app, &items).await;
+    assert_eq!((status, &body["accepted"], &body["refused"]), (207, &json!(2), &json!(5)));
+    let codes: Vec<_> = body["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|result| result["problem"]["code"].as_str().unwrap_or("accepted"))
+        .collect();
+    assert_eq!(
+        codes,
+        [
+            "accepted",
+            "program_not_found",
+            "parameter_mismatch",
+            "invalid_program_id",
+            "invalid_parameters",
+            "accepted",
+            "invalid_program_id"
+        ]
+    );
+    assert_eq!(
+        body["results"][1]["problem"],
+        json!({"status": 404, "code": "program_not_found",
+        "detail": "there is no such program"})
+    );
+    assert_eq!(app.wait_for_events(2).await.len(), 2);
+    let metrics = app.client.get(format!("{}/metrics", app.management)).send().await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    for line in [
+        "adtrack_requests_total{answer=\"accepted\"} 2",
+        "adtrack_requests_total{answer=\"invalid_program_id\"} 2",
+        "adtrack_events_per_batch_count 1",
+        "adtrack_events_per_batch_sum 7",
+    ] {
+        assert!(metrics.contains(&format!("{line}\n")), "{line}: {metrics}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_an_item_is_named() {
+    let app = Setup::default().start().await;
+    let now = jiff::Timestamp::now();
+    let hours = jiff::SignedDuration::from_hours;
+    let many: serde_json::Map<_, _> = (0..21).map(|n| (format!("p{n}"), json!("v"))).collect();
+    for (members, expected) in [
+        (json!({"eventtype": "click"}), "a member is not known; known are programId, "),
+        (json!({"eventType": "view"}), "`eventType` is event, impression, click or conversion"),
+        (json!({"eventType": 1}), "`eventType` is a text"),
+        (json!({"eventId": ""}), "a parameter at_event_id has 1 to 128 bytes"),
+        (json!({"eventId": "x".repeat(129)}), "a parameter at_event_id has 1 to 128 bytes"),
+        (json!({"eventId": ["x"]}), "`eventId` is a text"),
+        (
+            json!({"occurredAt": (now - hours(7 * 24 + 1)).to_string()}),
+            "`occurredAt` is more than 7",
+        ),
+        (json!({"occurredAt": (now + hours(1)).as_millisecond()}), "`occurredAt` is more than 7"),
+        (json!({"occurredAt": "yesterday"}), "`occurredAt` is RFC 3339"),
+        (json!({"occurredAt": -5}), "`occurredAt` is RFC 3339"),
+        (json!({"occurredAt": 1.5}), "`occurredAt` is RFC 3339"),
+        (json!({"occurredAt": 99_999_999_999_999_999_u64}), "`occurredAt` is RFC 3339"),
+        (json!({"clickId": "1"}), "`clickId`"),
+        (json!({"impressionId": "1"}), "`impressionId` is a message id"),
+        (json!({"parameters": ["a"]}), "`parameters`: expected a JSON object"),
+        (json!({"parameters": {"a": {}}}), "`parameters`: a value is an object or an array"),
+        (json!({"parameters": many}), "more than 20 parameters are given"),
+        (json!({"parameters": {"checksum": "124"}}), "a parameter has a name that is a member"),
+        (json!({"parameters": {"at_x": "1"}}), "a parameter name that begins with `at_`"),
+        (json!({"amount": 1, "currency": "EUR"}), "`transactionId`, `eventName`"),
+        (
+            json!({"eventType": "conversion", "amount": "1e3", "currency": "EUR"}),
+            "`amount` is not a dec",
+        ),
+        (
+            json!({"eventType": "conversion", "amount": true, "currency": "EUR"}),
+            "`amount` is a text or",
+        ),
+        (json!({"eventType": "conversion", "amount": 5}), "`amount` needs a `currency`"),
+        (
+            json!({"eventType": "conversion", "transactionId": "x".repeat(129)}),
+            "`transactionId` has up",
+        ),
+        (
+            json!({"eventType": "conversion", "parameters": {"amount": 5}}),
+            "a parameter has a name that",
+        ),
+    ] {
+        let mut item = json!({"programId": "212313"});
+        item.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        let (status, code, detail) = problem(&app, item).await;
+        assert_eq!((status, code.as_str()), (400, "invalid_parameters"), "{members} {detail}");
+        assert!(detail.starts_with(expected), "{members}: {detail}");
+    }
+    let twice = r#"[{"programId":"212313","eventId":"a","eventId":"b"}]"#;
+    let body: Value = send(&app, JSON, "", twice).await.json().await.unwrap();
+    let detail = body["results"][0]["problem"]["detail"].as_str().unwrap();
+    assert!(detail == "a member is given twice", "{detail}");
+    // Nothing that was sent is repeated.
+    let (_, _, detail) = problem(&app, json!({"programId": "212313", "<script>": 1})).await;
+    assert!(!detail.contains("script"), "{detail}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_cannot_be_read_is_refused_whole() {
+    let app = Setup::default().start().await;
+    let item = r#"{"programId":"212313"}"#;
+    let many = format!("[{}]", [item; 501].join(","));
+    let large =
+        format!("[{item},{{\"programId\":\"212313\",\"userAgent\":\"{}\"}}]", "x".repeat(1 << 20));
+    let bomb = gzip(format!("[{item}{}]", " ".repeat(2 << 20)).as_bytes());
+    for (media_type, encoding, body, expected, code, detail) in [
+        (
+            JSON,
+            "",
+            format!("[{item},\n{item}x]").into_bytes(),
+            400,
+            "invalid_body",
+            "at line 2 column 23",
+        ),
+        (JSON, "", format!("[{item}] []").into_bytes(), 400, "invalid_body", "at line 1 column 26"),
+        (
+            JSON,
+            "",
+            format!("{item}\n{item}\n{{").into_bytes(),
+            400,
+            "invalid_body",
+            "at line 3 column 1",
+        ),
+        (JSON, "", b"".to_vec(), 400, "invalid_body", "line 1 column 1"),
+        (JSON, "", b"\"x\"".to_vec(), 400, "invalid_body", "line 1 column 1"),
+        (JSON, "", b"[\"\xff\"]".to_vec(), 400, "invalid_body", "not UTF-8"),
+        (JSON, "gzip", b"[]".to_vec(), 400, "invalid_body", "not gzip"),
+        (JSON, "br", b"[]".to_vec(), 415, "unsupported_media_type", "gzip or none"),
+        ("text/csv", "", b"[]".to_vec(), 415, "unsupported_media_type", "application/x-ndjson"),
+        (JSON, "", many.into_bytes(), 413, "payload_too_large", "more than 500 events"),
+        (JSON, "", large.into_bytes(), 413, "payload_too_large", "more than 1048576 bytes"),
+        (JSON, "gzip", bomb, 413, "payload_too_large", "more than 1048576 bytes"),
+    ] {
+        let response = send(&app, media_type, encoding, body).await;
+        let accepts = response.headers().contains_key(ACCEPT_ENCODING);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+        assert_eq!((response.status().as_u16(), accepts), (expected, expected == 415), "{detail}");
+        let body: Value = response.json().await.unwrap();
+        assert_eq!(body["code"], code);
+        assert!(body["detail"].as_str().unwrap().contains(detail), "{body}");
+    }
+    let get = app.client.request(Method::GET, format!("{}/events", app.url)).send().await.unwrap();
+    assert_eq!((get.status().as_u16(), get.headers()["allow"].to_str().unwrap()), (405, "POST"));
+    let (status, _) = batch(&app, &json!([{"programId": "212313"}])).await;
+    assert_eq!((status, app.wait_for_events(1).await.len()), (200, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_as_are_allowed_are_taken_and_each_program_is_looked_up_once() {
+    let app = Setup::default().start().await;
+    let items: Vec<_> =
+        (0..500).map(|n| json!({"programId": format!("21231{}", 2 + n % 3)})).collect();
+    let (status, body) = batch(&app, &json!(items)).await;
+    assert_eq!((status, &body["accepted"]), (200, &json!(500)));
+    assert_eq!(app.wait_for_events(500).await.len(), 500);
+    let metrics = app.client.get(format!("{}/metrics", app.management)).send().await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    let count = |name: &str| -> u64 {
+        let line = format!("adtrack_l1_lookups_total{{result=\"{name}\"}} ");
+        metrics.lines().find_map(|found| found.strip_prefix(&*line)).unwrap().parse().unwrap()
+    };
+    assert_eq!(count("hit") + count("miss"), 3, "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversion_of_a_program_that_asks_for_signatures_needs_one_here_too() {
+    let app = Setup::default().start().await;
+    let program = json!({"programId": "p", "programName": "n", "checksum": "1", "customerId": 1,
+        "customerName": "c", "valid": true, "conversionKeyId": "k", "version": "0.9"});
+    store(&app.redis, &Update::from_json(program.to_string().as_bytes()).unwrap()).await;
+    let items = json!([{"programId": "p"}, {"programId": "p", "eventType": "conversion"}]);
+    let (status, body) = batch(&app, &items).await;
+    assert_eq!((status, &body["accepted"]), (207, &json!(1)));
+    assert_eq!(body["results"][1]["problem"]["code"], "conversion_key_unavailable");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_fills_midway_is_an_answer_for_each_item() {
+    let app =
+        Setup::flags(&["--event-stream=nowhere", "--journal-max-bytes=131072", "--workers=1"])
+            .start()
+            .await;
+    let items: Vec<_> = (0..300)
+        .map(|n| json!({"programId": "212313", "eventId": format!("e{n}"), "userAgent": "u".repeat(400)}))
+        .collect();
+    let (status, body) = batch(&app, &json!(items)).await;
+    assert_eq!(status, 207);
+    let results = body["results"].as_array().unwrap();
+    assert_eq!(results.len(), 300);
+    let accepted = results.iter().filter(|result| result["messageId"].is_string()).count();
+    let overloaded = results
+        .iter()
+        .filter(|result| {
+            result["problem"]["code"] == "overloaded" && result["problem"]["status"] == 503
+        })
+        .count();
+    assert_eq!(
+        (json!(accepted), json!(overloaded)),
+        (body["accepted"].clone(), body["refused"].clone())
+    );
+    assert!(accepted > 0 && overloaded > 0 && accepted + overloaded == 300);
+
+    // Where nothing of it can be taken, that is the whole answer.
+    until("the journal is full", async || {
+        let (status, body) = batch(&app, &json!(items)).await;
+        status == 503 && body["code"] == "overloaded"
+    })
+    .await;
+    let response = send(&app, JSON, "", json!(items).to_string()).await;
+    assert!(response.headers().contains_key(RETRY_AFTER));
+}
