@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -81,7 +82,9 @@ class Browser:
         for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,900",
                      f"--user-data-dir={folder}"):
             options.add_argument(flag)
-        self.driver = webdriver.Chrome(options=options)
+        # Named, so that Selenium does not ask the network for one.
+        options.binary_location = shutil.which("chromium")
+        self.driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
         if objects:
             self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument",
                                         {"source": PRIVACY_CONTROL})

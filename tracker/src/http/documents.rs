@@ -1,13 +1,10 @@
 //! What is served as it is: the script for pages, and the description of the API.
 
-use actix_web::http::Method;
 use actix_web::http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, ETAG, EntityTag, HeaderName,
     IF_NONE_MATCH, X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::{HttpRequest, HttpResponse};
-
-use super::problem::Problem;
 
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
     HeaderName::from_static("cross-origin-resource-policy");
@@ -39,9 +36,6 @@ const OPENAPI: &str = "application/yaml";
 impl Document {
     /// The document, or that the client has it.
     pub(super) fn answer(&self, request: &HttpRequest) -> HttpResponse {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return Problem::MethodNotAllowed("GET, HEAD").to_response();
-        }
         let tag = EntityTag::new_strong(format!("{:08x}", crc32fast::hash(self.text.as_bytes())));
         let known = request.headers().get_all(IF_NONE_MATCH).any(|header| {
             let header = header.to_str().unwrap_or_default();

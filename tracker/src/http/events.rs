@@ -42,6 +42,8 @@ type FoundPrograms =
 #[derive(Debug, Default)]
 struct Results {
     accepted: u64,
+    /// Of these, events of nobody who is known, or of somebody who objects to that.
+    anonymous: u64,
     refused: u64,
     /// The first refusal after which the same item may be accepted.
     transient: Option<Refusal>,
@@ -59,7 +61,7 @@ pub(super) async fn events<P: Programs, S: EventSink>(
     }
     let begun = Instant::now();
     let mut response = match answer(request, payload, public).await {
-        Ok(results) => results.to_response(),
+        Ok(response) => response,
         Err(refusal) => public.refused(refusal).to_response(),
     };
     public.metrics.batch_seconds.observe(begun.elapsed().as_secs_f64());
@@ -71,7 +73,7 @@ async fn answer<P: Programs, S: EventSink>(
     request: &HttpRequest,
     payload: &mut Payload,
     public: &Public<P, S>,
-) -> Result<Results, Refusal> {
+) -> Result<HttpResponse, Refusal> {
     if !MEDIA_TYPES.contains(&body::media_type(request).as_str()) {
         return Err(Refusal::UnsupportedMediaType(
             "the body's Content-Type is application/json, application/x-ndjson or text/plain",
@@ -90,7 +92,7 @@ async fn answer<P: Programs, S: EventSink>(
     for item in items {
         let recorded = item.and_then(|item| record(&item, &client, received_at, &programs, public));
         match recorded {
-            Ok((message_id, is_valid)) => results.accepted(message_id, is_valid),
+            Ok(recorded) => results.accepted(&recorded),
             Err(refusal) => {
                 public.metrics.refused(&refusal);
                 results.refused(refusal);
@@ -100,7 +102,11 @@ async fn answer<P: Programs, S: EventSink>(
     public.metrics.requests_accepted.inc_by(results.accepted);
     let count = u32::try_from(results.accepted + results.refused).unwrap_or(u32::MAX);
     public.metrics.events_per_batch.observe(count.into());
-    Ok(results)
+    let mut response = results.to_response();
+    if results.accepted > 0 && results.anonymous == 0 {
+        public.visitors.remember(&client, response.headers_mut());
+    }
+    Ok(response)
 }
 
 /// The items of a JSON array, or of a row of JSON values (as NDJSON is): told apart by how they begin.
@@ -177,14 +183,21 @@ async fn look_up<P: Programs, S: EventSink>(
     programs
 }
 
-/// Records an item. Returns the event's id, and whether the program runs.
+/// An event that was recorded.
+struct Recorded {
+    message_id: Uuid,
+    is_valid: bool,
+    has_visitor: bool,
+}
+
+/// Records an item.
 fn record<P: Programs, S: EventSink>(
     item: &BatchItem<'_>,
     client: &Client<'_>,
     received_at: Timestamp,
     programs: &FoundPrograms,
     public: &Public<P, S>,
-) -> Result<(Uuid, bool), Refusal> {
+) -> Result<Recorded, Refusal> {
     let program = match programs.get(&item.program_id) {
         Some(Ok(program)) => program,
         Some(Err(refusal)) => return Err(refusal.clone()),
@@ -196,7 +209,11 @@ fn record<P: Programs, S: EventSink>(
     })?;
     let answer: Answer<'_> = Tracker::<P, S>::answer(&request, Arc::clone(program))?;
     public.tracker.record(&answer)?;
-    Ok((answer.message_id, answer.validity.is_ok()))
+    Ok(Recorded {
+        message_id: answer.message_id,
+        is_valid: answer.validity.is_ok(),
+        has_visitor: !request.client.visitor_id.is_empty(),
+    })
 }
 
 impl Results {
@@ -204,12 +221,18 @@ impl Results {
         Self { json: String::with_capacity(items * RESULT_BYTES), ..Self::default() }
     }
 
-    fn accepted(&mut self, message_id: Uuid, is_valid: bool) {
+    fn accepted(&mut self, event: &Recorded) {
         self.separate();
         self.accepted += 1;
+        self.anonymous += u64::from(!event.has_visitor);
         self.json.push_str(r#"{"messageId":""#);
-        self.json.push_str(message_id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()));
-        self.json.push_str(if is_valid { r#"","valid":true}"# } else { r#"","valid":false}"# });
+        self.json
+            .push_str(event.message_id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+        self.json.push_str(if event.is_valid {
+            r#"","valid":true}"#
+        } else {
+            r#"","valid":false}"#
+        });
     }
 
     fn refused(&mut self, refusal: Refusal) {

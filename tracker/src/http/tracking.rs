@@ -94,12 +94,20 @@ async fn route<P: Programs, S: EventSink>(
             Box::pin(conversion(request, payload, public)).await
         }
         events::PATH => Box::pin(events(request, payload, public)).await,
-        "/health/check" => health::check(&public.health),
-        "/health/live" => health::live(),
-        "/health/ready" => health::ready(&public.health),
-        "/adtrack.js" => PAGE_SCRIPT.answer(request),
-        "/openapi.yaml" => PUBLIC_API.answer(request),
+        "/health/check" => read(request, || health::check(&public.health)),
+        "/health/live" => read(request, health::live),
+        "/health/ready" => read(request, || health::ready(&public.health)),
+        "/adtrack.js" => read(request, || PAGE_SCRIPT.answer(request)),
+        "/openapi.yaml" => read(request, || PUBLIC_API.answer(request)),
         _ => Problem::NotFound.to_response(),
+    }
+}
+
+/// What can be read, and nothing else.
+fn read(request: &HttpRequest, answer: impl FnOnce() -> HttpResponse) -> HttpResponse {
+    match *request.method() {
+        Method::GET | Method::HEAD => answer(),
+        _ => Problem::MethodNotAllowed("GET, HEAD").to_response(),
     }
 }
 

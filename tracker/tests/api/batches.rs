@@ -137,6 +137,22 @@ async fn an_item_for_another_has_nothing_of_who_sends_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_a_visitor_renews_the_cookie_and_no_other_does() {
+    let app = Setup::flags(&["--cookie-max-age-days=1"]).start().await;
+    let own = json!({"programId": "212313"});
+    let objects = json!({"programId": "212313", "parameters": {"gdpr": "1"}});
+    for (items, remembered) in [
+        (json!([own, own]), true),
+        (json!([own, objects]), false),
+        (json!([{"programId": "unknown"}]), false),
+    ] {
+        let request = app.client.post(format!("{}/events", app.url)).json(&items);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.headers().contains_key("set-cookie"), remembered, "{items}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_array_and_ndjson_plain_and_zipped_are_the_same_batch() {
     let app = Setup::default().start().await;
     let items: Vec<_> = (0..3)
