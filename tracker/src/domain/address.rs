@@ -8,12 +8,37 @@ use ipnet::IpNet;
 /// Enough for `2001:db8:ffff::` and `255.255.255.0`.
 const MAX_TEXT_BYTES: usize = 16;
 
+/// Every octet with a full stop behind it, and how long that is.
+static OCTETS: [([u8; 4], usize); 256] = {
+    let mut octets = [([b'.'; 4], 0); 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let digits = if octet >= 100 {
+            3
+        } else if octet >= 10 {
+            2
+        } else {
+            1
+        };
+        let mut left = octet;
+        let mut place = digits;
+        while place > 0 {
+            place -= 1;
+            octets[octet].0[place] = b'0' + (left % 10) as u8;
+            left /= 10;
+        }
+        octets[octet].1 = digits + 1;
+        octet += 1;
+    }
+    octets
+};
+
 /// An address as it is kept: the network that it is in, IPv4 to /24 and IPv6 to /48. Empty where none is
 /// known.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct TruncatedAddress {
     text: [u8; MAX_TEXT_BYTES],
-    length: u8,
+    length: usize,
 }
 
 impl TruncatedAddress {
@@ -32,24 +57,23 @@ impl TruncatedAddress {
         truncated
     }
 
-    /// By hand, because every request has one: formatting costs several times as much.
+    /// From a table, because every request has one: formatting costs several times as much.
     fn push_v4(&mut self, address: Ipv4Addr) {
         let [a, b, c, _] = address.octets();
+        let mut at = 0;
         for octet in [a, b, c] {
-            if octet >= 100 {
-                self.push(b'0' + octet / 100);
+            let (text, length) = OCTETS[usize::from(octet)];
+            if let Some(slot) = self.text.get_mut(at..at + text.len()) {
+                slot.copy_from_slice(&text);
             }
-            if octet >= 10 {
-                self.push(b'0' + octet / 10 % 10);
-            }
-            self.push(b'0' + octet % 10);
-            self.push(b'.');
+            at += length;
         }
-        self.push(b'0');
+        self.text[at] = b'0';
+        self.length = at + 1;
     }
 
     fn push(&mut self, byte: u8) {
-        if let Some(slot) = self.text.get_mut(usize::from(self.length)) {
+        if let Some(slot) = self.text.get_mut(self.length) {
             *slot = byte;
             self.length += 1;
         }
@@ -57,7 +81,7 @@ impl TruncatedAddress {
 
     /// As text.
     pub fn as_str(&self) -> &str {
-        let text = self.text.get(..self.length.into()).unwrap_or_default();
+        let text = self.text.get(..self.length).unwrap_or_default();
         str::from_utf8(text).unwrap_or_default()
     }
 }
@@ -77,6 +101,9 @@ impl fmt::Debug for TruncatedAddress {
 
 /// Whether one of `networks` has `address`.
 pub fn is_in(address: IpAddr, networks: &[IpNet]) -> bool {
+    if networks.is_empty() {
+        return false;
+    }
     let address = address.to_canonical();
     networks.iter().any(|network| network.contains(&address))
 }

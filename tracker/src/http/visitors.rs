@@ -47,7 +47,7 @@ pub struct VisitorSettings {
     /// between.
     #[arg(long, env, default_value = "", value_parser = networks, hide_default_value = true)]
     pub trusted_proxies: Networks,
-    /// Origins whose pages may read answers and send JSON, with commas between: https://shop.example;
+    /// Origins whose pages may read answers and send JSON, with commas between: `https://shop.example`;
     /// or `*`, and they send no cookies then. Unset: none; image tags and links need no leave.
     #[arg(long, env, default_value = "", value_parser = AllowedOrigins::parse, hide_default_value = true)]
     pub cors_allowed_origins: AllowedOrigins,
