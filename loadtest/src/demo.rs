@@ -14,9 +14,12 @@ const RATE: u32 = 100;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One of each kind, and what it shows.
-const KINDS: [(&str, &str); 7] = [
+const KINDS: [(&str, &str); 10] = [
     ("/event/212313?checksum=124&customerId=9124", "valid"),
     ("/event/212312?campaign=autumn", "valid, with a parameter of its own"),
+    ("/impression/212313.gif?placement=top", "an impression: a transparent pixel"),
+    ("/click/212313?placement=top", "a click: on to the landing page"),
+    ("/conversion/212313?event_name=sale&amount=19.90&currency=EUR", "a conversion"),
     ("/event/disabled", "recorded as not valid: switched off"),
     ("/event/not-started", "recorded as not valid: too early"),
     ("/event/ended", "recorded as not valid: too late"),
@@ -35,8 +38,28 @@ pub(crate) async fn run(stack: &RunningStack) -> Result<bool, String> {
     let rows = rows?;
     show_answers(&answers);
     let stored = show_rows(stack, &answers, &rows).await?;
+    let taken = batch(stack).await?;
     let changed = change(stack).await?;
-    Ok(stored && changed)
+    Ok(stored && taken && changed)
+}
+
+/// Three events in one request, the last of which names no program.
+async fn batch(stack: &RunningStack) -> Result<bool, String> {
+    println!("3. A batch: POST /events, with an impression, a conversion, and a mistake\n");
+    let body = serde_json::json!([
+        {"programId": "212313", "eventType": "impression", "eventId": "demo-1"},
+        {"programId": "212313", "eventType": "conversion", "transactionId": "demo-order-1",
+         "eventName": "sale", "amount": "19.90", "currency": "EUR"},
+        {"programId": "unknown"},
+    ]);
+    let request = traffic::client().post(format!("{}/events", stack.tracker_url));
+    let request = request.header("content-type", "application/json").body(body.to_string());
+    let response = request.timeout(PATIENCE).send().await.map_err(|error| error.to_string())?;
+    let status = response.status();
+    let text = response.text().await.map_err(|error| error.to_string())?;
+    println!("   {} {text}\n", status.as_u16());
+    let answer: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    Ok(answer["accepted"] == 2 && answer["refused"] == 1)
 }
 
 fn show_answers(answers: &[Answered]) {
@@ -44,7 +67,7 @@ fn show_answers(answers: &[Answered]) {
         let of_kind: Vec<_> =
             answers.iter().filter(|answer| answer.path == kind).cloned().collect();
         for (status, count) in by_status(&of_kind) {
-            println!("   {count:>4} × {status}   GET {kind:<46} {meaning}");
+            println!("   {count:>4} × {status}   GET {kind:<62} {meaning}");
         }
     }
     if let Some(example) = answers.iter().find(|answer| answer.path == KINDS[0].0) {
@@ -73,7 +96,7 @@ async fn show_rows(
 async fn change(stack: &RunningStack) -> Result<bool, String> {
     let id = "212314";
     let name = format!("program3, renamed at {}", unix_seconds());
-    println!("3. A core-data change: program {id} is renamed on the core-data stream\n");
+    println!("4. A core-data change: program {id} is renamed on the core-data stream\n");
     let json = serde_json::json!({
         "programId": id, "programName": name, "checksum": "125", "customerId": 9125,
         "customerName": "Customer3", "valid": true, "landingUrl": "https://shop.example/p/3",

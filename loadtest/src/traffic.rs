@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use reqwest::redirect::Policy;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -56,26 +57,36 @@ pub(crate) async fn send(
     requests.join_all().await
 }
 
-/// A client for the stack: a proxy that the environment names is none of ours.
+/// A client for the stack: a proxy that the environment names is none of ours, and a landing page is
+/// not asked for.
 pub(crate) fn client() -> reqwest::Client {
     let user_agent = concat!("adtrack-loadtest/", env!("CARGO_PKG_VERSION"));
-    reqwest::Client::builder().no_proxy().user_agent(user_agent).build().unwrap_or_default()
+    let client = reqwest::Client::builder().no_proxy().redirect(Policy::none());
+    client.user_agent(user_agent).build().unwrap_or_default()
 }
 
 /// One request.
 async fn get(client: &reqwest::Client, url: &str, path: String, intended: Instant) -> Answered {
     let answer = async {
         let response = client.get(url).timeout(REQUEST_TIMEOUT).send().await?;
-        Ok::<_, reqwest::Error>((response.status().as_u16(), response.text().await?))
+        let status = response.status().as_u16();
+        // Of an answer that is a picture or a redirect.
+        let id = response.headers().get("adtrack-event-id");
+        let id = id.and_then(|id| id.to_str().ok()).map(str::to_owned);
+        Ok::<_, reqwest::Error>((
+            status,
+            id,
+            String::from_utf8_lossy(&response.bytes().await?).into_owned(),
+        ))
     };
     let answer = answer.await;
     let at = Instant::now();
-    let (status, body) = match answer {
-        Ok((status, body)) => (Ok(status), body),
-        Err(error) => (Err(error.to_string()), String::new()),
+    let (status, id, body) = match answer {
+        Ok((status, id, body)) => (Ok(status), id, body),
+        Err(error) => (Err(error.to_string()), None, String::new()),
     };
     let json: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
-    let message_id = json["messageId"].as_str().map(str::to_owned);
+    let message_id = id.or_else(|| json["messageId"].as_str().map(str::to_owned));
     Answered { path, status, message_id, body, latency: at - intended, at }
 }
 
