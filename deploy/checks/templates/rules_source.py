@@ -20,6 +20,8 @@ CALLS = {
     ("tracker/src/delivery/spill.rs", "object_store", "delete"): ({REDRIVE}, "s3:DeleteObject"),
     ("kinesis-consumer/src/store.rs", "dynamodb", "batch_write_item"):
         ({CONSUMER}, "dynamodb:BatchWriteItem"),
+    ("kinesis-consumer/src/store/once.rs", "dynamodb", "put_item"):
+        ({CONSUMER}, "dynamodb:PutItem"),
     ("deploy/runtime/src/lambda/failure_store.rs", "object_store", "put"):
         ({CONSUMER, UPDATER}, "s3:PutObject"),
     ("redis-updater/src/core_data/stream.rs", "kinesis", "put_records"):
@@ -51,7 +53,7 @@ ROLES = {
     | grants(["ecs:UpdateTaskProtection"], "task/${Name}/*")  # by the ECS agent
     | grants(LOG, "MetricLogs"),  # the metrics agent, in the same task
     CONSUMER: grants(READ_STREAM, EVENTS)
-    | grants(["dynamodb:BatchWriteItem"], TABLE)
+    | grants(["dynamodb:BatchWriteItem", "dynamodb:PutItem"], TABLE)
     | grants(["s3:PutObject"], FAILED, ON_FAILURE)
     | grants(["s3:ListBucket"], "RecordsBucketArn")  # the mapping's destination
     | grants(["kms:Decrypt", "kms:GenerateDataKey"], "KeyArn")
@@ -74,8 +76,8 @@ PRINCIPALS = {TRACKER: "ecs-tasks", "ExecutionRole": "ecs-tasks",
 
 # Files whose settings each program reads.
 SETTINGS_OF = {
-    "tracker": ["tracker/src/config.rs", "deploy/runtime/src/redis_settings.rs",
-                "deploy/runtime/src/telemetry.rs"],
+    "tracker": ["tracker/src/config.rs", "tracker/src/http/conversion.rs",
+                "deploy/runtime/src/redis_settings.rs", "deploy/runtime/src/telemetry.rs"],
     "kinesis-consumer": ["kinesis-consumer/src/config.rs", "deploy/runtime/src/telemetry.rs"],
     "redis-updater": ["redis-updater/src/config.rs", "deploy/runtime/src/redis_settings.rs",
                       "deploy/runtime/src/telemetry.rs"],
@@ -98,6 +100,7 @@ LEFT_AT_DEFAULT = {
         "NEGATIVE_CACHE_TTL_SECONDS": "no reason to change it",
         "CACHE_STALE_SECONDS": "no reason to change it",
         "WARM_UP_RATE": "no reason to change it",
+        "CONVERSION_KEYS_FILE": "no program asks for signatures; a task would need a file of secrets",
     },
     "kinesis-consumer": {},
     "redis-updater": REDIS_BY_URL,

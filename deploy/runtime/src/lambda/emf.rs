@@ -25,30 +25,31 @@ pub struct BatchMetrics {
 impl BatchMetrics {
     /// The log line.
     pub fn to_emf(&self, now: Timestamp) -> String {
-        let metrics = [
-            ("Records", "Count", Some(json!(self.records))),
-            ("Failures", "Count", Some(json!(self.failures))),
-            ("Retries", "Count", Some(json!(self.retries))),
-            ("DifferingRepeats", "Count", self.differing_repeats.map(|count| json!(count))),
-            ("OldestRecordAge", "Milliseconds", Some(json!(self.oldest_age_ms))),
-        ];
-        let given = metrics.iter().filter(|(_, _, value)| value.is_some());
-        let names: Vec<_> =
-            given.map(|(name, unit, _)| json!({"Name": name, "Unit": unit})).collect();
         let mut line = json!({
             "_aws": {
                 "Timestamp": now.as_millisecond(),
                 "CloudWatchMetrics": [{
                     "Namespace": "adtrack",
                     "Dimensions": [["Function"]],
-                    "Metrics": names,
+                    "Metrics": [
+                        {"Name": "Records", "Unit": "Count"},
+                        {"Name": "Failures", "Unit": "Count"},
+                        {"Name": "Retries", "Unit": "Count"},
+                        {"Name": "OldestRecordAge", "Unit": "Milliseconds"},
+                    ],
                 }],
             },
             "Function": self.function,
+            "Records": self.records,
+            "Failures": self.failures,
+            "Retries": self.retries,
+            "OldestRecordAge": self.oldest_age_ms,
         });
-        for (name, _, value) in metrics {
-            if let Some(value) = value {
-                line[name] = value;
+        if let Some(count) = self.differing_repeats {
+            let metric = json!({"Name": "DifferingRepeats", "Unit": "Count"});
+            line["DifferingRepeats"] = json!(count);
+            if let Some(metrics) = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array_mut() {
+                metrics.push(metric);
             }
         }
         line.to_string()
