@@ -6,6 +6,7 @@ mod clicks;
 mod conversions;
 mod core_data;
 mod delivery;
+mod description;
 mod documents;
 mod events;
 mod helpers;

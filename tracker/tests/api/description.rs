@@ -1,0 +1,216 @@
+//! The OpenAPI documents, held against what the listeners answer: every code, every operation, every
+//! status.
+
+use std::collections::BTreeSet;
+
+use reqwest::redirect::Policy;
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+use tracker::domain::Refusal;
+
+use crate::helpers::{Setup, TestApp, store};
+
+/// A path as it is described, a method, and a status.
+type Answer = (String, String, u16);
+
+/// Answers that need a client or a tracker that a test does not make here, each tested elsewhere.
+const ELSEWHERE: [(&str, u16); 4] = [
+    // core_data.rs: before Redis could be read once, and while draining.
+    ("/health/check", 503),
+    // limits.rs: a body that does not arrive.
+    ("/conversion/{programId}", 408),
+    ("/events", 408),
+    // pipeline tests: /cache/fill without Redis.
+    ("/cache/fill", 503),
+];
+
+async fn description(app: &TestApp, listener: &str) -> Value {
+    let text = app.client.get(format!("{listener}/openapi.yaml")).send().await.unwrap();
+    serde_saphyr::from_str(&text.text().await.unwrap()).unwrap()
+}
+
+fn described(description: &Value) -> BTreeSet<Answer> {
+    let mut answers = BTreeSet::new();
+    for (path, operations) in description["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            let Some(responses) = operation["responses"].as_object() else { continue };
+            for status in responses.keys() {
+                answers.insert((path.clone(), method.clone(), status.parse().unwrap()));
+            }
+        }
+    }
+    answers
+}
+
+/// The template among the described paths that `path` is of.
+fn template(description: &Value, path: &str) -> String {
+    let paths = description["paths"].as_object().unwrap();
+    let path = path.split('?').next().unwrap();
+    let of = |template: &&String| match template.strip_suffix("{programId}") {
+        Some(prefix) => path.starts_with(prefix),
+        None => path == *template,
+    };
+    // A path without a parameter goes first.
+    let mut templates: Vec<_> = paths.keys().filter(of).collect();
+    templates.sort_by_key(|template| template.contains('{'));
+    templates.first().unwrap_or_else(|| panic!("{path} is not described")).to_string()
+}
+
+async fn program(app: &TestApp, id: &str, more: &Value) {
+    let mut json = json!({"programId": id, "programName": "n", "checksum": "c", "customerId": 1,
+        "customerName": "c", "valid": true, "version": "0.1"});
+    json.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let update = adtrack_proto::program::Update::from_json(json.to_string().as_bytes()).unwrap();
+    store(&app.redis, &update).await;
+}
+
+/// The answers of a listener to these requests.
+async fn given(
+    listener: &str,
+    description: &Value,
+    requests: Vec<(Method, String, fn(RequestBuilder) -> RequestBuilder)>,
+) -> BTreeSet<Answer> {
+    // A redirect is an answer.
+    let client = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();
+    let mut answers = BTreeSet::new();
+    for (method, path, change) in requests {
+        let request = client.request(method.clone(), format!("{listener}{path}"));
+        let status = change(request).send().await.unwrap().status().as_u16();
+        let method = method.as_str().to_lowercase();
+        answers.insert((template(description, &path), method, status));
+    }
+    answers
+}
+
+fn plain(request: RequestBuilder) -> RequestBuilder {
+    request
+}
+
+fn large_headers(request: RequestBuilder) -> RequestBuilder {
+    request.header("x-large", "x".repeat(33_000))
+}
+
+fn events(request: RequestBuilder) -> RequestBuilder {
+    request.json(&json!([{"programId": "212313"}]))
+}
+
+fn public_requests() -> Vec<(Method, String, fn(RequestBuilder) -> RequestBuilder)> {
+    let mut requests: Vec<(Method, String, fn(RequestBuilder) -> RequestBuilder)> = Vec::new();
+    let long = "x".repeat(9_000);
+    for kind in ["event", "impression", "click", "conversion"] {
+        let mut methods = vec![Method::GET, Method::HEAD];
+        if kind == "conversion" {
+            methods.push(Method::POST);
+        }
+        for method in methods {
+            for tail in ["212313", "212313?checksum=wrong", "unknown", &format!("212313?x={long}")]
+            {
+                requests.push((method.clone(), format!("/{kind}/{tail}"), plain));
+            }
+            requests.push((method.clone(), format!("/{kind}/212313"), large_headers));
+            match kind {
+                "click" => requests.push((method, "/click/gone".into(), plain)),
+                "conversion" => requests.push((method, "/conversion/signed?sig=00".into(), plain)),
+                _ => {}
+            }
+        }
+    }
+    let conversion = || "/conversion/212313".to_owned();
+    requests.push((Method::POST, conversion(), |r| {
+        r.body(vec![b'x'; 2 << 20]).header("content-type", "application/json")
+    }));
+    requests
+        .push((Method::POST, conversion(), |r| r.body("x").header("content-type", "text/html")));
+    let path = || "/events".to_owned();
+    requests.push((Method::POST, path(), events));
+    requests.push((Method::POST, path(), |r| r.json(&json!([{"programId": "unknown"}]))));
+    requests.push((Method::POST, path(), |r| r.body("[")));
+    requests.push((Method::POST, path(), |r| r.body(vec![b' '; 2 << 20])));
+    requests.push((Method::POST, path(), |r| r.body("[]").header("content-type", "text/html")));
+    requests.push((Method::POST, path(), |r| large_headers(events(r))));
+    for path in ["/health/check", "/health/live", "/health/ready", "/adtrack.js", "/openapi.yaml"] {
+        requests.push((Method::GET, path.into(), plain));
+    }
+    for path in ["/adtrack.js", "/openapi.yaml"] {
+        requests.push((Method::GET, path.into(), |r| r.header("if-none-match", "*")));
+    }
+    requests
+}
+
+fn management_requests() -> Vec<(Method, String, fn(RequestBuilder) -> RequestBuilder)> {
+    let mut requests: Vec<(Method, String, fn(RequestBuilder) -> RequestBuilder)> = Vec::new();
+    for path in ["/metrics", "/health/live", "/health/ready", "/openapi.yaml"] {
+        requests.push((Method::GET, path.into(), plain));
+    }
+    for path in ["/cache/212313", "/cache/unknown", "/cache/%00"] {
+        requests.push((Method::GET, path.into(), plain));
+    }
+    requests.push((Method::GET, "/openapi.yaml".into(), |r| r.header("if-none-match", "*")));
+    requests.push((Method::POST, "/cache/fill".into(), plain));
+    requests.push((Method::POST, "/cache/purge".into(), plain));
+    requests
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_described_answer_is_given_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    // 32 bytes, the least.
+    std::fs::write(&keys, format!("k={}=\n", "A".repeat(43))).unwrap();
+    let keys = format!("--conversion-keys-file={}", keys.display());
+    let app = Setup::flags(&["--sample-programs=true", &keys]).start().await;
+    let gone = json!({"valid": false});
+    program(&app, "gone", &gone).await;
+    program(&app, "signed", &json!({"conversionKeyId": "k"})).await;
+    // Without core data: 503, on both listeners.
+    let empty = Setup { samples: false, ..Setup::default() }.start().await;
+    for (listener, emptys, requests) in [
+        (&app.url, &empty.url, public_requests as fn() -> _),
+        (&app.management, &empty.management, management_requests as fn() -> _),
+    ] {
+        let description = description(&app, listener).await;
+        let mut answers = given(listener, &description, requests()).await;
+        answers.extend(given(emptys, &description, requests()).await);
+        let described = described(&description);
+        let surprises: Vec<_> = answers.difference(&described).collect();
+        assert!(surprises.is_empty(), "not described: {surprises:?}");
+        let elsewhere = |answer: &&Answer| {
+            ELSEWHERE.iter().any(|(path, status)| (*path, *status) == (&*answer.0, answer.2))
+        };
+        let idle: Vec<_> = described.difference(&answers).filter(|one| !elsewhere(one)).collect();
+        assert!(idle.is_empty(), "described and never given: {idle:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_method_that_is_not_described_is_refused() {
+    let app = Setup::default().start().await;
+    let client = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();
+    for listener in [&app.url, &app.management] {
+        let description = description(&app, listener).await;
+        for (path, operations) in description["paths"].as_object().unwrap() {
+            let url = format!("{listener}{}", path.replace("{programId}", "212313"));
+            for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::PATCH] {
+                let status = client.request(method.clone(), &url).send().await.unwrap().status();
+                let name = method.as_str().to_lowercase();
+                // `GET /cache/fill` asks for a program of that name.
+                let of_another = path.starts_with("/cache/") && name == "get";
+                let is_described = operations.get(&name).is_some() || of_another;
+                // Operators are told 404, as of any path that is not there.
+                let is_refused = status == 405 || (status == 404 && listener != &app.url);
+                assert!(is_described || is_refused, "{method} {path}: {status}");
+                assert!(!is_described || status != 405, "{method} {path}: {status}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_code_is_described() {
+    let app = Setup::default().start().await;
+    let description = description(&app, &app.url).await;
+    let codes = description["components"]["schemas"]["Code"]["enum"].as_array().unwrap();
+    let described: BTreeSet<_> = codes.iter().map(|code| code.as_str().unwrap()).collect();
+    let ours = ["not_found", "method_not_allowed", "program_not_valid"];
+    assert_eq!(described, Refusal::CODES.into_iter().chain(ours).collect());
+}
