@@ -35,7 +35,11 @@ impl<'a> Table<'a> {
             stack,
             client: stack.dynamodb().await,
             kinesis: stack.kinesis().await,
-            http: helpers::client(),
+            // Where a click leads is not asked.
+            http: reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .build()
+                .unwrap(),
             url: stack.tracker_url(),
             sentinels: Cell::new(0),
         }
@@ -170,8 +174,17 @@ async fn nobody_overwrites_a_row_whose_id_they_know() {
     // content.
     let mut sent = 0;
     for id in ids.iter().map(String::as_str).chain(["click-1", "sale-1", "order-1"]) {
-        for path in ["event/212313?", "conversion/212313?", "conversion/212313.gif?"] {
+        for path in [
+            "event/212313?",
+            "impression/212313?",
+            "click/212313?",
+            "conversion/212313?",
+            "conversion/212313.gif?",
+        ] {
             let mut queries = vec![format!("at_event_id={id}&forged=1")];
+            if path.starts_with("click") {
+                queries.push(format!("impression_id={id}&forged=1"));
+            }
             if path.starts_with("conversion") {
                 queries.push(format!("transaction_id={id}&amount=9999&currency=EUR"));
                 queries
@@ -182,7 +195,9 @@ async fn nobody_overwrites_a_row_whose_id_they_know() {
             }
             for query in queries {
                 let url = format!("{}/{path}{query}", table.url);
-                assert_eq!(table.http.get(url).send().await.unwrap().status(), 200, "{query}");
+                let status = table.http.get(url).send().await.unwrap().status().as_u16();
+                let expected = if path.starts_with("click") { 302 } else { 200 };
+                assert_eq!(status, expected, "{path}{query}");
                 sent += 1;
             }
         }
