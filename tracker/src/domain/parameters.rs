@@ -7,7 +7,7 @@ use percent_encoding::percent_decode;
 use super::{Refusal, tcf};
 
 /// The longest query, in bytes, with every parameter at its limit far from reached. Longer, and the
-/// whole URI is refused.
+/// whole URI is refused, or by a lenient endpoint cut.
 pub const MAX_QUERY_BYTES: usize = 8_192;
 /// The most parameters that an event carries.
 pub const MAX_COUNT: usize = 20;
@@ -64,10 +64,17 @@ pub struct Parameters {
 impl Parameters {
     /// Reads a query (without its question mark), as forms are encoded: `+` is a space.
     pub fn parse(query: &str, rules: Rules) -> Result<Self, Refusal> {
-        if query.len() > MAX_QUERY_BYTES {
-            return Err(Refusal::UriTooLong);
-        }
         let mut parameters = Self::default();
+        let mut query = query;
+        if query.len() > MAX_QUERY_BYTES {
+            if !rules.lenient {
+                return Err(Refusal::UriTooLong);
+            }
+            // Up to the last parameter that is whole.
+            let head = &query[..query.floor_char_boundary(MAX_QUERY_BYTES)];
+            query = head.rsplit_once('&').map_or("", |(whole, _)| whole);
+            parameters.cut = true;
+        }
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match (decode(name), decode(value)) {
@@ -248,8 +255,9 @@ mod tests {
             let rules = Rules { own: &[], lenient };
             let query = |length: usize| format!("&{}", "&".repeat(length - 1));
             assert!(Parameters::parse(&query(MAX_QUERY_BYTES), rules).is_ok());
-            let refused = Parameters::parse(&query(MAX_QUERY_BYTES + 1), rules);
-            assert_eq!(refused, Err(Refusal::UriTooLong));
+            let longer = Parameters::parse(&query(MAX_QUERY_BYTES + 1), rules);
+            let cut = Parameters { cut: true, ..Parameters::default() };
+            assert_eq!(longer, if lenient { Ok(cut) } else { Err(Refusal::UriTooLong) });
         }
     }
 

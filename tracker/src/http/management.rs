@@ -44,7 +44,7 @@ pub fn configure(config: &mut web::ServiceConfig, management: web::Data<Manageme
         .route("/cache/purge", web::post().to(purge))
         .route("/cache/{programId}", web::get().to(cached))
         .route("/health/live", web::get().to(|| async { health::live_process() }))
-        .route("/health/ready", web::to(ready))
+        .route("/health/ready", web::get().to(ready))
         .route("/openapi.yaml", web::get().to(description))
         .default_service(web::to(|| async { Problem::NotFound.to_response() }));
 }
