@@ -76,13 +76,16 @@ PRINCIPALS = {TRACKER: "ecs-tasks", "ExecutionRole": "ecs-tasks",
 
 # Files whose settings each program reads.
 SETTINGS_OF = {
-    "tracker": ["tracker/src/config.rs", "tracker/src/http/conversion.rs",
+    "tracker": ["tracker/src/config.rs", "tracker/src/http/click_settings.rs",
+                "tracker/src/http/conversion.rs", "tracker/src/http/server.rs",
+                "tracker/src/http/visitors.rs",
                 "deploy/runtime/src/redis_settings.rs", "deploy/runtime/src/telemetry.rs"],
     "kinesis-consumer": ["kinesis-consumer/src/config.rs", "deploy/runtime/src/telemetry.rs"],
     "redis-updater": ["redis-updater/src/config.rs", "deploy/runtime/src/redis_settings.rs",
                       "deploy/runtime/src/telemetry.rs"],
     # Run by people, not deployed.
-    "commands": ["tracker/src/bin/redrive.rs", "redis-updater/src/core_data/arguments.rs"],
+    "commands": ["tracker/src/bin/redrive.rs", "tracker/src/bin/sign-link.rs",
+                 "redis-updater/src/core_data/arguments.rs"],
 }
 REDIS_BY_URL = {
     "REDIS_HOST": "REDIS_URL names user, password and TLS as well",
