@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::{Command, Output};
 
-use adtrack_proto::event::EventType;
+use adtrack_proto::event::{EventType, TrackingEvent};
 use adtrack_proto::program::Update;
 use reqwest::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, LOCATION};
 use reqwest::{Method, Response};
@@ -112,17 +112,27 @@ async fn a_click_on_a_program_that_does_not_run_is_recorded_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn parameters_beyond_the_limits_are_cut_and_flagged() {
     let app = Setup::default().start().await;
-    let many = (0..30).map(|n| format!("p{n}={}", "x".repeat(600))).collect::<Vec<_>>().join("&");
-    for query in [&*many, "a=1&a=2", "impression_id=no-uuid", "a=%ff", "at_other=1"] {
+    let query = |count: usize, bytes: usize| {
+        (0..count).map(|n| format!("p{n}={}", "x".repeat(bytes))).collect::<Vec<_>>().join("&")
+    };
+    // Too many; too long; a query that is too long.
+    let (many, long, all) = (query(30, 1), query(1, 600), query(30, 600));
+    for query in [&*many, &*long, &*all, "a=1&a=2", "impression_id=no-uuid", "a=%ff", "at_other=1"]
+    {
         assert_eq!(click(&app, &format!("212313?{query}")).await.status(), 302, "{query}");
     }
-    let events = app.wait_for_events(5).await;
+    let events = app.wait_for_events(7).await;
     for event in &events {
         assert_eq!(event.traffic_flags, ["no_user_agent", "parameters_cut"]);
         assert_eq!(event.impression_id, "");
     }
-    let cut = events.iter().find(|event| event.parameters.len() == 20).unwrap();
-    assert!(cut.parameters.values().all(|value| value.len() == 512));
+    let with = |count: usize, bytes: usize| {
+        let all_of =
+            |event: &&TrackingEvent| event.parameters.values().all(|value| value.len() == bytes);
+        events.iter().filter(|event| event.parameters.len() == count).any(|event| all_of(&event))
+    };
+    // 13 parameters of 604 bytes and their separators are the most that 8,192 bytes hold whole.
+    assert!(with(20, 1) && with(1, 512) && with(13, 512));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,9 @@ use crate::helpers::{Setup, TestApp, store};
 /// A path as it is described, a method, and a status.
 type Answer = (String, String, u16);
 
+/// A method, a path, and what else the request has.
+type Asked = (Method, String, fn(RequestBuilder) -> RequestBuilder);
+
 /// Answers that need a client or a tracker that a test does not make here, each tested elsewhere.
 const ELSEWHERE: [(&str, u16); 4] = [
     // core_data.rs: before Redis could be read once, and while draining.
@@ -65,11 +68,7 @@ async fn program(app: &TestApp, id: &str, more: &Value) {
 }
 
 /// The answers of a listener to these requests.
-async fn given(
-    listener: &str,
-    description: &Value,
-    requests: Vec<(Method, String, fn(RequestBuilder) -> RequestBuilder)>,
-) -> BTreeSet<Answer> {
+async fn given(listener: &str, description: &Value, requests: Vec<Asked>) -> BTreeSet<Answer> {
     // A redirect is an answer.
     let client = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();
     let mut answers = BTreeSet::new();
@@ -94,8 +93,8 @@ fn events(request: RequestBuilder) -> RequestBuilder {
     request.json(&json!([{"programId": "212313"}]))
 }
 
-fn public_requests() -> Vec<(Method, String, fn(RequestBuilder) -> RequestBuilder)> {
-    let mut requests: Vec<(Method, String, fn(RequestBuilder) -> RequestBuilder)> = Vec::new();
+fn public_requests() -> Vec<Asked> {
+    let mut requests: Vec<Asked> = Vec::new();
     let long = "x".repeat(9_000);
     for kind in ["event", "impression", "click", "conversion"] {
         let mut methods = vec![Method::GET, Method::HEAD];
@@ -137,8 +136,8 @@ fn public_requests() -> Vec<(Method, String, fn(RequestBuilder) -> RequestBuilde
     requests
 }
 
-fn management_requests() -> Vec<(Method, String, fn(RequestBuilder) -> RequestBuilder)> {
-    let mut requests: Vec<(Method, String, fn(RequestBuilder) -> RequestBuilder)> = Vec::new();
+fn management_requests() -> Vec<Asked> {
+    let mut requests: Vec<Asked> = Vec::new();
     for path in ["/metrics", "/health/live", "/health/ready", "/openapi.yaml"] {
         requests.push((Method::GET, path.into(), plain));
     }

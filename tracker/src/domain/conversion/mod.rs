@@ -31,7 +31,7 @@ pub struct Claim<'a> {
     pub event_name: &'a str,
     /// The advertiser's own id of the transaction.
     pub transaction_id: &'a str,
-    /// One of [`STATUSES`].
+    /// `pending`, `approved`, `rejected` or `refunded`.
     pub status: &'a str,
     /// A decimal number.
     pub amount: &'a str,
