@@ -1,5 +1,7 @@
 //! `GET /click/{programId}`: records, and sends people to the landing page.
 
+use std::time::Instant;
+
 use actix_web::http::header::{CACHE_CONTROL, HeaderName, HeaderValue, LOCATION};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
@@ -29,11 +31,13 @@ pub(super) async fn click<P: Programs, S: EventSink>(
         Method::HEAD => false,
         _ => return Problem::MethodNotAllowed("GET, HEAD").to_response(),
     };
-    public
-        .timed(async {
-            answer(request, public, record).await.unwrap_or_else(|refusal| refused(refusal, public))
-        })
-        .await
+    let begun = Instant::now();
+    let mut response = match answer(request, public, record).await {
+        Ok(response) => response,
+        Err(refusal) => refused(refusal, public),
+    };
+    public.answered(begun, &mut response);
+    response
 }
 
 async fn answer<P: Programs, S: EventSink>(

@@ -106,15 +106,14 @@ pub(super) async fn conversion<P: Programs, S: EventSink>(
         Some(id) => (id, true),
         None => (id, false),
     };
-    public
-        .timed(async {
-            let answer = answer(request, payload, public, id, is_pixel, record).await;
-            answer.unwrap_or_else(|refusal| match public.refused(refusal) {
-                problem if is_pixel => problem_pixel(&problem),
-                problem => problem.to_response(),
-            })
-        })
-        .await
+    let begun = Instant::now();
+    let mut response = match answer(request, payload, public, id, is_pixel, record).await {
+        Ok(response) => response,
+        Err(refusal) if is_pixel => problem_pixel(&public.refused(refusal)),
+        Err(refusal) => public.refused(refusal).to_response(),
+    };
+    public.answered(begun, &mut response);
+    response
 }
 
 async fn answer<P: Programs, S: EventSink>(

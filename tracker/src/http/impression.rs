@@ -1,5 +1,7 @@
 //! `GET /impression/{programId}`: what an image tag or a page script asks when an ad was shown.
 
+use std::time::Instant;
+
 use actix_web::http::Method;
 use actix_web::http::header::HeaderValue;
 use actix_web::{HttpRequest, HttpResponse};
@@ -28,13 +30,13 @@ pub(super) async fn impression<P: Programs, S: EventSink>(
         Method::HEAD => false,
         _ => return problem_pixel(&Problem::MethodNotAllowed("GET, HEAD")),
     };
-    public
-        .timed(async {
-            answer(request, public, record)
-                .await
-                .unwrap_or_else(|refusal| problem_pixel(&public.refused(refusal)))
-        })
-        .await
+    let begun = Instant::now();
+    let mut response = match answer(request, public, record).await {
+        Ok(response) => response,
+        Err(refusal) => problem_pixel(&public.refused(refusal)),
+    };
+    public.answered(begun, &mut response);
+    response
 }
 
 async fn answer<P: Programs, S: EventSink>(

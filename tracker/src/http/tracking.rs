@@ -121,13 +121,13 @@ async fn event<P: Programs, S: EventSink>(
         Method::HEAD => false,
         _ => return Problem::MethodNotAllowed("GET, HEAD").to_response(),
     };
-    public
-        .timed(async {
-            answer(request, public, record)
-                .await
-                .unwrap_or_else(|refusal| public.refused(refusal).to_response())
-        })
-        .await
+    let begun = Instant::now();
+    let mut response = match answer(request, public, record).await {
+        Ok(response) => response,
+        Err(refusal) => public.refused(refusal).to_response(),
+    };
+    public.answered(begun, &mut response);
+    response
 }
 
 async fn answer<P: Programs, S: EventSink>(
@@ -169,14 +169,10 @@ impl<P: Programs, S: EventSink> Public<P, S> {
         Problem::from(refusal)
     }
 
-    /// Measures how long a tracking request takes, and sends clients with open connections elsewhere
-    /// once this instance is about to end.
-    pub(super) async fn timed(&self, answer: impl Future<Output = HttpResponse>) -> HttpResponse {
-        let begun = Instant::now();
-        let mut response = answer.await;
+    /// A tracking request that `begun` is answered.
+    pub(super) fn answered(&self, begun: Instant, response: &mut HttpResponse) {
         self.metrics.request_seconds.observe(begun.elapsed().as_secs_f64());
-        self.send_elsewhere(&mut response);
-        response
+        self.send_elsewhere(response);
     }
 
     /// Sends a client with an open connection elsewhere once this instance is about to end.
