@@ -90,11 +90,4 @@ impl<P: Programs, S: EventSink> Tracker<P, S> {
             NotAccepted::Closed => Refusal::Draining,
         })
     }
-
-    /// Records `request`. An answer means that its event is accepted; a refusal, that it is not.
-    pub async fn track<'a>(&self, request: &'a TrackingRequest<'a>) -> Result<Answer<'a>, Refusal> {
-        let answer = self.inspect(request).await?;
-        self.record(&answer)?;
-        Ok(answer)
-    }
 }

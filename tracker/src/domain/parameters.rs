@@ -65,6 +65,9 @@ impl Parameters {
     /// Reads a query (without its question mark), as forms are encoded: `+` is a space.
     pub fn parse(query: &str, rules: Rules) -> Result<Self, Refusal> {
         let mut parameters = Self::default();
+        if query.is_empty() {
+            return Ok(parameters);
+        }
         let mut query = query;
         if query.len() > MAX_QUERY_BYTES {
             if !rules.lenient {

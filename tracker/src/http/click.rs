@@ -52,8 +52,7 @@ async fn answer<P: Programs, S: EventSink>(
     // Before it is recorded: what is refused is not.
     let destination = answer.destination(keys)?;
     if record {
-        public.tracker.record(&answer)?;
-        public.metrics.requests_accepted.inc();
+        public.record(&answer)?;
     }
     let mut response = match (destination, &public.clicks.default_fallback_url) {
         (Destination::Page(page), _) => redirect(&page),

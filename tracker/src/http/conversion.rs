@@ -152,8 +152,7 @@ async fn answer<P: Programs, S: EventSink>(
     let answer: Answer<'_> = Tracker::<P, S>::answer(&tracking, program)?;
     let mut response = if is_pixel { pixel() } else { json(&answer) };
     if record {
-        public.tracker.record(&answer)?;
-        public.metrics.requests_accepted.inc();
+        public.record(&answer)?;
         let headers = response.headers_mut();
         if is_pixel && let Ok(id) = HeaderValue::from_str(&answer.message_id.to_string()) {
             headers.insert(EVENT_ID, id);

@@ -48,7 +48,10 @@ async fn answer<P: Programs, S: EventSink>(
     let id = id.strip_suffix(ENDING).unwrap_or(id);
     let tracking =
         tracking_request(request, id, EventType::Impression, Rules::EVENT, &public.visitors)?;
-    let answer = public.answer(&tracking, record).await?;
+    let answer = public.tracker.inspect(&tracking).await?;
+    if record {
+        public.record(&answer)?;
+    }
     let mut response = pixel();
     if record {
         let headers = response.headers_mut();

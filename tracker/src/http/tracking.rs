@@ -137,7 +137,10 @@ async fn answer<P: Programs, S: EventSink>(
 ) -> Result<HttpResponse, Refusal> {
     let id = request.path().strip_prefix(EVENT_PATH).unwrap_or_default();
     let tracking = tracking_request(request, id, EventType::Event, Rules::EVENT, &public.visitors)?;
-    let answer = public.answer(&tracking, record).await?;
+    let answer = public.tracker.inspect(&tracking).await?;
+    if record {
+        public.record(&answer)?;
+    }
     let mut response = HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")))
         .insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store")))
@@ -149,18 +152,11 @@ async fn answer<P: Programs, S: EventSink>(
 }
 
 impl<P: Programs, S: EventSink> Public<P, S> {
-    /// What a client is told of `request`, recorded where it is to be.
-    pub(super) async fn answer<'a>(
-        &self,
-        request: &'a TrackingRequest<'a>,
-        record: bool,
-    ) -> Result<Answer<'a>, Refusal> {
-        if !record {
-            return self.tracker.inspect(request).await;
-        }
-        let answer = self.tracker.track(request).await?;
+    /// Records what `answer` stands for, and counts it.
+    pub(super) fn record(&self, answer: &Answer<'_>) -> Result<(), Refusal> {
+        self.tracker.record(answer)?;
         self.metrics.requests_accepted.inc();
-        Ok(answer)
+        Ok(())
     }
 
     /// The problem of a refused request, which is counted.
