@@ -9,7 +9,7 @@ SHELL := /bin/bash
 BIN := target/release
 ENV_FILE := target/local-stack.env
 
-.PHONY: help run demo count loadtest spike soak test lint bench bench-functions fan-out scaling instructions page prove advisories fmt redis-server release check-deploy replay
+.PHONY: help run demo count loadtest spike soak test lint bench bench-functions fan-out scaling instructions page schemathesis prove advisories fmt redis-server release check-deploy replay
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -76,6 +76,9 @@ scaling: ## what 1,000 to 1,000,000 events/s need, by docs/SCALING.md's formulas
 
 page: redis-server ## the page script in a headless Chromium, against the local stack
 	@deploy/checks/page/check
+
+schemathesis: redis-server ## both listeners, exercised from their OpenAPI descriptions
+	@deploy/checks/schemathesis
 
 instructions: ## that the tracker's handler costs no more instructions than it may (callgrind)
 	@deploy/checks/peers/instructions
