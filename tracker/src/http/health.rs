@@ -22,7 +22,7 @@ pub(super) fn live() -> HttpResponse {
 }
 
 /// `GET /health/live` for operators: and which process that is.
-pub(super) fn live_process() -> HttpResponse {
+pub(super) async fn live_process() -> HttpResponse {
     HttpResponse::Ok().json(json!({"status": "ok", "processId": std::process::id()}))
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, Resource, Route, web};
 use adtrack_proto::{ProgramId, samples};
 use serde_json::json;
 
@@ -39,14 +39,20 @@ pub struct Management {
 pub fn configure(config: &mut web::ServiceConfig, management: web::Data<Management>) {
     config
         .app_data(management)
-        .route("/metrics", web::get().to(metrics))
-        .route("/cache/fill", web::post().to(fill))
-        .route("/cache/purge", web::post().to(purge))
-        .route("/cache/{programId}", web::get().to(cached))
-        .route("/health/live", web::get().to(|| async { health::live_process() }))
-        .route("/health/ready", web::get().to(ready))
-        .route("/openapi.yaml", web::get().to(description))
+        .service(resource("/metrics", "GET", web::get().to(metrics)))
+        .service(resource("/cache/fill", "POST", web::post().to(fill)))
+        .service(resource("/cache/purge", "POST", web::post().to(purge)))
+        .service(resource("/cache/{programId}", "GET", web::get().to(cached)))
+        .service(resource("/health/live", "GET", web::get().to(health::live_process)))
+        .service(resource("/health/ready", "GET", web::get().to(ready)))
+        .service(resource("/openapi.yaml", "GET", web::get().to(description)))
         .default_service(web::to(|| async { Problem::NotFound.to_response() }));
+}
+
+/// What is at `path` for one method, which is `allowed`.
+fn resource(path: &str, allowed: &'static str, route: Route) -> Resource {
+    let refused = move || async move { Problem::MethodNotAllowed(allowed).to_response() };
+    web::resource(path).route(route).default_service(web::to(refused))
 }
 
 async fn metrics(management: web::Data<Management>) -> HttpResponse {
