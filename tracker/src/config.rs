@@ -8,7 +8,7 @@ use adtrack_runtime::cli::{boolean, integer, milliseconds, non_empty, seconds};
 use adtrack_runtime::redis_settings::RedisSettings;
 use adtrack_runtime::storage::storage_url;
 use adtrack_runtime::telemetry::LogSettings;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use crate::delivery::SyncMode;
 use crate::delivery::journal::MIN_BYTES;
@@ -22,6 +22,9 @@ use crate::programs::CacheLimits;
 #[derive(Debug, Clone, Parser)]
 #[command(version, args_override_self = true)]
 pub struct Config {
+    #[command(subcommand)]
+    #[expect(missing_docs, reason = "a comment here would become the text of --help")]
+    pub command: Option<Command>,
     /// Address of the public listener, for ad clients and the load balancer.
     #[arg(long, env, default_value = "0.0.0.0:8080", value_parser = address)]
     pub listen_addr: SocketAddr,
@@ -102,6 +105,13 @@ pub struct Config {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a comment here would become the text of --help")]
     pub logs: LogSettings,
+}
+
+/// What else the program does than to serve.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum Command {
+    /// Asks the tracker at LISTEN_ADDR whether it serves: status 0, else 1. For container images
+    Healthcheck,
 }
 
 impl Config {

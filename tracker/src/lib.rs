@@ -21,6 +21,7 @@ pub mod config;
 pub mod delivery;
 pub mod domain;
 pub mod health;
+pub mod healthcheck;
 pub mod http;
 pub mod metrics;
 pub mod programs;

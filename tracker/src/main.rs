@@ -6,9 +6,9 @@ use adtrack_runtime::redis_access::RedisAccess;
 use adtrack_runtime::{cli, telemetry};
 use aws_config::BehaviorVersion;
 use tracker::app::App;
-use tracker::config::Config;
-use tracker::programs;
+use tracker::config::{Command, Config};
 use tracker::shutdown::Shutdown;
+use tracker::{healthcheck, programs};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -16,6 +16,9 @@ async fn main() -> ExitCode {
         Ok(config) => config,
         Err(exit) => return exit,
     };
+    if let Some(Command::Healthcheck) = config.command {
+        return healthcheck::run(config.listen_addr);
+    }
     let redis = match RedisAccess::new(&config.redis, programs::TIMEOUTS) {
         Ok(redis) => redis,
         Err(error) => return cli::usage_error(&error.to_string()),

@@ -153,3 +153,24 @@ fn an_address_that_is_taken_ends_it_with_a_clear_message() {
     let log = String::from_utf8(output.stdout).unwrap();
     assert!(log.contains("LISTEN_ADDR") && log.contains("choose another address"), "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn healthcheck_says_whether_the_tracker_serves() {
+    let app = crate::helpers::Setup::default().start().await;
+    let address = app.url.strip_prefix("http://").unwrap();
+    let port = address.rsplit(':').next().unwrap();
+    for served in [address, &format!("0.0.0.0:{port}")] {
+        let output = tracker(&["healthcheck"], &[("LISTEN_ADDR", served)]);
+        assert_eq!(output.status.code(), Some(0), "{served}: {output:?}");
+        assert!(output.stderr.is_empty());
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = listener.local_addr().unwrap().to_string();
+    // Nobody listens; nobody answers.
+    for ill in ["127.0.0.1:1", &silent] {
+        let output = tracker(&["healthcheck"], &[("LISTEN_ADDR", ill)]);
+        assert_eq!(output.status.code(), Some(1), "{ill}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.starts_with(&format!("tracker healthcheck: {ill}: ")), "{said}");
+    }
+}

@@ -1,0 +1,46 @@
+//! `tracker healthcheck`: whether the tracker of this container serves. For container images, which
+//! hold no other program that could ask.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::process::ExitCode;
+use std::time::Duration;
+
+const TIMEOUT: Duration = Duration::from_secs(2);
+const REQUEST: &[u8] = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+const EXPECTED: &[u8] = b"HTTP/1.1 200 ";
+
+/// Asks the public listener, where `LISTEN_ADDR` says that it is. Status 0 where it serves, else 1.
+pub fn run(listen_addr: SocketAddr) -> ExitCode {
+    match ask(reachable(listen_addr)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tracker healthcheck: {listen_addr}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Every address of this machine is also that of its loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn ask(address: SocketAddr) -> io::Result<()> {
+    let mut connection = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    connection.set_read_timeout(Some(TIMEOUT))?;
+    connection.set_write_timeout(Some(TIMEOUT))?;
+    connection.write_all(REQUEST)?;
+    let mut status = [0; EXPECTED.len()];
+    connection.read_exact(&mut status)?;
+    if status == EXPECTED {
+        Ok(())
+    } else {
+        Err(io::Error::other("/health/live is not answered 200"))
+    }
+}
