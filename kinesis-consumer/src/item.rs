@@ -104,7 +104,7 @@ fn item(
         ("customer_id".into(), number(event.customer_id)),
         ("customer_name".into(), text(&event.customer_name)),
         ("user_agent".into(), text(&event.user_agent)),
-        ("event_type".into(), text(type_name(event_type))),
+        ("event_type".into(), text(event_type.name())),
         ("occurred_at".into(), number(occurred_at)),
         ("received_at".into(), number(received_at)),
         ("stored_at".into(), number(stored_at.as_millisecond())),
@@ -178,16 +178,6 @@ fn text(value: &str) -> AttributeValue {
 
 fn number(value: i64) -> AttributeValue {
     AttributeValue::N(value.to_string())
-}
-
-fn type_name(event_type: EventType) -> &'static str {
-    match event_type {
-        EventType::Unspecified => "unspecified",
-        EventType::Event => "event",
-        EventType::Impression => "impression",
-        EventType::Click => "click",
-        EventType::Conversion => "conversion",
-    }
 }
 
 #[cfg(test)]

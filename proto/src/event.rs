@@ -11,6 +11,19 @@ use crate::program::Program;
 
 include!(concat!(env!("OUT_DIR"), "/adtrack.v1.rs"));
 
+impl EventType {
+    /// The name in the table, and in what ids are hashed from.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unspecified => "unspecified",
+            Self::Event => "event",
+            Self::Impression => "impression",
+            Self::Click => "click",
+            Self::Conversion => "conversion",
+        }
+    }
+}
+
 /// Why an event is not valid, as `invalid_reason` on the wire and in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InvalidReason {

@@ -28,10 +28,6 @@ def install(*tools):
     subprocess.run([HERE.parent / "install", *tools], check=True)
 
 
-def threads(pid):
-    return [task for task in pathlib.Path(f"/proc/{pid}/task").iterdir()]
-
-
 class Server:
     """A server under load; `process` and its children are what is measured."""
 
@@ -63,7 +59,7 @@ class Server:
     def cpu_seconds(self):
         total = 0
         for pid in self.pids():
-            for task in threads(pid):
+            for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
                 try:
                     total += int((task / "schedstat").read_text().split()[0])
                 except OSError:

@@ -1,6 +1,5 @@
 //! The id of an event.
 
-use adtrack_proto::event::EventType;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -14,12 +13,7 @@ use super::TrackingRequest;
 /// chooses an id: a hash is over program and kind too.
 pub fn message_id(request: &TrackingRequest<'_>, random: u128) -> Uuid {
     let program = request.program_id.as_str();
-    let kind = match request.event_type {
-        EventType::Unspecified | EventType::Event => "event",
-        EventType::Impression => "impression",
-        EventType::Click => "click",
-        EventType::Conversion => "conversion",
-    };
+    let kind = request.event_type.name();
     if let Some(event_id) = &request.parameters.event_id {
         return hashed(&["client event", program, kind, event_id]);
     }

@@ -2,15 +2,14 @@
 
 use std::time::Instant;
 
+use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, HeaderName, HeaderValue, LOCATION};
-use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
 use adtrack_proto::event::EventType;
 use uuid::Uuid;
 
-use super::pixel::EVENT_ID;
 use super::problem::Problem;
-use super::tracking::{Public, tracking_request};
+use super::tracking::{Public, is_recorded, tracking_request};
 use crate::domain::{
     CLICK_RULES, Destination, IMPRESSION_ID, Refusal, SigningKeys, TrackingRequest, TrafficFlags,
 };
@@ -26,10 +25,9 @@ pub(super) async fn click<P: Programs, S: EventSink>(
     request: &HttpRequest,
     public: &Public<P, S>,
 ) -> HttpResponse {
-    let record = match *request.method() {
-        Method::GET => true,
-        Method::HEAD => false,
-        _ => return Problem::MethodNotAllowed("GET, HEAD").to_response(),
+    let record = match is_recorded(request) {
+        Ok(record) => record,
+        Err(problem) => return problem.to_response(),
     };
     let begun = Instant::now();
     let mut response = match answer(request, public, record).await {
@@ -64,11 +62,7 @@ async fn answer<P: Programs, S: EventSink>(
         (Destination::Gone(reason), _) => Problem::ProgramNotValid(reason).to_response(),
     };
     if record {
-        let headers = response.headers_mut();
-        if let Ok(click_id) = HeaderValue::from_str(&answer.message_id.to_string()) {
-            headers.insert(EVENT_ID, click_id);
-        }
-        public.visitors.remember(&click.client, headers);
+        public.name_event(answer.message_id, &click.client, &mut response);
     }
     Ok(response)
 }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use actix_web::dev::Payload;
 use actix_web::http::Method;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
 use adtrack_proto::ProgramId;
 use adtrack_proto::event::EventType;
@@ -15,9 +14,9 @@ use jiff::Timestamp;
 use super::body;
 use super::click_settings::signing_keys;
 use super::client::client;
-use super::pixel::{EVENT_ID, pixel, problem_pixel};
+use super::pixel::{ENDING, pixel, problem_pixel};
 use super::problem::Problem;
-use super::tracking::{Public, parse_program_id};
+use super::tracking::{Public, json, parse_program_id};
 use crate::domain::json::members;
 use crate::domain::{
     Answer, Claim, Parameters, PreparedProgram, Refusal, Rules, SigningKeys, TrackingRequest,
@@ -26,7 +25,6 @@ use crate::domain::{
 use crate::track::{EventSink, Programs, Tracker};
 
 pub(super) const PATH: &str = "/conversion/";
-const PIXEL_SUFFIX: &str = ".gif";
 /// The largest body, in bytes.
 const MAX_BODY_BYTES: usize = 16 << 10;
 /// Of log lines that say the same.
@@ -102,7 +100,7 @@ pub(super) async fn conversion<P: Programs, S: EventSink>(
         _ => return Problem::MethodNotAllowed("GET, HEAD, POST").to_response(),
     };
     let id = request.path().strip_prefix(PATH).unwrap_or_default();
-    let (id, is_pixel) = match id.strip_suffix(PIXEL_SUFFIX) {
+    let (id, is_pixel) = match id.strip_suffix(ENDING) {
         Some(id) => (id, true),
         None => (id, false),
     };
@@ -153,20 +151,13 @@ async fn answer<P: Programs, S: EventSink>(
     let mut response = if is_pixel { pixel() } else { json(&answer) };
     if record {
         public.record(&answer)?;
-        let headers = response.headers_mut();
-        if is_pixel && let Ok(id) = HeaderValue::from_str(&answer.message_id.to_string()) {
-            headers.insert(EVENT_ID, id);
+        if is_pixel {
+            public.name_event(answer.message_id, &tracking.client, &mut response);
+        } else {
+            public.visitors.remember(&tracking.client, response.headers_mut());
         }
-        public.visitors.remember(&tracking.client, headers);
     }
     Ok(response)
-}
-
-fn json(answer: &Answer<'_>) -> HttpResponse {
-    HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, "application/json"))
-        .insert_header((CACHE_CONTROL, "no-store"))
-        .body(answer.to_json())
 }
 
 /// Names and values of the query and the body, as given.

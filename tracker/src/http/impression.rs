@@ -2,22 +2,15 @@
 
 use std::time::Instant;
 
-use actix_web::http::Method;
-use actix_web::http::header::HeaderValue;
 use actix_web::{HttpRequest, HttpResponse};
 use adtrack_proto::event::EventType;
-use uuid::Uuid;
 
-use super::pixel::{EVENT_ID, pixel, problem_pixel};
-use super::problem::Problem;
-use super::tracking::{Public, tracking_request};
+use super::pixel::{ENDING, pixel, problem_pixel};
+use super::tracking::{Public, is_recorded, tracking_request};
 use crate::domain::{Refusal, Rules};
 use crate::track::{EventSink, Programs};
 
 pub(super) const PATH: &str = "/impression/";
-/// For what takes an address for a picture by its ending alone. An id that ends so itself is asked for
-/// with the ending twice.
-const ENDING: &str = ".gif";
 
 /// `GET /impression/{programId}` and `GET /impression/{programId}.gif`: records, and answers with a
 /// pixel, whatever happens. `HEAD` answers without recording.
@@ -25,10 +18,9 @@ pub(super) async fn impression<P: Programs, S: EventSink>(
     request: &HttpRequest,
     public: &Public<P, S>,
 ) -> HttpResponse {
-    let record = match *request.method() {
-        Method::GET => true,
-        Method::HEAD => false,
-        _ => return problem_pixel(&Problem::MethodNotAllowed("GET, HEAD")),
+    let record = match is_recorded(request) {
+        Ok(record) => record,
+        Err(problem) => return problem_pixel(&problem),
     };
     let begun = Instant::now();
     let mut response = match answer(request, public, record).await {
@@ -54,12 +46,7 @@ async fn answer<P: Programs, S: EventSink>(
     }
     let mut response = pixel();
     if record {
-        let headers = response.headers_mut();
-        let id = answer.message_id.as_hyphenated();
-        if let Ok(id) = HeaderValue::from_str(id.encode_lower(&mut Uuid::encode_buffer())) {
-            headers.insert(EVENT_ID, id);
-        }
-        public.visitors.remember(&tracking.client, headers);
+        public.name_event(answer.message_id, &tracking.client, &mut response);
     }
     Ok(response)
 }

@@ -14,6 +14,10 @@ pub(super) const EVENT_ID: HeaderName = HeaderName::from_static("adtrack-event-i
 /// The code of the problem, where the body has no room for it.
 pub(super) const PROBLEM: HeaderName = HeaderName::from_static("adtrack-problem");
 
+/// What a path may end with, for what takes an address for a picture by its ending alone. An id that ends
+/// so itself is asked for with the ending twice.
+pub(super) const ENDING: &str = ".gif";
+
 /// The pixel of a request that is answered as it should be.
 pub(super) fn pixel() -> HttpResponse {
     with_pixel(HttpResponse::Ok().finish())

@@ -14,6 +14,7 @@ use adtrack_proto::ProgramId;
 use adtrack_proto::event::EventType;
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
+use uuid::Uuid;
 
 use super::click::{CLICK_PATH, click};
 use super::click_settings::ClickSettings;
@@ -23,9 +24,10 @@ use super::documents::{PAGE_SCRIPT, PUBLIC_API};
 use super::events::{self, events};
 use super::health;
 use super::impression::{self, impression};
+use super::pixel::EVENT_ID;
 use super::problem::Problem;
 use super::visitors::VisitorSettings;
-use crate::domain::{Answer, Parameters, Refusal, Rules, TrackingRequest};
+use crate::domain::{Answer, Client, Parameters, Refusal, Rules, TrackingRequest};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::track::{EventSink, Programs, Tracker};
@@ -116,10 +118,9 @@ async fn event<P: Programs, S: EventSink>(
     request: &HttpRequest,
     public: &Public<P, S>,
 ) -> HttpResponse {
-    let record = match *request.method() {
-        Method::GET => true,
-        Method::HEAD => false,
-        _ => return Problem::MethodNotAllowed("GET, HEAD").to_response(),
+    let record = match is_recorded(request) {
+        Ok(record) => record,
+        Err(problem) => return problem.to_response(),
     };
     let begun = Instant::now();
     let mut response = match answer(request, public, record).await {
@@ -141,17 +142,47 @@ async fn answer<P: Programs, S: EventSink>(
     if record {
         public.record(&answer)?;
     }
-    let mut response = HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")))
-        .insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store")))
-        .body(answer.to_json());
+    let mut response = json(&answer);
     if record {
         public.visitors.remember(&tracking.client, response.headers_mut());
     }
     Ok(response)
 }
 
+/// Whether a request that can be read alone is recorded, or only answered.
+pub(super) fn is_recorded(request: &HttpRequest) -> Result<bool, Problem> {
+    match *request.method() {
+        Method::GET => Ok(true),
+        Method::HEAD => Ok(false),
+        _ => Err(Problem::MethodNotAllowed("GET, HEAD")),
+    }
+}
+
+/// What a client is told of its program and its event.
+pub(super) fn json(answer: &Answer<'_>) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")))
+        .insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store")))
+        .body(answer.to_json())
+}
+
 impl<P: Programs, S: EventSink> Public<P, S> {
+    /// Names the event that was recorded to who cannot read it in the body, and renews the visitor's
+    /// cookie.
+    pub(super) fn name_event(
+        &self,
+        message_id: Uuid,
+        client: &Client<'_>,
+        response: &mut HttpResponse,
+    ) {
+        let headers = response.headers_mut();
+        let id = message_id.as_hyphenated();
+        if let Ok(id) = HeaderValue::from_str(id.encode_lower(&mut Uuid::encode_buffer())) {
+            headers.insert(EVENT_ID, id);
+        }
+        self.visitors.remember(client, headers);
+    }
+
     /// Records what `answer` stands for, and counts it.
     pub(super) fn record(&self, answer: &Answer<'_>) -> Result<(), Refusal> {
         self.tracker.record(answer)?;
