@@ -112,9 +112,14 @@ fn record(program: &Program, name: &str, valid: bool) -> String {
     .to_string()
 }
 
+const USER_AGENT: &str = concat!("adtrack-loadtest/", env!("CARGO_PKG_VERSION"));
+
 /// For what is not measured. A proxy that the environment names is none of ours.
 pub fn http_client() -> reqwest::Client {
-    let user_agent = concat!("adtrack-loadtest/", env!("CARGO_PKG_VERSION"));
+    http_client_as(USER_AGENT)
+}
+
+fn http_client_as(user_agent: &str) -> reqwest::Client {
     reqwest::Client::builder()
         .no_proxy()
         .user_agent(user_agent)
@@ -192,10 +197,12 @@ enum Followed {
     Never,
 }
 
-/// Changes programs in turn, `per_second`, until `stop` turns true.
+/// Changes programs in turn, `per_second`, until `stop` turns true. The user agent of the looks at them
+/// holds the run's mark, so that their rows are known, and does not end in it: they are not measured.
 pub async fn change(
     stream: &CoreDataStream,
     url: &str,
+    mark: &str,
     programs: &[Program],
     per_second: f64,
     mut stop: watch::Receiver<bool>,
@@ -204,7 +211,7 @@ pub async fn change(
     if per_second <= 0.0 {
         return changes;
     }
-    let client = http_client();
+    let client = http_client_as(&format!("{USER_AGENT} {mark} look"));
     let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / per_second));
     let mut following: JoinSet<Followed> = JoinSet::new();
     for (number, program) in (0_u64..).zip(programs.iter().cycle()) {

@@ -147,7 +147,7 @@ impl Prepared {
             every: self.slice,
         };
         let samples = tokio::spawn(sampler.run(ended.clone()));
-        let changes = self.changes(target, surroundings, programs, ended);
+        let changes = self.changes(target, surroundings, &mark, programs, ended);
         let Streams { slices, accepted } = streams;
         let start_ms = running.start.unix_ms;
         let follower = self.follower(surroundings, &mark, start_ms)?;
@@ -303,14 +303,18 @@ impl Prepared {
         &self,
         target: &Target,
         surroundings: &Surroundings,
+        mark: &str,
         programs: Vec<Program>,
         stop: watch::Receiver<bool>,
     ) -> tokio::task::JoinHandle<core_data::Changes> {
         let rate = self.scenario.core_data.updates_per_second.0;
-        let (url, stream) = (target.url.clone(), surroundings.core_data.clone());
+        let (url, mark) = (target.url.clone(), mark.to_owned());
+        let stream = surroundings.core_data.clone();
         tokio::spawn(async move {
             match stream {
-                Some(stream) => core_data::change(&stream, &url, &programs, rate, stop).await,
+                Some(stream) => {
+                    core_data::change(&stream, &url, &mark, &programs, rate, stop).await
+                }
                 None => core_data::Changes::default(),
             }
         })

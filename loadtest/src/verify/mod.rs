@@ -19,6 +19,7 @@ mod table;
 use join::Joined;
 use partitions::{Entry, PARTS, Partitions};
 pub use table::EventTable;
+use table::Position;
 
 const POLL: Duration = Duration::from_millis(500);
 /// For a row that should not be there to arrive.
@@ -59,7 +60,7 @@ pub struct Findings {
 pub struct Plan {
     /// Where the rows are.
     pub table: EventTable,
-    /// The run's mark in the rows' user agents.
+    /// The run's mark, at the end of the rows' user agents.
     pub mark: String,
     /// How long rows may take to arrive after the last answer.
     pub settle: Duration,
@@ -78,6 +79,8 @@ pub struct Follower {
     accepted: Partitions,
     rows: Partitions,
     tail: Vec<u128>,
+    /// Where dropping goes on in the table; none at its beginning.
+    position: Option<Position>,
 }
 
 impl Follower {
@@ -89,7 +92,7 @@ impl Follower {
             })
         };
         let (accepted, rows) = (partitions()?, partitions()?);
-        Ok(Self { plan, accepted, rows, tail: Vec::new() })
+        Ok(Self { plan, accepted, rows, tail: Vec::new(), position: None })
     }
 
     /// Takes what is accepted until the sender ends, then waits for the rows; until `give_up` turns
@@ -109,11 +112,7 @@ impl Follower {
                     None => break,
                 },
                 _ = looks.tick(), if self.plan.drop_counted => {
-                    for _ in 0..PAGES_AT_ONCE {
-                        if self.drain().await? == 0 {
-                            break;
-                        }
-                    }
+                    self.drain(PAGES_AT_ONCE).await?;
                 }
             }
         }
@@ -147,7 +146,8 @@ impl Follower {
         tokio::time::sleep(AFTERMATH).await;
         loop {
             if self.plan.drop_counted {
-                while self.drain().await? > 0 {}
+                self.position = None;
+                while self.drain(usize::MAX).await? > 0 {}
             } else {
                 self.scan().await?;
             }
@@ -182,25 +182,36 @@ impl Follower {
         self.rows.clear().map_err(disk_problem)?;
         let mut position = None;
         loop {
-            let (rows, next) = self.plan.table.page(&self.plan.mark, position).await?;
-            for row in rows {
+            let page = self.plan.table.page(&self.plan.mark, position).await?;
+            for row in page.counted {
                 self.rows.push(row).map_err(disk_problem)?;
             }
-            position = next;
+            position = page.next;
             if position.is_none() {
                 return Ok(());
             }
         }
     }
 
-    /// Counts the rows that are there and deletes them, a page at a time. Returns how many.
-    async fn drain(&mut self) -> Result<usize, String> {
-        let (rows, _) = self.plan.table.page(&self.plan.mark, None).await?;
-        for row in &rows {
-            self.rows.push(*row).map_err(disk_problem)?;
+    /// Goes through the table, or `most_pages` of it, counts the run's rows and deletes them. Returns
+    /// how many there were. The next time goes on where this one ended: rows that are not the run's
+    /// stay, and would be all that a page from the beginning shows.
+    async fn drain(&mut self, most_pages: usize) -> Result<usize, String> {
+        let mut drained = 0;
+        for _ in 0..most_pages {
+            let page = self.plan.table.page(&self.plan.mark, self.position.take()).await?;
+            for row in &page.counted {
+                self.rows.push(*row).map_err(disk_problem)?;
+            }
+            self.plan.table.delete(&page.counted).await?;
+            self.plan.table.delete(&page.looks).await?;
+            drained += page.counted.len();
+            self.position = page.next;
+            if self.position.is_none() {
+                break;
+            }
         }
-        self.plan.table.delete(&rows).await?;
-        Ok(rows.len())
+        Ok(drained)
     }
 
     fn join(&mut self, mut stored: impl FnMut(u64, u64)) -> Result<Joined, String> {
