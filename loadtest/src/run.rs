@@ -372,6 +372,7 @@ impl Prepared {
             counted_rows_dropped: self.scenario.verify.drop_counted,
             changes: seen.changes,
             samples: seen.samples,
+            accepted_lag: self.scenario.harness.accepted_lag.0,
             thresholds: self.arguments.fail_if.clone(),
         };
         let report = report::build(material);

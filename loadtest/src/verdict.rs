@@ -1,18 +1,19 @@
 //! Whether a run's figures say something about the server, or only about the harness. Pure.
 
+use std::time::Duration;
+
 use crate::report::{Figures, Verdict};
 
 /// A harness that sends less than this share of its schedule measures another load than it says.
 pub const ACHIEVED_SHARE: f64 = 0.99;
-/// The lag that nobody minds, at the 99th percentile: a wake-up on a busy machine takes as long.
-pub const LAG_US: f64 = 1_000.0;
 /// The share of the latency that may be the harness' own lag, at the 99th percentile.
 pub const LAG_SHARE: f64 = 0.2;
 
-/// Judges. The latency contains the lag: it counts from the intended time. So a lag that is long,
-/// and a good part of the latency, makes a figure that is the harness'; one that is long beside a far
-/// longer latency does not change what the figure says.
-pub fn judge(figures: &Figures, interrupted: bool) -> Verdict {
+/// Judges, where `accepted_lag` at the 99th percentile is no matter. The latency contains the lag: it
+/// counts from the intended time. So a lag that is long, and a good part of the latency, makes a figure
+/// that is the harness'; one that is long beside a far longer latency does not change what the figure
+/// says.
+pub fn judge(figures: &Figures, accepted_lag: Duration, interrupted: bool) -> Verdict {
     let mut reasons = Vec::new();
     if figures.achieved_share < ACHIEVED_SHARE && !interrupted {
         reasons.push(format!(
@@ -22,13 +23,14 @@ pub fn judge(figures: &Figures, interrupted: bool) -> Verdict {
         ));
     }
     let (lag, latency) = (figures.lag.p99_us, figures.latency.p99_us);
-    if lag > LAG_US && lag > LAG_SHARE * latency {
+    let accepted_ms = accepted_lag.as_secs_f64() * 1_000.0;
+    if lag > accepted_ms * 1_000.0 && lag > LAG_SHARE * latency {
         reasons.push(format!(
             "the harness was the bottleneck: at the 99th percentile it sent {:.1} ms late, which is {:.0} % of the latency measured ({:.1} ms); up to {:.0} ms, or {:.0} %, are accepted",
             lag / 1_000.0,
             lag / latency.max(1.0) * 100.0,
             latency / 1_000.0,
-            LAG_US / 1_000.0,
+            accepted_ms,
             LAG_SHARE * 100.0
         ));
     }
@@ -43,6 +45,8 @@ pub fn judge(figures: &Figures, interrupted: bool) -> Verdict {
 mod tests {
     use super::*;
     use crate::report::Percentiles;
+
+    const ACCEPTED: Duration = Duration::from_millis(1);
 
     fn figures(achieved_share: f64, lag: f64, latency: f64) -> Figures {
         Figures {
@@ -66,22 +70,26 @@ mod tests {
 
     #[test]
     fn a_harness_that_keeps_up_is_believed() {
-        assert!(judge(&figures(0.995, 900.0, 950.0), false).valid, "little lag");
-        assert!(judge(&figures(1.0, 5_000.0, 80_000.0), false).valid, "little beside the latency");
+        assert!(judge(&figures(0.995, 900.0, 950.0), ACCEPTED, false).valid, "little lag");
+        assert!(
+            judge(&figures(1.0, 5_000.0, 80_000.0), ACCEPTED, false).valid,
+            "little beside the latency"
+        );
     }
 
     #[test]
     fn a_harness_that_does_not_is_not() {
-        let late = judge(&figures(1.0, 5_000.0, 9_000.0), false);
+        let late = judge(&figures(1.0, 5_000.0, 9_000.0), ACCEPTED, false);
         assert!(!late.valid);
         assert!(late.reasons[0].contains("5.0 ms late, which is 56 %"), "{:?}", late.reasons);
-        let slow = judge(&figures(0.97, 10.0, 900.0), false);
+        assert!(judge(&figures(1.0, 5_000.0, 9_000.0), 5 * ACCEPTED, false).valid);
+        let slow = judge(&figures(0.97, 10.0, 900.0), ACCEPTED, false);
         assert!(!slow.valid && slow.reasons[0].contains("97.0 %"), "{:?}", slow.reasons);
     }
 
     #[test]
     fn an_interrupted_run_says_so() {
-        let verdict = judge(&figures(0.5, 10.0, 900.0), true);
+        let verdict = judge(&figures(0.5, 10.0, 900.0), ACCEPTED, true);
         assert!(verdict.valid);
         assert!(verdict.reasons[0].contains("interrupted"));
     }

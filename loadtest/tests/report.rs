@@ -81,6 +81,7 @@ fn report(latency_ms: u64, interrupted: bool, missing_in_time: u64) -> Report {
         },
         schedule: scenario.schedule(1),
         slice: Duration::from_secs(1),
+        accepted_lag: Duration::from_millis(1),
         kinds,
         totals,
         slices,

@@ -47,6 +47,8 @@ pub struct Material {
     pub changes: Changes,
     /// Looks at the tracker.
     pub samples: Vec<Sample>,
+    /// The lag behind the schedule that is no matter, at the 99th percentile.
+    pub accepted_lag: Duration,
     /// What is asked of the figures.
     pub thresholds: Vec<Threshold>,
 }
@@ -54,7 +56,7 @@ pub struct Material {
 /// Makes the report.
 pub fn build(material: Material) -> Report {
     let figures = figures(&material);
-    let verdict = verdict::judge(&figures, material.run.interrupted);
+    let verdict = verdict::judge(&figures, material.accepted_lag, material.run.interrupted);
     let thresholds = material.thresholds.iter().map(|one| one.judge(&figures)).collect();
     Report {
         version: VERSION,

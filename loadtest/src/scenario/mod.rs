@@ -56,6 +56,9 @@ pub struct Scenario {
     /// How the table is looked at.
     #[serde(default)]
     pub verify: Verify,
+    /// What the harness itself may do to the figures.
+    #[serde(default)]
+    pub harness: Harness,
 }
 
 fn uniform() -> Arrivals {
@@ -168,6 +171,22 @@ pub struct Verify {
 impl Default for Verify {
     fn default() -> Self {
         Self { settle: Period(Duration::from_secs(120)), drop_counted: false }
+    }
+}
+
+/// What the harness itself may do to the figures.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Harness {
+    /// The lag behind the schedule that is no matter, at the 99th percentile. More, and the run is valid
+    /// only where latencies are several times as long.
+    pub accepted_lag: Period,
+}
+
+impl Default for Harness {
+    /// What a wake-up takes on a busy machine.
+    fn default() -> Self {
+        Self { accepted_lag: Period(Duration::from_millis(1)) }
     }
 }
 
