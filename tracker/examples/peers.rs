@@ -175,6 +175,7 @@ async fn serve<S: EventSink + Send + Sync + 'static>(address: &str, sink: S) -> 
         visitors,
         clicks: ClickSettings::default(),
         conversions: Arc::default(),
+        bodies: Arc::default(),
     });
     let listener = std::net::TcpListener::bind(address)?;
     Ok(listen_public(listener, public, &connections, 1, Duration::from_secs(30))?.await?)

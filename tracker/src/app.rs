@@ -147,6 +147,7 @@ impl App {
             conversions: Arc::new(ConversionGuard::new(&config.conversions)),
             visitors: config.visitors.clone(),
             clicks: config.clicks.clone(),
+            bodies: Arc::default(),
         };
         let management = Management {
             local,

@@ -1,103 +1,83 @@
 //! The client's address: whose it is, and what of it is kept.
 
-use std::fmt::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use arrayvec::ArrayString;
 use ipnet::IpNet;
 
 /// Enough for `2001:db8:ffff::` and `255.255.255.0`.
 const MAX_TEXT_BYTES: usize = 16;
 
-/// Every octet with a full stop behind it, and how long that is.
-static OCTETS: [([u8; 4], usize); 256] = {
-    let mut octets = [([b'.'; 4], 0); 256];
+/// An address as it is kept: the network that it is in, IPv4 to /24 and IPv6 to /48. Empty where none is
+/// known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TruncatedAddress(ArrayString<MAX_TEXT_BYTES>);
+
+impl TruncatedAddress {
+    /// Truncates `address`. An IPv4 address written as IPv6 is one of IPv4.
+    pub fn of(address: IpAddr) -> Self {
+        let mut text = ArrayString::new();
+        match address.to_canonical() {
+            IpAddr::V4(address) => {
+                let [a, b, c, _] = address.octets();
+                for octet in [a, b, c] {
+                    text.push_str(OCTETS[usize::from(octet)]);
+                }
+                text.push('0');
+            }
+            IpAddr::V6(address) => {
+                let [a, b, c, ..] = address.segments();
+                let network = Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0);
+                // It fits: three groups and two colons.
+                let _ = write!(text, "{network}");
+            }
+        }
+        Self(text)
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Every octet with a full stop behind it: each request has an address, and formatting it would cost
+/// several times as much.
+static OCTETS: [&str; 256] = {
+    let mut octets = [""; 256];
     let mut octet = 0;
     while octet < 256 {
-        let digits = if octet >= 100 {
-            3
+        let digits = DIGITS[octet].as_slice();
+        let skipped = if octet >= 100 {
+            0
         } else if octet >= 10 {
-            2
-        } else {
             1
+        } else {
+            2
         };
-        let mut left = octet;
-        let mut place = digits;
-        while place > 0 {
-            place -= 1;
-            octets[octet].0[place] = b'0' + (left % 10) as u8;
-            left /= 10;
+        if let Ok(text) = str::from_utf8(digits.split_at(skipped).1) {
+            octets[octet] = text;
         }
-        octets[octet].1 = digits + 1;
         octet += 1;
     }
     octets
 };
 
-/// An address as it is kept: the network that it is in, IPv4 to /24 and IPv6 to /48. Empty where none is
-/// known.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct TruncatedAddress {
-    text: [u8; MAX_TEXT_BYTES],
-    length: usize,
-}
-
-impl TruncatedAddress {
-    /// Truncates `address`. An IPv4 address written as IPv6 is one of IPv4.
-    pub fn of(address: IpAddr) -> Self {
-        let mut truncated = Self::default();
-        match address.to_canonical() {
-            IpAddr::V4(address) => truncated.push_v4(address),
-            IpAddr::V6(address) => {
-                let [a, b, c, ..] = address.segments();
-                let network = Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0);
-                // It fits: three groups and two colons.
-                let _ = write!(truncated, "{network}");
-            }
+/// Every octet as three digits and a full stop.
+static DIGITS: [[u8; 4]; 256] = {
+    let mut digits = [[b'.'; 4]; 256];
+    let mut octet = 0_u8;
+    loop {
+        digits[octet as usize] =
+            [b'0' + octet / 100, b'0' + octet / 10 % 10, b'0' + octet % 10, b'.'];
+        if octet == u8::MAX {
+            break;
         }
-        truncated
+        octet += 1;
     }
-
-    /// From a table, because every request has one: formatting costs several times as much.
-    fn push_v4(&mut self, address: Ipv4Addr) {
-        let [a, b, c, _] = address.octets();
-        let mut at = 0;
-        for octet in [a, b, c] {
-            let (text, length) = OCTETS[usize::from(octet)];
-            if let Some(slot) = self.text.get_mut(at..at + text.len()) {
-                slot.copy_from_slice(&text);
-            }
-            at += length;
-        }
-        self.text[at] = b'0';
-        self.length = at + 1;
-    }
-
-    fn push(&mut self, byte: u8) {
-        if let Some(slot) = self.text.get_mut(self.length) {
-            *slot = byte;
-            self.length += 1;
-        }
-    }
-
-    /// As text.
-    pub fn as_str(&self) -> &str {
-        let text = self.text.get(..self.length).unwrap_or_default();
-        str::from_utf8(text).unwrap_or_default()
-    }
-}
-
-impl Write for TruncatedAddress {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        text.bytes().for_each(|byte| self.push(byte));
-        Ok(())
-    }
-}
-
-impl fmt::Debug for TruncatedAddress {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self.as_str(), formatter)
-    }
-}
+    digits
+};
 
 /// Whether one of `networks` has `address`.
 pub fn is_in(address: IpAddr, networks: &[IpNet]) -> bool {
@@ -141,6 +121,8 @@ fn parse_entry(entry: &[u8]) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn truncated(address: &str) -> String {

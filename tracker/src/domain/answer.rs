@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use adtrack_proto::event::{ConversionFields, InvalidReason, RequestFields};
-use uuid::Uuid;
 
-use super::message_id::message_id;
+use super::message_id::{MessageId, message_id};
 use super::{Conversion, PreparedProgram, TrackingRequest, check_combination};
 use crate::domain::Refusal;
 
@@ -17,7 +16,7 @@ const NO_PARAMETERS: &BTreeMap<String, String> = &BTreeMap::new();
 #[derive(Debug)]
 pub struct Answer<'a> {
     /// The event's id.
-    pub message_id: Uuid,
+    pub message_id: MessageId,
     /// Whether the program runs.
     pub validity: Result<(), InvalidReason>,
     pub(super) request: &'a TrackingRequest<'a>,
@@ -45,10 +44,7 @@ impl<'a> Answer<'a> {
             self.program.event_fields.with(&RequestFields {
                 user_agent: &client.user_agent,
                 is_valid: self.validity.is_ok(),
-                message_id: self
-                    .message_id
-                    .as_hyphenated()
-                    .encode_lower(&mut Uuid::encode_buffer()),
+                message_id: &self.message_id,
                 event_type: request.event_type,
                 occurred_at_ms: request.occurred_at.as_millisecond(),
                 received_at_ms: request.received_at.as_millisecond(),
@@ -83,7 +79,7 @@ impl<'a> Answer<'a> {
         json.push(',');
         json.push_str(fields);
         json.push_str(r#","messageId":""#);
-        json.push_str(self.message_id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+        json.push_str(&self.message_id);
         json.push_str(if self.validity.is_ok() {
             r#"","valid":true}"#
         } else {
@@ -123,6 +119,7 @@ mod tests {
     use adtrack_proto::program::CoreData;
     use adtrack_proto::{ProgramId, Version};
     use prost::Message;
+    use uuid::Uuid;
 
     use super::*;
     use crate::domain::{Client, Parameters, Rules};
@@ -165,7 +162,7 @@ mod tests {
             r#""messageId":"019b7ca9-8f2e-7707-8707-070707070707","valid":true}"#
         );
         assert_eq!(answer.to_json(), expected);
-        assert_eq!(answer.message_id.get_version_num(), 7);
+        assert_eq!(Uuid::try_parse(&answer.message_id).unwrap().get_version_num(), 7);
         serde_json::from_str::<serde_json::Value>(&answer.to_json()).unwrap();
     }
 

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use adtrack_proto::event::InvalidReason;
 use url::Url;
-use uuid::Uuid;
 
 use super::landing_page::{CLICK_ID, landing_page, with_click_id};
 use super::link::{EXPIRES, KEY_ID, SIGNATURE, SignedLink, URL, link_url};
@@ -59,7 +58,7 @@ impl Answer<'_> {
         let is_host =
             |allowed: &str| url.host_str().is_some_and(|host| host.eq_ignore_ascii_case(allowed));
         if self.program.allowed_hosts.iter().any(|allowed| is_host(allowed)) {
-            return Ok(Some(with_click_id(url, &self.message_id.to_string())));
+            return Ok(Some(with_click_id(url, &self.message_id)));
         }
         Err(Refusal::UrlNotAllowed(if own.contains_key(SIGNATURE) {
             "its signature is wrong or has expired, and the program does not list its host"
@@ -87,8 +86,7 @@ impl Answer<'_> {
     }
 
     fn fill(&self, template: &str) -> Option<Url> {
-        let mut buffer = Uuid::encode_buffer();
-        let click_id = &*self.message_id.as_hyphenated().encode_lower(&mut buffer);
+        let click_id = &*self.message_id;
         landing_page(template, click_id, |name| match name {
             CLICK_ID => Cow::Borrowed(click_id),
             "customer_id" => Cow::Owned(self.program.customer_id.to_string()),

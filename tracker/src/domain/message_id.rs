@@ -1,9 +1,13 @@
 //! The id of an event.
 
+use arrayvec::ArrayString;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::TrackingRequest;
+
+/// The id of an event as it is written everywhere: a UUID in lower case, with hyphens.
+pub type MessageId = ArrayString<36>;
 
 /// The id of the event that `request` makes. `random` makes it unguessable where the client brings
 /// nothing to tell a repetition from another event.
@@ -11,7 +15,14 @@ use super::TrackingRequest;
 /// An id that was hashed has version 8 (RFC 9562), by which kinesis-consumer knows that the row is
 /// written once and never over: whoever repeats somebody's event id changes nothing. A client never
 /// chooses an id: a hash is over program and kind too.
-pub fn message_id(request: &TrackingRequest<'_>, random: u128) -> Uuid {
+pub fn message_id(request: &TrackingRequest<'_>, random: u128) -> MessageId {
+    let mut buffer = Uuid::encode_buffer();
+    let text = message_uuid(request, random).as_hyphenated().encode_lower(&mut buffer);
+    // It fits.
+    MessageId::from(text).unwrap_or_default()
+}
+
+fn message_uuid(request: &TrackingRequest<'_>, random: u128) -> Uuid {
     let program = request.program_id.as_str();
     let kind = request.event_type.name();
     if let Some(event_id) = &request.parameters.event_id {

@@ -29,6 +29,7 @@ pub use client::{
     Client, MAX_HEADERS_BYTES, cut, cut_text, host_name, referrer_without_query, without_query,
 };
 pub use conversion::{Claim, event_reference};
+pub use message_id::MessageId;
 pub use parameters::{Parameters, Rules, form_pairs, pairs};
 pub use prepared_program::PreparedProgram;
 pub use refusal::Refusal;

@@ -18,8 +18,12 @@ pub const MAX_VALUE_BYTES: usize = 512;
 /// Names that begin so are ours, now or later.
 const RESERVED_PREFIX: &str = "at_";
 
+/// Whether European data protection law applies (IAB Europe's Transparency and Consent Framework).
+const GDPR: &str = "gdpr";
 /// A consent string, which may be longer than what is carried: it is read then, and left out.
 const CONSENT: &str = "gdpr_consent";
+/// What every endpoint reads, beside its own.
+const READ_BY_ALL: [&str; 5] = ["checksum", "customerId", "at_event_id", GDPR, CONSENT];
 
 /// The longest id that a client may give its event, in bytes.
 const MAX_EVENT_ID_BYTES: usize = 128;
@@ -40,6 +44,10 @@ impl Rules {
     fn is_own(&self, name: &str) -> bool {
         self.own.iter().any(|(own, _)| *own == name)
     }
+
+    fn is_read(&self, name: &str) -> bool {
+        READ_BY_ALL.contains(&name) || self.is_own(name)
+    }
 }
 
 /// The parameters of a tracking request, decoded and within their limits.
@@ -55,32 +63,40 @@ pub struct Parameters {
     pub own: BTreeMap<&'static str, String>,
     /// All others: carried on the event.
     pub carried: BTreeMap<String, String>,
-    /// A `gdpr_consent` that is too long to be carried.
-    long_consent: Option<String>,
+    /// Whether any `gdpr` says that it applies, carried or not.
+    pub gdpr_applies: bool,
+    /// The first `gdpr_consent`, carried or not.
+    pub consent: Option<String>,
     /// Whether something was cut or left out.
     pub cut: bool,
 }
 
 impl Parameters {
-    /// Reads a query (without its question mark), as forms are encoded: `+` is a space.
+    /// Reads a query (without its question mark), as forms are encoded: `+` is a space. Of one that is too
+    /// long a lenient endpoint carries nothing beyond the limit, and still reads there what it reads at
+    /// all: left out, an objection or a page that is not followed would count as not given.
     pub fn parse(query: &str, rules: Rules) -> Result<Self, Refusal> {
         let mut parameters = Self::default();
         if query.is_empty() {
             return Ok(parameters);
         }
-        let mut query = query;
         if query.len() > MAX_QUERY_BYTES {
             if !rules.lenient {
                 return Err(Refusal::UriTooLong);
             }
-            // Up to the last parameter that is whole.
-            let head = &query[..query.floor_char_boundary(MAX_QUERY_BYTES)];
-            query = head.rsplit_once('&').map_or("", |(whole, _)| whole);
             parameters.cut = true;
         }
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let mut end = 0;
+        for pair in query.split('&') {
+            end += pair.len();
+            let is_beyond = end > MAX_QUERY_BYTES;
+            end += 1;
+            if pair.is_empty() {
+                continue;
+            }
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match (decode(name), decode(value)) {
+                (Ok(name), _) if is_beyond && !rules.is_read(&name) => {}
                 (Ok(name), Ok(value)) => parameters.add(name, value, rules)?,
                 // Judged by whoever reads it: left out, it would count as not given.
                 (Ok(name), Err(_)) if rules.lenient && rules.is_own(&name) => {
@@ -92,11 +108,6 @@ impl Parameters {
             }
         }
         Ok(parameters)
-    }
-
-    /// The `gdpr_consent`, carried or not.
-    pub fn consent(&self) -> Option<&str> {
-        self.long_consent.as_ref().or_else(|| self.carried.get(CONSENT)).map(String::as_str)
     }
 
     /// Takes one more.
@@ -136,11 +147,13 @@ impl Parameters {
                 self.own.extend(slot.map(|value| (*own, value)));
                 set
             }
-            (CONSENT, None) if value.len() > MAX_VALUE_BYTES => {
-                if self.carried.contains_key(CONSENT) {
-                    return Err(refuse("a parameter name is given twice"));
-                }
-                set_once(&mut self.long_consent, value)
+            (GDPR, None) => {
+                self.gdpr_applies |= value == "1";
+                self.carry(name, value)
+            }
+            (CONSENT, None) => {
+                set_once(&mut self.consent, value.clone())?;
+                if value.len() > MAX_VALUE_BYTES { Ok(()) } else { self.carry(name, value) }
             }
             (_, None) => self.carry(name, value),
         }
@@ -150,7 +163,7 @@ impl Parameters {
         if name.starts_with(RESERVED_PREFIX) {
             return Err(refuse("a parameter name that begins with `at_` is reserved"));
         }
-        if self.carried.contains_key(&name) || name == CONSENT && self.long_consent.is_some() {
+        if self.carried.contains_key(&name) {
             return Err(refuse("a parameter name is given twice"));
         }
         if self.carried.len() == MAX_COUNT {
@@ -273,7 +286,7 @@ mod tests {
             };
             for (length, carried) in [(512, 2), (513, 1), (4_096, 1)] {
                 let parameters = parse(length).unwrap();
-                assert_eq!(parameters.consent().map(str::len), Some(length));
+                assert_eq!(parameters.consent.as_ref().map(String::len), Some(length));
                 assert_eq!(
                     (parameters.carried.len(), parameters.cut),
                     (carried, false),
@@ -290,6 +303,26 @@ mod tests {
         ] {
             assert!(Parameters::parse(&twice, Rules::EVENT).is_err());
         }
+    }
+
+    #[test]
+    fn what_is_read_is_read_wherever_it_is() {
+        let rules = Rules { own: &[("url", 600)], lenient: true };
+        let many: String = (0..MAX_COUNT).map(|n| format!("p{n}=v&")).collect();
+        let long = format!("z={}&", "z".repeat(MAX_QUERY_BYTES));
+        for before in [many, long, "gdpr=0&gdpr_consent=C&gdpr_consent=D&".to_owned()] {
+            let query = format!("{before}a=1&checksum=7&url=u&gdpr=1&gdpr_consent=C");
+            let parameters = Parameters::parse(&query, rules).unwrap();
+            assert!(parameters.cut && parameters.gdpr_applies, "{before}");
+            assert_eq!(parameters.consent.as_deref(), Some("C"));
+            assert_eq!(parameters.checksum.as_deref(), Some("7"));
+            assert_eq!(parameters.own["url"], "u");
+        }
+        // The limit is between them.
+        let query = format!("a=1&z={}&b=1&checksum=7", "z".repeat(MAX_QUERY_BYTES - 8));
+        let parameters = Parameters::parse(&query, rules).unwrap();
+        assert!(parameters.carried.keys().eq(["a", "z"]), "{:?}", parameters.carried.keys());
+        assert!(!Parameters::parse("gdpr=0", rules).unwrap().gdpr_applies);
     }
 
     #[test]

@@ -30,8 +30,8 @@ impl PrivacySignals {
 /// kept on the device, for `vendor` where one is named. The parameters are those that IAB Europe's
 /// Transparency and Consent Framework has for URLs.
 pub fn refuses_consent(parameters: &Parameters, vendor: Option<u16>) -> bool {
-    parameters.carried.get("gdpr").is_some_and(|gdpr| gdpr == "1")
-        && !parameters.consent().is_some_and(|consent| tcf::allows_storage(consent, vendor))
+    let allows = |consent: &str| tcf::allows_storage(consent, vendor);
+    parameters.gdpr_applies && !parameters.consent.as_deref().is_some_and(allows)
 }
 
 #[cfg(test)]

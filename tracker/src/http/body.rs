@@ -2,6 +2,7 @@
 //! connection's affair.
 
 use std::io::Read;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix_web::HttpRequest;
 use actix_web::dev::Payload;
@@ -22,25 +23,62 @@ fn header(request: &HttpRequest, name: HeaderName) -> &str {
     request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-/// The body, of at most `limit` bytes.
-pub(super) async fn read(
-    request: &HttpRequest,
-    payload: &mut Payload,
-    limit: usize,
-) -> Result<Bytes, Refusal> {
-    let announced = header(request, CONTENT_LENGTH).parse().unwrap_or(0_usize);
-    if announced > limit {
-        return Err(too_large(limit));
-    }
-    let mut body = BytesMut::with_capacity(announced);
-    while let Some(part) = payload.next().await {
-        let part = part.map_err(|_| Refusal::InvalidBody("the body is cut short".to_owned()))?;
-        if body.len() + part.len() > limit {
+/// Bytes of bodies that are held at a time, over all connections. Each connection may hold one, and there
+/// may be many.
+const MAX_HELD_BYTES: usize = 256 << 20;
+
+/// The bodies that requests hold now.
+#[derive(Debug, Default)]
+pub struct Bodies {
+    held: AtomicUsize,
+}
+
+/// What one request holds of them, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Share<'a> {
+    bodies: &'a Bodies,
+    bytes: usize,
+}
+
+impl Bodies {
+    /// The body, of at most `limit` bytes, and its share of what may be held.
+    pub(super) async fn read(
+        &self,
+        request: &HttpRequest,
+        payload: &mut Payload,
+        limit: usize,
+    ) -> Result<(Bytes, Share<'_>), Refusal> {
+        let announced = header(request, CONTENT_LENGTH).parse().unwrap_or(0_usize);
+        if announced > limit {
             return Err(too_large(limit));
         }
-        body.extend_from_slice(&part);
+        let mut share = Share { bodies: self, bytes: 0 };
+        let mut body = BytesMut::with_capacity(announced);
+        while let Some(part) = payload.next().await {
+            let part =
+                part.map_err(|_| Refusal::InvalidBody("the body is cut short".to_owned()))?;
+            if body.len() + part.len() > limit {
+                return Err(too_large(limit));
+            }
+            share.grow(part.len())?;
+            body.extend_from_slice(&part);
+        }
+        Ok((body.freeze(), share))
     }
-    Ok(body.freeze())
+}
+
+impl Share<'_> {
+    fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
+        self.bytes += bytes;
+        let held = self.bodies.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if held > MAX_HELD_BYTES { Err(Refusal::Overloaded) } else { Ok(()) }
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        self.bodies.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// The body as it was before `Content-Encoding`, of at most `limit` bytes: what is longer is not
@@ -93,6 +131,19 @@ mod tests {
         let bomb = gzip(&vec![0; 64 << 20]);
         assert!(bomb.len() < 1 << 17);
         assert_eq!(inflate(&bomb, 1 << 20).unwrap_err().code(), "payload_too_large");
+    }
+
+    #[test]
+    fn all_bodies_together_are_bounded() {
+        let bodies = Bodies::default();
+        let share = || Share { bodies: &bodies, bytes: 0 };
+        let (mut first, mut second) = (share(), share());
+        assert_eq!(first.grow(MAX_HELD_BYTES), Ok(()));
+        assert_eq!(second.grow(1), Err(Refusal::Overloaded));
+        drop(second);
+        drop(first);
+        assert_eq!(share().grow(MAX_HELD_BYTES), Ok(()));
+        assert_eq!(bodies.held.load(Ordering::Relaxed), 0);
     }
 
     #[test]

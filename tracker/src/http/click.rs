@@ -62,7 +62,7 @@ async fn answer<P: Programs, S: EventSink>(
         (Destination::Gone(reason), _) => Problem::ProgramNotValid(reason).to_response(),
     };
     if record {
-        public.name_event(answer.message_id, &click.client, &mut response);
+        public.name_event(&answer.message_id, &click.client, &mut response);
     }
     Ok(response)
 }

@@ -13,12 +13,20 @@ use tokio::time::{Instant, Sleep};
 const TIMED_OUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
+/// Writes in a row that take nothing, and nothing read in between, until the connection ends. actix-http
+/// wakes itself without a pause while it holds 128 KiB of requests, also where it cannot go on because
+/// their answers are not taken; then a connection would cost a core for as long as its client likes.
+const FUTILE_WRITES: u32 = 16;
+
 /// A client's connection. From the first byte of a request until the answer begins to leave passes at
 /// least the time-out, and at most twice that; a client that needs longer (slow loris) is told 408, and
 /// the connection ends.
 ///
 /// actix-http itself has such a bound for the head of a connection's first request alone: not for bodies,
 /// nor for what comes after.
+///
+/// An answer has to be taken within the time-out, too: from the moment when the kernel's buffer takes no
+/// more until it has taken all.
 ///
 /// The timer is looked at, not set anew, for each request: it costs nothing while it runs, and what it
 /// has to know is whether an answer has left since it was set.
@@ -31,11 +39,23 @@ pub(super) struct Connection {
     receiving: bool,
     /// Whether an answer has left since the timer was set.
     answered: bool,
+    /// For the answers that the client does not take; none while it takes them.
+    unread: Option<Pin<Box<Sleep>>>,
+    /// Writes in a row that took nothing, since something was last read.
+    futile_writes: u32,
 }
 
 impl Connection {
     pub(super) fn new(stream: TcpStream, timeout: Duration) -> Self {
-        Self { stream, timeout, timer: None, receiving: false, answered: false }
+        Self {
+            stream,
+            timeout,
+            timer: None,
+            receiving: false,
+            answered: false,
+            unread: None,
+            futile_writes: 0,
+        }
     }
 
     /// Sets the timer where it does not run, for the request of which bytes have come.
@@ -73,10 +93,23 @@ impl Connection {
         Ok(())
     }
 
-    fn sent(&mut self, result: &Poll<io::Result<usize>>) {
-        if matches!(result, Poll::Ready(Ok(1..))) {
-            self.receiving = false;
-            self.answered = true;
+    fn sent(&mut self) {
+        self.receiving = false;
+        self.answered = true;
+        self.futile_writes = 0;
+    }
+
+    /// Fails where the client has not taken its answers for too long, or holds the dispatcher up.
+    fn wait_for_reader(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        self.futile_writes += 1;
+        if self.futile_writes > FUTILE_WRITES {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        let timeout = self.timeout;
+        let unread = self.unread.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        match unread.as_mut().poll(context) {
+            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
+            Poll::Pending => Ok(()),
         }
     }
 }
@@ -88,6 +121,7 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check(context)?;
+        self.futile_writes = 0;
         let filled = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > filled {
@@ -104,11 +138,17 @@ impl AsyncWrite for Connection {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.sent(&result);
+        match result {
+            Poll::Ready(Ok(1..)) => self.sent(),
+            Poll::Pending => self.wait_for_reader(context)?,
+            Poll::Ready(_) => {}
+        }
         result
     }
 
+    /// actix-http asks for it when all that it had has been written.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.unread = None;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 

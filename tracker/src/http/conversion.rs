@@ -11,7 +11,7 @@ use adtrack_proto::event::EventType;
 use clap::Args;
 use jiff::Timestamp;
 
-use super::body;
+use super::body::{self, Bodies};
 use super::click_settings::signing_keys;
 use super::client::client;
 use super::pixel::{ENDING, pixel, problem_pixel};
@@ -94,21 +94,23 @@ pub(super) async fn conversion<P: Programs, S: EventSink>(
     payload: &mut Payload,
     public: &Public<P, S>,
 ) -> HttpResponse {
-    let record = match *request.method() {
-        Method::GET | Method::POST => true,
-        Method::HEAD => false,
-        _ => return Problem::MethodNotAllowed("GET, HEAD, POST").to_response(),
-    };
     let id = request.path().strip_prefix(PATH).unwrap_or_default();
     let (id, is_pixel) = match id.strip_suffix(ENDING) {
         Some(id) => (id, true),
         None => (id, false),
     };
+    let refuse = |problem: Problem| {
+        if is_pixel { problem_pixel(&problem) } else { problem.to_response() }
+    };
+    let record = match *request.method() {
+        Method::GET | Method::POST => true,
+        Method::HEAD => false,
+        _ => return refuse(Problem::MethodNotAllowed("GET, HEAD, POST")),
+    };
     let begun = Instant::now();
     let mut response = match answer(request, payload, public, id, is_pixel, record).await {
         Ok(response) => response,
-        Err(refusal) if is_pixel => problem_pixel(&public.refused(refusal)),
-        Err(refusal) => public.refused(refusal).to_response(),
+        Err(refusal) => refuse(public.refused(refusal)),
     };
     public.answered(begun, &mut response);
     response
@@ -124,7 +126,7 @@ async fn answer<P: Programs, S: EventSink>(
 ) -> Result<HttpResponse, Refusal> {
     let program_id = parse_program_id(id).ok_or(Refusal::InvalidProgramId)?;
     let received_at = Timestamp::now();
-    let given = given(request, payload).await?;
+    let given = given(request, payload, &public.bodies).await?;
     let program = public.tracker.program(&program_id).await?;
 
     let mut parameters = Parameters::default();
@@ -152,7 +154,7 @@ async fn answer<P: Programs, S: EventSink>(
     if record {
         public.record(&answer)?;
         if is_pixel {
-            public.name_event(answer.message_id, &tracking.client, &mut response);
+            public.name_event(&answer.message_id, &tracking.client, &mut response);
         } else {
             public.visitors.remember(&tracking.client, response.headers_mut());
         }
@@ -164,13 +166,14 @@ async fn answer<P: Programs, S: EventSink>(
 async fn given(
     request: &HttpRequest,
     payload: &mut Payload,
+    bodies: &Bodies,
 ) -> Result<Vec<(String, String)>, Refusal> {
     let query = request.uri().query().unwrap_or_default();
     let mut given = pairs(query)?;
     if *request.method() != Method::POST {
         return Ok(given);
     }
-    let body = body::read(request, payload, MAX_BODY_BYTES).await?;
+    let (body, _share) = bodies.read(request, payload, MAX_BODY_BYTES).await?;
     if body.is_empty() {
         return Ok(given);
     }

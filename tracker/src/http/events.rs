@@ -6,20 +6,22 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, ORIGIN};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
 use adtrack_proto::ProgramId;
 use futures::future::join_all;
 use jiff::Timestamp;
 use serde::de::{Deserializer, SeqAccess, Visitor};
-use uuid::Uuid;
 
 use super::body;
 use super::client::client;
 use super::problem::Problem;
 use super::tracking::Public;
-use crate::domain::{Answer, BatchItem, Client, Parameters, PreparedProgram, ReadItem, Refusal};
+use crate::domain::{
+    Answer, BatchItem, Client, MessageId, Parameters, PreparedProgram, ReadItem, Refusal,
+    TrackingRequest,
+};
 use crate::track::{EventSink, Programs, Tracker};
 
 pub(super) const PATH: &str = "/events";
@@ -37,6 +39,9 @@ const RESULT_BYTES: usize = 70;
 /// The programs that a batch names, each looked up once.
 type FoundPrograms =
     HashMap<ProgramId, Result<Arc<PreparedProgram>, Refusal>, foldhash::fast::RandomState>;
+
+/// What an item says, and its program.
+type Found<'a> = (TrackingRequest<'a>, Arc<PreparedProgram>);
 
 /// What became of the items of a batch, in their order.
 #[derive(Debug, Default)]
@@ -79,7 +84,7 @@ async fn answer<P: Programs, S: EventSink>(
             "the body's Content-Type is application/json, application/x-ndjson or text/plain",
         ));
     }
-    let body = body::read(request, payload, MAX_BODY_BYTES).await?;
+    let (body, _share) = public.bodies.read(request, payload, MAX_BODY_BYTES).await?;
     let body = body::decoded(request, body, MAX_BODY_BYTES)?;
     let text = str::from_utf8(&body)
         .map_err(|error| Refusal::InvalidBody(format!("the body is not UTF-8: {error}")))?;
@@ -87,11 +92,19 @@ async fn answer<P: Programs, S: EventSink>(
     let received_at = Timestamp::now();
     let programs = look_up(&items, public).await;
     let client = client(request, &Parameters::default(), &public.visitors)?;
+    let mut requests: Vec<_> = items
+        .into_iter()
+        .map(|item| to_request(&item?, &client, received_at, &programs, public))
+        .collect();
+    if !public.visitors.knows(request) && !hands_out_ids(request, &requests) {
+        for (tracking, _) in requests.iter_mut().flatten() {
+            tracking.client.visitor_id.clear();
+        }
+    }
 
-    let mut results = Results::with_room_for(items.len());
-    for item in items {
-        let recorded = item.and_then(|item| record(&item, &client, received_at, &programs, public));
-        match recorded {
+    let mut results = Results::with_room_for(requests.len());
+    for request in requests {
+        match request.and_then(|(tracking, program)| record(&tracking, program, public)) {
             Ok(recorded) => results.accepted(&recorded),
             Err(refusal) => {
                 public.metrics.refused(&refusal);
@@ -185,19 +198,19 @@ async fn look_up<P: Programs, S: EventSink>(
 
 /// An event that was recorded.
 struct Recorded {
-    message_id: Uuid,
+    message_id: MessageId,
     is_valid: bool,
     has_visitor: bool,
 }
 
-/// Records an item.
-fn record<P: Programs, S: EventSink>(
-    item: &BatchItem<'_>,
-    client: &Client<'_>,
+/// What an item says, and its program.
+fn to_request<'a, P: Programs, S: EventSink>(
+    item: &BatchItem<'a>,
+    client: &Client<'a>,
     received_at: Timestamp,
     programs: &FoundPrograms,
     public: &Public<P, S>,
-) -> Result<Recorded, Refusal> {
+) -> Result<Found<'a>, Refusal> {
     let program = match programs.get(&item.program_id) {
         Some(Ok(program)) => program,
         Some(Err(refusal)) => return Err(refusal.clone()),
@@ -207,7 +220,25 @@ fn record<P: Programs, S: EventSink>(
     let request = item.to_request(client, vendor, received_at, |claim| {
         public.conversions.authorize(claim, &item.program_id, program)
     })?;
-    let answer: Answer<'_> = Tracker::<P, S>::answer(&request, Arc::clone(program))?;
+    Ok((request, Arc::clone(program)))
+}
+
+/// Whether the sender keeps the id of a new visitor: a browser, which says where it asks from (Fetch,
+/// section 3.2; Fetch Metadata), where no item objects or is of somebody else. Rows with an id that
+/// nobody is given would be of a visitor who does not exist.
+fn hands_out_ids(request: &HttpRequest, requests: &[Result<Found<'_>, Refusal>]) -> bool {
+    let headers = request.headers();
+    (headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-mode"))
+        && requests.iter().flatten().all(|(tracking, _)| !tracking.client.visitor_id.is_empty())
+}
+
+/// Records an event.
+fn record<P: Programs, S: EventSink>(
+    request: &TrackingRequest<'_>,
+    program: Arc<PreparedProgram>,
+    public: &Public<P, S>,
+) -> Result<Recorded, Refusal> {
+    let answer: Answer<'_> = Tracker::<P, S>::answer(request, program)?;
     public.tracker.record(&answer)?;
     Ok(Recorded {
         message_id: answer.message_id,
@@ -226,8 +257,7 @@ impl Results {
         self.accepted += 1;
         self.anonymous += u64::from(!event.has_visitor);
         self.json.push_str(r#"{"messageId":""#);
-        self.json
-            .push_str(event.message_id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+        self.json.push_str(&event.message_id);
         self.json.push_str(if event.is_valid {
             r#"","valid":true}"#
         } else {

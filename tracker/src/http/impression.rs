@@ -46,7 +46,7 @@ async fn answer<P: Programs, S: EventSink>(
     }
     let mut response = pixel();
     if record {
-        public.name_event(answer.message_id, &tracking.client, &mut response);
+        public.name_event(&answer.message_id, &tracking.client, &mut response);
     }
     Ok(response)
 }

@@ -14,8 +14,8 @@ use adtrack_proto::ProgramId;
 use adtrack_proto::event::EventType;
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
-use uuid::Uuid;
 
+use super::body::Bodies;
 use super::click::{CLICK_PATH, click};
 use super::click_settings::ClickSettings;
 use super::client::client;
@@ -27,7 +27,7 @@ use super::impression::{self, impression};
 use super::pixel::EVENT_ID;
 use super::problem::Problem;
 use super::visitors::VisitorSettings;
-use crate::domain::{Answer, Client, Parameters, Refusal, Rules, TrackingRequest};
+use crate::domain::{Answer, Client, MessageId, Parameters, Refusal, Rules, TrackingRequest};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::track::{EventSink, Programs, Tracker};
@@ -49,6 +49,8 @@ pub struct Public<P, S> {
     pub clicks: ClickSettings,
     /// Who checks the signatures of conversions.
     pub conversions: Arc<ConversionGuard>,
+    /// Those of the requests that are being read or answered.
+    pub bodies: Arc<Bodies>,
 }
 
 /// A request with its body, taken apart by hand as paths are.
@@ -171,13 +173,12 @@ impl<P: Programs, S: EventSink> Public<P, S> {
     /// cookie.
     pub(super) fn name_event(
         &self,
-        message_id: Uuid,
+        message_id: &MessageId,
         client: &Client<'_>,
         response: &mut HttpResponse,
     ) {
         let headers = response.headers_mut();
-        let id = message_id.as_hyphenated();
-        if let Ok(id) = HeaderValue::from_str(id.encode_lower(&mut Uuid::encode_buffer())) {
+        if let Ok(id) = HeaderValue::from_str(message_id) {
             headers.insert(EVENT_ID, id);
         }
         self.visitors.remember(client, headers);

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use actix_web::http::header::{HeaderMap, HeaderValue, SET_COOKIE};
+use actix_web::HttpRequest;
+use actix_web::http::header::{COOKIE as COOKIES, HeaderMap, HeaderValue, SET_COOKIE};
 use adtrack_runtime::cli::integer;
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
@@ -33,7 +34,7 @@ pub struct VisitorSettings {
     pub cookie_domain: Option<String>,
     /// To which requests of other sites' pages browsers add the cookie. `none` makes it a partitioned
     /// one: a visitor of two sites is two visitors.
-    #[arg(long, env, default_value = "lax")]
+    #[arg(long, env, default_value = "lax", ignore_case = true)]
     pub cookie_samesite: SameSite,
     /// Which request headers object to being known: `Sec-GPC: 1` and `DNT: 1`, the first alone, or
     /// none.
@@ -97,6 +98,12 @@ impl VisitorSettings {
                 && id.get_variant() == Variant::RFC4122;
             is_ours.then_some(id)
         })
+    }
+
+    /// Whether `request` comes with a visitor's cookie.
+    pub(super) fn knows(&self, request: &HttpRequest) -> bool {
+        let mut cookies = request.headers().get_all(COOKIES);
+        cookies.any(|cookies| self.visitor_in(cookies.as_bytes()).is_some())
     }
 
     /// The id of a visitor who does not object: the cookie's, or a new one. Empty where visitors are not
@@ -182,7 +189,8 @@ mod tests {
         for (flags, attributes) in [
             (&[days][..], "Secure; HttpOnly; SameSite=Lax"),
             (&[days, "--cookie-samesite=strict"], "Secure; HttpOnly; SameSite=Strict"),
-            (&[days, "--cookie-samesite=none"], "Secure; HttpOnly; SameSite=None; Partitioned"),
+            (&[days, "--cookie-samesite=Lax"], "Secure; HttpOnly; SameSite=Lax"),
+            (&[days, "--cookie-samesite=None"], "Secure; HttpOnly; SameSite=None; Partitioned"),
             (
                 &[days, "--cookie-domain=Shop.Example"],
                 "Domain=shop.example; Secure; HttpOnly; SameSite=Lax",

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::helpers::{Setup, TestApp, store, until};
 
 const ID: &str = "019b7ca9-8f2e-7707-8707-070707070707";
+const VISITOR: &str = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
 const JSON: &str = "application/json";
 
 async fn send(
@@ -121,11 +122,13 @@ async fn an_item_for_another_has_nothing_of_who_sends_it() {
         {"programId": "212313", "eventId": "bot", "userAgent": "Googlebot/2.1"},
         {"programId": "212313", "eventId": "objects", "parameters": {"gdpr": "1", "a": "b"}},
     ]);
-    assert_eq!(batch(&app, &items).await.0, 200);
+    let request = app.client.post(format!("{}/events", app.url)).json(&items);
+    let cookie = format!("adtrack_id={VISITOR}");
+    assert_eq!(request.header("cookie", cookie).send().await.unwrap().status(), 200);
     let events = app.wait_for_events(4).await;
     let event = |id: &str| events.iter().find(|event| event.client_event_id == id).unwrap();
     assert_eq!(event("own").client_ip, "127.0.0.0");
-    assert_eq!(event("own").visitor_id.len(), 36);
+    assert_eq!(event("own").visitor_id, VISITOR);
     assert_eq!(
         (event("another").client_ip.as_str(), event("another").visitor_id.as_str()),
         ("", "")
@@ -137,18 +140,40 @@ async fn an_item_for_another_has_nothing_of_who_sends_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_of_a_visitor_renews_the_cookie_and_no_other_does() {
+async fn a_visitor_of_a_batch_is_one_who_has_the_cookie() {
     let app = Setup::flags(&["--cookie-max-age-days=1"]).start().await;
     let own = json!({"programId": "212313"});
     let objects = json!({"programId": "212313", "parameters": {"gdpr": "1"}});
-    for (items, remembered) in [
-        (json!([own, own]), true),
-        (json!([own, objects]), false),
-        (json!([{"programId": "unknown"}]), false),
+    let another = json!({"programId": "212313", "userAgent": "x"});
+    let unknown = json!({"programId": "unknown"});
+    let browser = ("origin", "https://shop.example");
+    let cookie = format!("adtrack_id={VISITOR}");
+    let mut seen = 0;
+    for (items, header, known, remembered) in [
+        (vec![&own, &own], browser, 2, true),
+        (vec![&own, &unknown], browser, 1, true),
+        (vec![&own, &own], ("sec-fetch-mode", "no-cors"), 2, true),
+        // An app or a server keeps no cookie.
+        (vec![&own, &own], ("x", "y"), 0, false),
+        (vec![&own, &objects], browser, 0, false),
+        (vec![&own, &another], browser, 0, false),
+        (vec![&unknown], browser, 0, false),
+        (vec![&own, &own], ("cookie", &cookie), 2, true),
+        (vec![&own, &objects], ("cookie", &cookie), 1, false),
     ] {
         let request = app.client.post(format!("{}/events", app.url)).json(&items);
-        let response = request.send().await.unwrap();
-        assert_eq!(response.headers().contains_key("set-cookie"), remembered, "{items}");
+        let response = request.header(header.0, header.1).send().await.unwrap();
+        let cookie = response.headers().get("set-cookie").map(|cookie| cookie.to_str().unwrap());
+        assert_eq!(cookie.is_some(), remembered, "{items:?} {header:?}");
+        let accepted = items.iter().filter(|item| **item != &unknown).count();
+        let events = app.wait_for_events(seen + accepted).await.split_off(seen);
+        let ids = events.iter().map(|event| &*event.visitor_id).filter(|id| !id.is_empty());
+        let ids: Vec<_> = ids.collect();
+        assert_eq!(ids.len(), known, "{items:?} {header:?}");
+        if let Some(cookie) = cookie {
+            assert!(ids.iter().all(|id| cookie.starts_with(&format!("adtrack_id={id};"))));
+        }
+        seen += accepted;
     }
 }
 

@@ -136,6 +136,26 @@ async fn parameters_beyond_the_limits_are_cut_and_flagged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_objection_counts_and_a_page_is_refused_behind_what_is_cut() {
+    let app = Setup::flags(&["--cookie-max-age-days=1"]).start().await;
+    let many: String = (0..20).map(|n| format!("p{n}=1&")).collect();
+    let long = format!("z={}&", "z".repeat(8_192));
+    let mut seen = 0;
+    for before in [&*many, &*long, "gdpr=0&"] {
+        let objects = click(&app, &format!("212313?{before}gdpr=1")).await;
+        assert_eq!(objects.status(), 302, "{before}");
+        assert!(!objects.headers().contains_key("set-cookie"), "{before}");
+        seen += 1;
+        let event = app.wait_for_events(seen).await.remove(seen - 1);
+        assert!(event.visitor_id.is_empty() && event.parameters.is_empty(), "{before}");
+        for wrong in ["url=https://evil.example/", "checksum=wrong"] {
+            let refused = click(&app, &format!("212313?{before}{wrong}")).await;
+            assert_eq!(refused.status(), 400, "{before} {wrong}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_stranded_where_a_default_fallback_is_set() {
     let app = Setup::flags(&[FALLBACK]).start().await;
     for path in ["unknown", "unknown?url=https://evil.example/", "a%20b", "", "212313/x"] {

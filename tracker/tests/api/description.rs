@@ -1,17 +1,18 @@
 //! The OpenAPI documents, held against what the listeners answer: every code, every operation, every
-//! status.
+//! status, every media type, and the headers that tell something.
 
 use std::collections::BTreeSet;
 
+use reqwest::header::HeaderName;
 use reqwest::redirect::Policy;
-use reqwest::{Method, RequestBuilder};
+use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tracker::domain::Refusal;
 
 use crate::helpers::{Setup, TestApp, store};
 
-/// A path as it is described, a method, and a status.
-type Answer = (String, String, u16);
+/// A path as it is described, a method, a status, and the media type of the body; none of `HEAD`.
+type Answer = (String, String, u16, String);
 
 /// A method, a path, and what else the request has.
 type Asked = (Method, String, fn(RequestBuilder) -> RequestBuilder);
@@ -27,9 +28,25 @@ const ELSEWHERE: [(&str, u16); 4] = [
     ("/cache/fill", 503),
 ];
 
+/// Headers that are described wherever they are given.
+const HEADERS: [&str; 6] = [
+    "adtrack-event-id",
+    "adtrack-problem",
+    "adtrack-recorded",
+    "location",
+    "retry-after",
+    "set-cookie",
+];
+
 async fn description(app: &TestApp, listener: &str) -> Value {
     let text = app.client.get(format!("{listener}/openapi.yaml")).send().await.unwrap();
     serde_saphyr::from_str(&text.text().await.unwrap()).unwrap()
+}
+
+/// What a value refers to, or the value.
+fn resolved<'a>(description: &'a Value, value: &'a Value) -> &'a Value {
+    let reference = value["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'));
+    reference.map_or(value, |pointer| description.pointer(pointer).unwrap())
 }
 
 fn described(description: &Value) -> BTreeSet<Answer> {
@@ -37,12 +54,42 @@ fn described(description: &Value) -> BTreeSet<Answer> {
     for (path, operations) in description["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
             let Some(responses) = operation["responses"].as_object() else { continue };
-            for status in responses.keys() {
-                answers.insert((path.clone(), method.clone(), status.parse().unwrap()));
+            for (status, response) in responses {
+                let mut answer = |media: &str| {
+                    answers.insert((
+                        path.clone(),
+                        method.clone(),
+                        status.parse().unwrap(),
+                        media.into(),
+                    ))
+                };
+                match resolved(description, response)["content"].as_object() {
+                    Some(content) if method != "head" => {
+                        content.keys().for_each(|media| {
+                            answer(media);
+                        });
+                    }
+                    _ => {
+                        answer("");
+                    }
+                }
             }
         }
     }
     answers
+}
+
+/// That the headers of an answer are described. Those of `HEAD` are those of `GET`.
+fn check_headers(description: &Value, path: &str, method: &str, response: &Response) {
+    let method = if method == "head" { "get" } else { method };
+    let status = response.status().as_str().to_owned();
+    let described = &description["paths"][path][method]["responses"][&status];
+    let described = resolved(description, described)["headers"].as_object();
+    for name in response.headers().keys().map(HeaderName::as_str) {
+        let is_described =
+            || described.is_some_and(|all| all.keys().any(|one| one.eq_ignore_ascii_case(name)));
+        assert!(!HEADERS.contains(&name) || is_described(), "{name} of {method} {path}: {status}");
+    }
 }
 
 /// The template among the described paths that `path` is of.
@@ -74,9 +121,13 @@ async fn given(listener: &str, description: &Value, requests: Vec<Asked>) -> BTr
     let mut answers = BTreeSet::new();
     for (method, path, change) in requests {
         let request = client.request(method.clone(), format!("{listener}{path}"));
-        let status = change(request).send().await.unwrap().status().as_u16();
-        let method = method.as_str().to_lowercase();
-        answers.insert((template(description, &path), method, status));
+        let response = change(request).send().await.unwrap();
+        let (path, method) = (template(description, &path), method.as_str().to_lowercase());
+        check_headers(description, &path, &method, &response);
+        let has_body = method != "head" && response.status() != 304;
+        let media = response.headers().get("content-type").filter(|_| has_body);
+        let media = media.map_or("", |media| media.to_str().unwrap().split(';').next().unwrap());
+        answers.insert((path, method, response.status().as_u16(), media.to_owned()));
     }
     answers
 }
@@ -96,30 +147,48 @@ fn events(request: RequestBuilder) -> RequestBuilder {
 fn public_requests() -> Vec<Asked> {
     let mut requests: Vec<Asked> = Vec::new();
     let long = "x".repeat(9_000);
-    for kind in ["event", "impression", "click", "conversion"] {
+    for (kind, ending) in [
+        ("event", ""),
+        ("impression", ""),
+        ("click", ""),
+        ("conversion", ""),
+        ("conversion", ".gif"),
+    ] {
         let mut methods = vec![Method::GET, Method::HEAD];
         if kind == "conversion" {
             methods.push(Method::POST);
         }
         for method in methods {
-            for tail in ["212313", "212313?checksum=wrong", "unknown", &format!("212313?x={long}")]
-            {
-                requests.push((method.clone(), format!("/{kind}/{tail}"), plain));
+            for (id, query) in [
+                ("212313", ""),
+                ("212313", "?checksum=wrong"),
+                ("unknown", ""),
+                ("212313", &format!("?x={long}")),
+            ] {
+                requests.push((method.clone(), format!("/{kind}/{id}{ending}{query}"), plain));
             }
-            requests.push((method.clone(), format!("/{kind}/212313"), large_headers));
+            requests.push((method.clone(), format!("/{kind}/212313{ending}"), large_headers));
             match kind {
-                "click" => requests.push((method, "/click/gone".into(), plain)),
-                "conversion" => requests.push((method, "/conversion/signed?sig=00".into(), plain)),
+                "click" => {
+                    requests.push((method.clone(), "/click/gone".into(), plain));
+                    requests.push((method, "/click/pageless".into(), plain));
+                }
+                "conversion" => {
+                    let path = format!("/conversion/signed{ending}?sig=00");
+                    requests.push((method, path, plain));
+                }
                 _ => {}
             }
         }
     }
-    let conversion = || "/conversion/212313".to_owned();
-    requests.push((Method::POST, conversion(), |r| {
-        r.body(vec![b'x'; 2 << 20]).header("content-type", "application/json")
-    }));
-    requests
-        .push((Method::POST, conversion(), |r| r.body("x").header("content-type", "text/html")));
+    for conversion in ["/conversion/212313", "/conversion/212313.gif"] {
+        requests.push((Method::POST, conversion.into(), |r| {
+            r.body(vec![b'x'; 2 << 20]).header("content-type", "application/json")
+        }));
+        requests.push((Method::POST, conversion.into(), |r| {
+            r.body("x").header("content-type", "text/html")
+        }));
+    }
     let path = || "/events".to_owned();
     requests.push((Method::POST, path(), events));
     requests.push((Method::POST, path(), |r| r.json(&json!([{"programId": "unknown"}]))));
@@ -129,9 +198,12 @@ fn public_requests() -> Vec<Asked> {
     requests.push((Method::POST, path(), |r| large_headers(events(r))));
     for path in ["/health/check", "/health/live", "/health/ready", "/adtrack.js", "/openapi.yaml"] {
         requests.push((Method::GET, path.into(), plain));
+        requests.push((Method::HEAD, path.into(), plain));
     }
     for path in ["/adtrack.js", "/openapi.yaml"] {
-        requests.push((Method::GET, path.into(), |r| r.header("if-none-match", "*")));
+        for method in [Method::GET, Method::HEAD] {
+            requests.push((method, path.into(), |r| r.header("if-none-match", "*")));
+        }
     }
     requests
 }
@@ -157,9 +229,11 @@ async fn every_described_answer_is_given_and_no_other() {
     // 32 bytes, the least.
     std::fs::write(&keys, format!("k={}=\n", "A".repeat(43))).unwrap();
     let keys = format!("--conversion-keys-file={}", keys.display());
-    let app = Setup::flags(&["--sample-programs=true", &keys]).start().await;
+    let flags = ["--sample-programs=true", &keys, "--cookie-max-age-days=1"];
+    let app = Setup::flags(&flags).start().await;
     let gone = json!({"valid": false});
     program(&app, "gone", &gone).await;
+    program(&app, "pageless", &json!({})).await;
     program(&app, "signed", &json!({"conversionKeyId": "k"})).await;
     // Without core data: 503, on both listeners.
     let empty = Setup { samples: false, ..Setup::default() }.start().await;

@@ -197,3 +197,50 @@ async fn connections_beyond_the_bound_wait() {
     waiting.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     assert!(answer(&mut waiting).starts_with("HTTP/1.1 200"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_requests_and_takes_no_answer_is_cut_off() {
+    // Long before the time-out.
+    let app = Setup::flags(&["--request-timeout-seconds=3600"]).start().await;
+    let requests = REQUEST.repeat(1_000);
+    let mut stream = connect(&app);
+    stream.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
+    // The kernel holds a few megabytes of answers; what is asked for here would take 200.
+    let error = (0..1_000).find_map(|_| stream.write_all(requests.as_bytes()).err());
+    let kind = error.expect("a thousand requests a thousand times").kind();
+    assert!(matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{kind}");
+    assert_eq!(app.ask("/event/212313").await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_many_requests_at_once_and_takes_the_answers_gets_them_all() {
+    let app = Setup::default().start().await;
+    let mut stream = connect(&app);
+    let mut reading = BufReader::new(stream.try_clone().unwrap());
+    let sending = std::thread::spawn(move || {
+        (0..20).for_each(|_| stream.write_all(REQUEST.repeat(1_000).as_bytes()).unwrap());
+    });
+    let mut answers = 0;
+    let mut line = String::new();
+    while answers < 20_000 {
+        line.clear();
+        assert_ne!(reading.read_line(&mut line).unwrap(), 0, "ended after {answers}");
+        answers += usize::from(line.contains("HTTP/1.1 200 OK"));
+    }
+    sending.join().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_nobody_takes_end_the_connection() {
+    let app = Setup::flags(&["--request-timeout-seconds=1"]).start().await;
+    let document = app.get("/openapi.yaml").await.text().await.unwrap().len();
+    let request = "GET /openapi.yaml HTTP/1.1\r\nhost: t.example\r\n\r\n";
+    // Fewer requests than the dispatcher holds, with more answers than the kernel does.
+    let requests = request.repeat(2_000);
+    assert!(requests.len() < 1 << 17);
+    let mut stream = connect(&app);
+    stream.write_all(requests.as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_secs(5));
+    let taken = until_the_end(&mut stream).len();
+    assert!(taken < 2_000 * document, "{taken}");
+}

@@ -12,7 +12,8 @@ use self::amount::micros;
 use super::{Conversion, Parameters, Refusal, Rules, SigningKeys};
 
 /// The stages of a conversion.
-const STATUSES: [&str; 4] = ["pending", "approved", "rejected", "refunded"];
+const REFUNDED: &str = "refunded";
+const STATUSES: [&str; 4] = ["pending", "approved", "rejected", REFUNDED];
 /// Of a conversion that names none: most advertisers tell of what is done.
 const DEFAULT_STATUS: &str = "approved";
 
@@ -82,6 +83,11 @@ impl<'a> Claim<'a> {
                 return Err(refuse("`amount` needs a `currency`: three letters (ISO 4217)"));
             }
             amount => micros(amount).map_err(|error| refuse(&format!("`amount` {error}")))?,
+        };
+        // Networks disagree on the sign of what they take back.
+        let amount_micros = match status {
+            REFUNDED => -amount_micros.saturating_abs(),
+            _ => amount_micros,
         };
         let is_currency = |text: &str| {
             text.is_empty()
@@ -154,7 +160,9 @@ mod tests {
             amount_micros: -49_900_000,
             currency: "EUR".into(),
         };
-        assert_eq!(claim.to_conversion(), Ok(expected));
+        assert_eq!(claim.to_conversion().as_ref(), Ok(&expected));
+        let taken_back = Claim { amount: "49.9", ..claim };
+        assert_eq!(taken_back.to_conversion(), Ok(expected));
         assert_eq!(parameters.carried.keys().collect::<Vec<_>>(), ["campaign"]);
         let default = Claim::default().to_conversion().unwrap();
         assert_eq!((default.status.as_str(), default.amount_micros), ("approved", 0));
