@@ -91,8 +91,9 @@ impl<'a> Answer<'a> {
 
 /// Most texts have nothing to escape.
 fn push_json_text(json: &mut String, text: &str) {
-    let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
-    if text.bytes().all(is_plain) {
+    let is_escaped = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+    // To the end, whatever is found: many bytes at a time then.
+    if !text.bytes().fold(false, |found, byte| found | is_escaped(byte)) {
         json.push('"');
         json.push_str(text);
         json.push('"');

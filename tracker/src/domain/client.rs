@@ -46,7 +46,9 @@ pub fn referrer_without_query(referrer: Cow<'_, str>) -> Cow<'_, str> {
 
 /// A header's value as it is kept: as UTF-8, and cut at a character boundary.
 pub fn cut(header: &[u8]) -> Cow<'_, str> {
-    cut_text(String::from_utf8_lossy(header))
+    // Nearly all are UTF-8, which is seen many bytes at a time; what replaces goes byte by byte.
+    let text = str::from_utf8(header).map(Cow::Borrowed);
+    cut_text(text.unwrap_or_else(|_| String::from_utf8_lossy(header)))
 }
 
 /// What stands for a header's value, cut as that is.
