@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
+FUNCTIONS = ("kinesis-consumer", "redis-updater")
 CRATES = ("tracker", "kinesis-consumer", "redis-updater", "deploy/runtime")
 SERVICES = ("kinesis", "dynamodb", "s3", "sqs", "sns", "secretsmanager", "ssm", "sts", "ecs", "kms",
             "cloudwatch")
@@ -71,7 +72,7 @@ def variables():
 @functools.cache
 def tracker_metrics():
     """The tracker's metrics: name → (type, label or none)."""
-    text = (ROOT / "tracker/src/metrics.rs").read_text().split("#[cfg(test)]")[0]
+    text = dict(sources())["tracker/src/metrics.rs"]
     found = {}
     pattern = r"\.\s*(counter|counters|gauge|float_gauge|histogram)\(\s*\"(adtrack_\w+)\",(.*?)\)\?"
     for kind, name, rest in re.findall(pattern, text, re.S):
@@ -83,5 +84,5 @@ def tracker_metrics():
 @functools.cache
 def function_metrics():
     """Members of the functions' metric line."""
-    text = (ROOT / "deploy/runtime/src/lambda/emf.rs").read_text().split("#[cfg(test)]")[0]
+    text = dict(sources())["deploy/runtime/src/lambda/emf.rs"]
     return set(re.findall(r'"Name": "(\w+)"', text))
