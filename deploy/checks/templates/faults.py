@@ -110,6 +110,8 @@ SIMPLE = [
     ("reading begins with the newest", "lambdas", "ConsumerMapping", "Properties.StartingPosition", "LATEST"),
     ("kinesis-consumer in the VPC", "lambdas", "Consumer", "Properties.VpcConfig",
      {"SubnetIds": {"Ref": "PrivateSubnetIds"}, "SecurityGroupIds": [{"Ref": "UpdaterGroupId"}]}),
+    ("a time-out of three seconds", "lambdas", "Consumer", "Properties.Timeout", 3),
+    ("memory that nobody measured", "lambdas", "Updater", "Properties.MemorySize", 128),
     ("no reserved concurrency", "lambdas", "Consumer", "Properties.ReservedConcurrentExecutions", None),
     ("functions' variables by AWS' key", "lambdas", "Updater", "Properties.KmsKeyArn", None),
     # Observability.
@@ -129,6 +131,8 @@ SIMPLE = [
      "AWS::CloudWatch::CompositeAlarm"),
     ("repeats that differ are looked for in redis-updater", "observability-events", "DifferingRepeats",
      "Properties.Dimensions", [{"Name": "Function", "Value": "redis-updater"}]),
+    ("nobody hears that tasks are not protected", "observability-events", "TaskProtection",
+     "Properties.MetricName", "adtrack_journal_damaged_total"),
     ("functions of all deployments in one namespace", "lambdas", "Consumer",
      "Properties.Environment.Variables.METRICS_NAMESPACE", "adtrack"),
     ("redis-updater's metrics where nobody looks", "lambdas", "Updater",

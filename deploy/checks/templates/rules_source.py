@@ -5,7 +5,7 @@ import re
 
 import source
 import yaml
-from rules import at, metrics_of, resources, rule
+from rules import at, default_of, metrics_of, resources, rule
 
 TRACKER, CONSUMER, UPDATER = "TaskRole", "ConsumerRole", "UpdaterRole"
 REDRIVE, CORE_DATA = "the operator's redrive", "the data team's core-data"
@@ -203,6 +203,22 @@ def environments(templates):
         "kinesis-consumer": at(functions, "Consumer.Properties.Environment.Variables") or {},
         "redis-updater": at(functions, "Updater.Properties.Environment.Variables") or {},
     }
+
+
+@rule
+def functions_fit_what_was_measured(templates):
+    """Functions have the memory with which they were measured, twice what they took, ten times the time."""
+    for function, (name, parameter) in {"kinesis-consumer": ("Consumer", "ConsumerMemory"),
+                                        "redis-updater": ("Updater", "UpdaterMemory")}.items():
+        properties = templates["lambdas"]["Resources"][name]["Properties"]
+        memory = default_of(templates, "lambdas", properties["MemorySize"])
+        measured, longest, peak = source.measured()[function]
+        if properties["MemorySize"] != {"Ref": parameter} or memory != measured:
+            yield f"lambdas: {name} has {memory} MB, and was measured with {measured}"
+        if memory < 2 * peak:
+            yield f"lambdas: {name} has {memory} MB, and took {peak}"
+        if properties["Timeout"] * 1_000 < 10 * longest:
+            yield f"lambdas: {name} has {properties['Timeout']} s, and took {longest} ms"
 
 
 @rule

@@ -312,6 +312,7 @@ ALARMS = {
     "adtrack adtrack_redis_connected": ["observability-core-data"],
     "adtrack Failures": ["observability-events", "observability-core-data"],
     "adtrack DifferingRepeats": ["observability-events"],
+    "adtrack adtrack_task_protection_failed_total": ["observability-events"],
     "adtrack NotDrained": ["observability-events"],
     "adtrack OldestRecordAge": ["observability-objectives"],
 }

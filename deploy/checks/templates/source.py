@@ -53,6 +53,22 @@ def aws_calls():
 
 
 @functools.cache
+def measured():
+    """What deploy/checks/packages wrote of functions with their share of a core: function → its memory
+    in MB, the longest time in ms from start to first answer and of a batch, the most memory in MB.
+    """
+    page = (ROOT / "docs/DEPLOY.md").read_text()
+    text = page.split("<!-- deploy/checks/packages begins -->")[1].split("<!-- deploy/checks/packages ends")[0]
+    found = {}
+    for memory, table in re.findall(r"^\w+, (\d+) MB: [^\n]*\n(.*?)\n(?:\n|```)", text, re.M | re.S):
+        head, *rows = table.splitlines()
+        numbers = [[float(number) for number in row.split()[-8:]] for row in rows]
+        longest = max(max(row[3], row[5]) for row in numbers)
+        found[head.split()[0]] = int(memory), longest, max(row[7] for row in numbers)
+    return found
+
+
+@functools.cache
 def variables():
     """Environment variables by the file whose settings they are."""
     found = {}
