@@ -9,7 +9,7 @@ SHELL := /bin/bash
 BIN := target/release
 ENV_FILE := target/local-stack.env
 
-.PHONY: help run demo count loadtest spike soak test lint bench bench-functions fan-out scaling instructions page schemathesis prove advisories fmt redis-server release check-deploy replay
+.PHONY: help run demo count loadtest spike soak test lint bench bench-functions fan-out scaling instructions page schemathesis prove advisories fmt redis-server release check-deploy image packages replay
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -100,6 +100,14 @@ prove: redis-server ## the long proofs: 50 kills, outages, 200,000 programs, mil
 
 check-deploy: ## all of deploy/ that can be checked without an AWS account (3 minutes)
 	@deploy/checks/deploy-all
+
+image: ## the tracker's image, built by buildah and run read-only as its user (root, Debian 12)
+	@cargo build --release --locked --package tracker --bins
+	@deploy/checks/image
+
+packages: redis-server ## the Lambda packages of both architectures: built, looked into, run (a first time 40 minutes)
+	@cargo build --release --locked --package local-stack --example functions
+	@deploy/checks/packages
 
 replay: redis-server release ## on the local stack: a roll-out's smoke test, and a poison record repaired and redriven
 	@deploy/checks/replay

@@ -29,7 +29,7 @@ STACKS = (
     Stack("data", ("data",), "adtrack, streams, table, records", True),
     Stack("redis", ("data-redis",), "adtrack, core data in memory"),
     Stack("lambdas", ("lambdas",), "adtrack, the functions"),
-    Stack("compute", ("load-balancer", "compute"), "adtrack, load balancer and trackers"),
+    Stack("compute", ("load-balancer", "compute", "compute-scaling"), "adtrack, load balancer and trackers"),
     Stack(
         "observability",
         (

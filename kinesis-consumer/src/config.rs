@@ -25,6 +25,10 @@ pub struct Config {
     /// Where records that can never succeed are kept: s3://BUCKET/PREFIX or file:///FOLDER.
     #[arg(long, env, value_parser = storage_url)]
     pub failed_records_url: String,
+    /// Namespace of CloudWatch in which the function's metrics are. One for each deployment: where two
+    /// share it, their metrics are one sum.
+    #[arg(long, env, default_value = "adtrack", value_parser = non_empty("a namespace of CloudWatch"))]
+    pub metrics_namespace: String,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a comment here would become the text of --help")]
     pub logs: LogSettings,

@@ -31,6 +31,7 @@ pub struct Handler {
     table: EventTable,
     failures: FailureStore,
     rows: RowSettings,
+    metrics_namespace: String,
 }
 
 /// The rows of a batch, in the order of its records, so that a batch that is only written in part
@@ -61,9 +62,15 @@ impl Source<'_> {
 }
 
 impl Handler {
-    /// The function over `table` and `failures`, whose rows are as `rows` says.
-    pub fn new(table: EventTable, failures: FailureStore, rows: RowSettings) -> Self {
-        Self { table, failures, rows }
+    /// The function over `table` and `failures`, whose rows are as `rows` says, and whose metrics are in
+    /// `metrics_namespace`.
+    pub fn new(
+        table: EventTable,
+        failures: FailureStore,
+        rows: RowSettings,
+        metrics_namespace: String,
+    ) -> Self {
+        Self { table, failures, rows, metrics_namespace }
     }
 
     /// Stores the events of a batch and answers before `deadline`.
@@ -96,8 +103,37 @@ impl Handler {
         let unwritten = unwritten.retryable.iter().flat_map(|row| rows.sources_of(row));
         retry.extend(unwritten.map(|source| source.carrier.sequence_number.clone()));
 
-        log(&records, poison_records.len(), &retry, collapsed, differing);
+        self.log(&records, poison_records.len(), &retry, collapsed, differing);
         report(retry)
+    }
+
+    fn log(
+        &self,
+        records: &[StreamRecord],
+        failures: usize,
+        retry: &BTreeSet<String>,
+        collapsed: usize,
+        differing: usize,
+    ) {
+        let now = Timestamp::now();
+        let oldest = records.iter().map(|record| record.arrived_at).min().unwrap_or(now);
+        let metrics = BatchMetrics {
+            namespace: &self.metrics_namespace,
+            function: FUNCTION,
+            records: records.len(),
+            failures,
+            retries: retry.len(),
+            differing_repeats: Some(differing),
+            oldest_age_ms: now.as_millisecond() - oldest.as_millisecond(),
+        };
+        println!("{}", metrics.to_emf(now));
+        tracing::debug!(
+            records = records.len(),
+            failures,
+            retries = retry.len(),
+            collapsed,
+            "batch"
+        );
     }
 
     fn rows_of<'a>(&self, records: &'a [StreamRecord]) -> (Rows<'a>, Vec<PoisonRecord>) {
@@ -156,25 +192,4 @@ impl<'a> Rows<'a> {
 fn write_deadline(deadline: SystemTime) -> SystemTime {
     let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
     deadline - RESERVE.min(left / 2)
-}
-
-fn log(
-    records: &[StreamRecord],
-    failures: usize,
-    retry: &BTreeSet<String>,
-    collapsed: usize,
-    differing: usize,
-) {
-    let now = Timestamp::now();
-    let oldest = records.iter().map(|record| record.arrived_at).min().unwrap_or(now);
-    let metrics = BatchMetrics {
-        function: FUNCTION,
-        records: records.len(),
-        failures,
-        retries: retry.len(),
-        differing_repeats: Some(differing),
-        oldest_age_ms: now.as_millisecond() - oldest.as_millisecond(),
-    };
-    println!("{}", metrics.to_emf(now));
-    tracing::debug!(records = records.len(), failures, retries = retry.len(), collapsed, "batch");
 }

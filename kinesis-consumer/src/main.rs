@@ -28,6 +28,7 @@ async fn main() -> ExitCode {
         table,
         failures,
         RowSettings { ttl_days: config.event_ttl_days, index_buckets: config.index_buckets },
+        config.metrics_namespace,
     );
     serve(|event, deadline| handler.handle(event, deadline)).await
 }

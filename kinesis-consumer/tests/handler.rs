@@ -47,8 +47,12 @@ impl Function {
         let failures =
             FailureStore::open(FUNCTION, &format!("file://{}", folder.path().display())).unwrap();
         let events = EventTable::new(&aws::sdk_config(&proxy.url).await, TABLE.to_owned());
-        let handler =
-            Handler::new(events, failures, RowSettings { ttl_days: Some(30), index_buckets: None });
+        let handler = Handler::new(
+            events,
+            failures,
+            RowSettings { ttl_days: Some(30), index_buckets: None },
+            "adtrack".to_owned(),
+        );
         Self { handler, table, proxy, folder, _dynamodb: dynamodb }
     }
 

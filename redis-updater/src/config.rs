@@ -1,5 +1,6 @@
 //! The settings, from the environment.
 
+use adtrack_runtime::cli::non_empty;
 use adtrack_runtime::redis_settings::RedisSettings;
 use adtrack_runtime::storage::storage_url;
 use adtrack_runtime::telemetry::LogSettings;
@@ -18,6 +19,10 @@ pub struct Config {
     /// Where records that can never succeed are kept: s3://BUCKET/PREFIX or file:///FOLDER.
     #[arg(long, env, value_parser = storage_url)]
     pub failed_records_url: String,
+    /// Namespace of CloudWatch in which the function's metrics are. One for each deployment: where two
+    /// share it, their metrics are one sum.
+    #[arg(long, env, default_value = "adtrack", value_parser = non_empty("a namespace of CloudWatch"))]
+    pub metrics_namespace: String,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a comment here would become the text of --help")]
     pub redis: RedisSettings,

@@ -22,12 +22,19 @@ pub struct Handler {
     store: ProgramStore,
     failures: FailureStore,
     epoch: u64,
+    metrics_namespace: String,
 }
 
 impl Handler {
-    /// The function over `store` and `failures`, for the core-data stream of `epoch`.
-    pub fn new(store: ProgramStore, failures: FailureStore, epoch: u64) -> Self {
-        Self { store, failures, epoch }
+    /// The function over `store` and `failures`, for the core-data stream of `epoch`, whose metrics are
+    /// in `metrics_namespace`.
+    pub fn new(
+        store: ProgramStore,
+        failures: FailureStore,
+        epoch: u64,
+        metrics_namespace: String,
+    ) -> Self {
+        Self { store, failures, epoch, metrics_namespace }
     }
 
     /// Stores and publishes the updates of a batch and answers before `deadline`.
@@ -79,6 +86,7 @@ impl Handler {
         let now = Timestamp::now();
         let oldest = records.iter().map(|record| record.arrived_at).min().unwrap_or(now);
         let metrics = BatchMetrics {
+            namespace: &self.metrics_namespace,
             function: FUNCTION,
             records: records.len(),
             failures: poison_records.len(),

@@ -30,6 +30,9 @@ fn handler(config: &Config) -> Result<Handler, String> {
         .map_err(|error| error.to_string())?;
     match outside_lambda() {
         Some(problem) => Err(problem.to_owned()),
-        None => Ok(Handler::new(store, failures, config.core_data_epoch)),
+        None => {
+            let namespace = config.metrics_namespace.clone();
+            Ok(Handler::new(store, failures, config.core_data_epoch, namespace))
+        }
     }
 }

@@ -48,7 +48,7 @@ impl Function {
         let failures =
             FailureStore::open(FUNCTION, &format!("file://{}", failed.display())).unwrap();
         let store = program_store(&redis);
-        Self { handler: Handler::new(store, failures, epoch), redis, folder }
+        Self { handler: Handler::new(store, failures, epoch, "adtrack".to_owned()), redis, folder }
     }
 
     async fn invoke(&self, records: &[Record]) -> Vec<String> {

@@ -13,6 +13,7 @@ use aws_config::SdkConfig;
 use tokio::net::TcpSocket;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::config::Config;
 use crate::delivery::{
@@ -25,6 +26,7 @@ use crate::programs::{
     Loader, LocalPrograms, RedisLink, RedisPrograms, TwoTierPrograms, Updates, WarmUp,
 };
 use crate::shutdown::{Background, Shutdown};
+use crate::task_protection::TaskProtection;
 use crate::track::{EventSink, Programs, Tracker};
 
 /// Connections that wait to be accepted.
@@ -70,6 +72,14 @@ pub enum BuildError {
         url: String,
         /// What is wrong with it.
         problem: String,
+    },
+    /// The ECS agent cannot be asked.
+    #[error("ECS_AGENT_URI={uri}: no HTTP client: {error}")]
+    Agent {
+        /// Its URI.
+        uri: Url,
+        /// What is wrong.
+        error: reqwest::Error,
     },
     /// Two metrics have one name.
     #[error("metrics: {0}")]
@@ -129,6 +139,14 @@ impl App {
             }
             None => None,
         };
+        let protection = match &config.ecs_agent_uri {
+            Some(uri) => {
+                let (after, metrics) = (config.protect_after_seconds, Arc::clone(&metrics));
+                let protection = TaskProtection::new(uri, after, journal.clone(), metrics);
+                Some(protection.map_err(|error| BuildError::Agent { uri: uri.clone(), error })?)
+            }
+            None => None,
+        };
         let warm = Arc::new(AtomicBool::new(config.warm_up_seconds.is_zero()));
         let warm_up = WarmUp {
             local: local.clone(),
@@ -168,6 +186,9 @@ impl App {
         background.spawn(|stop| link_keeper.run(stop));
         background.spawn(|stop| loader.run(stop));
         background.spawn(|stop| updates.run(stop));
+        if let Some(protection) = protection {
+            background.spawn(|stop| protection.run(stop));
+        }
         if !config.warm_up_seconds.is_zero() {
             background.spawn(|stop| warm_up.run(stop));
         }

@@ -9,6 +9,7 @@ use adtrack_runtime::redis_settings::RedisSettings;
 use adtrack_runtime::storage::storage_url;
 use adtrack_runtime::telemetry::LogSettings;
 use clap::{Parser, Subcommand};
+use url::Url;
 
 use crate::delivery::SyncMode;
 use crate::delivery::journal::MIN_BYTES;
@@ -65,6 +66,13 @@ pub struct Config {
     /// Bytes of the journal, allocated at the start; beyond it requests get 503.
     #[arg(long, env, default_value = "1073741824", value_parser = integer(MIN_BYTES, 1 << 50), help_heading = "Delivery")]
     pub journal_max_bytes: u64,
+    /// URI of the ECS agent, which ECS sets in its tasks. With it the tracker keeps ECS from ending its
+    /// task by a scale-in or a deployment while events wait in the journal.
+    #[arg(long, env, value_parser = agent_uri, help_heading = "Delivery")]
+    pub ecs_agent_uri: Option<Url>,
+    /// Seconds that the journal's oldest event has to wait for that.
+    #[arg(long, env, default_value = "30", value_parser = seconds(1, 3_600), help_heading = "Delivery")]
+    pub protect_after_seconds: Duration,
 
     /// Programs held in memory; beyond it the least recently used goes.
     #[arg(long, env, default_value = "100000", value_parser = integer(1_u64, 100_000_000), help_heading = "Cache")]
@@ -135,6 +143,13 @@ impl Config {
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "expected ADDRESS:PORT, such as 0.0.0.0:8080 or [::]:8080".to_owned())
+}
+
+fn agent_uri(text: &str) -> Result<Url, String> {
+    Url::parse(text)
+        .ok()
+        .filter(|uri| uri.scheme() == "http" && uri.has_host())
+        .ok_or_else(|| "expected an http URL, such as http://169.254.170.2/api/ID".to_owned())
 }
 
 fn sync(text: &str) -> Result<SyncMode, String> {

@@ -14,7 +14,7 @@
 //! - [`programs`]: core data in two tiers, kept fresh by pub/sub
 //! - [`delivery`]: accepted events to the stream
 //! - [`app`]: the one place that wires them; [`config`], [`health`], [`metrics`],
-//!   [`shutdown`]
+//!   [`shutdown`], [`task_protection`]
 
 pub mod app;
 pub mod config;
@@ -26,4 +26,5 @@ pub mod http;
 pub mod metrics;
 pub mod programs;
 pub mod shutdown;
+pub mod task_protection;
 pub mod track;

@@ -58,6 +58,8 @@ pub struct Metrics {
     pub retried_records: IntCounter,
     pub failed_records: IntCounterVec,
     pub failed_calls: IntCounterVec,
+    pub task_protected: IntGauge,
+    pub task_protection_failed: IntCounter,
 }
 
 impl Metrics {
@@ -191,6 +193,14 @@ impl Metrics {
                 "adtrack_put_records_failed_total",
                 "PutRecords calls that failed as a whole, by cause",
                 "cause",
+            )?,
+            task_protected: in_registry.gauge(
+                "adtrack_task_protected",
+                "1 while ECS is kept from ending this task, because events wait in its journal",
+            )?,
+            task_protection_failed: in_registry.counter(
+                "adtrack_task_protection_failed_total",
+                "Calls of the ECS agent that did not set the task's protection",
             )?,
             registry,
         })

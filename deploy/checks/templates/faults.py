@@ -94,7 +94,7 @@ SIMPLE = [
     ("no rollback", "compute", "Service",
      "Properties.DeploymentConfiguration.DeploymentCircuitBreaker.Rollback", False),
     ("an update resets the number of tasks", "compute", "Service", "Properties.DesiredCount", 3),
-    ("one task", "compute", "Scaling", "Properties.MinCapacity", 1),
+    ("one task", "compute-scaling", "Scaling", "Properties.MinCapacity", 1),
     ("Intel instead of ARM", "compute", "Task", "Properties.RuntimePlatform.CpuArchitecture", "X86_64"),
     ("tasks with public addresses", "compute", "Service",
      "Properties.NetworkConfiguration.AwsvpcConfiguration.AssignPublicIp", "ENABLED"),
@@ -110,6 +110,8 @@ SIMPLE = [
     ("reading begins with the newest", "lambdas", "ConsumerMapping", "Properties.StartingPosition", "LATEST"),
     ("kinesis-consumer in the VPC", "lambdas", "Consumer", "Properties.VpcConfig",
      {"SubnetIds": {"Ref": "PrivateSubnetIds"}, "SecurityGroupIds": [{"Ref": "UpdaterGroupId"}]}),
+    ("a time-out of three seconds", "lambdas", "Consumer", "Properties.Timeout", 3),
+    ("memory that nobody measured", "lambdas", "Updater", "Properties.MemorySize", 128),
     ("no reserved concurrency", "lambdas", "Consumer", "Properties.ReservedConcurrentExecutions", None),
     ("functions' variables by AWS' key", "lambdas", "Updater", "Properties.KmsKeyArn", None),
     # Observability.
@@ -123,6 +125,18 @@ SIMPLE = [
     ("metrics of all deployments in one", "observability-core-data", "Subscription", "Properties.Namespace", "adtrack"),
     ("a filter for a line that nobody writes", "compute", "Spilled", "Properties.FilterPattern",
      '{ $.message = "spilled*" }'),
+    ("an alarm on a function's metric without the function", "observability-events",
+     "ConsumerFailedRecords", "Properties.Dimensions", []),
+    ("nobody hears of conversions that change", "observability-events", "DifferingRepeats", "Type",
+     "AWS::CloudWatch::CompositeAlarm"),
+    ("repeats that differ are looked for in redis-updater", "observability-events", "DifferingRepeats",
+     "Properties.Dimensions", [{"Name": "Function", "Value": "redis-updater"}]),
+    ("nobody hears that tasks are not protected", "observability-events", "TaskProtection",
+     "Properties.MetricName", "adtrack_journal_damaged_total"),
+    ("functions of all deployments in one namespace", "lambdas", "Consumer",
+     "Properties.Environment.Variables.METRICS_NAMESPACE", "adtrack"),
+    ("redis-updater's metrics where nobody looks", "lambdas", "Updater",
+     "Properties.Environment.Variables.METRICS_NAMESPACE", None),
     ("not tagged", "data", "EventStream", "Properties.Tags", []),
     ("routing without a health check", "global-routing", "Record", "Properties.HealthCheckId", None),
     ("a table of all regions without TTL", "global-table", "GlobalTable",
@@ -147,7 +161,7 @@ def no_alarms(templates):
 @fault("reference: cache control in public")
 def public_management(templates):
     for entry in container(templates)["Environment"]:
-        if entry["Name"] == "MANAGEMENT_ADDR":
+        if entry.get("Name") == "MANAGEMENT_ADDR":
             entry["Value"] = "0.0.0.0:9090"
 
 
@@ -179,14 +193,14 @@ def short_stop(templates):
 @fault("drain is longer than the stop time-out")
 def long_drain(templates):
     for entry in container(templates)["Environment"]:
-        if entry["Name"] == "SHUTDOWN_GRACE_SECONDS":
+        if entry.get("Name") == "SHUTDOWN_GRACE_SECONDS":
             entry["Value"] = "110"
 
 
 @fault("nothing is spilled")
 def no_spill(templates):
     given = container(templates)["Environment"]
-    given[:] = [entry for entry in given if entry["Name"] != "SPILL_URL"]
+    given[:] = [entry for entry in given if entry.get("Name") != "SPILL_URL"]
 
 
 @fault("the password in the task's environment")
@@ -199,6 +213,75 @@ def password_in_environment(templates):
 @fault("a variable that the tracker does not read")
 def unknown_variable(templates):
     container(templates)["Environment"].append({"Name": "REDIS_TLS", "Value": "true"})
+
+
+def named(entries, name):
+    """The place of an entry, also of one that is there under a condition."""
+    return next(index for index, entry in enumerate(entries)
+                if entry.get("Name", entry.get("Fn::If", [None, {}])[1].get("Name")) == name)
+
+
+@fault("the keys of links are plain text in the task definition")
+def plain_keys(templates):
+    tracker = container(templates)
+    del tracker["Secrets"][named(tracker["Secrets"], "LINK_KEYS")]
+    tracker["Environment"].append({"Name": "LINK_KEYS", "Value": {"Ref": "LinkKeysSecretArn"}})
+
+
+@fault("the keys of conversions are not given")
+def no_conversion_keys(templates):
+    secrets = container(templates)["Secrets"]
+    del secrets[named(secrets, "CONVERSION_KEYS")]
+
+
+@fault("an empty secret is asked for where there is none")
+def unconditional_keys(templates):
+    secrets = container(templates)["Secrets"]
+    place = named(secrets, "LINK_KEYS")
+    secrets[place] = secrets[place]["Fn::If"][1]
+
+
+@fault("ECS may not read the keys of links")
+def unreadable_keys(templates):
+    rule = next(one for one in statements(templates, "compute", "ExecutionRole")
+                if one["Sid"] == "ReadSecrets")
+    rule["Resource"] = [one for one in rule["Resource"] if "LinkKeysSecretArn" not in str(one)]
+
+
+@fault("new keys do not reach the tasks")
+def stale_keys(templates):
+    del container(templates)["DockerLabels"]["adtrack.signing-keys-revision"]
+
+
+@fault("a cookie's domain is given though there is none")
+def empty_domain(templates):
+    given = container(templates)["Environment"]
+    place = named(given, "COOKIE_DOMAIN")
+    given[place] = given[place]["Fn::If"][1]
+
+
+@fault("the vendor of the TCF is not given")
+def no_vendor(templates):
+    given = container(templates)["Environment"]
+    del given[named(given, "TCF_VENDOR_ID")]
+
+
+@fault("the page for lost clicks is not given")
+def no_fallback(templates):
+    given = container(templates)["Environment"]
+    del given[named(given, "DEFAULT_FALLBACK_URL")]
+
+
+@fault("every task may be protected, of any cluster")
+def protects_all(templates):
+    rule = next(one for one in statements(templates, "compute", "TaskRole")
+                if one["Sid"] == "ProtectTask")
+    rule["Resource"] = {"Fn::Sub": "arn:${AWS::Partition}:ecs:${AWS::Region}:${AWS::AccountId}:task/*"}
+
+
+@fault("many repeats may differ before anybody hears of it")
+def deaf_to_repeats(templates):
+    templates["observability-events"]["Parameters"]["DifferingRepeatsLimit"]["Default"] = 1000
 
 
 @fault("a variable is missing")
@@ -262,7 +345,7 @@ def large_journal(templates):
 
 @fault("a parameter without a description")
 def undescribed(templates):
-    del templates["compute"]["Parameters"]["MinTasks"]["Description"]
+    del templates["compute-scaling"]["Parameters"]["MinTasks"]["Description"]
 
 
 @fault("an objective is gone")

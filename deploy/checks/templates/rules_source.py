@@ -5,7 +5,7 @@ import re
 
 import source
 import yaml
-from rules import at, metrics_of, resources, rule
+from rules import at, default_of, metrics_of, resources, rule
 
 TRACKER, CONSUMER, UPDATER = "TaskRole", "ConsumerRole", "UpdaterRole"
 REDRIVE, CORE_DATA = "the operator's redrive", "the data team's core-data"
@@ -26,6 +26,8 @@ CALLS = {
         ({CONSUMER, UPDATER}, "s3:PutObject"),
     ("redis-updater/src/core_data/stream.rs", "kinesis", "put_records"):
         ({CORE_DATA}, "kinesis:PutRecords"),
+    ("tracker/src/task_protection.rs", "ecs agent", "task-protection"):
+        ({TRACKER}, "ecs:UpdateTaskProtection"),  # asked for by the agent, in the task's name
 }
 
 # A permission is granted on these ARNs and no other.
@@ -67,7 +69,8 @@ ROLES = {
     "ExecutionRole": grants(["ecr:GetAuthorizationToken"], "*")  # takes no resource
     | grants(["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
              "TrackerRepositoryArn", "AgentRepositoryArn")
-    | grants(["secretsmanager:GetSecretValue"], "TrackerRedisUrlArn")
+    | grants(["secretsmanager:GetSecretValue"],
+             "TrackerRedisUrlArn", "LinkKeysSecretArn", "ConversionKeysSecretArn")
     | grants(["kms:Decrypt"], "KeyArn")
     | grants(LOG, "TrackerLogs"),
 }
@@ -103,11 +106,10 @@ LEFT_AT_DEFAULT = {
         "NEGATIVE_CACHE_TTL_SECONDS": "no reason to change it",
         "CACHE_STALE_SECONDS": "no reason to change it",
         "WARM_UP_RATE": "no reason to change it",
-        "CONVERSION_KEYS_FILE": "no program asks for signatures; a task would need a file of secrets",
-        "LINK_KEYS_FILE": "no link is signed; as CONVERSION_KEYS_FILE",
-        "DEFAULT_FALLBACK_URL": "optional, and an empty one is none: added where it is wanted",
-        "COOKIE_DOMAIN": "as DEFAULT_FALLBACK_URL",
-        "TCF_VENDOR_ID": "as DEFAULT_FALLBACK_URL",
+        "CONVERSION_KEYS_FILE": "ECS gives secrets as variables: CONVERSION_KEYS",
+        "LINK_KEYS_FILE": "as CONVERSION_KEYS_FILE: LINK_KEYS",
+        "ECS_AGENT_URI": "ECS sets it in every task",
+        "PROTECT_AFTER_SECONDS": "no reason to change it",
         "MAX_CONNECTIONS": "no reason to change it",
         "REQUEST_TIMEOUT_SECONDS": "no reason to change it",
     },
@@ -123,8 +125,15 @@ def listed(value):
     return value if isinstance(value, list) else [value]
 
 
+def whatever_the_condition(item):
+    """What an item of a list is, where it is there."""
+    choice = item.get("Fn::If") if isinstance(item, dict) else None
+    return choice[1] if choice and choice[2] == {"Ref": "AWS::NoValue"} else item
+
+
 def arn_name(resource):
     """How ROLES names a resource: by the parameter or resource, or by its text."""
+    resource = whatever_the_condition(resource)
     if isinstance(resource, str):
         return resource
     if "Ref" in resource:
@@ -138,8 +147,7 @@ def arn_name(resource):
 @rule
 def calls_are_reviewed(templates):
     """The source makes the AWS calls that are listed here, and no others."""
-    found = source.aws_calls() - {
-        call for call in source.aws_calls() if call[1:] == ("ecs agent", "task-protection")}
+    found = source.aws_calls()
     for call in sorted(found - set(CALLS)):
         yield f"{call[0]} calls {call[1]} {call[2]}, which CALLS does not have"
     for call in sorted(set(CALLS) - found):
@@ -190,10 +198,27 @@ def environments(templates):
     functions = templates["lambdas"]["Resources"]
     return {
         "tracker": {entry["Name"]: entry.get("Value", entry.get("ValueFrom"))
-                    for entry in tracker.get("Environment", []) + tracker.get("Secrets", [])},
+                    for entry in map(whatever_the_condition,
+                                     tracker.get("Environment", []) + tracker.get("Secrets", []))},
         "kinesis-consumer": at(functions, "Consumer.Properties.Environment.Variables") or {},
         "redis-updater": at(functions, "Updater.Properties.Environment.Variables") or {},
     }
+
+
+@rule
+def functions_fit_what_was_measured(templates):
+    """Functions have the memory with which they were measured, twice what they took, ten times the time."""
+    for function, (name, parameter) in {"kinesis-consumer": ("Consumer", "ConsumerMemory"),
+                                        "redis-updater": ("Updater", "UpdaterMemory")}.items():
+        properties = templates["lambdas"]["Resources"][name]["Properties"]
+        memory = default_of(templates, "lambdas", properties["MemorySize"])
+        measured, longest, peak = source.measured()[function]
+        if properties["MemorySize"] != {"Ref": parameter} or memory != measured:
+            yield f"lambdas: {name} has {memory} MB, and was measured with {measured}"
+        if memory < 2 * peak:
+            yield f"lambdas: {name} has {memory} MB, and took {peak}"
+        if properties["Timeout"] * 1_000 < 10 * longest:
+            yield f"lambdas: {name} has {properties['Timeout']} s, and took {longest} ms"
 
 
 @rule
@@ -222,12 +247,9 @@ def variables_are_read(templates):
 def metrics_are_emitted(templates):
     """Alarms and the dashboard read metrics that something emits, with the dimensions it gives."""
     filters = {}
-    for template, name, resource in resources(templates, "AWS::Logs::MetricFilter"):
+    for _, _, resource in resources(templates, "AWS::Logs::MetricFilter"):
         for transformation in resource["Properties"]["MetricTransformations"]:
             filters[transformation["MetricName"]] = resource["Properties"]["FilterPattern"]
-            member = re.fullmatch(r"\$\.(\w+)", transformation["MetricValue"])
-            if member and member[1] not in source.function_metrics():
-                yield f"{template}: {name} reads {member[1]}, which functions do not print"
     said = (source.ROOT / "tracker/src/app.rs").read_text()
     for name, pattern in filters.items():
         text = re.search(r'"([^"*]+)\*?"', pattern)
@@ -246,8 +268,8 @@ def metrics_are_emitted(templates):
                          "Dashboard.Properties.DashboardBody"))
     used |= {("observability-dashboard", name, "Service")
              for name in re.findall(r"adtrack_\w+", body)}
-    used |= {("observability-dashboard", name, "[]")
-             for name in re.findall(r'adtrack/\$\{Deployment\}\\+", \\+"([A-Z]\w+)', body)}
+    used |= {("observability-dashboard", name, dimensions or "[]") for name, dimensions in re.findall(
+        r'adtrack/\$\{Deployment\}", "([A-Z]\w+)", ((?:"[\w-]+", )*)', body.replace("\\", ""))}
     for template, name, dimensions in sorted(used):
         if name.startswith("adtrack_"):
             if name not in tracker:
@@ -258,6 +280,12 @@ def metrics_are_emitted(templates):
                 yield f"{template}: {name} is a histogram, which the agent does not pass on"
             if "Service" not in dimensions:
                 yield f"{template}: {name} has the dimension Service"
+        elif name in source.function_metrics():
+            functions = re.findall("|".join(source.FUNCTIONS), dimensions)
+            if len(functions) != 1 or '"Function"' not in dimensions:
+                yield f"{template}: {name} has the dimension Function"
+            elif name == "DifferingRepeats" and functions != ["kinesis-consumer"]:
+                yield f"{template}: {functions[0]} has no {name}"
         elif name not in filters:
             yield f"{template}: nothing emits {name}"
         elif dimensions != "[]":

@@ -37,6 +37,11 @@ def is_reference(value, default):
     return isinstance(value, dict)
 
 
+def where(condition, item):
+    """An item of a list that is there under a condition."""
+    return {"Fn::If": [condition, item, {"Ref": "AWS::NoValue"}]}
+
+
 KEY = {"Fn::GetAtt": ["Key", "Arn"]}
 RETAIN = [("DeletionPolicy", "Retain"), ("UpdateReplacePolicy", "Retain")]
 PRIVATE_BUCKET = [
@@ -70,6 +75,7 @@ FUNCTION = [
     ("Properties.KmsKeyArn", {"Ref": "KeyArn"}),
     ("Properties.LoggingConfig.LogGroup", is_reference),
     ("Properties.Environment.Variables.FAILED_RECORDS_URL", names_all("s3://", "/failed-records")),
+    ("Properties.Environment.Variables.METRICS_NAMESPACE", {"Fn::Sub": "adtrack/${Deployment}"}),
 ]
 GATEWAY = [("Properties.VpcEndpointType", "Gateway"), ("Properties.RouteTableIds", ANY)]
 INTERFACE = [
@@ -210,7 +216,18 @@ SETTINGS = {
         (TRACKER + "Environment.MANAGEMENT_ADDR", "127.0.0.1:9090"),
         (TRACKER + "Environment.SPILL_URL", names_all("s3://", "/spill")),
         (TRACKER + "Environment.REDIS_URL", None),
-        (TRACKER + "Secrets", [{"Name": "REDIS_URL", "ValueFrom": {"Ref": "TrackerRedisUrlArn"}}]),
+        (TRACKER + "Secrets", contains(
+            {"Name": "REDIS_URL", "ValueFrom": {"Ref": "TrackerRedisUrlArn"}},
+            where("HasLinkKeys", {"Name": "LINK_KEYS", "ValueFrom": {"Ref": "LinkKeysSecretArn"}}),
+            where("HasConversionKeys", {"Name": "CONVERSION_KEYS",
+                                        "ValueFrom": {"Ref": "ConversionKeysSecretArn"}}))),
+        (TRACKER + "Environment", contains(
+            where("HasCookieDomain", {"Name": "COOKIE_DOMAIN", "Value": {"Ref": "CookieDomain"}}),
+            where("HasTcfVendorId", {"Name": "TCF_VENDOR_ID", "Value": {"Ref": "TcfVendorId"}}),
+            where("HasDefaultFallbackUrl",
+                  {"Name": "DEFAULT_FALLBACK_URL", "Value": {"Ref": "DefaultFallbackUrl"}}))),
+        # New passwords and keys reach the tasks.
+        (TRACKER + "DockerLabels", names_all("TrackerPasswordVersion", "SigningKeysRevision")),
         (TRACKER + "PortMappings", [{"ContainerPort": 8080, "Protocol": "tcp"}]),
         (TRACKER + "LogConfiguration.Options.mode", "non-blocking"),
         ("Properties.ContainerDefinitions.metrics-agent.Essential", False),
@@ -230,14 +247,14 @@ SETTINGS = {
         ("Properties.NetworkConfiguration.AwsvpcConfiguration.SecurityGroups",
          [{"Ref": "TasksGroupId"}]),
     ],
-    ("compute", "Scaling"): [
+    ("compute-scaling", "Scaling"): [
         ("Properties.MinCapacity", at_least(2)),
         ("Properties.MaxCapacity", at_least(3)),
     ],
-    ("compute", "ScaleOnRequests"): [
+    ("compute-scaling", "ScaleOnRequests"): [
         ("Properties.TargetTrackingScalingPolicyConfiguration", names_all("ALBRequestCountPerTarget")),
     ],
-    ("compute", "ScaleOnCpu"): [
+    ("compute-scaling", "ScaleOnCpu"): [
         ("Properties.TargetTrackingScalingPolicyConfiguration",
          names_all("ECSServiceAverageCPUUtilization")),
     ],
@@ -265,6 +282,9 @@ DEFAULTS = {
     ("load-balancer", "AccessLogs"): "false",
     ("load-balancer", "DeletionProtection"): "true",
     ("load-balancer", "AccessLogDays"): 3,
+    ("compute", "LinkKeysSecretArn"): "",
+    ("compute", "ConversionKeysSecretArn"): "",
+    ("observability-events", "DifferingRepeatsLimit"): 0,
 }
 
 # Metric → the template that must alarm on it.
@@ -290,10 +310,10 @@ ALARMS = {
     "adtrack adtrack_journal_bytes": ["observability-events"],
     "adtrack adtrack_subscribed": ["observability-core-data", "observability-objectives"],
     "adtrack adtrack_redis_connected": ["observability-core-data"],
-    "adtrack ConsumerFailures": ["observability-events"],
-    "adtrack UpdaterFailures": ["observability-core-data"],
+    "adtrack Failures": ["observability-events", "observability-core-data"],
+    "adtrack DifferingRepeats": ["observability-events"],
+    "adtrack adtrack_task_protection_failed_total": ["observability-events"],
     "adtrack NotDrained": ["observability-events"],
-    "adtrack ConsumerOldestRecordAge": ["observability-objectives"],
-    "adtrack UpdaterOldestRecordAge": ["observability-objectives"],
+    "adtrack OldestRecordAge": ["observability-objectives"],
 }
 OBJECTIVES = ["AvailabilityFast", "AvailabilitySlow", "LatencyP99", "AnswerToRow", "PushToAnswer"]

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
+FUNCTIONS = ("kinesis-consumer", "redis-updater")
 CRATES = ("tracker", "kinesis-consumer", "redis-updater", "deploy/runtime")
 SERVICES = ("kinesis", "dynamodb", "s3", "sqs", "sns", "secretsmanager", "ssm", "sts", "ecs", "kms",
             "cloudwatch")
@@ -52,6 +53,22 @@ def aws_calls():
 
 
 @functools.cache
+def measured():
+    """What deploy/checks/packages wrote of functions with their share of a core: function → its memory
+    in MB, the longest time in ms from start to first answer and of a batch, the most memory in MB.
+    """
+    page = (ROOT / "docs/DEPLOY.md").read_text()
+    text = page.split("<!-- deploy/checks/packages begins -->")[1].split("<!-- deploy/checks/packages ends")[0]
+    found = {}
+    for memory, table in re.findall(r"^\w+, (\d+) MB: [^\n]*\n(.*?)\n(?:\n|```)", text, re.M | re.S):
+        head, *rows = table.splitlines()
+        numbers = [[float(number) for number in row.split()[-8:]] for row in rows]
+        longest = max(max(row[3], row[5]) for row in numbers)
+        found[head.split()[0]] = int(memory), longest, max(row[7] for row in numbers)
+    return found
+
+
+@functools.cache
 def variables():
     """Environment variables by the file whose settings they are."""
     found = {}
@@ -71,7 +88,7 @@ def variables():
 @functools.cache
 def tracker_metrics():
     """The tracker's metrics: name → (type, label or none)."""
-    text = (ROOT / "tracker/src/metrics.rs").read_text().split("#[cfg(test)]")[0]
+    text = dict(sources())["tracker/src/metrics.rs"]
     found = {}
     pattern = r"\.\s*(counter|counters|gauge|float_gauge|histogram)\(\s*\"(adtrack_\w+)\",(.*?)\)\?"
     for kind, name, rest in re.findall(pattern, text, re.S):
@@ -83,5 +100,5 @@ def tracker_metrics():
 @functools.cache
 def function_metrics():
     """Members of the functions' metric line."""
-    text = (ROOT / "deploy/runtime/src/lambda/emf.rs").read_text().split("#[cfg(test)]")[0]
+    text = dict(sources())["deploy/runtime/src/lambda/emf.rs"]
     return set(re.findall(r'"Name": "(\w+)"', text))

@@ -23,6 +23,10 @@ FAULTS = [
      '\n#[arg(long, env = "OTHER_NAME")]\npub colour: u8,', "variables_are_read"),
     ("a setting is gone", "kinesis-consumer/src/config.rs", "pub event_ttl_days", "pub days_of_life",
      "variables_are_read"),
+    ("the task is not protected any more", "tracker/src/task_protection.rs", "task-protection/v1/state", "",
+     "calls_are_reviewed"),
+    ("a metric has another name", "deploy/runtime/src/lambda/emf.rs", '"Name": "DifferingRepeats"',
+     '"Name": "Repeats"', "metrics_are_emitted"),
     ("settings in another file", "redis-updater/src/store.rs", "", "\n#[arg(long, env)]\npub colour: u8,",
      "variables_are_read"),
 ]

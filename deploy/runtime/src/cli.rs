@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
 
 /// The exit status for a configuration that cannot be used: `EX_USAGE`.
 pub const EXIT_USAGE: u8 = 64;
@@ -21,7 +21,7 @@ pub fn parse<T: Parser>() -> Result<T, ExitCode> {
             let _ = error.print();
             ExitCode::SUCCESS
         }
-        _ => usage_error(&one_line(&error)),
+        _ => usage_error(&one_line::<T>(&error)),
     })
 }
 
@@ -39,19 +39,29 @@ fn program_name() -> String {
 }
 
 /// `LISTEN_ADDR="x": expected …`, from what clap knows of the error.
-fn one_line(error: &clap::Error) -> String {
+fn one_line<T: CommandFactory>(error: &clap::Error) -> String {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
         _ => None,
     };
     let argument = text(ContextKind::InvalidArg).map(|argument| variable_of(&argument));
-    let value = mask_password(&text(ContextKind::InvalidValue).unwrap_or_default());
+    let value = text(ContextKind::InvalidValue).unwrap_or_default();
+    let is_secret = argument.as_deref().is_some_and(is_secret::<T>);
+    let value = match masked_url(&value) {
+        Some(masked) => masked,
+        None if is_secret => "***".to_owned(),
+        None => value,
+    };
     let valid = text(ContextKind::ValidValue).map(|values| format!("expected one of {values}"));
     match (error.kind(), argument) {
         (ErrorKind::ValueValidation | ErrorKind::InvalidValue, Some(argument)) => {
             let expected = std::error::Error::source(error).map(ToString::to_string).or(valid);
             format!("{argument}={value:?}: {}", expected.unwrap_or_else(|| "needs a value".into()))
+        }
+        (ErrorKind::ArgumentConflict, Some(argument)) => {
+            let other = text(ContextKind::PriorArg).map(|other| variable_of(&other));
+            format!("{argument}: cannot be set beside {}; set one", other.unwrap_or_default())
         }
         (ErrorKind::MissingRequiredArgument, Some(arguments)) => {
             format!("{arguments} is required and not set; --help lists every setting")
@@ -64,15 +74,22 @@ fn one_line(error: &clap::Error) -> String {
     }
 }
 
-/// A URL without its password: errors end in logs.
-fn mask_password(value: &str) -> String {
-    let masked = || {
-        let (scheme, rest) = value.split_once("://")?;
-        let (user_info, host) = rest.rsplit_once('@')?;
-        let user = user_info.split(':').next().unwrap_or_default();
-        Some(format!("{scheme}://{user}:***@{host}"))
-    };
-    masked().unwrap_or_else(|| value.to_owned())
+/// Whether `--help` does not show what the environment has of a variable.
+fn is_secret<T: CommandFactory>(variable: &str) -> bool {
+    T::command()
+        .get_arguments()
+        .any(|one| one.get_env().is_some_and(|env| env == variable) && one.is_hide_env_values_set())
+}
+
+/// A URL without its password: errors end in logs. None: it is no URL.
+fn masked_url(value: &str) -> Option<String> {
+    let (scheme, rest) = value.split_once("://")?;
+    if !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return None;
+    }
+    let Some((user_info, host)) = rest.rsplit_once('@') else { return Some(value.to_owned()) };
+    let user = user_info.split(':').next().unwrap_or_default();
+    Some(format!("{scheme}://{user}:***@{host}"))
 }
 
 /// `--listen-addr <LISTEN_ADDR>` → `LISTEN_ADDR`: a flag has its variable's name.
@@ -140,11 +157,15 @@ mod tests {
         workers: u16,
         #[arg(long)]
         table_name: String,
+        #[arg(long, env, hide_env_values = true, conflicts_with = "token_file", value_parser = integer(1_u8, 9))]
+        token: Option<u8>,
+        #[arg(long)]
+        token_file: Option<String>,
     }
 
     fn error_of(arguments: &[&str]) -> String {
         let all = ["tracker"].iter().chain(arguments);
-        one_line(&Settings::try_parse_from(all).unwrap_err())
+        one_line::<Settings>(&Settings::try_parse_from(all).unwrap_err())
     }
 
     #[test]
@@ -161,9 +182,26 @@ mod tests {
 
     #[test]
     fn a_password_is_not_shown() {
-        assert_eq!(mask_password("http://u:p@ss@h:1/x"), "http://u:***@h:1/x");
-        assert_eq!(mask_password("redis://h:1"), "redis://h:1");
-        assert_eq!(mask_password("abc"), "abc");
+        assert_eq!(masked_url("http://u:p@ss@h:1/x").unwrap(), "http://u:***@h:1/x");
+        assert_eq!(masked_url("redis://h:1").unwrap(), "redis://h:1");
+        assert_eq!(masked_url("abc"), None);
+        assert_eq!(masked_url("# see https://h/\nk=secret"), None);
+    }
+
+    #[test]
+    fn what_help_hides_is_not_shown() {
+        for secret in ["hunter2", "# see https://h/\nk=hunter2"] {
+            let arguments = ["--table-name=t", &format!("--token={secret}")];
+            assert_eq!(error_of(&arguments), r#"TOKEN="***": expected an integer from 1 to 9"#);
+        }
+    }
+
+    #[test]
+    fn two_settings_that_exclude_each_other_are_named() {
+        assert_eq!(
+            error_of(&["--table-name=t", "--token=1", "--token-file=f"]),
+            "TOKEN: cannot be set beside TOKEN_FILE; set one"
+        );
     }
 
     #[test]

@@ -46,7 +46,7 @@ async fn answer<P: Programs, S: EventSink>(
     let click = click_request(request, public)?;
     let answer = public.tracker.inspect(&click).await?;
     let no_keys = SigningKeys::default();
-    let keys = public.clicks.link_keys_file.as_ref().unwrap_or(&no_keys);
+    let keys = public.clicks.keys().unwrap_or(&no_keys);
     // Before it is recorded: what is refused is not.
     let destination = answer.destination(keys)?;
     if record {

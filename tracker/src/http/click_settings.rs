@@ -21,6 +21,16 @@ pub struct ClickSettings {
     /// Read at the start. Unset: no signature is good.
     #[arg(long, env, value_name = "LINK_KEYS_FILE", value_parser = signing_keys)]
     pub link_keys_file: Option<SigningKeys>,
+    /// What LINK_KEYS_FILE would hold, in its place: for containers that get secrets as variables.
+    #[arg(long, env, hide_env_values = true, value_name = "LINK_KEYS", value_parser = signing_keys_text, conflicts_with = "link_keys_file")]
+    pub link_keys: Option<SigningKeys>,
+}
+
+impl ClickSettings {
+    /// The keys of signed links; none where no link can be signed.
+    pub fn keys(&self) -> Option<&SigningKeys> {
+        self.link_keys_file.as_ref().or(self.link_keys.as_ref())
+    }
 }
 
 /// A value parser: a URL that people can be sent to.
@@ -36,6 +46,12 @@ pub fn signing_keys(path: &str) -> Result<SigningKeys, String> {
     };
     let text = read(path).map_err(|error| expected(error.to_string()))?;
     SigningKeys::parse(&text).map_err(expected)
+}
+
+/// A value parser: what a file of keys holds.
+pub fn signing_keys_text(text: &str) -> Result<SigningKeys, String> {
+    SigningKeys::parse(text)
+        .map_err(|problem| format!("{problem}; expected lines `id=secret`, the secrets in base64"))
 }
 
 fn read(path: &str) -> std::io::Result<String> {

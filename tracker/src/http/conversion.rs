@@ -12,7 +12,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::body::{self, Bodies};
-use super::click_settings::signing_keys;
+use super::click_settings::{signing_keys, signing_keys_text};
 use super::client::client;
 use super::pixel::{ENDING, pixel, problem_pixel};
 use super::problem::Problem;
@@ -39,6 +39,9 @@ pub struct ConversionSettings {
     /// programs that name a key get 503.
     #[arg(long, env, value_name = "CONVERSION_KEYS_FILE", value_parser = signing_keys)]
     pub conversion_keys_file: Option<SigningKeys>,
+    /// What CONVERSION_KEYS_FILE would hold, in its place: for containers that get secrets as variables.
+    #[arg(long, env, hide_env_values = true, value_name = "CONVERSION_KEYS", value_parser = signing_keys_text, conflicts_with = "conversion_keys_file")]
+    pub conversion_keys: Option<SigningKeys>,
 }
 
 /// Who checks the signatures of conversions.
@@ -52,8 +55,8 @@ pub struct ConversionGuard {
 impl ConversionGuard {
     /// By the keys that the settings name.
     pub fn new(settings: &ConversionSettings) -> Self {
-        let keys = settings.conversion_keys_file.clone().unwrap_or_default();
-        Self { keys, missed: Mutex::default() }
+        let keys = settings.conversion_keys_file.as_ref().or(settings.conversion_keys.as_ref());
+        Self { keys: keys.cloned().unwrap_or_default(), missed: Mutex::default() }
     }
 
     /// Whether what `claim` says may be recorded for `program`.
@@ -80,8 +83,8 @@ impl ConversionGuard {
             tracing::error!(
                 program = program_id.as_str(),
                 key = key_id,
-                "conversions are refused: CONVERSION_KEYS_FILE has no key by the program's \
-                 conversionKeyId; add it, or correct the program"
+                "conversions are refused: CONVERSION_KEYS_FILE or CONVERSION_KEYS has no key by the \
+                 program's conversionKeyId; add it, or correct the program"
             );
         }
     }

@@ -254,8 +254,12 @@ async fn a_signed_link_is_followed_as_long_as_its_key_is_there() {
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
-    for (file, followed) in [(&old, [true, false]), (&both, [true, true]), (&new, [false, true])] {
-        let app = Setup::flags(&[&format!("--link-keys-file={file}")]).start().await;
+    let by_file = |file: &str| format!("--link-keys-file={file}");
+    let in_place = format!("--link-keys={}", std::fs::read_to_string(&both).unwrap());
+    for (flag, followed) in
+        [(by_file(&old), [true, false]), (in_place, [true, true]), (by_file(&new), [false, true])]
+    {
+        let app = Setup::flags(&[&flag]).start().await;
         let links = [sign(&old, "2025", &app.url), sign(&both, "2026", &app.url)];
         for (link, followed) in links.iter().zip(followed) {
             // Networks append parameters of their own.

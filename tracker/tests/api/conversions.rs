@@ -249,6 +249,17 @@ fn sign(texts: [&str; 8]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn keys_may_come_in_place_of_their_file() {
+    let app = Setup::flags(&[&format!("--conversion-keys={KEYS}")]).start().await;
+    with_program(&app, json!({"conversionKeyId": "network-a"})).await;
+    for (sig, status) in [(sign(["p", "", "", "t-1", "", "", "", ""]), 200), ("0".repeat(64), 403)]
+    {
+        let path = format!("/conversion/p?transaction_id=t-1&sig={sig}");
+        assert_eq!(app.ask(&path).await.0, status);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_program_may_ask_for_signatures() {
     let mut keys = NamedTempFile::new().unwrap();
     keys.write_all(KEYS.as_bytes()).unwrap();

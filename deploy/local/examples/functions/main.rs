@@ -1,4 +1,5 @@
-//! What the Lambda functions cost: `functions kinesis-consumer|redis-updater [--rounds N]`.
+//! What the Lambda functions cost: `functions kinesis-consumer|redis-updater [--rounds N]
+//! [--report package]`.
 //!
 //! Runs the real binary of a function, a process of its own, under the local stack's runtime API;
 //! DynamoDB and the runtime API are in this process, redis-server in another. What counts is the
@@ -9,6 +10,7 @@
 
 mod kinesis_consumer;
 mod measure;
+mod package;
 mod redis_updater;
 mod turns;
 
@@ -32,6 +34,9 @@ struct Arguments {
     /// Only shapes whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// What to report.
+    #[arg(long, value_enum, default_value = "cost")]
+    report: Report,
     /// Folder with the function's binary.
     #[arg(long)]
     binaries: PathBuf,
@@ -43,15 +48,27 @@ enum FunctionName {
     RedisUpdater,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Report {
+    /// CPU time an event or program, memory, calls of the store.
+    Cost,
+    /// Time from a process's start to its first poll and answer, and for a batch; memory.
+    Package,
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments: Arguments = match cli::parse() {
         Ok(arguments) => arguments,
         Err(exit) => return exit,
     };
-    let finished = match arguments.function {
-        FunctionName::KinesisConsumer => kinesis_consumer::run(&arguments).await,
-        FunctionName::RedisUpdater => redis_updater::run(&arguments).await,
+    let finished = match (arguments.function, arguments.report) {
+        (FunctionName::KinesisConsumer, Report::Cost) => kinesis_consumer::cost(&arguments).await,
+        (FunctionName::KinesisConsumer, Report::Package) => {
+            kinesis_consumer::package(&arguments).await
+        }
+        (FunctionName::RedisUpdater, Report::Cost) => redis_updater::cost(&arguments).await,
+        (FunctionName::RedisUpdater, Report::Package) => redis_updater::package(&arguments).await,
     };
     match finished {
         Ok(()) => ExitCode::SUCCESS,

@@ -34,6 +34,8 @@ pub struct Bench {
     pub name: String,
     /// Events or programs of the batch.
     pub entries: usize,
+    /// How long its process took from its start until it asked for an invocation.
+    pub polled_after: Duration,
     function: Arc<Function>,
     payload: Vec<u8>,
     /// CPU time an entry, in seconds, of each turn.
@@ -59,9 +61,16 @@ impl Bench {
             concurrency: 1,
             log_folder: log_folder.to_owned(),
         });
-        function.warm_up().await?;
+        let polled_after = function.cold_start().await?;
         let payload = payload("arn:aws:kinesis:bench", "shardId-000000000000", records);
-        Ok(Self { name: name.to_owned(), entries, function, payload, turns: Vec::new() })
+        Ok(Self {
+            name: name.to_owned(),
+            entries,
+            polled_after,
+            function,
+            payload,
+            turns: Vec::new(),
+        })
     }
 
     /// Bytes of an invocation's event.
@@ -114,7 +123,8 @@ impl Bench {
         ))
     }
 
-    fn cpu(&self) -> Result<Cpu, Error> {
+    /// What the process has used so far.
+    pub fn cpu(&self) -> Result<Cpu, Error> {
         let stat = self.proc_file("stat")?;
         let (_, fields) = stat.rsplit_once(')').ok_or("/proc/PID/stat")?;
         let mut fields = fields.split_whitespace().skip(11);
@@ -126,7 +136,7 @@ impl Bench {
     }
 
     /// The most memory that the process ever had, in MB.
-    fn peak_memory(&self) -> Result<f64, Error> {
+    pub fn peak_memory(&self) -> Result<f64, Error> {
         let status = self.proc_file("status")?;
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let peak = peak.and_then(|line| line.trim().strip_suffix(" kB")).ok_or("VmHWM")?;

@@ -1,53 +1,42 @@
 //! redis-updater: programs as a data team feeds them, in batches of each size.
 
+use std::path::Path;
+
 use local_stack::RedisServer;
 use local_stack::lambda::Record;
 use local_stack::ports::Port;
 use serde_json::json;
 
 use crate::measure::Bench;
+use crate::package::Times;
 use crate::turns::TurnCounter;
 use crate::{Arguments, Error};
 
 /// Programs of a batch. AWS's limit for one is 6 MB, or 10,000 records.
 const BATCHES: [usize; 4] = [1, 500, 1_000, 5_000];
 
-pub async fn run(arguments: &Arguments) -> Result<(), Error> {
+/// The same, for the report of the package.
+const PACKAGE_BATCHES: [usize; 3] = [100, 1_000, 5_000];
+
+/// What a process of the function costs that gets a batch again and again.
+pub async fn cost(arguments: &Arguments) -> Result<(), Error> {
     let folder = tempfile::tempdir()?;
     let redis = RedisServer::start(Port::Any, &folder.path().join("redis")).await?;
     let counter = TurnCounter::start(redis.address()).await?;
-    let failed = format!("file://{}", folder.path().display());
     let mut benches = Vec::new();
     for programs in BATCHES {
-        let name = format!("{programs} programs");
-        if !name.contains(&arguments.only) {
+        if !name(programs).contains(&arguments.only) {
             continue;
         }
-        let start = async |url: String| {
-            let environment = [
-                ("REDIS_URL", url.as_str()),
-                ("FAILED_RECORDS_URL", &failed),
-                ("RUST_LOG", "warn"),
-            ];
-            Bench::start(
-                arguments,
-                "redis-updater",
-                &name,
-                programs,
-                &(0..programs).map(record).collect::<Vec<_>>(),
-                environment.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
-                folder.path(),
-            )
-            .await
-        };
-        let counted = start(format!("redis://{}", counter.address)).await?;
+        let counted_url = format!("redis://{}", counter.address);
+        let counted = start(arguments, programs, &counted_url, folder.path()).await?;
         // The first invocation connects.
         counted.invoke().await?;
         let before = counter.turns();
         counted.invoke().await?;
         let turns = counter.turns() - before;
         counted.stop().await;
-        benches.push((start(redis.url()).await?, turns));
+        benches.push((start(arguments, programs, &redis.url(), folder.path()).await?, turns));
     }
     for _ in 0..arguments.rounds {
         for (bench, _) in &mut benches {
@@ -60,6 +49,48 @@ pub async fn run(arguments: &Arguments) -> Result<(), Error> {
         bench.stop().await;
     }
     Ok(())
+}
+
+/// How new processes of the function begin, with batches of each size.
+pub async fn package(arguments: &Arguments) -> Result<(), Error> {
+    let folder = tempfile::tempdir()?;
+    let redis = RedisServer::start(Port::Any, &folder.path().join("redis")).await?;
+    println!("{:<33} {:>14} {}", "redis-updater", "records", Times::HEAD);
+    for programs in PACKAGE_BATCHES {
+        let mut times = Times::default();
+        for _ in 0..arguments.rounds {
+            times.add(start(arguments, programs, &redis.url(), folder.path()).await?).await?;
+        }
+        println!("{:<33} {programs:>14} {}", name(programs), times.figures());
+    }
+    Ok(())
+}
+
+fn name(programs: usize) -> String {
+    format!("{programs} programs")
+}
+
+async fn start(
+    arguments: &Arguments,
+    programs: usize,
+    redis: &str,
+    folder: &Path,
+) -> Result<Bench, Error> {
+    let environment = [
+        ("REDIS_URL", redis),
+        ("FAILED_RECORDS_URL", &format!("file://{}", folder.display())),
+        ("RUST_LOG", "warn"),
+    ];
+    Bench::start(
+        arguments,
+        "redis-updater",
+        &name(programs),
+        programs,
+        &(0..programs).map(record).collect::<Vec<_>>(),
+        environment.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        folder,
+    )
+    .await
 }
 
 fn record(number: usize) -> Record {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::body::Bytes;
 use tokio::sync::{Semaphore, oneshot};
@@ -82,6 +82,26 @@ impl Function {
         let sandbox = self.start_sandbox().await?;
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(sandbox);
         Ok(())
+    }
+
+    /// Starts a sandbox as [`Self::warm_up`] does and waits until its bootstrap asks for an invocation:
+    /// how long that took from the start of its process.
+    pub async fn cold_start(&self) -> Result<Duration, StackError> {
+        let begun = Instant::now();
+        let mut sandbox = self.start_sandbox().await?;
+        tokio::select! {
+            () = sandbox.api.polled() => {}
+            status = sandbox.process.wait() => {
+                let ended = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+                let name = &self.settings.name;
+                return Err(StackError::Provisioning(format!(
+                    "{name} ended before it asked for an invocation: {ended}; see its log"
+                )));
+            }
+        }
+        let polled_after = begun.elapsed();
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(sandbox);
+        Ok(polled_after)
     }
 
     /// Ends all sandboxes that run no invocation.

@@ -10,7 +10,7 @@ use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::StackError;
@@ -35,6 +35,7 @@ pub struct RuntimeApi {
     /// `AWS_LAMBDA_RUNTIME_API`: host and port.
     pub address: String,
     invocations: mpsc::Sender<Invocation>,
+    polled: watch::Receiver<bool>,
     server: JoinHandle<()>,
 }
 
@@ -43,6 +44,7 @@ struct ApiState {
     function: Arc<str>,
     invocations: Arc<tokio::sync::Mutex<mpsc::Receiver<Invocation>>>,
     running: Arc<Mutex<Option<Running>>>,
+    polled: Arc<watch::Sender<bool>>,
 }
 
 struct Running {
@@ -58,10 +60,12 @@ impl RuntimeApi {
             .local_addr()
             .map_err(|error| StackError::Provisioning(format!("Lambda runtime API: {error}")))?;
         let (sender, receiver) = mpsc::channel(1);
+        let (polled_sender, polled) = watch::channel(false);
         let state = ApiState {
             function: function.into(),
             invocations: Arc::new(tokio::sync::Mutex::new(receiver)),
             running: Arc::default(),
+            polled: Arc::new(polled_sender),
         };
         let router = Router::new()
             .route("/2018-06-01/runtime/invocation/next", get(next))
@@ -75,7 +79,13 @@ impl RuntimeApi {
                 tracing::error!(%error, "the Lambda runtime API ended");
             }
         });
-        Ok(Self { address: address.to_string(), invocations: sender, server })
+        Ok(Self { address: address.to_string(), invocations: sender, polled, server })
+    }
+
+    /// Waits until the bootstrap has asked for an invocation.
+    pub async fn polled(&mut self) {
+        // The sender lives as long as the server.
+        let _ = self.polled.wait_for(|polled| *polled).await;
     }
 
     /// Hands `invocation` to the bootstrap when it next asks for one.
@@ -92,6 +102,7 @@ impl Drop for RuntimeApi {
 }
 
 async fn next(State(state): State<ApiState>) -> Response {
+    state.polled.send_replace(true);
     let Some(invocation) = state.invocations.lock().await.recv().await else {
         return StatusCode::GONE.into_response();
     };

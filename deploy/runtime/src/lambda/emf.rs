@@ -6,7 +6,9 @@ use serde_json::json;
 
 /// What an invocation did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BatchMetrics {
+pub struct BatchMetrics<'a> {
+    /// The metrics' namespace, `METRICS_NAMESPACE`: one deployment's own.
+    pub namespace: &'a str,
     /// The function: the metrics' dimension.
     pub function: &'static str,
     /// Kinesis records received.
@@ -22,14 +24,14 @@ pub struct BatchMetrics {
     pub oldest_age_ms: i64,
 }
 
-impl BatchMetrics {
+impl BatchMetrics<'_> {
     /// The log line.
     pub fn to_emf(&self, now: Timestamp) -> String {
         let mut line = json!({
             "_aws": {
                 "Timestamp": now.as_millisecond(),
                 "CloudWatchMetrics": [{
-                    "Namespace": "adtrack",
+                    "Namespace": self.namespace,
                     "Dimensions": [["Function"]],
                     "Metrics": [
                         {"Name": "Records", "Unit": "Count"},
@@ -64,6 +66,7 @@ mod tests {
     fn every_metric_named_has_its_value() {
         for (differing_repeats, count) in [(Some(5), 5), (None, 4)] {
             let metrics = BatchMetrics {
+                namespace: "adtrack/test",
                 function: "f",
                 records: 3,
                 failures: 2,
@@ -74,6 +77,7 @@ mod tests {
             let line: serde_json::Value =
                 serde_json::from_str(&metrics.to_emf(Timestamp::UNIX_EPOCH)).unwrap();
             let directive = &line["_aws"]["CloudWatchMetrics"][0];
+            assert_eq!(directive["Namespace"], "adtrack/test");
             let names = directive["Metrics"].as_array().unwrap();
             assert_eq!(names.len(), count);
             for metric in names {
