@@ -115,18 +115,15 @@ impl Handler {
         collapsed: usize,
         differing: usize,
     ) {
-        let now = Timestamp::now();
-        let oldest = records.iter().map(|record| record.arrived_at).min().unwrap_or(now);
         let metrics = BatchMetrics {
             namespace: &self.metrics_namespace,
             function: FUNCTION,
-            records: records.len(),
+            records,
             failures,
             retries: retry.len(),
             differing_repeats: Some(differing),
-            oldest_age_ms: now.as_millisecond() - oldest.as_millisecond(),
         };
-        println!("{}", metrics.to_emf(now));
+        println!("{}", metrics.to_emf(Timestamp::now()));
         tracing::debug!(
             records = records.len(),
             failures,

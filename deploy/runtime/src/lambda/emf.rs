@@ -4,6 +4,8 @@
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::StreamRecord;
+
 /// What an invocation did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchMetrics<'a> {
@@ -11,8 +13,8 @@ pub struct BatchMetrics<'a> {
     pub namespace: &'a str,
     /// The function: the metrics' dimension.
     pub function: &'static str,
-    /// Kinesis records received.
-    pub records: usize,
+    /// The Kinesis records received.
+    pub records: &'a [StreamRecord],
     /// User records written to the failure store.
     pub failures: usize,
     /// Records reported for retry.
@@ -20,13 +22,12 @@ pub struct BatchMetrics<'a> {
     /// Events that repeat one which is stored, and differ from it in what counts; none for a function
     /// that stores no events.
     pub differing_repeats: Option<usize>,
-    /// Age of the oldest record of the batch when the invocation ended, in milliseconds.
-    pub oldest_age_ms: i64,
 }
 
 impl BatchMetrics<'_> {
-    /// The log line.
+    /// The log line of an invocation that ended `now`.
     pub fn to_emf(&self, now: Timestamp) -> String {
+        let oldest = self.records.iter().map(|record| record.arrived_at).min().unwrap_or(now);
         let mut line = json!({
             "_aws": {
                 "Timestamp": now.as_millisecond(),
@@ -42,10 +43,10 @@ impl BatchMetrics<'_> {
                 }],
             },
             "Function": self.function,
-            "Records": self.records,
+            "Records": self.records.len(),
             "Failures": self.failures,
             "Retries": self.retries,
-            "OldestRecordAge": self.oldest_age_ms,
+            "OldestRecordAge": now.as_millisecond() - oldest.as_millisecond(),
         });
         if let Some(count) = self.differing_repeats {
             let metric = json!({"Name": "DifferingRepeats", "Unit": "Count"});
@@ -62,20 +63,32 @@ impl BatchMetrics<'_> {
 mod tests {
     use super::*;
 
+    fn record(arrived_at_ms: i64) -> StreamRecord {
+        StreamRecord {
+            stream_arn: String::new(),
+            shard_id: String::new(),
+            sequence_number: String::new(),
+            partition_key: String::new(),
+            arrived_at: Timestamp::from_millisecond(arrived_at_ms).unwrap(),
+            data: bytes::Bytes::new(),
+        }
+    }
+
     #[test]
     fn every_metric_named_has_its_value() {
+        let records = [20, 10, 30].map(record);
         for (differing_repeats, count) in [(Some(5), 5), (None, 4)] {
             let metrics = BatchMetrics {
                 namespace: "adtrack/test",
                 function: "f",
-                records: 3,
+                records: &records,
                 failures: 2,
                 retries: 1,
                 differing_repeats,
-                oldest_age_ms: 40,
             };
-            let line: serde_json::Value =
-                serde_json::from_str(&metrics.to_emf(Timestamp::UNIX_EPOCH)).unwrap();
+            let now = Timestamp::from_millisecond(50).unwrap();
+            let line: serde_json::Value = serde_json::from_str(&metrics.to_emf(now)).unwrap();
+            assert_eq!((&line["Records"], &line["OldestRecordAge"]), (&json!(3), &json!(40)));
             let directive = &line["_aws"]["CloudWatchMetrics"][0];
             assert_eq!(directive["Namespace"], "adtrack/test");
             let names = directive["Metrics"].as_array().unwrap();
