@@ -221,24 +221,30 @@ def named(entries, name):
                 if entry.get("Name", entry.get("Fn::If", [None, {}])[1].get("Name")) == name)
 
 
+def without(entries, name):
+    del entries[named(entries, name)]
+
+
+def without_condition(entries, name):
+    place = named(entries, name)
+    entries[place] = entries[place]["Fn::If"][1]
+
+
 @fault("the keys of links are plain text in the task definition")
 def plain_keys(templates):
     tracker = container(templates)
-    del tracker["Secrets"][named(tracker["Secrets"], "LINK_KEYS")]
+    without(tracker["Secrets"], "LINK_KEYS")
     tracker["Environment"].append({"Name": "LINK_KEYS", "Value": {"Ref": "LinkKeysSecretArn"}})
 
 
 @fault("the keys of conversions are not given")
 def no_conversion_keys(templates):
-    secrets = container(templates)["Secrets"]
-    del secrets[named(secrets, "CONVERSION_KEYS")]
+    without(container(templates)["Secrets"], "CONVERSION_KEYS")
 
 
 @fault("an empty secret is asked for where there is none")
 def unconditional_keys(templates):
-    secrets = container(templates)["Secrets"]
-    place = named(secrets, "LINK_KEYS")
-    secrets[place] = secrets[place]["Fn::If"][1]
+    without_condition(container(templates)["Secrets"], "LINK_KEYS")
 
 
 @fault("ECS may not read the keys of links")
@@ -255,21 +261,17 @@ def stale_keys(templates):
 
 @fault("a cookie's domain is given though there is none")
 def empty_domain(templates):
-    given = container(templates)["Environment"]
-    place = named(given, "COOKIE_DOMAIN")
-    given[place] = given[place]["Fn::If"][1]
+    without_condition(container(templates)["Environment"], "COOKIE_DOMAIN")
 
 
 @fault("the vendor of the TCF is not given")
 def no_vendor(templates):
-    given = container(templates)["Environment"]
-    del given[named(given, "TCF_VENDOR_ID")]
+    without(container(templates)["Environment"], "TCF_VENDOR_ID")
 
 
 @fault("the page for lost clicks is not given")
 def no_fallback(templates):
-    given = container(templates)["Environment"]
-    del given[named(given, "DEFAULT_FALLBACK_URL")]
+    without(container(templates)["Environment"], "DEFAULT_FALLBACK_URL")
 
 
 @fault("every task may be protected, of any cluster")
