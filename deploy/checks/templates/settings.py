@@ -52,7 +52,7 @@ PRIVATE_BUCKET = [
 STREAM = RETAIN + [
     ("Properties.StreamModeDetails.StreamMode", default_is("ON_DEMAND")),
     ("Properties.ShardCount", names_all("Provisioned", "Shards")),
-    ("Properties.RetentionPeriodHours", default_is(168)),
+    ("Properties.RetentionPeriodHours", default_is("168")),
     ("Properties.StreamEncryption.EncryptionType", "KMS"),
     ("Properties.StreamEncryption.KeyId", KEY),
 ]
