@@ -56,6 +56,9 @@ def shimmed(stack):
         name: resource for name, resource in body["Resources"].items() if name not in unknown
     }
     for name, resource in body["Resources"].items():
+        if resource.get("DeletionPolicy") == "RetainExceptOnCreate":
+            # moto knows no rollback, and this word neither.
+            resource["DeletionPolicy"] = "Retain"
         if resource["Type"] == "AWS::EC2::VPC":
             # moto does not delete its route tables, and then not the VPC.
             resource["DeletionPolicy"] = "Retain"
