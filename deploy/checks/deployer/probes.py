@@ -34,18 +34,27 @@ BY_NAME = {
 BY_TAG = {
     "application-autoscaling:ScalableTarget", "cloudwatch:dashboard",
     "ec2:internet-gateway", "ec2:route-table", "ec2:security-group", "ec2:subnet", "ec2:vpc", "ec2:vpc-endpoint",
-    "elasticache:parametergroup", "elasticache:replicationgroup", "elasticache:subnetgroup",
+    "elasticache:cluster", "elasticache:parametergroup", "elasticache:replicationgroup", "elasticache:subnetgroup",
     "elasticloadbalancing:listener/app", "elasticloadbalancing:loadbalancer/app/",
     "elasticloadbalancing:targetgroup", "elasticloadbalancing:listener-rule/app",
     "kms:key", "secretsmanager:Secret", "wafv2:webacl", "wafv2:loadbalancer/app/",
 }
 # Types that neither tells apart.
-BY_NOTHING = {"elasticache:cluster", "elasticache:snapshot", "lambda:eventSourceMapping", "route53:change",
-              "route53:healthcheck"}
+BY_NOTHING = {"lambda:eventSourceMapping", "route53:change", "route53:healthcheck"}
+# Made by the way: only the action that makes one is checked on it.
+MADE_ONLY = {"elasticache:CreateSnapshot": "elasticache:snapshot"}
 OURS = set(BY_NAME) | BY_TAG | BY_NOTHING
 # Where the reference has another spelling of the type, or none: (action's service, type) as it is checked.
 ALSO = {"elasticloadbalancing:loadbalancer": "elasticloadbalancing:loadbalancer/app/",
         "kinesis:kmsKey": "kms:key"}
+# Where the reference names no type, or one that these stacks do not have.
+CHECKED_ON = {
+    # Both take a stream's ARN, and policies in use name one.
+    "kinesis:UpdateShardCount": ["kinesis:stream"],
+    "kinesis:UpdateStreamMode": ["kinesis:stream"],
+    "route53:ChangeTagsForResource": ["route53:healthcheck"],
+    "route53:ListTagsForResource": ["route53:healthcheck"],
+}
 FOREIGN = "payroll-db-1A2B"
 TAGS = "aws:ResourceTag/"
 
@@ -68,7 +77,7 @@ def arn(kind, foreign=False, region=REGIONS[0]):
     """ARN of a resource of a type ("s3:bucket"): the deployment's, or somebody else's."""
     service, name = kind.split(":", 1)
     text = REFERENCE.resources.get_resource_type_details(service, name)["arn"]
-    known = {"Partition": "aws", "Region": region, "Account": ACCOUNT}
+    known = {"Partition": "aws", "Region": region, "Account": ACCOUNT, "Scope": "regional"}
     own = FOREIGN if foreign else BY_NAME.get(kind, "0a1b2c")
     if kind == "s3:object":
         return f"arn:aws:s3:::{own}/packages/kinesis-consumer.zip"
@@ -77,11 +86,13 @@ def arn(kind, foreign=False, region=REGIONS[0]):
 
 def types_of(action):
     """The types of resources on which an action of a deployment is checked; none: on "*"."""
+    if action in CHECKED_ON:
+        return CHECKED_ON[action]
     service, name = action.split(":", 1)
     details = REFERENCE.actions.get_action_details(service, name)
     kinds = {f"{service}:{one['name']}" for one in details["resourceTypes"]}
     kinds = {ALSO.get(kind, kind) for kind in kinds}
-    return sorted(kinds & OURS)
+    return sorted(kinds & OURS | {kind for name, kind in MADE_ONLY.items() if name == action})
 
 
 def is_made_by(action, kind):
@@ -91,6 +102,7 @@ def is_made_by(action, kind):
     return name.startswith(("create", "register")) and (
         name.endswith(noun) or (action, kind) in {
             ("elasticache:CreateReplicationGroup", "elasticache:cluster"),
+            ("elasticache:CreateCacheCluster", "elasticache:cluster"),
             ("application-autoscaling:RegisterScalableTarget", "application-autoscaling:ScalableTarget")})
 
 
