@@ -31,10 +31,11 @@ OPERATIONS = {
     "s3:HeadObject": ("s3:GetObject",),
     "s3:ListObjectVersions": ("s3:ListBucketVersions",),
     "s3:ListObjectsV2": ("s3:ListBucket",),
-    # Without s3:ListBucket, an object that is not there is reported as one that may not be read.
     "s3:HeadBucket": ("s3:ListBucket",),
     "s3:DeleteObjects": ("s3:DeleteObject", "s3:DeleteObjectVersion"),
 }
+# Tools of their own, which whoever deploys does not run.
+NOT_DEPLOYING = {"redrive.py"}
 # Calls that everybody may make.
 FREE = {"sts:GetCallerIdentity"}
 
@@ -144,14 +145,23 @@ def idle_exceptions(templates):
 
 
 def called_operations(folder=TOOLS):
-    """Operations that the deploy tools call, as service:Operation: read in their source.
+    """Operations that deploy and destroy call, as service:Operation: read in their source.
 
     A method of a client has its operation's name in snake case; paginators and waiters are named by
-    text. Where two services that the tools use have an operation of that name, both count.
+    text. Where two services that the tools use have an operation of that name, both count, unless the
+    client's own name is a service's.
     """
-    trees = [ast.parse(path.read_text()) for path in sorted(folder.glob("*.py"))]
-    texts = {name for tree in trees for name in _texts_of_clients(tree)}
-    calls = {node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    trees = [ast.parse(path.read_text()) for path in sorted(folder.glob("*.py")) if path.name not in NOT_DEPLOYING]
+    texts = {name for tree in trees for name in _first_texts(tree, "client")}
+    calls, of_service = set(), set()
+    for tree in trees:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute):
+                owner = node.value.id if isinstance(node.value, ast.Name) else None
+                if owner in texts:
+                    of_service.add((owner, node.attr))
+                else:
+                    calls.add(node.attr)
     waiters = {name for tree in trees for name in _first_texts(tree, "get_waiter")}
     calls |= {name for tree in trees for name in _first_texts(tree, "get_paginator")}
     session = botocore.session.get_session()
@@ -160,16 +170,13 @@ def called_operations(folder=TOOLS):
         model = session.get_service_model(service)
         prefix = iam_prefix(model)
         names = {xform_name(name): name for name in model.operation_names}
-        found |= {f"{prefix}:{names[call]}" for call in calls & set(names)}
+        named = calls | {call for owner, call in of_service if owner == service}
+        found |= {f"{prefix}:{names[call]}" for call in named & set(names)}
         if waiters:
             client = boto3.client(service, region_name=REGION)
             for waiter in waiters & set(client.waiter_names):
                 found.add(f"{prefix}:{client.get_waiter(waiter).config.operation}")
     return found
-
-
-def _texts_of_clients(tree):
-    return set(_first_texts(tree, "client"))
 
 
 def _first_texts(tree, method):
