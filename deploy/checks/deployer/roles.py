@@ -30,23 +30,31 @@ def render(node, body, values):
         return [item for item in items if item is not NOTHING]
     if not isinstance(node, dict):
         return node
-    match list(node.items()):
-        case [("Ref", "AWS::NoValue")]:
-            return NOTHING
-        case [("Ref", name)]:
-            return values.get(name, f"<{name}>")
-        case [("Fn::Sub", text)]:
-            return re.sub(r"\$\{([^}]+)\}", lambda found: str(values[found[1]]), text)
-        case [("Fn::GetAtt", [name, _])]:
-            return values.get(f"{name}Arn", f"<{name}>")
-        case [("Fn::Equals", [left, right])]:
-            return render(left, body, values) == render(right, body, values)
-        case [("Fn::Not", [condition])]:
-            return not render(condition, body, values)
-        case [("Fn::If", [name, then, otherwise])]:
-            holds = render(body["Conditions"][name], body, values)
-            return render(then if holds else otherwise, body, values)
+    if len(node) == 1:
+        [(name, argument)] = node.items()
+        if name in FUNCTIONS:
+            return FUNCTIONS[name](argument, body, values)
     return {key: render(value, body, values) for key, value in node.items()}
+
+
+def _if(argument, body, values):
+    name, then, otherwise = argument
+    return render(then if render(body["Conditions"][name], body, values) else otherwise, body, values)
+
+
+def _equals(argument, body, values):
+    left, right = render(argument, body, values)
+    return left == right
+
+
+FUNCTIONS = {
+    "Ref": lambda name, _, values: NOTHING if name == "AWS::NoValue" else values.get(name, f"<{name}>"),
+    "Fn::Sub": lambda text, _, values: re.sub(r"\$\{([^}]+)\}", lambda found: str(values[found[1]]), text),
+    "Fn::GetAtt": lambda path, _, values: values.get(f"{path[0]}Arn", f"<{path[0]}>"),
+    "Fn::Equals": _equals,
+    "Fn::Not": lambda argument, body, values: not render(argument[0], body, values),
+    "Fn::If": _if,
+}
 
 
 @functools.cache

@@ -65,7 +65,8 @@ def test_a_change_set_without_the_service_role_is_denied():
     assert propose(**{"cloudformation:RoleArn": SERVICE_ROLE})
     assert not propose()
     assert not propose(**{"cloudformation:RoleArn": f"arn:aws:iam::{roles.ACCOUNT}:role/Administrator"})
-    assert not propose(**{"cloudformation:RoleArn": SERVICE_ROLE, "cloudformation:ImportResourceTypes": "AWS::IAM::Role"})
+    assert not propose(**{"cloudformation:RoleArn": SERVICE_ROLE,
+                          "cloudformation:ImportResourceTypes": "AWS::IAM::Role"})
     assert not propose(**{"cloudformation:RoleArn": SERVICE_ROLE, "aws:RequestedRegion": "ap-southeast-2"})
 
 

@@ -18,30 +18,35 @@ DEPLOY, PREVIEW = roles.statements("DeployRole"), roles.statements("PreviewRole"
 SERVICE_ROLE = roles.VALUES["ServiceRoleArn"]
 
 
-def resource_of(prefix, operation, parameters, region):
+# A call's parameter → the resource that it names.
+NAMED_BY = {
+    "StackName": "arn:aws:cloudformation:{at}:stack/{}/1",
+    "StreamName": "arn:aws:kinesis:{at}:stream/{}",
+    "TableName": "arn:aws:dynamodb:{at}:table/{}",
+    "repositoryName": "arn:aws:ecr:{at}:repository/{}",
+    "KeyId": "arn:aws:kms:{at}:key/{}",
+    "LoadBalancerArn": "{}",
+    "Bucket": "arn:aws:s3:::{}",
+}
+MOTO_ACCOUNT = "123456789012"
+
+
+def resource_of(operation, parameters, region):
     """The resource that a call is checked on."""
-    at = f"{region}:{roles.ACCOUNT}"
-    if "StackName" in parameters:
-        name = parameters["StackName"]
-        return name if name.startswith("arn:") else f"arn:aws:cloudformation:{at}:stack/{name}/1"
-    if "Key" in parameters and "Bucket" in parameters:
-        return f"arn:aws:s3:::{parameters['Bucket']}/{parameters['Key']}"
-    if "Bucket" in parameters:
-        return f"arn:aws:s3:::{parameters['Bucket']}" + ("/x" if operation == "DeleteObjects" else "")
-    if "StreamName" in parameters:
-        return f"arn:aws:kinesis:{at}:stream/{parameters['StreamName']}"
-    if "TableName" in parameters:
-        return f"arn:aws:dynamodb:{at}:table/{parameters['TableName']}"
-    if "repositoryName" in parameters:
-        return f"arn:aws:ecr:{at}:repository/{parameters['repositoryName']}"
-    if "KeyId" in parameters:
-        return f"arn:aws:kms:{at}:key/{parameters['KeyId']}"
-    return parameters.get("LoadBalancerArn", "*").replace("123456789012", roles.ACCOUNT)
+    name = next((name for name in NAMED_BY if name in parameters), None)
+    if name is None:
+        return "*"
+    value = parameters[name].replace(MOTO_ACCOUNT, roles.ACCOUNT)
+    if value.startswith("arn:"):
+        return value
+    resource = NAMED_BY[name].format(value, at=f"{region}:{roles.ACCOUNT}")
+    key = parameters.get("Key") if name == "Bucket" else None
+    return f"{resource}/{key or 'x'}" if key or operation == "DeleteObjects" else resource
 
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What the tools call from here on: (operation, resource, region, parameters)."""
+    """What the tools call from here on: (operation, resource, region)."""
     found = []
     make = aws.Aws.client
 
@@ -50,7 +55,7 @@ def calls(monkeypatch):
         prefix = needs.iam_prefix(made.meta.service_model)
 
         def record(params, model, **_):
-            found.append((f"{prefix}:{model.name}", resource_of(prefix, model.name, params, region), region, params))
+            found.append((f"{prefix}:{model.name}", resource_of(model.name, params, region), region))
         made.meta.events.register_first("provide-client-params", record, unique_id="recorded")
         return made
 
@@ -61,9 +66,7 @@ def calls(monkeypatch):
 def denied(statements, calls):
     """Calls that the role may not make."""
     found = []
-    for operation, resource, region, parameters in calls:
-        if parameters.get("StackName", "").startswith("arn:"):
-            resource = resource.replace("123456789012", roles.ACCOUNT)
+    for operation, resource, region in calls:
         keys = {"cloudformation:RoleArn": SERVICE_ROLE} if operation.endswith("CreateChangeSet") else {}
         for action in needs.actions_of(operation):
             if not roles.allows(statements, action, resource, probes.context(region=region, **keys)):
