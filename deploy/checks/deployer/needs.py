@@ -149,10 +149,10 @@ def called_operations(folder=TOOLS):
 
     A method of a client has its operation's name in snake case; paginators and waiters are named by
     text. Where two services that the tools use have an operation of that name, both count, unless the
-    client's own name is a service's.
+    client's own name is a service's, or exceptions.yaml lists the one that is not meant.
     """
     trees = [ast.parse(path.read_text()) for path in sorted(folder.glob("*.py")) if path.name not in NOT_DEPLOYING]
-    texts = {name for tree in trees for name in _first_texts(tree, "client")}
+    texts = {name for tree in trees for name in _services(tree)}
     calls, of_service = set(), set()
     for tree in trees:
         for node in ast.walk(tree):
@@ -179,6 +179,16 @@ def called_operations(folder=TOOLS):
     return found
 
 
+def _services(tree):
+    """Services that clients are made for: client("s3", …), or an attribute `service` of a class."""
+    yield from _first_texts(tree, "client")
+    yield from _first_texts(tree, "_client")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            if any(isinstance(target, ast.Name) and target.id == "service" for target in node.targets):
+                yield node.value.value
+
+
 def _first_texts(tree, method):
     for node in ast.walk(tree):
         if (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == method
@@ -199,7 +209,8 @@ def actions_of(operation):
 
 def deploy_tools(folder=TOOLS):
     """What the deploy tools need themselves."""
-    needed = {action for operation in called_operations(folder) for action in actions_of(operation)}
+    operations = called_operations(folder) - set(exceptions()["namesakes"])
+    needed = {action for operation in operations for action in actions_of(operation)}
     return needed | {action for entry in exceptions()["tools"] for action in entry["actions"]}
 
 

@@ -21,6 +21,10 @@ def test_every_call_of_the_tools_is_granted_and_nothing_else():
     assert sorted(roles.granted(DEPLOY) - needed) == [], "deployer.yaml grants these, which no tool calls"
 
 
+def test_namesakes_are_all_in_effect():
+    assert set(needs.exceptions()["namesakes"]) <= needs.called_operations()
+
+
 def test_preview_applies_nothing():
     changes = {action for action in roles.granted(PREVIEW) if probes.level(action) not in ("List", "Read")}
     assert changes == {"cloudformation:CreateChangeSet", "cloudformation:DeleteChangeSet", "iam:PassRole",
