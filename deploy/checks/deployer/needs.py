@@ -184,7 +184,7 @@ def _services(tree):
     yield from _first_texts(tree, "client")
     yield from _first_texts(tree, "_client")
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and node.value.value:
             if any(isinstance(target, ast.Name) and target.id == "service" for target in node.targets):
                 yield node.value.value
 
@@ -199,7 +199,7 @@ def _first_texts(tree, method):
 def iam_prefix(model):
     """A service's name in IAM's actions."""
     name = model.signing_name
-    return {"monitoring": "cloudwatch"}.get(name, name)
+    return {"monitoring": "cloudwatch", "tagging": "tag"}.get(name, name)
 
 
 def actions_of(operation):
