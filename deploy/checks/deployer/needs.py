@@ -184,9 +184,11 @@ def _services(tree):
     yield from _first_texts(tree, "client")
     yield from _first_texts(tree, "_client")
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and node.value.value:
-            if any(isinstance(target, ast.Name) and target.id == "service" for target in node.targets):
-                yield node.value.value
+        if isinstance(node, ast.Assign):
+            names = [name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+            if "service" in names:
+                yield from (value.value for value in ast.walk(node.value)
+                            if isinstance(value, ast.Constant) and value.value)
 
 
 def _first_texts(tree, method):
