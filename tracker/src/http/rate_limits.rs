@@ -37,19 +37,19 @@ pub struct RateLimitSettings {
 /// A path that can have a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LimitedPath {
-    /// Of single events.
+    /// Single events.
     #[value(name = "/event")]
     Event,
-    /// Of impressions.
+    /// Impressions.
     #[value(name = "/impression")]
     Impression,
-    /// Of clicks.
+    /// Clicks.
     #[value(name = "/click")]
     Click,
-    /// Of conversions, which partners' servers send from a few addresses.
+    /// Conversions. Partners' servers send them from a few addresses.
     #[value(name = "/conversion")]
     Conversion,
-    /// Of batches, as conversions.
+    /// Batches. The same applies to them.
     #[value(name = "/events")]
     Events,
 }
