@@ -20,7 +20,7 @@ use crate::delivery::{
     Delivery, Journal, JournalError, KinesisStream, Producer, SpillStore, SyncMode,
 };
 use crate::health::Health;
-use crate::http::{self, ConversionGuard, Management, Public, configure_management};
+use crate::http::{self, ConversionGuard, Management, Public, RateLimits, configure_management};
 use crate::metrics::Metrics;
 use crate::programs::{
     Loader, LocalPrograms, RedisLink, RedisPrograms, TwoTierPrograms, Updates, WarmUp,
@@ -166,6 +166,7 @@ impl App {
             visitors: config.visitors.clone(),
             clicks: config.clicks.clone(),
             bodies: Arc::default(),
+            rate_limits: RateLimits::new(&config.rate_limits).map(Arc::new),
         };
         let management = Management {
             local,
