@@ -92,8 +92,8 @@ PRINCIPALS = {TRACKER: "ecs-tasks", "ExecutionRole": "ecs-tasks",
 # Files whose settings each program reads.
 SETTINGS_OF = {
     "tracker": ["tracker/src/config.rs", "tracker/src/http/click_settings.rs",
-                "tracker/src/http/conversion.rs", "tracker/src/http/server.rs",
-                "tracker/src/http/visitors.rs",
+                "tracker/src/http/conversion.rs", "tracker/src/http/rate_limits.rs",
+                "tracker/src/http/server.rs", "tracker/src/http/visitors.rs",
                 "deploy/runtime/src/redis_settings.rs", "deploy/runtime/src/telemetry.rs"],
     "kinesis-consumer": ["kinesis-consumer/src/config.rs", "deploy/runtime/src/telemetry.rs"],
     "redis-updater": ["redis-updater/src/config.rs", "deploy/runtime/src/redis_settings.rs",
@@ -118,6 +118,8 @@ LEFT_AT_DEFAULT = {
         "NEGATIVE_CACHE_TTL_SECONDS": "no reason to change it",
         "CACHE_STALE_SECONDS": "no reason to change it",
         "WARM_UP_RATE": "no reason to change it",
+        "RATE_LIMIT_PATHS": "conversions and batches come from partners' servers",
+        "RATE_LIMIT_DIRECT_CLIENTS": "clients connect to the load balancer",
         "CONVERSION_KEYS_FILE": "ECS gives secrets as variables: CONVERSION_KEYS",
         "LINK_KEYS_FILE": "as CONVERSION_KEYS_FILE: LINK_KEYS",
         "ECS_AGENT_URI": "ECS sets it in every task",
@@ -130,8 +132,6 @@ LEFT_AT_DEFAULT = {
 }
 # Read by the AWS SDK and object_store.
 OF_THE_SDK = {"AWS_REGION"}
-# Given under a condition that is off by default; trackers of before ignore them.
-OPTIONAL = {"RATE_LIMIT", "RATE_LIMIT_EXEMPT"}
 
 
 def listed(value):
@@ -241,7 +241,7 @@ def variables_are_read(templates):
             yield f"{program}: no settings found in {missing}"
         read = set().union(*(found.get(path, set()) for path in SETTINGS_OF[program]))
         left = LEFT_AT_DEFAULT[program]
-        for name in sorted(set(given) - read - OF_THE_SDK - OPTIONAL):
+        for name in sorted(set(given) - read - OF_THE_SDK):
             yield f"{program} does not read {name}"
         for name in sorted(read - set(given) - set(left)):
             yield f"{program} reads {name}, which its template does not set"
