@@ -6,6 +6,17 @@ from . import template
 
 
 @dataclass(frozen=True)
+class Layout:
+    """What a region brings itself (`own`), what is there already (`existing`), and what is optional."""
+
+    network: str = "own"
+    security_groups: str = "own"
+    load_balancer: str = "own"
+    global_table: bool = False
+    routed: bool = False
+
+
+@dataclass(frozen=True)
 class Stack:
     """A stack of a region: its templates are merged. `{deployment}-{name}` is its name."""
 
@@ -45,17 +56,23 @@ STACKS = (
 BY_NAME = {stack.name: stack for stack in STACKS}
 
 
+def of(layout):
+    """The stacks of a region with this layout, in the order in which they are deployed."""
+    return [stack for stack in STACKS
+            if (layout.global_table or not stack.once) and (layout.routed or not stack.after_smoke_test)]
+
+
 def body(stack, folder=template.FOLDER):
     """The stack's template."""
     parts = [template.load(name, folder) for name in stack.templates]
     return parts[0] if len(parts) == 1 else template.merge(parts, stack.description)
 
 
-def region_body(folder=template.FOLDER):
+def region_body(layout=Layout(), folder=template.FOLDER):
     """All of a region as one template, for StackSets: all but what must be there before, and DNS."""
     parts = [
         template.load(name, folder)
-        for stack in STACKS
+        for stack in of(layout)
         if stack.name != "artifacts" and not stack.once and not stack.after_smoke_test
         for name in stack.templates
     ]
