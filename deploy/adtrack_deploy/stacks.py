@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from . import template
 
 
+class LayoutError(Exception):
+    """Parts of a layout that exclude each other."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """What a region brings itself (`own`), what is there already (`existing`), and what is optional."""
@@ -14,6 +18,11 @@ class Layout:
     load_balancer: str = "own"
     global_table: bool = False
     routed: bool = False
+
+    def __post_init__(self):
+        if self.network == "own" and "existing" in (self.security_groups, self.load_balancer):
+            raise LayoutError("security_groups or load_balancer is existing and network is own: what exists "
+                              "is in a VPC that exists, so network has to be existing too")
 
 
 @dataclass(frozen=True)
