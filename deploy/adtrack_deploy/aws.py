@@ -8,6 +8,8 @@ from botocore import exceptions
 from botocore.config import Config
 
 RETRIES = Config(retries={"max_attempts": 10, "mode": "standard"}, connect_timeout=10, read_timeout=60)
+# What an emulator cannot, it can no better the second time.
+ONCE = Config(retries={"total_max_attempts": 1, "mode": "standard"})
 LOG_IN = ("log in (`aws sso login`, with AWS_PROFILE if it is not the default profile), or set "
           "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN")
 GOES_ON = "What CloudFormation was doing it goes on doing; the same command again goes on from there"
@@ -47,7 +49,8 @@ class Aws:
         """A client of `service` in `region`: one, for to make it takes a tenth of a second."""
         if (service, region) not in self._clients:
             self._clients[service, region] = self._session.client(
-                service, region_name=region, endpoint_url=self.emulator, config=RETRIES)
+                service, region_name=region, endpoint_url=self.emulator,
+                config=ONCE if self.emulator else RETRIES)
         return self._clients[service, region]
 
     def as_role(self, role_arn, service, region):

@@ -17,6 +17,8 @@ from .region_checks import RegionChecks, ZoneChecks
 
 # cargo's target folder of both functions, zig, and the layers of an image.
 BUILD_BYTES = 10 * 1024**3
+# An error may bring a whole page of HTML.
+MOST_CHARACTERS = 300
 
 
 class PreflightError(Exception):
@@ -131,7 +133,7 @@ def _each(place, checks):
         except (ClientError, BotoCoreError) as error:
             if code_of(error) in EXPIRED | INVALID:
                 raise
-            texts = [f"note: cannot be checked ({(check.__doc__ or check.__name__).strip().splitlines()[0]}) "
-                     f"{explain(error)}"]
+            reason = " ".join(explain(error).split())[:MOST_CHARACTERS]
+            texts = [f"note: {check.__doc__} cannot be checked: {reason}"]
         found += [Finding(place, text.removeprefix("note: "), text.startswith("note: ")) for text in texts]
     return found

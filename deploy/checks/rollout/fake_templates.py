@@ -1,0 +1,120 @@
+"""What CloudFormation makes of a template: conditions, intrinsic functions, the order of resources."""
+
+import graphlib
+import json
+import re
+
+REFERENCE = re.compile(r"\$\{([A-Za-z0-9:]+)(?:\.([A-Za-z0-9.]+))?\}")
+NO_VALUE = object()
+
+
+class Resolver:
+    """Values of a template's expressions for given parameters; resources are known by `physical`."""
+
+    def __init__(self, template, parameters, pseudo, physical=None):
+        self._template = template
+        self._pseudo = pseudo
+        self._physical = physical or {}
+        self._parameters = {
+            name: str(one["Default"]) for name, one in template.get("Parameters", {}).items()
+            if "Default" in one} | parameters
+
+    def resources(self):
+        """Those whose condition holds, in an order in which they can be created."""
+        there = {name: one for name, one in self._template["Resources"].items()
+                 if "Condition" not in one or self.condition(one["Condition"])}
+        graph = {name: _referenced(self.value(one.get("Properties", {}), keep=True)) & set(there)
+                 | set(_listed(one.get("DependsOn", []))) & set(there) for name, one in there.items()}
+        return {name: there[name] for name in graphlib.TopologicalSorter(graph).static_order()}
+
+    def outputs(self):
+        return {name: str(self.value(one["Value"])) for name, one in self._template.get("Outputs", {}).items()
+                if "Condition" not in one or self.condition(one["Condition"])}
+
+    def condition(self, name):
+        return self.truth(self._template["Conditions"][name])
+
+    def truth(self, node):
+        [(function, argument)] = node.items()
+        if function == "Condition":
+            return self.condition(argument)
+        if function == "Fn::Equals":
+            return str(self.value(argument[0])) == str(self.value(argument[1]))
+        if function == "Fn::Not":
+            return not self.truth(argument[0])
+        return {"Fn::And": all, "Fn::Or": any}[function](self.truth(item) for item in argument)
+
+    def value(self, node, keep=False):
+        """An expression's value. With `keep`, references to resources stay as they are."""
+        if isinstance(node, list):
+            found = [self.value(item, keep) for item in node]
+            return [item for item in found if item is not NO_VALUE]
+        if not isinstance(node, dict):
+            return node
+        if len(node) == 1:
+            [(function, argument)] = node.items()
+            if function == "Ref":
+                return self._ref(argument, keep)
+            if function == "Fn::If":
+                return self.value(argument[1 if self.condition(argument[0]) else 2], keep)
+            if function == "Fn::Sub":
+                return self._sub(argument, keep)
+            if not keep and function in _SIMPLE:
+                return _SIMPLE[function](self, argument)
+        found = {key: self.value(item, keep) for key, item in node.items()}
+        return {key: item for key, item in found.items() if item is not NO_VALUE}
+
+    def attribute(self, argument):
+        name, attribute = argument if isinstance(argument, list) else argument.split(".", 1)
+        physical = self._physical.get(name, name)
+        return physical if attribute in ("Arn", "RepositoryUri") and "/" in physical else f"{physical}.{attribute}"
+
+    def _ref(self, name, keep):
+        if name == "AWS::NoValue":
+            return NO_VALUE
+        if name in self._parameters:
+            return self._parameters[name]
+        if name in self._pseudo:
+            return self._pseudo[name]
+        return {"Ref": name} if keep else self._physical.get(name, name)
+
+    def _sub(self, argument, keep):
+        text, variables = (argument, {}) if isinstance(argument, str) else argument
+        if keep:
+            return {"Fn::Sub": [text, self.value(variables, keep)]}
+        own = {name: str(self.value(item)) for name, item in variables.items()}
+
+        def replace(found):
+            name, attribute = found[1], found[2]
+            if name in own and not attribute:
+                return own[name]
+            return str(self.attribute([name, attribute]) if attribute else self._ref(name, False))
+        return REFERENCE.sub(replace, text)
+
+
+_SIMPLE = {
+    "Fn::GetAtt": lambda self, argument: self.attribute(argument),
+    "Fn::Join": lambda self, argument: argument[0].join(str(item) for item in self.value(argument[1])),
+    "Fn::Split": lambda self, argument: str(self.value(argument[1])).split(argument[0]),
+    "Fn::Select": lambda self, argument: self._select(argument),
+}
+
+
+def _select(self, argument):
+    items = self.value(argument[1])
+    return items[int(argument[0])] if isinstance(items, list) and int(argument[0]) < len(items) else str(items)
+
+
+Resolver._select = _select
+
+
+def _referenced(node):
+    """Names of resources that properties refer to."""
+    text = json.dumps(node)
+    return (set(re.findall(r'"Ref": "(\w+)"', text))
+            | set(re.findall(r'"Fn::GetAtt": \["(\w+)"', text))
+            | set(re.findall(r"\$\{(\w+)[.}]", text)))
+
+
+def _listed(value):
+    return value if isinstance(value, list) else [value]
