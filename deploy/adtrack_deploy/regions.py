@@ -6,6 +6,7 @@ All that is wrong with a file is reported at once, each with its place.
 
 import json
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import botocore.session
@@ -208,6 +209,7 @@ def _parameter_problems(data, rollout):
     return problems
 
 
+@cache
 def _known_regions():
     session = botocore.session.get_session()
     return {region for partition in session.get_available_partitions()

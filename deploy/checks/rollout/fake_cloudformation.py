@@ -9,7 +9,6 @@ a rollback of a creation honours Retain (unless RetainExceptOnCreate is asked fo
 RetainExceptOnCreate; RetainResources is for DELETE_FAILED alone; what is protected or not empty refuses to go.
 """
 
-import copy
 import json
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -227,7 +226,7 @@ class CloudFormation(Service):
 
     def _roll_update_back(self, stack, keeps_nothing, skipped=()):
         template, parameters = stack.before
-        old = Resolver(template, parameters, self._pseudo(stack)).resources()
+        old = Resolver(template, parameters, self._pseudo(stack)).there()
         for part in list(stack.parts.values()):
             yield
             if part.logical in stack.changed and part.logical not in skipped:
@@ -301,10 +300,10 @@ class CloudFormation(Service):
             self._unmake(stack, part)
 
     def _set_protection(self, stack, part, parameters, template=None):
-        resolver = Resolver(template or stack.template, parameters, self._pseudo(stack))
         there = self.there.resources.get(part.name)
-        if there is None:
+        if there is None or part.kind not in (LOAD_BALANCER, *TABLES):
             return
+        resolver = Resolver(template or stack.template, parameters, self._pseudo(stack))
         if part.kind == LOAD_BALANCER:
             attributes = resolver.value(part.properties)["LoadBalancerAttributes"]
             there.protected = {"Key": "deletion_protection.enabled", "Value": "true"} in attributes
@@ -379,16 +378,17 @@ class CloudFormation(Service):
 
     def _diff(self, stack, template, values):
         """Changes as (action, logical name, type)."""
-        new = Resolver(template, values, self._pseudo(stack)).resources()
+        new_resolver = Resolver(template, values, self._pseudo(stack))
+        new = new_resolver.there()
         if stack.template is None:
             return [("Add", name, one["Type"]) for name, one in new.items()]
         old_resolver = Resolver(stack.template, stack.parameters, self._pseudo(stack))
-        old, new_resolver = old_resolver.resources(), Resolver(template, values, self._pseudo(stack))
+        old = old_resolver.there()
         there = {name for name, part in stack.parts.items() if part.status not in ("DELETE_COMPLETE", "")}
         changes = [("Add", name, new[name]["Type"]) for name in new if name not in there]
         for name in there & set(new):
-            before = old_resolver.value(copy.deepcopy(old.get(name, {}).get("Properties", {})))
-            after = new_resolver.value(copy.deepcopy(new[name].get("Properties", {})))
+            before = old_resolver.value(old.get(name, {}).get("Properties", {}))
+            after = new_resolver.value(new[name].get("Properties", {}))
             if before != after:
                 changes.append(("Modify", name, new[name]["Type"]))
         return changes + [("Remove", name, stack.parts[name].kind) for name in sorted(there - set(new))]

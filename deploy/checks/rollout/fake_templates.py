@@ -19,10 +19,14 @@ class Resolver:
             name: str(one["Default"]) for name, one in template.get("Parameters", {}).items()
             if "Default" in one} | parameters
 
+    def there(self):
+        """The resources whose condition holds."""
+        return {name: one for name, one in self._template["Resources"].items()
+                if "Condition" not in one or self.condition(one["Condition"])}
+
     def resources(self):
-        """Those whose condition holds, in an order in which they can be created."""
-        there = {name: one for name, one in self._template["Resources"].items()
-                 if "Condition" not in one or self.condition(one["Condition"])}
+        """Those, in an order in which they can be created."""
+        there = self.there()
         graph = {name: _referenced(self.value(one.get("Properties", {}), keep=True)) & set(there)
                  | set(_listed(one.get("DependsOn", []))) & set(there) for name, one in there.items()}
         return {name: there[name] for name in graphlib.TopologicalSorter(graph).static_order()}
