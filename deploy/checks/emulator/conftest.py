@@ -45,6 +45,8 @@ class Emulator:
         regions = [
             {"name": region, "parameters": {
                 "VpcCidr": f"10.{20 + number}.0.0/16",
+                # moto loses a load balancer that is updated; deploy/checks/rollout has the second update.
+                "DeletionProtection": False,
                 "CertificateArn": self.client("acm", region).request_certificate(
                     DomainName="t.example", SubjectAlternativeNames=["*.t.example"])["CertificateArn"],
             }} for number, region in enumerate(REGIONS)

@@ -72,7 +72,7 @@ def test_it_stops_at_the_first_region_that_fails(emulator):
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr("adtrack_deploy.smoke.PATIENCE_SECONDS", 2)
-    monkeypatch.setattr("adtrack_deploy.smoke.Smoke.__init__.__defaults__", (None, 2))
+    monkeypatch.setattr("adtrack_deploy.smoke.Smoke.__init__.__defaults__", (2,))
 
 
 def test_a_region_takes_traffic_after_its_smoke_test_alone(emulator):
@@ -129,19 +129,6 @@ def test_it_says_where_it_is_before_it_asks(emulator, capsys):
     status = cli.deploy(["--emulator", emulator.url, "--regions", str(path)], out=lines.append)
     assert status == 64 and "nobody can be asked" in capsys.readouterr().err
     assert "first" in lines[0] and "regions: eu-west-1, us-east-1" in lines[1]
-
-
-def test_nothing_irreplaceable_is_replaced():
-    from adtrack_deploy.changes import _replaced
-
-    def change(action, kind, replacement="False"):
-        return {"ResourceChange": {"Action": action, "LogicalResourceId": "X", "ResourceType": kind,
-                                   "Replacement": replacement}}
-
-    assert _replaced([change("Modify", "AWS::Kinesis::Stream", "True")]) == ["X"]
-    assert _replaced([change("Remove", "AWS::DynamoDB::Table")]) == ["X"]
-    assert _replaced([change("Modify", "AWS::DynamoDB::Table"),
-                      change("Modify", "AWS::ECS::TaskDefinition", "True")]) == []
 
 
 def test_a_stack_set_names_every_region_with_its_parameters(emulator):
