@@ -198,7 +198,8 @@ def _parameter_problems(data, rollout):
     # Of all regions: a parameter of the file's top may be meant for some of the layouts alone.
     found = [parameters.problems(_texts(data.get("parameters", {})), layout, "parameters")
              for layout in layouts]
-    problems = [problem for problem in found[0] if all(problem in others for others in found[1:])]
+    problems = [problem for problem in (found[0] if found else [])
+                if all(problem in others for others in found[1:])]
     for number, region in enumerate(data["regions"]):
         layout = rollout.regions[number].layout
         problems += parameters.problems(
