@@ -70,7 +70,7 @@ class Aws:
 
 def code_of(error):
     """The error code of a response; empty if there was no response."""
-    return getattr(error, "response", {}).get("Error", {}).get("Code", "")
+    return (getattr(error, "response", None) or {}).get("Error", {}).get("Code", "")
 
 
 def explain(error):
