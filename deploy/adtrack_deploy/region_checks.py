@@ -6,7 +6,7 @@ A check's first line names it, in case that it cannot be carried out.
 
 import math
 
-from . import parameters, stacks, zones
+from . import parameters, stacks, template, zones
 from .aws import code_of
 from .cloudformation import Stacks
 from .states import Step, step_of
@@ -114,12 +114,12 @@ class RegionChecks:
 
     def concurrency(self):
         """Lambda's concurrency"""
-        names = [resource["Properties"]["ReservedConcurrentExecutions"]["Ref"]
-                 for stack in stacks.of(self._region.layout)
-                 for resource in parameters.body(stack)["Resources"].values()
-                 if resource["Type"] == "AWS::Lambda::Function"
-                 and isinstance(resource["Properties"].get("ReservedConcurrentExecutions"), dict)
-                 and "Ref" in resource["Properties"]["ReservedConcurrentExecutions"]]
+        reservations = [resource["Properties"].get("ReservedConcurrentExecutions")
+                        for stack in stacks.of(self._region.layout)
+                        for resource in parameters.body(stack)["Resources"].values()
+                        if resource["Type"] == "AWS::Lambda::Function"]
+        names = [node["Ref"] for _, node in template.walk(reservations)
+                 if isinstance(node, dict) and node.get("Ref") in self._values]
         wanted = sum(int(self._values[name] or 0) for name in names)
         running = self._stacks.parameters(f"{self._rollout.deployment}-lambdas")
         reserved = sum(int(running.get(name, 0)) for name in names)

@@ -11,7 +11,7 @@ RetainExceptOnCreate; RetainResources is for DELETE_FAILED alone; what is protec
 
 import json
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from adtrack_deploy import states
 from fake_account import LOAD_BALANCER, REDIS, TABLES, Service, refusal, template_of
@@ -352,7 +352,7 @@ class CloudFormation(Service):
         self._event(stack, part.logical, part.kind, part.name, status, reason)
 
     def _event(self, stack, logical, kind, name, status, reason):
-        moment = datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=self.there.number())
+        moment = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.there.number())
         stack.events.append({
             "LogicalResourceId": logical, "ResourceType": kind, "PhysicalResourceId": name,
             "ResourceStatus": status, "Timestamp": moment, **({"ResourceStatusReason": reason} if reason else {})})

@@ -57,13 +57,9 @@ class Resolver:
             return node
         if len(node) == 1:
             [(function, argument)] = node.items()
-            if function == "Ref":
-                return self._ref(argument, keep)
-            if function == "Fn::If":
-                return self.value(argument[1 if self.condition(argument[0]) else 2], keep)
-            if function == "Fn::Sub":
-                return self._sub(argument, keep)
-            if not keep and function in _SIMPLE:
+            if function in _ALWAYS:
+                return _ALWAYS[function](self, argument, keep)
+            if function in _SIMPLE and not keep:
                 return _SIMPLE[function](self, argument)
         found = {key: self.value(item, keep) for key, item in node.items()}
         return {key: item for key, item in found.items() if item is not NO_VALUE}
@@ -96,20 +92,22 @@ class Resolver:
         return REFERENCE.sub(replace, text)
 
 
-_SIMPLE = {
-    "Fn::GetAtt": lambda self, argument: self.attribute(argument),
-    "Fn::Join": lambda self, argument: argument[0].join(str(item) for item in self.value(argument[1])),
-    "Fn::Split": lambda self, argument: str(self.value(argument[1])).split(argument[0]),
-    "Fn::Select": lambda self, argument: self._select(argument),
-}
+def _if(resolver, argument, keep):
+    return resolver.value(argument[1 if resolver.condition(argument[0]) else 2], keep)
 
 
-def _select(self, argument):
-    items = self.value(argument[1])
+def _select(resolver, argument):
+    items = resolver.value(argument[1])
     return items[int(argument[0])] if isinstance(items, list) and int(argument[0]) < len(items) else str(items)
 
 
-Resolver._select = _select
+_ALWAYS = {"Ref": Resolver._ref, "Fn::Sub": Resolver._sub, "Fn::If": _if}
+_SIMPLE = {
+    "Fn::GetAtt": Resolver.attribute,
+    "Fn::Join": lambda resolver, argument: argument[0].join(map(str, resolver.value(argument[1]))),
+    "Fn::Split": lambda resolver, argument: str(resolver.value(argument[1])).split(argument[0]),
+    "Fn::Select": _select,
+}
 
 
 def _referenced(node):

@@ -145,7 +145,7 @@ def test_finds_names_that_are_taken():
 
     found = texts(RegionChecks(Services(elasticache=taken), rollout(), region()).names)
 
-    assert len(found) == 3 and "ElastiCache user first-" in found[0] and "aws elasticache delete-user" in found[0]
+    assert len(found) >= 3 and "ElastiCache user first-" in found[0] and "aws elasticache delete-user" in found[0]
 
 
 def test_a_region_has_to_be_enabled():

@@ -4,7 +4,7 @@ import io
 import json
 import os
 import signal
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from adtrack_deploy import aws, prune, stack_set
@@ -110,7 +110,7 @@ def test_a_stack_set_without_accounts_takes_them_as_a_parameter():
     assert group["DeploymentTargets"]["Accounts"] == {"Ref": "AccountIds"}
 
 
-NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def test_prune_keeps_what_is_used_and_the_newest_of_each_kind():

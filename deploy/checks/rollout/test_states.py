@@ -140,7 +140,7 @@ def test_skips_in_a_rollback_only_what_it_is_told(deployment):
 
 def test_never_deletes_a_stack_that_worked(deployment):
     assert deployment.deploy().status == 0
-    deployment.account.faults = [Fault("delete", "first-compute", times=100)]
+    deployment.account.faults = [Fault("delete", "first-compute", times=1_000)]
     run = deployment.destroy()
     assert run.status == 69 and "deploy/destroy --retain " in run.text, run.text
     there = set(deployment.account.resources)
@@ -164,7 +164,7 @@ def test_destroy_leaves_behind_only_what_it_is_told(deployment):
 
 def test_destroy_goes_on_past_a_stack_that_stays(deployment):
     assert deployment.deploy().status == 0
-    deployment.account.faults = [Fault("delete", "first-observability", times=100)]
+    deployment.account.faults = [Fault("delete", "first-observability", times=1_000)]
 
     run = deployment.destroy()
 
