@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 KEY_DAYS = 30
 GONE = {"ResourceNotFoundException", "NoSuchBucket", "RepositoryNotFoundException", "NotFoundException",
         "LoadBalancerNotFound", "LoadBalancerNotFoundException",
-        "ReplicationGroupNotFoundFault"}
+        "ReplicationGroupNotFoundFault", "SnapshotNotFoundFault", "CacheClusterNotFound"}
 # A load balancer writes it to see whether it may.
 TEST_FILE = "ELBAccessLogTestFile"
 PATIENCE_SECONDS = 900
@@ -252,17 +252,23 @@ class Holdings:
 
     def snapshots(self, resources):
         """Names of the snapshots that the deletion of Redis has left."""
-        redis = self._aws.client("elasticache", self._region)
-        found = []
-        for one in resources:
-            if one["ResourceType"] == "AWS::ElastiCache::ReplicationGroup" and one.get("PhysicalResourceId"):
-                pages = redis.get_paginator("describe_snapshots").paginate(
-                    ReplicationGroupId=one["PhysicalResourceId"], SnapshotSource="user")
-                found += [snapshot["SnapshotName"] for page in pages for snapshot in page["Snapshots"]]
-        return found
+        groups = [one["PhysicalResourceId"] for one in resources
+                  if one["ResourceType"] == "AWS::ElastiCache::ReplicationGroup" and one.get("PhysicalResourceId")]
+        return [name for group in groups for name in self._snapshots_of(group)]
 
     def delete_snapshot(self, name):
         self._aws.client("elasticache", self._region).delete_snapshot(SnapshotName=name)
+
+    def _snapshots_of(self, group):
+        redis = self._aws.client("elasticache", self._region)
+        try:
+            pages = redis.get_paginator("describe_snapshots").paginate(
+                ReplicationGroupId=group, SnapshotSource="user")
+            return [snapshot["SnapshotName"] for page in pages for snapshot in page["Snapshots"]]
+        except ClientError as error:
+            if error.response["Error"]["Code"] in GONE:
+                return []
+            raise
 
     def _holding(self, resource):
         kind = TYPES[resource["ResourceType"]]

@@ -4,8 +4,15 @@ import copy
 import itertools
 import json
 from dataclasses import dataclass, field
+from functools import cache
+from types import SimpleNamespace
 
+import botocore.session
+from botocore import xform_name
 from botocore.exceptions import ClientError
+from botocore.validate import ParamValidator
+
+SESSION = botocore.session.get_session()
 
 LOAD_BALANCER = "AWS::ElasticLoadBalancingV2::LoadBalancer"
 TABLES = ("AWS::DynamoDB::Table", "AWS::DynamoDB::GlobalTable")
@@ -116,21 +123,63 @@ class Account:
             from fake_cloudformation import CloudFormation
             made = {"cloudformation": CloudFormation, "dynamodb": DynamoDb, "kinesis": Kinesis, "s3": S3,
                     "ecr": Ecr, "kms": Kms, "elbv2": Balancers, "elasticache": ElastiCache, "ec2": Ec2}
-            self._clients[service, region] = made.get(service, Denied)(self, region)
+            self._clients[service, region] = Checked(service, made.get(service, Denied)(self, region))
         return self._clients[service, region]
 
 
+class Checked:
+    """A client that takes only what the real one takes: calls, members and paginators of botocore's models."""
+
+    def __init__(self, service, client):
+        self._service = service
+        self._client = client
+
+    def __getattr__(self, call):
+        found = getattr(self._client, call)
+        if call.startswith("_") or call in ("meta", "exceptions", "stacks", "there"):
+            return found
+        operation = _operation(self._service, call)
+
+        def checked(**request):
+            report = ParamValidator().validate(request, operation.input_shape)
+            assert not report.has_errors(), f"{self._service} {call}: {report.generate_report()}"
+            return found(**request)
+        return checked
+
+    def get_paginator(self, call):
+        _paginators(self._service).get_paginator(_operation(self._service, call).name)
+        page = getattr(self, call)
+
+        def paginate(**request):
+            assert request.pop("PaginationConfig", {}) is not None
+            return [page(**request)]
+        return SimpleNamespace(paginate=paginate)
+
+
+@cache
+def _model(service):
+    return SESSION.get_service_model(service)
+
+
+@cache
+def _paginators(service):
+    return SESSION.get_paginator_model(service)
+
+
+def _operation(service, call):
+    names = {xform_name(name): name for name in _model(service).operation_names}
+    assert call in names, f"{service} has no call {call}"
+    return _model(service).operation_model(names[call])
+
+
 class Service:
-    """A client. Paginators give one page."""
+    """A client."""
 
     def __init__(self, account, region):
         self.there = account
         self.region = region
-        self.meta = type("Meta", (), {"region_name": region})
+        self.meta = SimpleNamespace(region_name=region)
         self.exceptions = Exceptions()
-
-    def get_paginator(self, call):
-        return type("Paginator", (), {"paginate": lambda _, **request: [getattr(self, call)(**request)]})()
 
     def one(self, name, code="ResourceNotFoundException"):
         if name not in self.there.resources:
@@ -151,6 +200,9 @@ class Denied(Service):
     """A service that may not be called: the preflight makes a note of it."""
 
     def __getattr__(self, call):
+        if call.startswith("__"):
+            raise AttributeError(call)
+
         def denied(**_request):
             raise refusal("AccessDeniedException", f"not authorized to perform {call}", call)
         return denied

@@ -152,7 +152,7 @@ def test_says_what_an_error_of_aws_asks_for(error, advice):
 ])
 def test_a_wait_outlives_what_passes(deployment, monkeypatch, error, status):
     deployment.account.pace = 1
-    client = deployment.account.client("cloudformation", HOME)
+    client = deployment.account.client("cloudformation", HOME)._client
     describe, calls = client.describe_stacks, iter(range(10_000))
 
     def fails_now_and_then(StackName):

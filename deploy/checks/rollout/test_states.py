@@ -235,7 +235,7 @@ def _create_without_rollback(monkeypatch):
 
     def apply(self, *arguments, **rest):
         api = self._api
-        if not hasattr(api, "executes"):
+        if "executes" not in vars(api):
             api.executes = api.execute_change_set
             api.execute_change_set = lambda **request: api.executes(**request, DisableRollback=True)
         return execute(self, *arguments, **rest)
