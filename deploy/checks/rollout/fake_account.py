@@ -122,7 +122,7 @@ class Account:
         if (service, region) not in self._clients:
             from fake_cloudformation import CloudFormation
             made = {"cloudformation": CloudFormation, "dynamodb": DynamoDb, "kinesis": Kinesis, "s3": S3,
-                    "ecr": Ecr, "kms": Kms, "elbv2": Balancers, "elasticache": ElastiCache, "ec2": Ec2}
+                    "ecr": Ecr, "kms": Kms, "elbv2": Balancers, "elasticache": ElastiCache, "ec2": Ec2, "ecs": Ecs}
             self._clients[service, region] = Checked(service, made.get(service, Denied)(self, region))
         return self._clients[service, region]
 
@@ -267,6 +267,14 @@ class S3(Service):
         if Key not in self.one(Bucket, "NoSuchBucket").contents:
             raise refusal("404", "Not Found")
 
+    def list_objects_v2(self, Bucket, Prefix):
+        keys = self.one(Bucket, "NoSuchBucket").contents
+        return {"Contents": [{"Key": key, "LastModified": number} for number, key in enumerate(keys)
+                             if key.startswith(Prefix)]}
+
+    def delete_object(self, Bucket, Key):
+        self.one(Bucket, "NoSuchBucket").contents.remove(Key)
+
     def put_object(self, Bucket, Key, Body):
         bucket = self.one(Bucket, "NoSuchBucket")
         if Key not in bucket.contents:
@@ -278,6 +286,11 @@ class S3(Service):
 class Ecr(Service):
     def describe_images(self, repositoryName, **_):
         return {"imageDetails": self.one(repositoryName, "RepositoryNotFoundException").contents}
+
+    def batch_delete_image(self, repositoryName, imageIds):
+        gone = [[one["imageTag"]] for one in imageIds]
+        repository = self.one(repositoryName, "RepositoryNotFoundException")
+        repository.contents = [one for one in repository.contents if one["imageTags"] not in gone]
 
     def delete_repository(self, repositoryName, force):
         self.one(repositoryName, "RepositoryNotFoundException").contents = []
@@ -314,6 +327,18 @@ class ElastiCache(Service):
         raise refusal("UserGroupNotFound", f"{UserGroupId} not found")
 
 
+class Ecs(Service):
+    """One task runs, of the image `running`."""
+
+    running = ""
+
+    def list_tasks(self, cluster):
+        return {"taskArns": ["arn"]}
+
+    def describe_tasks(self, cluster, tasks):
+        return {"tasks": [{"containers": [{"image": self.running}]}]}
+
+
 class Ec2(Service):
     def describe_managed_prefix_lists(self, Filters):
         return {"PrefixLists": [{"PrefixListId": "pl-1234"}]}
@@ -329,6 +354,10 @@ class Ec2(Service):
 
     def describe_regions(self, **_):
         return {"Regions": [{"OptInStatus": "opt-in-not-required"}]}
+
+    def describe_subnets(self, SubnetIds):
+        return {"Subnets": [{"SubnetId": name, "AvailabilityZone": f"zone of {name.split('-')[2]}"}
+                            for name in SubnetIds]}
 
     def describe_vpcs(self):
         return {"Vpcs": []}

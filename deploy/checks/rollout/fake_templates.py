@@ -67,7 +67,9 @@ class Resolver:
     def attribute(self, argument):
         name, attribute = argument if isinstance(argument, list) else argument.split(".", 1)
         physical = self._physical.get(name, name)
-        return physical if attribute in ("Arn", "RepositoryUri") and "/" in physical else f"{physical}.{attribute}"
+        if attribute == "RepositoryUri":
+            return f"registry/{physical}"
+        return physical if attribute == "Arn" and "/" in physical else f"{physical}.{attribute}"
 
     def _ref(self, name, keep):
         if name == "AWS::NoValue":

@@ -1,7 +1,7 @@
 """Parameters from three sources, Rules, zones."""
 
 import pytest
-from adtrack_deploy import parameters, zones
+from adtrack_deploy import parameters, regions, rollout, zones
 from conftest import HOME
 from fake_account import Fault
 
@@ -110,6 +110,20 @@ DECLARED = {"Zone1": {}, "Zone2": {}, "Zone3": {"Default": ""}}
 ])
 def test_keeps_the_zones_that_run(operator, running, usable, chosen):
     assert list(zones.assign(DECLARED, operator, running, lambda: usable).values()) == chosen
+
+
+def test_finds_the_zones_of_a_network_that_was_deployed_without_parameters_for_them(deployment, no_preflight):
+    assert deployment.deploy("--stack", "artifacts", "--stack", "network").status == 0
+    region = regions.Region(HOME, {})
+    file = regions.Rollout("first", HOME, "", "", "", False, {}, (region,))
+    for name in zones.NAMES:
+        deployment.stack("network").parameters.pop(name, None)
+        deployment.stack("network").template["Parameters"].pop(name, None)
+
+    one = rollout.RegionRollout(deployment.account, file, region, rollout.Options(), print)
+    found = one._running_zones(deployment.account.client("ec2", HOME))
+
+    assert found["Zone1"] == "zone of privatesubnet1" and found["Zone2"] == "zone of privatesubnet2"
 
 
 @pytest.mark.parametrize("usable", [[], ["a"]])

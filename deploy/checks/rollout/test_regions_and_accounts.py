@@ -120,6 +120,26 @@ def test_prune_keeps_what_is_used_and_the_newest_of_each_kind():
     assert prune.unused(items, used={"packages/a-1.zip"}, newest=2) == ["packages/a-0.zip", "packages/a-2.zip"]
 
 
+def test_prune_keeps_what_runs(deployment):
+    assert deployment.deploy().status == 0
+    [bucket] = [one for one in deployment.account.of("AWS::S3::Bucket") if "artifact" in one.name]
+    used = [key for key in bucket.contents if key.startswith("packages/")]
+    old = [f"packages/kinesis-consumer-{number:016}.zip" for number in range(12)]
+    bucket.contents += old
+    [images, _] = sorted(deployment.account.of("AWS::ECR::Repository"), key=lambda one: "agent" in one.name)
+    images.contents = [{"imageTags": [f"v{number}"], "imagePushedAt": number} for number in range(12)]
+    deployment.account.client("ecs", HOME)._client.running = f"registry/{images.name}:v0"
+
+    run = deployment.deploy("prune", "--dry-run")
+    assert run.status == 0 and f"would delete s3://{bucket.name}/{old[1]}" in run.text, run.text
+    assert len(images.contents) == 12 and set(old) <= set(bucket.contents)
+
+    run = deployment.deploy("prune")
+    assert run.status == 0, run.text
+    assert set(used) <= set(bucket.contents) and set(old) - set(bucket.contents) == set(old[:2])
+    assert [one["imageTags"][0] for one in images.contents] == ["v0", *(f"v{number}" for number in range(2, 12))]
+
+
 def test_prune_refuses_where_other_accounts_read():
     region = Region(HOME, {"OrganizationId": "o-1"}, Layout())
 
