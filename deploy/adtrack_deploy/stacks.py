@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from . import template
 
+OWN, EXISTING = "own", "existing"
+
 
 class LayoutError(Exception):
     """Parts of a layout that exclude each other."""
@@ -11,18 +13,26 @@ class LayoutError(Exception):
 
 @dataclass(frozen=True)
 class Layout:
-    """What a region brings itself (`own`), what is there already (`existing`), and what is optional."""
+    """Which parts of a region adtrack makes, and which the account already has."""
 
-    network: str = "own"
-    security_groups: str = "own"
-    load_balancer: str = "own"
+    network: str = OWN
+    security_groups: str = OWN
+    load_balancer: str = OWN
+    # One table for all regions, replicated by DynamoDB.
     global_table: bool = False
+    # The region has a record of the tracking domain.
     routed: bool = False
 
     def __post_init__(self):
-        if self.network == "own" and "existing" in (self.security_groups, self.load_balancer):
-            raise LayoutError("security_groups or load_balancer is existing and network is own: what exists "
-                              "is in a VPC that exists, so network has to be existing too")
+        for name in ("network", "security_groups", "load_balancer"):
+            value = getattr(self, name)
+            if value not in (OWN, EXISTING):
+                raise LayoutError(f"{name} is {value!r}: expected {OWN!r} or {EXISTING!r}")
+        for name in ("security_groups", "load_balancer"):
+            if getattr(self, name) == EXISTING and self.network == OWN:
+                raise LayoutError(
+                    f"{name} is {EXISTING!r} and network is {OWN!r}: what exists is in a VPC that "
+                    f"exists, so network has to be {EXISTING!r} too")
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,12 @@ class Stack:
     once: bool = False
     # Made after the smoke test: from then on the region takes traffic.
     after_smoke_test: bool = False
+
+
+def of(layout):
+    """The stacks of a region with this layout, in the order in which they are deployed."""
+    return [stack for stack in STACKS
+            if (layout.global_table or not stack.once) and (layout.routed or not stack.after_smoke_test)]
 
 
 # Data stores first, then the functions, then the trackers: what reads a new form of an event has to
@@ -63,12 +79,6 @@ STACKS = (
     Stack("routing", ("global-routing",), "adtrack, the region's record", after_smoke_test=True),
 )
 BY_NAME = {stack.name: stack for stack in STACKS}
-
-
-def of(layout):
-    """The stacks of a region with this layout, in the order in which they are deployed."""
-    return [stack for stack in STACKS
-            if (layout.global_table or not stack.once) and (layout.routed or not stack.after_smoke_test)]
 
 
 def body(stack, folder=template.FOLDER):
