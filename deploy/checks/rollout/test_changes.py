@@ -18,6 +18,7 @@ def change(action, kind, replacement="False", name="X", details=(), policy=None)
      "would be replaced by an empty one, because of Name"),
     (change("Modify", "AWS::DynamoDB::Table", "Conditional", details=[("KeySchema", "Conditionally")]),
      "may be replaced by an empty one, because of KeySchema"),
+    (change("Modify", "AWS::DynamoDB::Table", "Conditional"), "may be replaced by an empty one"),
     (change("Modify", "AWS::S3::Bucket", "False", details=[("Tags", "Never"), ("BucketName", "Always")]),
      "would be replaced by an empty one, because of BucketName"),
     (change("Modify", "AWS::KMS::Key", "False", details=[("KeySpec", "Conditionally")]),

@@ -36,6 +36,14 @@ def test_a_dry_run_compares_with_the_global_table_that_is_there(deployment):
     assert "first-data: no change" in run.text and "refused unless allowed" not in run.text, run.text
 
 
+def test_a_dry_run_shows_what_a_global_table_that_is_not_there_yet_would_change(deployment):
+    assert deployment.deploy().status == 0
+
+    run = deployment.deploy("--dry-run", global_table=True)
+
+    assert run.status == 0 and "refused unless allowed: EventTable (AWS::DynamoDB::Table)" in run.text, run.text
+
+
 def test_one_stack_does_not_touch_the_global_table(deployment):
     assert deployment.deploy(global_table=True).status == 0
     deployment.stack("global-table").status = "UPDATE_ROLLBACK_FAILED"

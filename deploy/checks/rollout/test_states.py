@@ -4,7 +4,7 @@ import itertools
 
 import botocore.session
 import pytest
-from adtrack_deploy import changes, rollout, states
+from adtrack_deploy import changes, holdings, rollout, states
 from conftest import HOME
 from fake_account import Fault
 
@@ -104,6 +104,35 @@ def test_creates_again_after_a_creation_without_rollback(deployment, monkeypatch
     run = deployment.deploy()
 
     assert run.status == 0 and deployment.orphans() == [], run.text
+
+
+def test_a_failed_creation_itself_leaves_no_streams_behind(deployment):
+    deployment.account.faults = [Fault("create", "first-data", kind="AWS::S3::BucketPolicy")]
+
+    assert deployment.deploy().status == 69
+
+    assert deployment.account.of("AWS::Kinesis::Stream") == []
+
+
+def test_deletes_the_snapshot_of_a_redis_that_was_never_used(deployment):
+    deployment.account.faults = [Fault("create", "first-redis", "TrackerRedisUrl")]
+    assert deployment.deploy().status == 69
+    assert len(deployment.account.snapshots) == 1
+
+    assert deployment.deploy().status == 0
+
+    assert deployment.account.snapshots == {}
+
+
+def test_deletes_a_bucket_that_is_written_to_until_its_stack_is_gone(deployment, monkeypatch):
+    assert deployment.deploy().status == 0
+    delete, calls = holdings.Bucket.delete, itertools.count()
+    monkeypatch.setattr(holdings.Bucket, "delete",
+                        lambda self, name: delete(self, name) if next(calls) else None)
+
+    run = deployment.destroy("--delete-data")
+
+    assert run.status == 0 and deployment.account.resources == {}, run.text
 
 
 def test_rolls_a_failed_update_back_and_updates(deployment, monkeypatch):
