@@ -20,7 +20,10 @@ class ArtifactError(Exception):
 
 def run(command, text=None):
     """Runs a command and lets it speak; returns what it prints."""
-    done = subprocess.run(command, input=text, cwd=ROOT, text=True, stdout=subprocess.PIPE, check=False)
+    try:
+        done = subprocess.run(command, input=text, cwd=ROOT, text=True, stdout=subprocess.PIPE, check=False)
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{command[0]} is not there: install it") from error
     if done.returncode:
         raise ArtifactError(f"`{' '.join(command)}` ended with {done.returncode}")
     return done.stdout.strip()
@@ -28,8 +31,11 @@ def run(command, text=None):
 
 def revision():
     """The commit, which names images; a tree that differs from it has no name."""
-    if run(["git", "status", "--porcelain", "--", ".", ":!deploy/regions.json"]):
-        raise ArtifactError("there are changes that are not committed: an image is named by its commit")
+    changed = run(["git", "status", "--porcelain", "--", ".", ":!deploy/regions*.json"])
+    if changed:
+        raise ArtifactError(
+            f"{len(changed.splitlines())} files differ from the commit ({changed.splitlines()[0].strip()}, …), "
+            "by which an image is named")
     return run(["git", "rev-parse", "--short=12", "HEAD"])
 
 

@@ -1,18 +1,18 @@
-"""A stack by a change set: shown, then made, then waited for."""
+"""A stack by a change set: shown, then executed, then waited for."""
 
+import hashlib
 import time
 
 from botocore.exceptions import ClientError
 
-from . import template
+from . import states, template
+from .cloudformation import ChangeError
 
-POLL_SECONDS = 5
-# An ElastiCache replication group takes 20 minutes.
-PATIENCE_SECONDS = 3_600
 # What cannot be made again as it was.
 IRREPLACEABLE = {
     "AWS::DynamoDB::GlobalTable",
     "AWS::DynamoDB::Table",
+    "AWS::ECR::Repository",
     "AWS::ElastiCache::ReplicationGroup",
     "AWS::KMS::Key",
     "AWS::Kinesis::Stream",
@@ -22,91 +22,62 @@ IRREPLACEABLE = {
 NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
 
 
-class ChangeError(Exception):
-    """A stack that does not come to be as it should."""
+class Changes:
+    """Creates and updates stacks that are in a state to be changed (see recovery.py)."""
 
-
-class Stacks:
-    """The stacks of a region."""
-
-    def __init__(self, cloudformation, s3, out, poll_seconds=POLL_SECONDS):
-        self._api = cloudformation
+    def __init__(self, stacks, s3, poll_seconds):
+        self._stacks = stacks
+        self._api = stacks.api
         self._s3 = s3
-        self._out = out
+        self._out = stacks.out
         self._poll_seconds = poll_seconds
-
-    def describe(self, name):
-        """The stack, or none where there is none (yet)."""
-        try:
-            stack = self._api.describe_stacks(StackName=name)["Stacks"][0]
-        except ClientError as error:
-            if "does not exist" in str(error):
-                return None
-            raise
-        gone = ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE")
-        return None if stack["StackStatus"] in gone else stack
-
-    def outputs(self, name):
-        """Output names and values; none where there is no such stack."""
-        stack = self.describe(name) or {}
-        return {item["OutputKey"]: item["OutputValue"] for item in stack.get("Outputs", [])}
-
-    def parameters(self, name):
-        """Parameter names and values; none where there is no such stack."""
-        stack = self.describe(name) or {}
-        return {item["ParameterKey"]: item["ParameterValue"] for item in stack.get("Parameters", [])}
 
     def preview(self, name, body, parameters, tags, bucket):
         """Shows what would change."""
-        if self.describe(name) is None:
+        stack = self._stacks.find(name)
+        step = states.step_of(stack)
+        if step is states.Step.CREATE:
             self._out(f"  {name}: new, {len(body['Resources'])} resources")
+            return
+        if step is not states.Step.UPDATE:
+            self._out(f"  {name}: {stack['StackStatus']}; deploy would {step.value}")
             return
         change_set = self._propose(name, body, parameters, tags, bucket, "UPDATE")
         if change_set:
             self._show(name, change_set["Changes"])
+            for line in losses(change_set["Changes"]):
+                self._out(f"    refused unless allowed: {line}")
             self._api.delete_change_set(StackName=name, ChangeSetName=change_set["ChangeSetId"])
 
-    def apply(self, name, body, parameters, tags, bucket=None, allow_replacement=False):
-        """Makes the stack so, and waits until it is. Returns its outputs."""
-        stack = self.describe(name)
-        if stack and stack["StackStatus"] == "ROLLBACK_COMPLETE":
-            raise ChangeError(
-                f"{name}: its first creation failed. See its events, then delete it and try again")
-        if stack and stack["StackStatus"].endswith("_IN_PROGRESS"):
-            raise ChangeError(f"{name} is {stack['StackStatus']}: somebody else is at work")
-        kind = "UPDATE" if stack else "CREATE"
-        change_set = self._propose(name, body, parameters, tags, bucket, kind)
+    def apply(self, name, body, parameters, tags, bucket=None, allowed=()):
+        """Makes the stack so, and waits until it is. Returns its outputs.
+
+        `allowed` are logical names of irreplaceable resources that may be replaced or removed.
+        """
+        new = states.step_of(self._stacks.find(name)) is states.Step.CREATE
+        change_set = self._propose(name, body, parameters, tags, bucket, "CREATE" if new else "UPDATE")
         if change_set is None:
-            return self.outputs(name)
+            return self._stacks.outputs(name)
         self._show(name, change_set["Changes"])
-        lost = [] if allow_replacement else _replaced(change_set["Changes"])
+        lost = losses(change_set["Changes"], allowed)
         if lost:
             self._api.delete_change_set(StackName=name, ChangeSetName=change_set["ChangeSetId"])
             raise ChangeError(
-                f"{name}: {', '.join(lost)} would be made anew, empty. --allow-replacement does that")
-        started = time.time()
-        self._api.execute_change_set(StackName=name, ChangeSetName=change_set["ChangeSetId"])
-        status = self._wait(name)
+                f"{name} would lose what it holds:\n" + "\n".join(f"    {line}" for line in lost)
+                + "\n    --allow-replacement NAME allows it, for each by its name")
+        # A repeated call after a lost response is not a second execution. Whatever its deletion
+        # policy, what a failed creation has made is deleted with it, instead of being left behind.
+        self._api.execute_change_set(
+            StackName=name, ChangeSetName=change_set["ChangeSetId"], RetainExceptOnCreate=True,
+            ClientRequestToken=change_set["ChangeSetName"])
+        stack = self._stacks.find(name)
+        status = self._stacks.wait(stack)
         if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
-            raise ChangeError(f"{name} is {status}:\n{self._failures(name, started)}")
+            raise ChangeError(
+                f"{name} is {status}:\n{self._stacks.failures(stack['StackId'])}\n"
+                "    Fix the first of these and run the same command again: it goes on from there")
         self._out(f"  {name}: {status}")
-        return self.outputs(name)
-
-    def protect(self, name, protected):
-        """Has CloudFormation refuse to delete the stack, or not any more."""
-        self._api.update_termination_protection(StackName=name, EnableTerminationProtection=protected)
-
-    def delete(self, name):
-        """Deletes the stack and waits until it is gone."""
-        if self.describe(name) is None:
-            return
-        started = time.time()
-        stack_id = self.describe(name)["StackId"]
-        self._api.delete_stack(StackName=name)
-        status = self._wait(stack_id)
-        if status not in (None, "DELETE_COMPLETE"):
-            raise ChangeError(f"{name} is {status}:\n{self._failures(name, started)}")
-        self._out(f"  {name}: deleted")
+        return self._stacks.outputs(name)
 
     def _propose(self, name, body, parameters, tags, bucket, kind):
         text = template.to_text(body)
@@ -132,22 +103,28 @@ class Stacks:
                 self._out(f"  {name}: no change")
                 return None
             raise
-        give_up = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < give_up:
-            found = self._api.describe_change_set(
-                StackName=name, ChangeSetName=request["ChangeSetName"])
-            if found["Status"] in ("CREATE_COMPLETE", "FAILED"):
-                break
-            time.sleep(self._poll_seconds)
+        found = self._proposed(name, request["ChangeSetName"])
         if found["Status"] == "CREATE_COMPLETE":
             found["Changes"] = self._all_changes(name, request["ChangeSetName"], found)
             return found
         self._api.delete_change_set(StackName=name, ChangeSetName=request["ChangeSetName"])
-        reason = found.get("StatusReason", "no answer in time")
+        reason = found.get("StatusReason", "CloudFormation gives no reason")
         if any(text in reason for text in NO_CHANGE):
             self._out(f"  {name}: no change")
             return None
-        raise ChangeError(f"{name}: {reason}")
+        if kind == "CREATE":
+            # The proposal has made an empty stack.
+            self._api.delete_stack(StackName=name)
+        raise ChangeError(f"{name}: CloudFormation refuses the change: {reason}")
+
+    def _proposed(self, name, change_set):
+        """The change set, once CloudFormation has worked it out."""
+        for _ in range(max(60, int(600 / max(self._poll_seconds, 0.01)))):
+            found = self._api.describe_change_set(StackName=name, ChangeSetName=change_set)
+            if found["Status"] in ("CREATE_COMPLETE", "FAILED"):
+                return found
+            time.sleep(self._poll_seconds)
+        return {"Status": "FAILED", "StatusReason": "its change set was not worked out within 10 minutes"}
 
     def _all_changes(self, name, change_set, page):
         changes = list(page.get("Changes", []))
@@ -158,51 +135,51 @@ class Stacks:
         return changes
 
     def upload(self, bucket, name, text):
-        """Puts a template into the bucket. Returns its URL."""
-        key = f"templates/{name}-{int(time.time())}.json"
+        """Puts a template into the bucket, under its hash. Returns its URL."""
+        key = f"templates/{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
         self._s3.put_object(Bucket=bucket, Key=key, Body=text.encode())
         region = self._s3.meta.region_name
-        return f"https://{bucket}.s3.{region}.amazonaws.com/{key}"
+        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+        return f"https://{bucket}.s3.{region}.{suffix}/{key}"
 
     def _show(self, name, changes):
         self._out(f"  {name}: {len(changes)} changes")
         for change in changes:
             resource = change["ResourceChange"]
-            replaced = " (made anew)" if resource.get("Replacement") == "True" else ""
+            replaced = {"True": " (replaced)", "Conditional": " (replaced, or not)"}
             self._out(f"    {resource['Action']:<7}{resource['LogicalResourceId']} "
-                      f"{resource['ResourceType']}{replaced}")
-
-    def _wait(self, name):
-        give_up = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < give_up:
-            try:
-                status = self._api.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"]
-            except ClientError as error:
-                if "does not exist" in str(error):
-                    return None
-                raise
-            if not status.endswith("_IN_PROGRESS"):
-                return status
-            time.sleep(self._poll_seconds)
-        raise ChangeError(f"{name} is still {status} after {PATIENCE_SECONDS} s")
-
-    def _failures(self, name, since):
-        pages = self._api.get_paginator("describe_stack_events").paginate(StackName=name)
-        events = [
-            event for page in pages for event in page["StackEvents"]
-            if event["ResourceStatus"].endswith("_FAILED") and event["Timestamp"].timestamp() >= since
-        ]
-        return "\n".join(
-            f"    {event['LogicalResourceId']}: {event.get('ResourceStatusReason', 'no reason given')}"
-            for event in reversed(events)
-        ) or "    no event says why"
+                      f"{resource['ResourceType']}{replaced.get(resource.get('Replacement'), '')}")
 
 
-def _replaced(changes):
-    return [
-        change["ResourceChange"]["LogicalResourceId"]
-        for change in changes
-        if change["ResourceChange"].get("ResourceType") in IRREPLACEABLE
-        and (change["ResourceChange"]["Action"] == "Remove"
-             or change["ResourceChange"].get("Replacement") == "True")
-    ]
+def losses(changes, allowed=()):
+    """Irreplaceable resources that a change set replaces, may replace, or removes: a line each, with
+    the reason. Conditional counts: CloudFormation then decides during the update, too late to refuse.
+    """
+    lines = []
+    for change in changes:
+        resource = change["ResourceChange"]
+        reason = _loss(resource)
+        if reason and resource["LogicalResourceId"] not in allowed:
+            lines.append(f"{resource['LogicalResourceId']} ({resource['ResourceType']}) {reason}")
+    return lines
+
+
+def _loss(resource):
+    if resource.get("ResourceType") not in IRREPLACEABLE:
+        return None
+    if resource["Action"] == "Remove":
+        return "would be removed from the stack"
+    recreated = {"Always": [], "Conditionally": []}
+    for detail in resource.get("Details", []):
+        target = detail.get("Target", {})
+        where = target.get("Name") or target.get("Attribute") or "a property"
+        recreated.get(target.get("RequiresRecreation"), []).append(where)
+    because = ", ".join(dict.fromkeys(recreated["Always"] + recreated["Conditionally"]))
+    because = f", because of {because}" if because else ""
+    if resource.get("Replacement") == "True" or recreated["Always"]:
+        return f"would be replaced by an empty one{because}"
+    if resource.get("Replacement") == "Conditional" or recreated["Conditionally"]:
+        return f"may be replaced by an empty one{because}"
+    if resource["Action"] == "Dynamic" or "Replace" in resource.get("PolicyAction", ""):
+        return f"may be replaced by an empty one{because}"
+    return None

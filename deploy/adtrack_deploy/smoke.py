@@ -21,12 +21,12 @@ class SmokeError(Exception):
 class Smoke:
     """The test of one region."""
 
-    def __init__(self, kinesis, dynamodb, outputs, host, out, url=None, patience=PATIENCE_SECONDS):
+    def __init__(self, kinesis, dynamodb, outputs, host, out, url, patience=PATIENCE_SECONDS):
         self._kinesis = kinesis
         self._dynamodb = dynamodb
         self._stream = outputs["CoreDataStreamName"]
         self._table = outputs["TableName"]
-        self._url = urlsplit(url or f"https://{outputs['LoadBalancerDnsName']}")
+        self._url = urlsplit(url)
         self._host = host
         self._out = out
         self._patience = patience

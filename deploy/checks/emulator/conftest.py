@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import sys
 import urllib.request
 import zipfile
@@ -11,6 +12,8 @@ from pathlib import Path
 import boto3
 import pytest
 
+# Before moto is imported: its certificates are issued at once.
+os.environ["MOTO_ACM_VALIDATION_WAIT"] = "0"
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -43,8 +46,10 @@ class Emulator:
             {"name": region, "parameters": {
                 "VpcCidr": f"10.{20 + number}.0.0/16",
                 "Zone1": f"{region}a", "Zone2": f"{region}b", "Zone3": f"{region}c",
+                # moto loses a load balancer that is updated; deploy/checks/rollout has the second update.
+                "DeletionProtection": False,
                 "CertificateArn": self.client("acm", region).request_certificate(
-                    DomainName="t.example")["CertificateArn"],
+                    DomainName="t.example", SubjectAlternativeNames=["*.t.example"])["CertificateArn"],
             }} for number, region in enumerate(REGIONS)
         ]
         path = self.folder / f"{deployment}.json"

@@ -3,7 +3,7 @@
 import copy
 import re
 
-from adtrack_deploy import changes, stacks
+from adtrack_deploy import cloudformation, stacks
 from moto.cloudformation.models import ChangeSet
 
 # Types that moto's CloudFormation does not know, or whose parts it does not (checked with 5.2.5).
@@ -42,7 +42,7 @@ protected = {}
 
 def install():
     """Has the roll-out deploy shimmed templates, to a moto that gives outputs."""
-    changes.Stacks.protect = lambda _, name, value: protected.update({name: value})
+    cloudformation.Stacks.protect = lambda _, name, value: protected.update({name: value})
     stacks.body = shimmed
     ChangeSet.apply = _apply_with_outputs
 
