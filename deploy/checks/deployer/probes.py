@@ -28,10 +28,12 @@ BY_NAME = {
     "route53:hostedzone": "Z1",
     "s3:bucket": "adtrack-artifacts-artifacts-1a2b",
     "s3:object": "adtrack-artifacts-artifacts-1a2b",
+    "ssm:parameter": "adtrack/adtrack/TableName",
     "sns:topic": "adtrack-observability-Topic-1A2B",
 }
 # Types whose names say nothing of the stack.
 BY_TAG = {
+    "acm:certificate",
     "application-autoscaling:ScalableTarget", "cloudwatch:dashboard",
     "ec2:internet-gateway", "ec2:route-table", "ec2:security-group", "ec2:subnet", "ec2:vpc", "ec2:vpc-endpoint",
     "elasticache:cluster", "elasticache:parametergroup", "elasticache:replicationgroup", "elasticache:subnetgroup",
@@ -52,6 +54,8 @@ CHECKED_ON = {
     # Both take a stream's ARN, and policies in use name one.
     "kinesis:UpdateShardCount": ["kinesis:stream"],
     "kinesis:UpdateStreamMode": ["kinesis:stream"],
+    # A new one has no ARN yet.
+    "acm:RequestCertificate": [],
     "route53:ChangeTagsForResource": ["route53:healthcheck"],
     "route53:ListTagsForResource": ["route53:healthcheck"],
 }

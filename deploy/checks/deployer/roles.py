@@ -14,7 +14,8 @@ DEPLOYER = f"arn:aws:iam::{ACCOUNT}:role/adtrack-deployer"
 VALUES = {
     "AWS::AccountId": ACCOUNT, "AWS::Partition": PARTITION,
     "Deployment": "adtrack", "Regions": REGIONS, "RolePath": "/adtrack/", "Repository": "owner/adtrack",
-    "HostedZoneId": "Z1", "ExistingVpcId": "vpc-0e", "DataDeletion": "true", "OidcProviderArn": "",
+    "HostedZoneId": "Z1", "HostedZoneRoleArn": "arn:aws:iam::444455556666:role/zone",
+    "ExistingListenerArn": "arn:aws:elasticloadbalancing:eu-west-1:111122223333:listener/app/x/1/2", "ExistingVpcId": "vpc-0e", "DataDeletion": "true", "OidcProviderArn": "",
     "DeployEnvironment": "adtrack", "PreviewEnvironment": "adtrack-preview",
     "ServiceRoleArn": f"{DEPLOYER}/adtrack-cloudformation",
     "Boundary": f"arn:aws:iam::{ACCOUNT}:policy/adtrack-deployer/adtrack-boundary",

@@ -28,13 +28,13 @@ def test_namesakes_are_all_in_effect():
 def test_preview_applies_nothing():
     changes = {action for action in roles.granted(PREVIEW) if probes.level(action) not in ("List", "Read")}
     assert changes == {"cloudformation:CreateChangeSet", "cloudformation:DeleteChangeSet", "iam:PassRole",
-                       "s3:PutObject"}
+                       "s3:PutObject", "sts:AssumeRole"}
 
 
 def test_data_is_deleted_only_with_the_switch():
     gone = roles.granted(DEPLOY) - roles.granted(CAREFUL)
     assert gone == {"dynamodb:DeleteTable", "dynamodb:DescribeTable", "dynamodb:UpdateTable", "ecr:DeleteRepository",
-                    "kinesis:DeleteStream", "kms:ScheduleKeyDeletion", "s3:DeleteBucket", "s3:DeleteObject",
+                    "kinesis:DeleteStream", "kms:ScheduleKeyDeletion", "s3:DeleteBucket", "elasticache:DeleteSnapshot",
                     "s3:DeleteObjectVersion", "s3:ListBucketVersions"}
 
 

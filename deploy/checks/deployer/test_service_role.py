@@ -30,6 +30,7 @@ OPEN = {
     ("kinesis:StartStreamEncryption", "kms:key"): "with the stream, by name",
     ("kinesis:StopStreamEncryption", "kms:key"): "with the stream, by name",
     ("kms:CreateKey", "*"): MAKES,
+    ("acm:RequestCertificate", "*"): MAKES,
     ("route53:CreateHealthCheck", "*"): MAKES,
 }
 # And on what has no tags at all: a resource has none in the moment in which it is made, and these services
@@ -42,6 +43,7 @@ OPEN_UNTAGGED = {
        for action in ("GetDashboard", "ListTagsForResource", "PutDashboard", "TagResource")},
     ("application-autoscaling:TagResource", "application-autoscaling:ScalableTarget"): "tags",
     ("kms:TagResource", "kms:key"): "tags",
+    ("acm:AddTagsToCertificate", "acm:certificate"): "tags",
     ("lambda:TagResource", "lambda:eventSourceMapping"): "tags",
     ("secretsmanager:TagResource", "secretsmanager:Secret"): "tags",
     ("wafv2:TagResource", "wafv2:webacl"): "tags",
