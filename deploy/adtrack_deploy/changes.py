@@ -25,12 +25,14 @@ NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
 class Changes:
     """Creates and updates stacks that are in a state to be changed (see recovery.py)."""
 
-    def __init__(self, stacks, s3, poll_seconds):
+    def __init__(self, stacks, s3, poll_seconds, role_arn=""):
         self._stacks = stacks
         self._api = stacks.api
         self._s3 = s3
         self._out = stacks.out
         self._poll_seconds = poll_seconds
+        # CloudFormation keeps to it, also when it deletes the stack.
+        self._role = {"RoleARN": role_arn} if role_arn else {}
 
     def preview(self, name, body, parameters, tags, bucket):
         """Shows what would change."""
@@ -91,6 +93,7 @@ class Changes:
                 for key, value in sorted(parameters.items())
             ],
             "Tags": [{"Key": key, "Value": value} for key, value in sorted(tags.items())],
+            **self._role,
         }
         if bucket:
             request["TemplateURL"] = self.upload(bucket, name, text)

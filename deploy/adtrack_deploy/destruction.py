@@ -5,6 +5,7 @@ from dataclasses import replace
 from . import stacks
 from .cloudformation import ChangeError, Stacks
 from .holdings import Holdings
+from .records import Records
 from .recovery import Recovery
 
 
@@ -24,6 +25,8 @@ def take_down(aws, rollout, region, arguments, out, once=False, only=None):
         name = f"{rollout.deployment}-{stack.name}"
         if stack.once != once or only not in (None, stack.name) or api.find(name) is None:
             continue
+        if stack.after_smoke_test and rollout.hosted_zone_role_arn and Records(aws, rollout, region).remove():
+            out(f"  {rollout.tracking_domain}: the records of {region.name} are removed")
         if stack.holds_data and not arguments.delete_data and not recovery.never_worked(name):
             out(f"  {name}: stays, it holds data")
             continue

@@ -15,7 +15,6 @@ SUPPLIED = {
     "Deployment": 'the member "deployment"',
     "TrackingDomain": 'the member "tracking_domain"',
     "HostedZoneId": 'the member "hosted_zone_id"',
-    "HostedZoneRoleArn": 'the member "hosted_zone_role_arn"',
     "GlobalTableName": 'the member "global_table"',
     "SecondRegion": 'the member "regions"',
     "ThirdRegion": 'the member "regions"',
@@ -27,8 +26,6 @@ SUPPLIED = {
 }
 # Deploy finds these out, and an operator's value takes precedence.
 FOUND = {"S3PrefixListId", "Zone1", "Zone2", "Zone3"}
-# Lists to which an operator adds: a CDN's ranges next to those of the network.
-ADDED = {"TrustedProxies"}
 # Forms of the types of AWS that CloudFormation would look up.
 FORMS = {
     "AWS::EC2::VPC::Id": r"vpc-[0-9a-f]+",
@@ -78,7 +75,7 @@ def problems(values, layout, place):
         where = f"{place}.{name}"
         if name in SUPPLIED:
             found.append(f"{where}: this is given by {SUPPLIED[name]}; remove it here")
-        elif name in made and name not in ADDED:
+        elif name in made:
             found.append(f"{where}: this is an output of the stack {made[name]} in this layout; remove it, or "
                          'say with "network", "security_groups" or "load_balancer" that it is "existing"')
         elif name not in known and name not in made:

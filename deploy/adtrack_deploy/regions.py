@@ -44,6 +44,8 @@ class Rollout:
     tracking_domain: str
     hosted_zone_id: str
     hosted_zone_role_arn: str
+    # The role that CloudFormation acts with; empty: it acts with the permissions of whoever deploys.
+    service_role_arn: str
     global_table: bool
     tags: dict
     regions: tuple
@@ -167,6 +169,7 @@ def _rollout(data):
         tracking_domain=data.get("tracking_domain", ""),
         hosted_zone_id=data.get("hosted_zone_id", ""),
         hosted_zone_role_arn=data.get("hosted_zone_role_arn", ""),
+        service_role_arn=data.get("service_role_arn", ""),
         global_table=data.get("global_table", False),
         tags=_texts(data.get("tags", {})),
         regions=regions,

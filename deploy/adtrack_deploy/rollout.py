@@ -8,10 +8,11 @@ second update turns it on.
 
 from dataclasses import dataclass
 
-from . import artifacts, parameters, stacks, template, zones
+from . import artifacts, stacks, template, zones
 from .changes import Changes
 from .cloudformation import PATIENCE_SECONDS, ChangeError, Stacks
 from .holdings import Holdings
+from .records import Records
 from .recovery import Recovery
 from .smoke import Smoke
 
@@ -51,7 +52,8 @@ class RegionRollout:
         self._out = out
         self._stacks = Stacks(aws.client("cloudformation", region.name), out, region.name,
                               options.poll_seconds, options.patience_seconds)
-        self._changes = Changes(self._stacks, aws.client("s3", region.name), options.poll_seconds)
+        self._changes = Changes(self._stacks, aws.client("s3", region.name), options.poll_seconds,
+                                rollout.service_role_arn)
         self._recovery = Recovery(self._stacks, Holdings(aws, region.name))
         self._outputs = {}
         for stack in stacks.of(region.layout):
@@ -93,6 +95,9 @@ class RegionRollout:
             self._turn_protection_on(known)
         for stack in self._wanted(after_smoke_test=True):
             self._outputs.update(self._apply(stack, known))
+            if self._rollout.hosted_zone_role_arn and not self._options.dry_run:
+                Records(self._aws, self._rollout, self._region).put(self._region.parameters | self._outputs)
+                self._out(f"  {self._rollout.tracking_domain}: has the records of {self._region.name}")
 
     def for_stack_set(self):
         """Builds and uploads what the region needs. Returns its parameters of the StackSet."""
@@ -127,8 +132,8 @@ class RegionRollout:
             raise ChangeError(f"{self._region.name} has no prefix list {name}")
         domain = {
             "TrackingDomain": self._rollout.tracking_domain,
-            "HostedZoneId": self._rollout.hosted_zone_id,
-            "HostedZoneRoleArn": self._rollout.hosted_zone_role_arn,
+            # Of a zone in another account this tool makes the records.
+            "HostedZoneId": "" if self._rollout.hosted_zone_role_arn else self._rollout.hosted_zone_id,
         } if self._rollout.tracking_domain else {}
         return {"S3PrefixListId": found[0]["PrefixListId"], **domain}
 
@@ -206,13 +211,10 @@ class RegionRollout:
         """A parameter's value, none if nothing gives one.
 
         What this deployment makes or is told elsewhere cannot be set in regions.json (parameters.py);
-        of what is found out, an operator's value takes precedence; to a list of ranges it is added.
+        of what is found out, an operator's value takes precedence.
         """
         operator = self._region.parameters.get(name)
         own = known.get(name, self._outputs.get(name))
-        if name in parameters.ADDED:
-            ranges = [item.strip() for text in (own, operator) if text for item in text.split(",")]
-            return ",".join(dict.fromkeys(ranges)) if ranges else None
         if name in zones.NAMES:
             return own
         return own if operator is None else operator

@@ -60,6 +60,6 @@ def _of_all_layouts():
             continue
         made = parameters.outputs(layout)
         for name, parameter in parameters.declared(layout).items():
-            if name not in made or name in parameters.ADDED:
+            if name not in made:
                 found.setdefault(name, parameter)
     return found

@@ -48,6 +48,8 @@ class Stack:
     events: list = field(default_factory=list)
     protected: bool = False
     operation: object = None
+    # What CloudFormation acts with, from the last change set that named one.
+    role: str = None
     # What an update goes back to.
     before: tuple = None
     changed: list = field(default_factory=list)
@@ -94,7 +96,7 @@ class CloudFormation(Service):
     # --- changing
 
     def create_change_set(self, StackName, ChangeSetName, ChangeSetType, Parameters, Tags, Capabilities,
-                          TemplateBody=None, TemplateURL=None):
+                          TemplateBody=None, TemplateURL=None, RoleARN=None):
         stack = self._find(StackName)
         if ChangeSetType == "CREATE":
             if stack and stack.status != "REVIEW_IN_PROGRESS":
@@ -108,6 +110,7 @@ class CloudFormation(Service):
         template = json.loads(TemplateBody) if TemplateBody else template_of(self.there, TemplateURL)
         values = {one["ParameterKey"]: one["ParameterValue"] for one in Parameters}
         self._refuse_wrong_parameters(template, values)
+        stack.role = RoleARN or stack.role
         stack.change_sets[ChangeSetName] = (template, values, Tags, self._diff(stack, template, values))
 
     def describe_change_set(self, StackName, ChangeSetName):

@@ -115,7 +115,9 @@ def test_keeps_the_zones_that_run(operator, running, usable, chosen):
 def test_finds_the_zones_of_a_network_that_was_deployed_without_parameters_for_them(deployment, no_preflight):
     assert deployment.deploy("--stack", "artifacts", "--stack", "network").status == 0
     region = regions.Region(HOME, {})
-    file = regions.Rollout("first", HOME, "", "", "", False, {}, (region,))
+    file = regions.Rollout(deployment="first", home_region=HOME, tracking_domain="", hosted_zone_id="",
+                           hosted_zone_role_arn="", service_role_arn="", global_table=False, tags={},
+                           regions=(region,))
     for name in zones.NAMES:
         deployment.stack("network").parameters.pop(name, None)
         deployment.stack("network").template["Parameters"].pop(name, None)

@@ -55,7 +55,8 @@ CERTIFICATE = {"Status": "ISSUED", "DomainName": "example.com", "SubjectAlternat
 def rollout(**members):
     return regions.Rollout(**({
         "deployment": "first", "home_region": HOME, "tracking_domain": "go.example.com", "hosted_zone_id": "Z1",
-        "hosted_zone_role_arn": "", "global_table": False, "tags": {}, "regions": ()} | members))
+        "hosted_zone_role_arn": "", "service_role_arn": "", "global_table": False, "tags": {},
+        "regions": ()} | members))
 
 
 def region(**parameters):
