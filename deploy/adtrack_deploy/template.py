@@ -77,24 +77,43 @@ def walk(node, path=()):
 def merge(templates, description):
     """One template of several, in the order in which they would be deployed."""
     merged = {"AWSTemplateFormatVersion": "2010-09-09", "Description": description}
-    parts = {key: {} for key in ("Parameters", "Conditions", "Resources", "Outputs")}
+    sections = ("Mappings", "Conditions", "Rules", "Resources", "Outputs")
+    parts = {key: {} for key in ("Parameters", *sections)}
     for template in templates:
         known = {name: output["Value"] for name, output in parts["Outputs"].items()}
         lists = set()
         for name, parameter in template.get("Parameters", {}).items():
             if name in known:
-                if parameter["Type"].startswith("List<"):
+                if parameter["Type"] == "CommaDelimitedList" or parameter["Type"].startswith("List<"):
                     lists.add(name)
             elif _undescribed(parts["Parameters"].setdefault(name, parameter)) != _undescribed(parameter):
                 raise TemplateError(f"the parameter {name} is declared in two ways")
-        for key in ("Conditions", "Resources", "Outputs"):
+        for key in sections:
             for name, value in template.get(key, {}).items():
-                value = _substitute(value, known, lists, key == "Conditions")
-                if name in parts[key] and (key != "Conditions" or parts[key][name] != value):
+                value = _substitute(value, known, lists, key in ("Conditions", "Rules"))
+                if name in parts[key] and (
+                    key in ("Resources", "Outputs") or parts[key][name] != value
+                ):
                     raise TemplateError(f"{key} {name} is there twice")
                 parts[key][name] = value
+    _order(parts["Resources"])
     merged.update({key: value for key, value in parts.items() if value})
     return merged
+
+
+def _order(resources):
+    """Turns `Metadata: {DependsOnWhenMerged: [names]}` into DependsOn on those that are there.
+
+    Stacks of their own are made one after the other; in one stack CloudFormation makes everything at
+    once, and does not know that a load balancer needs its network's way to the internet.
+    """
+    for resource in resources.values():
+        names = resource.get("Metadata", {}).get("DependsOnWhenMerged", [])
+        before = resource.get("DependsOn", [])
+        before = [before] if isinstance(before, str) else before
+        before = [*before, *(name for name in names if name in resources)]
+        if before:
+            resource["DependsOn"] = before
 
 
 def _undescribed(parameter):
@@ -108,7 +127,7 @@ def _substitute(node, known, lists, in_condition):
         return node
     if set(node) == {"Ref"} and node["Ref"] in known:
         if in_condition:
-            raise TemplateError(f"a condition needs {node['Ref']} before it is known")
+            raise TemplateError(f"a condition or rule needs {node['Ref']} before it is known")
         value = known[node["Ref"]]
         return {"Fn::Split": [",", value]} if node["Ref"] in lists else value
     if set(node) == {"Fn::Sub"}:
@@ -124,6 +143,6 @@ def _substitute_in_text(sub, known, lists, in_condition):
     for name, value in known.items():
         if f"${{{name}}}" in text and name not in variables:
             if in_condition:
-                raise TemplateError(f"a condition needs {name} before it is known")
+                raise TemplateError(f"a condition or rule needs {name} before it is known")
             variables[name] = value
     return {"Fn::Sub": [text, variables] if variables else text}

@@ -42,21 +42,21 @@ SIMPLE = [
     # What the reference gets wrong.
     ("reference: Redis without TLS", "data-redis", "Redis", "Properties.TransitEncryptionEnabled", False),
     ("reference: Redis without users", "data-redis", "Redis", "Properties.UserGroupIds", None),
-    ("reference: Redis open to any address", "network", "RedisFromTasks", "Properties",
+    ("reference: Redis open to any address", "network-groups", "RedisFromTasks", "Properties",
      {"GroupId": {"Fn::GetAtt": ["RedisGroup", "GroupId"]}, "IpProtocol": "tcp", "FromPort": 6379,
       "ToPort": 6379, "CidrIp": "0.0.0.0/0"}),
     ("reference: a plain HTTP listener", "load-balancer", "HttpListener", "Properties.DefaultActions",
-     [{"Type": "forward", "TargetGroupArn": {"Ref": "TargetGroup"}}]),
+     [{"Type": "forward", "TargetGroupArn": {"Ref": "TargetGroupArn"}}]),
     ("reference: a table with a fixed name", "data", "EventTable", "Properties.TableName", "events"),
     ("reference: a stream with a fixed name", "data", "EventStream", "Properties.Name", "events"),
     ("reference: a role with a fixed name", "compute", "TaskRole", "Properties.RoleName", "tracker"),
     # Network.
     ("two zones instead of three", "network", "PrivateSubnet3", "Properties.AvailabilityZone",
-     {"Fn::Select": [1, {"Fn::GetAZs": ""}]}),
+     {"Ref": "Zone2"}),
     ("private subnets routed to the internet", "network", "PublicDefaultRoute",
      "Properties.RouteTableId", {"Ref": "PrivateRoutes"}),
-    ("tasks open to the whole VPC", "network", "TasksFromLoadBalancer", "Properties.ToPort", 9090),
-    ("Redis' group allows everything out", "network", "RedisGroup", "Properties.SecurityGroupEgress", None),
+    ("tasks open to the whole VPC", "load-balancer-group", "TasksFromLoadBalancer", "Properties.ToPort", 9090),
+    ("Redis' group allows everything out", "network-groups", "RedisGroup", "Properties.SecurityGroupEgress", None),
     ("no endpoint for Kinesis", "network-endpoints", "KinesisEndpoint", "Type", "AWS::EC2::Route"),
     ("S3 by a paid endpoint", "network-endpoints", "S3Endpoint", "Properties.VpcEndpointType", "Interface"),
     # Data.
@@ -82,7 +82,7 @@ SIMPLE = [
      {"Fn::Sub": "rediss://tracker:hunter2@${Redis.PrimaryEndPoint.Address}:6379"}),
     # Load balancer.
     ("TLS 1.0", "load-balancer", "HttpsListener", "Properties.SslPolicy", "ELBSecurityPolicy-2016-08"),
-    ("health checks by /health/ready", "load-balancer", "TargetGroup", "Properties.HealthCheckPath", "/health/ready"),
+    ("health checks by /health/ready", "target-group", "TargetGroup", "Properties.HealthCheckPath", "/health/ready"),
     ("the rate rule counts postbacks", "load-balancer", "WebAcl",
      "Properties.Rules.0.Statement.RateBasedStatement.ScopeDownStatement", None),
     ("the rate rule blocks", "load-balancer", "WebAcl", "Properties.Rules.0.Action", {"Block": {}}),
@@ -369,7 +369,7 @@ def mixed_up(templates):
 
 @fault("tracking requests reach the tasks past the load balancer")
 def public_tasks(templates):
-    properties(templates, "network", "TasksGroup")["SecurityGroupIngress"] = [
+    properties(templates, "network-groups", "TasksGroup")["SecurityGroupIngress"] = [
         {"IpProtocol": "tcp", "FromPort": 8080, "ToPort": 8080, "CidrIp": "0.0.0.0/0"}]
 
 

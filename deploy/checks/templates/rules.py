@@ -40,6 +40,7 @@ FIXED_NAMES = {
     "AWS::Logs::MetricFilter": ["FilterName"],
     "AWS::S3::Bucket": ["BucketName"],
     "AWS::SNS::Topic": ["TopicName"],
+    "AWS::SSM::Parameter": ["Name"],
     "AWS::SecretsManager::Secret": ["Name"],
     "AWS::WAFv2::WebACL": ["Name"],
 }
@@ -73,6 +74,19 @@ def at(node, path):
         if node is None:
             return None
     return node
+
+
+def whatever_the_condition(item):
+    """What an item of a list is, where it is there."""
+    choice = item.get("Fn::If") if isinstance(item, dict) else None
+    return choice[1] if choice and choice[2] == {"Ref": "AWS::NoValue"} else item
+
+
+def group_of(reference):
+    """The security group that a reference names, in its own template or in another."""
+    if isinstance(reference, dict) and "Ref" in reference:
+        return reference["Ref"].removesuffix("Id")
+    return at(reference or {}, "Fn::GetAtt.0")
 
 
 def default_of(templates, template, value):
@@ -132,11 +146,13 @@ def nothing_is_named(templates):
 
 @rule
 def groups_name_groups(templates):
-    """Security groups name groups or prefix lists; only the load balancer's names addresses."""
+    """Security groups name groups or prefix lists; only the load balancer's names addresses, and the
+    trackers' if AWS services are not reached by endpoints."""
     kinds = ("AWS::EC2::SecurityGroup", "AWS::EC2::SecurityGroupIngress",
              "AWS::EC2::SecurityGroupEgress")
     for template, name, resource in resources(templates, *kinds):
-        text = json.dumps(resource["Properties"])
+        by_nat = {"Fn::If": ["HasEndpoints", {"Ref": "AWS::NoValue"}, {"Ref": "AwsServicesCidr"}]}
+        text = json.dumps(resource["Properties"]).replace(f'"CidrIp": {json.dumps(by_nat)}', "")
         if "Cidr" in text and name != "LoadBalancerGroup":
             yield f"{template}: {name} names an address range"
         if '"IpProtocol": "-1"' in text or '"IpProtocol": -1' in text:
@@ -144,15 +160,16 @@ def groups_name_groups(templates):
         if resource["Type"].endswith("Group") and not resource["Properties"].get("SecurityGroupEgress"):
             yield f"{template}: {name} has no outbound rule, which allows any"
     ports = {
-        (port["FromPort"], port["ToPort"], port.get("CidrIp"))
-        for port in at(templates["network"]["Resources"], "LoadBalancerGroup.Properties")
-        .get("SecurityGroupIngress", [])
+        (port["FromPort"], port["ToPort"], port.get("CidrIp") or port.get("CidrIpv6"))
+        for port in map(whatever_the_condition, at(
+            templates["load-balancer-group"]["Resources"], "LoadBalancerGroup.Properties")
+            .get("SecurityGroupIngress", []))
     }
-    if ports != {(80, 80, "0.0.0.0/0"), (443, 443, "0.0.0.0/0")}:
-        yield f"network: the load balancer listens on {ports}"
+    if ports != {(port, port, to) for port in (80, 443) for to in ("0.0.0.0/0", "::/0")}:
+        yield f"load-balancer-group: the load balancer listens on {ports}"
     allowed = {
-        (at(resource, "Properties.GroupId.Fn::GetAtt.0"),
-         at(resource, "Properties.SourceSecurityGroupId.Fn::GetAtt.0"),
+        (group_of(at(resource, "Properties.GroupId")),
+         group_of(at(resource, "Properties.SourceSecurityGroupId")),
          resource["Properties"].get("FromPort"), resource["Properties"].get("ToPort"))
         for _, _, resource in resources(templates, "AWS::EC2::SecurityGroupIngress")
     }
@@ -168,7 +185,7 @@ def groups_name_groups(templates):
 
 @rule
 def private_subnets_stay_private(templates):
-    """Three zones; only the public subnets have a way to the internet."""
+    """Zones of their own; only the public subnets have a way to the internet."""
     subnets = {name: resource for _, name, resource in resources(templates, "AWS::EC2::Subnet")}
     for kind in ("Public", "Private"):
         zones = {
@@ -198,7 +215,9 @@ def everything_is_tagged(templates):
         key = tag_property.rsplit("/", 1)[-1]
         if not key:
             continue
-        tags = {tag["Key"]: tag["Value"] for tag in resource["Properties"].get(key) or []}
+        tags = resource["Properties"].get(key) or {}
+        if isinstance(tags, list):
+            tags = {tag["Key"]: tag["Value"] for tag in tags}
         if tags.get("application") != "adtrack" or tags.get("deployment") != {"Ref": "Deployment"}:
             yield f"{template}: {name} is not tagged"
 
@@ -251,14 +270,14 @@ def shutdown_fits(templates):
     stop = at(compute, base + "StopTimeout") or 0
     grace = int(at(compute, base + "Environment.SHUTDOWN_GRACE_SECONDS") or 25)
     delay = int(at(compute, base + "Environment.SHUTDOWN_DELAY_SECONDS") or 5)
-    parameter = templates["load-balancer"]["Parameters"]["DeregistrationSeconds"]
+    parameter = templates["target-group"]["Parameters"]["DeregistrationSeconds"]
     attributes = json.dumps(
-        at(templates["load-balancer"]["Resources"], "TargetGroup.Properties.TargetGroupAttributes"))
+        at(templates["target-group"]["Resources"], "TargetGroup.Properties.TargetGroupAttributes"))
     if '"deregistration_delay.timeout_seconds", "Value": {"Ref": "DeregistrationSeconds"}' not in attributes:
-        yield "load-balancer: the deregistration delay is not set"
+        yield "target-group: the deregistration delay is not set"
     if stop <= parameter["MaxValue"] + grace:
         yield f"compute: StopTimeout {stop} is not above {parameter['MaxValue']} + {grace}"
-    health = templates["load-balancer"]["Resources"]["TargetGroup"]["Properties"]
+    health = templates["target-group"]["Resources"]["TargetGroup"]["Properties"]
     noticed = health["HealthCheckIntervalSeconds"] * health["UnhealthyThresholdCount"]
     if delay <= noticed:
         yield f"compute: a tracker stops listening after {delay} s, and is noticed after {noticed} s"

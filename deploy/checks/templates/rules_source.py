@@ -5,9 +5,10 @@ import re
 
 import source
 import yaml
-from rules import at, default_of, metrics_of, resources, rule
+from rules import at, default_of, metrics_of, resources, rule, whatever_the_condition
 
 TRACKER, CONSUMER, UPDATER = "TaskRole", "ConsumerRole", "UpdaterRole"
+OPERATOR = "OperatorRole"
 REDRIVE, CORE_DATA = "the operator's redrive", "the data team's core-data"
 
 # Every AWS call of the source, who makes it, and the permission that it takes.
@@ -73,8 +74,17 @@ ROLES = {
              "TrackerRedisUrlArn", "LinkKeysSecretArn", "ConversionKeysSecretArn")
     | grants(["kms:Decrypt"], "KeyArn")
     | grants(LOG, "TrackerLogs"),
+    OPERATOR: grants(["s3:GetObject"], "${RecordsBucketArn}/core-data/*")
+    | grants(["kms:Decrypt"], "KeyArn"),
+    "OperatorExecutionRole": grants(["ecr:GetAuthorizationToken"], "*")
+    | grants(["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
+             "TrackerRepositoryArn")
+    | grants(["secretsmanager:GetSecretValue"], "OperatorRedisUrlArn")
+    | grants(["kms:Decrypt"], "KeyArn")
+    | grants(LOG, "OperatorLogs"),
 }
 PRINCIPALS = {TRACKER: "ecs-tasks", "ExecutionRole": "ecs-tasks",
+              OPERATOR: "ecs-tasks", "OperatorExecutionRole": "ecs-tasks",
               CONSUMER: "lambda", UPDATER: "lambda"}
 
 # Files whose settings each program reads.
@@ -118,17 +128,13 @@ LEFT_AT_DEFAULT = {
 }
 # Read by the AWS SDK and object_store.
 OF_THE_SDK = {"AWS_REGION"}
+# Given under a condition that is off by default; trackers of before ignore them.
+OPTIONAL = {"RATE_LIMIT", "RATE_LIMIT_EXEMPT"}
 
 
 def listed(value):
     """A value that may stand alone or in a list."""
     return value if isinstance(value, list) else [value]
-
-
-def whatever_the_condition(item):
-    """What an item of a list is, where it is there."""
-    choice = item.get("Fn::If") if isinstance(item, dict) else None
-    return choice[1] if choice and choice[2] == {"Ref": "AWS::NoValue"} else item
 
 
 def arn_name(resource):
@@ -233,7 +239,7 @@ def variables_are_read(templates):
             yield f"{program}: no settings found in {missing}"
         read = set().union(*(found.get(path, set()) for path in SETTINGS_OF[program]))
         left = LEFT_AT_DEFAULT[program]
-        for name in sorted(set(given) - read - OF_THE_SDK):
+        for name in sorted(set(given) - read - OF_THE_SDK - OPTIONAL):
             yield f"{program} does not read {name}"
         for name in sorted(read - set(given) - set(left)):
             yield f"{program} reads {name}, which its template does not set"

@@ -43,7 +43,8 @@ def where(condition, item):
 
 
 KEY = {"Fn::GetAtt": ["Key", "Arn"]}
-RETAIN = [("DeletionPolicy", "Retain"), ("UpdateReplacePolicy", "Retain")]
+# What the first creation leaves when it fails is empty, and would be in the way of the next one.
+RETAIN = [("DeletionPolicy", "RetainExceptOnCreate"), ("UpdateReplacePolicy", "Retain")]
 PRIVATE_BUCKET = [
     (f"Properties.PublicAccessBlockConfiguration.{name}", True)
     for name in ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
@@ -51,7 +52,7 @@ PRIVATE_BUCKET = [
 STREAM = RETAIN + [
     ("Properties.StreamModeDetails.StreamMode", default_is("ON_DEMAND")),
     ("Properties.ShardCount", names_all("Provisioned", "Shards")),
-    ("Properties.RetentionPeriodHours", 168),
+    ("Properties.RetentionPeriodHours", default_is(168)),
     ("Properties.StreamEncryption.EncryptionType", "KMS"),
     ("Properties.StreamEncryption.KeyId", KEY),
 ]
@@ -63,7 +64,8 @@ MAPPING = [
     ("Properties.BisectBatchOnFunctionError", True),
     ("Properties.FunctionResponseTypes", ["ReportBatchItemFailures"]),
     ("Properties.MaximumRetryAttempts", -1),
-    ("Properties.MaximumRecordAgeInSeconds", 604800),
+    ("Properties.MaximumRecordAgeInSeconds",
+     {"Fn::FindInMap": ["Retention", {"Ref": "RetentionHours"}, "Seconds"]}),
     ("Properties.DestinationConfig.OnFailure.Destination", {"Ref": "RecordsBucketArn"}),
     ("Properties.MetricsConfig.Metrics", ["EventCount"]),
 ]
@@ -77,12 +79,18 @@ FUNCTION = [
     ("Properties.Environment.Variables.FAILED_RECORDS_URL", names_all("s3://", "/failed-records")),
     ("Properties.Environment.Variables.METRICS_NAMESPACE", {"Fn::Sub": "adtrack/${Deployment}"}),
 ]
-GATEWAY = [("Properties.VpcEndpointType", "Gateway"), ("Properties.RouteTableIds", ANY)]
+GATEWAY = [
+    ("Properties.VpcEndpointType", "Gateway"),
+    ("Properties.RouteTableIds", {"Ref": "PrivateRouteTableIds"}),
+    ("Condition", "HasEndpoints"),
+]
 INTERFACE = [
     ("Properties.VpcEndpointType", "Interface"),
     ("Properties.PrivateDnsEnabled", True),
-    ("Properties.SubnetIds", {"Ref": "PrivateSubnetIds"}),
+    ("Properties.SubnetIds", {"Fn::If": ["InAllZones", {"Ref": "PrivateSubnetIds"},
+                                         [{"Fn::Select": [0, {"Ref": "PrivateSubnetIds"}]}]]}),
     ("Properties.SecurityGroupIds", [{"Ref": "EndpointsGroupId"}]),
+    ("Condition", "HasEndpoints"),
 ]
 TRACKER = "Properties.ContainerDefinitions.tracker."
 
@@ -110,7 +118,7 @@ SETTINGS = {
         ("Properties.TimeToLiveSpecification.AttributeName", "expires_at"),
         ("Properties.TimeToLiveSpecification.Enabled", True),
         ("Properties.PointInTimeRecoverySpecification.PointInTimeRecoveryEnabled", True),
-        ("Properties.DeletionProtectionEnabled", True),
+        ("Properties.DeletionProtectionEnabled", {"Fn::If": ["IsProtected", True, False]}),
         ("Properties.SSESpecification.SSEEnabled", True),
         ("Properties.GlobalSecondaryIndexes",
          names_all("by-program", "program_bucket", "occurred_at", "KEYS_ONLY", "HasIndex")),
@@ -128,8 +136,8 @@ SETTINGS = {
         ("Properties.TransitEncryptionEnabled", True),
         ("Properties.TransitEncryptionMode", "required"),
         ("Properties.AtRestEncryptionEnabled", True),
-        ("Properties.MultiAZEnabled", True),
-        ("Properties.AutomaticFailoverEnabled", True),
+        ("Properties.MultiAZEnabled", {"Fn::If": ["FailsOver", True, False]}),
+        ("Properties.AutomaticFailoverEnabled", {"Fn::If": ["FailsOver", True, False]}),
         ("Properties.NumCacheClusters", at_least(2)),
         ("Properties.SnapshotRetentionLimit", at_least(1)),
         ("Properties.UserGroupIds", [{"Ref": "Users"}]),
@@ -147,6 +155,13 @@ SETTINGS = {
         ("Properties.AccessString", without("+@all", "~* ", "&* ", "nopass")),
         ("Properties.AuthenticationMode.Type", "password"),
     ],
+    ("data-redis", "OperatorUser"): [
+        ("Properties.AccessString", names_all("-@all", "%R~program:*", "~adtrack:loaded",
+                                              "&${RedisChannel}")),
+        ("Properties.AccessString", without("+@all", "~* ", "&* ", "+publish", "+evalsha", "+del",
+                                            "+hset", "nopass", " ~program")),
+        ("Properties.AuthenticationMode.Type", "password"),
+    ],
     ("data-redis", "DefaultUser"): [("Properties.AccessString", "off -@all")],
     ("lambdas", "Consumer"): FUNCTION + [("Properties.VpcConfig", None)],
     ("lambdas", "Updater"): FUNCTION
@@ -160,7 +175,8 @@ SETTINGS = {
     ("lambdas", "UpdaterMapping"): MAPPING,
     ("load-balancer", "LoadBalancer"): [
         ("Properties.LoadBalancerAttributes",
-         contains({"Key": "access_logs.s3.enabled", "Value": {"Ref": "AccessLogs"}},
+         contains({"Key": "access_logs.s3.enabled",
+                   "Value": {"Fn::If": ["LogsAccess", "true", "false"]}},
                   {"Key": "routing.http.drop_invalid_header_fields.enabled", "Value": "true"},
                   {"Key": "deletion_protection.enabled", "Value": {"Ref": "DeletionProtection"}})),
         ("Properties.Subnets", {"Ref": "PublicSubnetIds"}),
@@ -171,14 +187,17 @@ SETTINGS = {
         ("Properties.Protocol", "HTTPS"),
         ("Properties.Port", 443),
         ("Properties.SslPolicy", "ELBSecurityPolicy-TLS13-1-2-2021-06"),
-        ("Properties.Certificates", [{"CertificateArn": {"Ref": "CertificateArn"}}]),
+        ("Properties.Certificates", [{"CertificateArn": {"Fn::If": [
+            "MakesCertificate", {"Ref": "Certificate"}, {"Ref": "CertificateArn"}]}}]),
+        ("Condition", "HasTls"),
     ],
     ("load-balancer", "HttpListener"): [
         ("Properties.DefaultActions",
-         [{"Type": "redirect", "RedirectConfig": {"Protocol": "HTTPS", "Port": "443",
-                                                  "StatusCode": "HTTP_301"}}]),
+         [{"Fn::If": ["HasTls", {"Type": "redirect", "RedirectConfig": {
+             "Protocol": "HTTPS", "Port": "443", "StatusCode": "HTTP_301"}},
+             {"Type": "forward", "TargetGroupArn": {"Ref": "TargetGroupArn"}}]}]),
     ],
-    ("load-balancer", "TargetGroup"): [
+    ("target-group", "TargetGroup"): [
         ("Properties.HealthCheckPath", "/health/check"),
         ("Properties.Matcher.HttpCode", "200"),
         ("Properties.Port", 8080),
@@ -191,7 +210,7 @@ SETTINGS = {
     ("load-balancer", "WebAcl"): [
         ("Properties.DefaultAction", {"Allow": {}}),
         ("Properties.Rules.0.Action", {"Fn::If": ["Blocks", {"Block": {}}, {"Count": {}}]}),
-        ("Properties.Rules.0.Statement.RateBasedStatement.Limit", {"Ref": "RateLimit"}),
+        ("Properties.Rules.0.Statement.RateBasedStatement.Limit", {"Ref": "WebFirewallRateLimit"}),
         ("Properties.Rules.0.Statement.RateBasedStatement.ScopeDownStatement.NotStatement",
          names_all("'SearchString': '/conversion'", "'SearchString': '/events'")),
         ("Properties.Rules.0.VisibilityConfig.SampledRequestsEnabled", False),
@@ -235,7 +254,7 @@ SETTINGS = {
     ],
     ("compute", "Service"): [
         ("Properties.LaunchType", "FARGATE"),
-        ("Properties.Tags", contains({"Key": "listener", "Value": {"Ref": "HttpsListenerArn"}})),
+        ("Properties.Tags", contains({"Key": "listener", "Value": {"Ref": "ForwardingArn"}})),
         ("Properties.DesiredCount", None),
         ("Properties.EnableExecuteCommand", False),
         ("Properties.DeploymentConfiguration.MinimumHealthyPercent", 100),
@@ -248,7 +267,7 @@ SETTINGS = {
          [{"Ref": "TasksGroupId"}]),
     ],
     ("compute-scaling", "Scaling"): [
-        ("Properties.MinCapacity", at_least(2)),
+        ("Properties.MinCapacity", at_least(3)),
         ("Properties.MaxCapacity", at_least(3)),
     ],
     ("compute-scaling", "ScaleOnRequests"): [
@@ -265,7 +284,7 @@ SETTINGS = {
         ("Properties.AliasTarget.EvaluateTargetHealth", True),
     ],
     ("global-routing", "HealthCheck"): [
-        ("Properties.HealthCheckConfig.Type", "HTTPS"),
+        ("Properties.HealthCheckConfig.Type", {"Fn::If": ["HasTls", "HTTPS", "HTTP"]}),
         ("Properties.HealthCheckConfig.ResourcePath", "/health/check"),
     ],
     ("global-table", "GlobalTable"): RETAIN
@@ -277,8 +296,13 @@ SETTINGS = {
 }
 
 DEFAULTS = {
-    ("load-balancer", "RateLimitAction"): "count",
-    ("load-balancer", "WebFirewall"): "true",
+    ("load-balancer", "WebFirewallAction"): "count",
+    ("load-balancer", "WebFirewall"): "false",
+    ("load-balancer", "InsecurePlainHttp"): "false",
+    ("data", "DeletionProtection"): "true",
+    ("data-redis", "RedisFailover"): "true",
+    ("network-endpoints", "VpcEndpoints"): "all-zones",
+    ("compute", "RateLimit"): "",
     ("load-balancer", "AccessLogs"): "false",
     ("load-balancer", "DeletionProtection"): "true",
     ("load-balancer", "AccessLogDays"): 3,

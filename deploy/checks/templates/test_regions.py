@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from adtrack_deploy import regions, stacks, template
+from layouts import layouts
 
 ROLLOUT = regions.load()
 BODIES = {stack.name: stacks.body(stack) for stack in stacks.STACKS}
@@ -15,13 +16,25 @@ BODIES = {stack.name: stacks.body(stack) for stack in stacks.STACKS}
 FROM_DEPLOY = {
     "Deployment", "S3PrefixListId", "ConsumerPackage", "UpdaterPackage", "TrackerImage", "AgentImage",
     "TrackingDomain", "HostedZoneId", "SecondRegion", "ThirdRegion", "FourthRegion", "GlobalTableName",
+    "Zone1", "Zone2",
 }
+
+
+def every_body():
+    """Every template that any layout leads to, by a name; equal ones once."""
+    found = {}
+    for layout in layouts():
+        name = f"{layout.network}-{layout.security_groups}-{layout.load_balancer}"
+        for stack in stacks.of(layout):
+            found.setdefault(template.to_text(stacks.body(stack)), f"{name}-{stack.name}")
+        found[template.to_text(stacks.region_body(layout))] = f"{name}-region"
+    return {name: json.loads(text) for text, name in found.items()}
 
 
 def test_cfn_lint_finds_nothing(tmp_path):
     """Warnings are errors: a wrong IAM action is only a warning."""
     files = [str(path) for path in sorted(template.FOLDER.glob("*.yaml"))]
-    merged = {**BODIES, "region": stacks.region_body()}
+    merged = dict(every_body())
     merged["stack-set"] = template.load("stack-set", template.FOLDER.parent / "organizations")
     for name, body in merged.items():
         path = tmp_path / f"{name}.json"
@@ -50,7 +63,7 @@ def test_every_parameter_of_regions_json_is_used():
 
 
 def test_templates_are_within_cloudformations_limits():
-    for name, body in {**BODIES, "region": stacks.region_body()}.items():
+    for name, body in every_body().items():
         assert len(template.to_text(body)) < 1_000_000, name
         assert len(body["Resources"]) <= 500, name
         assert len(body.get("Parameters", {})) <= 200, name

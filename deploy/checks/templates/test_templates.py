@@ -4,6 +4,7 @@ import pytest
 import rules
 import rules_source  # noqa: F401 - adds its rules
 from adtrack_deploy import stacks, template
+from layouts import layouts
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +18,7 @@ def test_rule(name, templates):
     assert not found, "\n".join([rules.RULES[name].__doc__, *found])
 
 
-def test_every_template_is_in_a_stack(templates):
-    used = {name for stack in stacks.STACKS for name in stack.templates}
+def test_every_template_is_in_a_stack_of_some_layout(templates):
+    used = {name for layout in layouts() for stack in stacks.of(layout) for name in stack.templates}
+
     assert used == set(templates)
