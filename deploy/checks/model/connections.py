@@ -112,7 +112,14 @@ def _connections(parts, nodes):
         if "s3" in services:
             yield Connection(node, parts.parameter("S3PrefixListId"), HTTPS, services["s3"])
         if set(services) - set(GATEWAYS):
-            yield Connection(node, ENDPOINTS, HTTPS, "calls AWS services")
+            # Without endpoints of ours an operator says where AWS services are.
+            target = parts.parameter("AwsServicesCidr") if mode(parts) == "none" else ENDPOINTS
+            yield Connection(node, target, HTTPS, "calls AWS services")
+
+
+def mode(parts):
+    """Where the interface endpoints are: all-zones, one-zone, none."""
+    return parts.parameter("VpcEndpoints") or "all-zones"
 
 
 def client_ranges(parts):

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 TRACKER, EXECUTION = "tracker", "ECS, starting tasks"
 CONSUMER, UPDATER = "kinesis-consumer", "redis-updater"
-ROLES = (TRACKER, EXECUTION, CONSUMER, UPDATER)
+OPERATOR, OPERATOR_EXECUTION = "an operator's core-data", "ECS, starting an operator's core-data"
+ROLES = (TRACKER, EXECUTION, CONSUMER, UPDATER, OPERATOR, OPERATOR_EXECUTION)
 ADMINISTRATOR, ORGANIZATION = "the account", "the organization"
 # Run by people with credentials of their own: no template grants it.
 REDRIVE, CORE_DATA = "an operator's redrive", "the data team's core-data"
@@ -54,7 +55,8 @@ class Grant:
 
 def of(parts):
     """All grants of a system."""
-    found = [*_tracker(parts), *_execution(parts), *_consumer(parts), *_updater(parts), *_resources(parts)]
+    found = [*_tracker(parts), *_execution(parts), *_operator(parts), *_consumer(parts), *_updater(parts),
+             *_resources(parts)]
     return [_over_tls(grant) for grant in found]
 
 
@@ -98,15 +100,29 @@ def secrets(parts):
 
 
 def _execution(parts):
-    repositories = (parts.tracker_repository.arn, parts.agent_repository.arn)
+    repositories = (parts.tracker_repository, parts.agent_repository)
     return [
-        Grant(EXECUTION, "ecr:GetAuthorizationToken", "*", "logs in to ECR, which takes no resource"),
-        *(grant for arn in repositories for grant in _each(EXECUTION, PULL, arn, "pulls images")),
-        *(Grant(EXECUTION, "secretsmanager:GetSecretValue", arn, "gives the task its secrets")
-          for arn in secrets(parts)),
-        Grant(EXECUTION, "kms:Decrypt", parts.key.arn, "Secrets Manager decrypts them",
-              _via(parts, "secretsmanager")),
-        *_logs(EXECUTION, parts.tracker_logs, "the awslogs driver writes logs"),
+        *_start(parts, EXECUTION, repositories, secrets(parts), parts.tracker_logs),
+        *_start(parts, OPERATOR_EXECUTION, repositories[:1], [parts.operator_redis_url.ref], parts.operator_logs),
+    ]
+
+
+def _start(parts, who, repositories, given, logs):
+    """What ECS does to start a task."""
+    return [
+        Grant(who, "ecr:GetAuthorizationToken", "*", "logs in to ECR, which takes no resource"),
+        *(grant for one in repositories for grant in _each(who, PULL, one.arn, "pulls images")),
+        *(Grant(who, "secretsmanager:GetSecretValue", arn, "gives the task its secrets") for arn in given),
+        Grant(who, "kms:Decrypt", parts.key.arn, "Secrets Manager decrypts them", _via(parts, "secretsmanager")),
+        *_logs(who, logs, "the awslogs driver writes logs"),
+    ]
+
+
+def _operator(parts):
+    files = f"{parts.records_bucket.arn}/core-data/*"
+    return [
+        Grant(OPERATOR, "s3:GetObject", files, "reads the files that it verifies"),
+        Grant(OPERATOR, "kms:Decrypt", parts.key.arn, "S3 decrypts them", _via(parts, "s3")),
     ]
 
 
@@ -177,6 +193,8 @@ def trusts(parts):
     return {
         TRACKER: ("ecs-tasks.amazonaws.com", ours),
         EXECUTION: ("ecs-tasks.amazonaws.com", ours),
+        OPERATOR: ("ecs-tasks.amazonaws.com", ours),
+        OPERATOR_EXECUTION: ("ecs-tasks.amazonaws.com", ours),
         CONSUMER: ("lambda.amazonaws.com", ()),
         UPDATER: ("lambda.amazonaws.com", ()),
     }
@@ -187,6 +205,8 @@ def roles(parts):
     return {
         TRACKER: (parts.task, "TaskRoleArn"),
         EXECUTION: (parts.task, "ExecutionRoleArn"),
+        OPERATOR: (parts.operator_task, "TaskRoleArn"),
+        OPERATOR_EXECUTION: (parts.operator_task, "ExecutionRoleArn"),
         CONSUMER: (parts.consumer, "Role"),
         UPDATER: (parts.updater, "Role"),
     }

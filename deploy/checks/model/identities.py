@@ -108,6 +108,11 @@ def _arn(service, rest, **attributes):
     return make
 
 
+def _vpc(type_, names):
+    value = f"vpc-{names.hex}"
+    return Identity(type_, value, {"VpcId": value, "Ipv6CidrBlocks": ["2a05:d018:1234:5600::/56"]})
+
+
 def _bucket(type_, names):
     name = names.name.lower()
     domain = f"{name}.s3.amazonaws.com"
@@ -202,7 +207,8 @@ _TYPES = {
     "AWS::EC2::SecurityGroupEgress": _id("sgr", Id="{id}"),
     "AWS::EC2::Subnet": _id("subnet", SubnetId="{id}"),
     "AWS::EC2::SubnetRouteTableAssociation": _id("rtbassoc", Id="{id}"),
-    "AWS::EC2::VPC": _id("vpc", VpcId="{id}"),
+    "AWS::EC2::SubnetCidrBlock": _id("subnet-cidr-assoc", Id="{id}"),
+    "AWS::EC2::VPC": _vpc,
     "AWS::EC2::VPCCidrBlock": _id("vpc-cidr-assoc", Id="{id}"),
     "AWS::EC2::VPCEndpoint": _id("vpce", Id="{id}"),
     "AWS::ECR::Repository": _repository,

@@ -117,6 +117,9 @@ def _groups(parts, topology):
             yield group.finding("is in another VPC")
         mine = [rule for rule in rules if rule.group == identifier and not rule.problem]
         nodes = members.get(identifier, [])
+        if not nodes and identifier == parts.parameter("EndpointsGroupId"):
+            # Made also if there are no endpoints that it could be for.
+            continue
         if nodes:
             yield from _compare(parts, topology, nodes[0], group, mine, members)
         else:
@@ -201,12 +204,15 @@ def _own_network(parts, topology):
     yield from _addresses(parts, vpc)
     tables = yield from _associations(system, vpc)
     yield from _routes(parts, vpc, tables)
-    public = {subnet for subnet, table in tables.items() if _leads_out(system, table)}
+    public = {subnet for subnet, table in tables.items() if _destinations(system, table)}
     private = set(tables) - public
     for subnet in public:
         resource = system.called(subnet)
         if truth(resource.get("MapPublicIpOnLaunch")):
             yield resource.finding("gives every interface a public address")
+        if _destinations(system, tables[subnet]) != set(connections.client_ranges(parts)):
+            yield resource.finding(f"does not lead to {' and '.join(connections.client_ranges(parts))}")
+    yield from _ipv6(parts, vpc, public)
     yield from _placement(topology, public, private)
     yield from _zones(system, public, "public")
     yield from _zones(system, private, "private")
@@ -293,8 +299,31 @@ def _routes(parts, vpc, tables):
             yield route.finding("does not wait until the internet gateway is attached")
 
 
-def _leads_out(system, table):
-    return any(route.get("RouteTableId") == table for route in system.of_type("AWS::EC2::Route"))
+def _destinations(system, table):
+    """The addresses that a route table leads to."""
+    return {route.get("DestinationCidrBlock") or route.get("DestinationIpv6CidrBlock")
+            for route in system.of_type("AWS::EC2::Route") if route.get("RouteTableId") == table}
+
+
+def _ipv6(parts, vpc, public):
+    """With dualstack the public subnets have IPv6 addresses, and nothing else has."""
+    system = parts.system
+    blocks = system.of_type("AWS::EC2::VPCCidrBlock")
+    given = [one.get("SubnetId") for one in system.of_type("AWS::EC2::SubnetCidrBlock")]
+    expected = public if len(connections.client_ranges(parts)) > 1 else set()
+    for block in blocks:
+        if block.get("VpcId") != vpc.ref or not truth(block.get("AmazonProvidedIpv6CidrBlock")):
+            yield block.finding("does not give the VPC IPv6 addresses")
+    if sorted(map(str, given)) != sorted(expected) or bool(blocks) != bool(expected):
+        yield vpc.finding("does not have IPv6 addresses in the public subnets, and only there, if it is dualstack")
+    seen = {}
+    for subnet in system.of_type("AWS::EC2::SubnetCidrBlock"):
+        block = subnet.get("Ipv6CidrBlock")
+        if not {one.name for one in blocks} & set(subnet.depends_on):
+            yield subnet.finding("does not wait until the VPC has IPv6 addresses")
+        if block in seen:
+            yield subnet.finding(f"has the addresses of {seen[block]}")
+        seen[block] = subnet.name
 
 
 def _placement(topology, public, private):
@@ -316,7 +345,7 @@ def _zones(system, subnets, kind):
             yield resource.finding(f"is in {zone}, which is no zone of the deployment")
         elif zones.count(zone) > 1:
             yield resource.finding(f"is one of two {kind} subnets in {zone}")
-    expected = [zone for zone in system.scenario.zones]
+    expected = system.scenario.zones
     if {zone for zone in zones if isinstance(zone, str)} != set(expected):
         yield Finding("network", "-", f"{kind} subnets are in {len(set(map(str, zones)))} zones, not {len(expected)}")
 
@@ -336,7 +365,7 @@ def _existing_network(parts, topology):
 def _endpoints(parts, topology):
     """Each AWS service that a node calls has its endpoint, in the right place; no other has one."""
     system = parts.system
-    mode = parts.parameter("VpcEndpoints") or "all-zones"
+    mode = connections.mode(parts)
     needed = {} if mode == "none" else {
         service: why for services in connections.SERVICES.values() for service, why in services.items()}
     if needed:

@@ -28,6 +28,9 @@ ANCHORS = {
     "task": ("compute", "Task", "AWS::ECS::TaskDefinition"),
     "tracker_logs": ("compute", "TrackerLogs", "AWS::Logs::LogGroup"),
     "metric_logs": ("compute", "MetricLogs", "AWS::Logs::LogGroup"),
+    "operator_redis_url": ("data-redis", "OperatorRedisUrl", "AWS::SecretsManager::Secret"),
+    "operator_task": ("operator", "OperatorTask", "AWS::ECS::TaskDefinition"),
+    "operator_logs": ("operator", "OperatorLogs", "AWS::Logs::LogGroup"),
     "topic": ("observability-events", "AlarmTopic", "AWS::SNS::Topic"),
 }
 

@@ -34,12 +34,16 @@ class Scenario:
 
     name: str
     parameters: dict = field(default_factory=dict)
-    # Templates that this deployment has, in roll-out order; none: all of the default layout.
-    templates: tuple = ()
+    # Which templates it has.
+    layout: stacks.Layout = stacks.Layout()
     region: str = "eu-west-1"
     account: str = "111122223333"
     partition: str = "aws"
-    zones: tuple = ("eu-west-1a", "eu-west-1b", "eu-west-1c")
+
+    @property
+    def zones(self):
+        """The zones that the subnets are in."""
+        return tuple(filter(None, (self.parameters.get(f"Zone{number}") for number in (1, 2, 3))))
 
 
 @dataclass
@@ -84,6 +88,8 @@ class System:
     """A scenario's resources, and the outputs of its templates."""
 
     scenario: Scenario
+    # The templates as they were read, by name.
+    templates: dict = field(default_factory=dict)
     resources: list = field(default_factory=list)
     outputs: dict = field(default_factory=dict)
     parameters: dict = field(default_factory=dict)
@@ -129,16 +135,16 @@ def load(folder=FOLDER):
     return templates, findings
 
 
-def roll_out_order():
-    """The templates of the default layout, in the order in which they are deployed."""
-    return [name for stack in stacks.STACKS for name in stack.templates]
+def roll_out_order(layout):
+    """The templates of a layout, in the order in which they are deployed."""
+    return [name for stack in stacks.of(layout) for name in stack.templates]
 
 
 def system(templates, scenario):
     """The resources of `scenario`."""
-    made = System(scenario)
+    made = System(scenario, templates)
     made.parameters.update(scenario.parameters)
-    for name in scenario.templates or roll_out_order():
+    for name in roll_out_order(scenario.layout):
         if name in templates:
             _Stack(name, templates[name], made).make()
         else:

@@ -329,23 +329,15 @@ def _redis_url(parts, resource, url, user, secret):
 
 def _operator(parts):
     """The task of an operator's command has the operator's user of Redis, and nothing else."""
-    task, url = parts.system.named("OperatorTask"), parts.system.named("OperatorRedisUrl")
-    if not task:
-        return
-    if not url:
-        yield task.finding("has no OperatorRedisUrl")
-        return
+    task, url = parts.operator_task, parts.operator_redis_url
     container = parts.container(task, "core-data")
-    given, _ = environment(container)
-    yield from _told(task, "core-data", given, {
+    yield from _told(task, "core-data", environment(container)[0], {
         "AWS_REGION": parts.region, "REDIS_URL": url.ref,
         "REDIS_CHANNEL": parts.parameter("RedisChannel") or "program-updates"})
     if not any(isinstance(one, dict) and one.get("Name") == "REDIS_URL" for one in listed(container.get("Secrets"))):
         yield task.finding("core-data is given REDIS_URL in plain text")
     yield from _redis_url(parts, url, url.get("SecretString"), "operator", "OperatorPassword")
-    logs = parts.system.named("OperatorLogs")
-    if logs:
-        yield from _container_logs(parts, task, "core-data", logs)
+    yield from _container_logs(parts, task, "core-data", parts.operator_logs)
     if container.get("Image") != parts.parameter("TrackerImage"):
         yield task.finding("core-data's container does not run the image that has it")
 
