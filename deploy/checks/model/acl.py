@@ -14,8 +14,8 @@ from pathlib import Path
 from .valkey import ValkeyError, server
 
 SENT = Path(__file__).with_name("redis-commands.json")
-# Which program reads which URL: its name in redis-commands.json → where its REDIS_URL is.
-PROGRAMS = ("tracker", "redis-updater")
+# Names of redis-commands.json: of containers, and of the function that has a REDIS_URL.
+FUNCTION, CONTAINERS = "redis-updater", ("tracker", "core-data")
 URL = re.compile(r"rediss://(?P<user>[^:@/]+):(?P<password>\{\{resolve:secretsmanager:[^}]+\}\})"
                  r"@(?P<host>[^:@/]+):(?P<port>\d+)")
 REFUSED = "no permissions to run"
@@ -34,7 +34,7 @@ def judge(system):
     if not groups:
         return
     used = {}
-    for program in PROGRAMS:
+    for program in (FUNCTION, *CONTAINERS):
         holder, url, channel = _access_of(system, program)
         if holder is None:
             yield groups[0].finding(f"{program} has no REDIS_URL")
@@ -63,7 +63,7 @@ def judge(system):
 
 def _access_of(system, program):
     """Who holds a program's REDIS_URL, the URL, and the channel that it is given."""
-    if program == "redis-updater":
+    if program == FUNCTION:
         for function in system.of_type("AWS::Lambda::Function"):
             variables = function.get("Environment.Variables", {})
             if "REDIS_URL" in variables:
@@ -72,7 +72,7 @@ def _access_of(system, program):
     for task in system.of_type("AWS::ECS::TaskDefinition"):
         for container in task.get("ContainerDefinitions", []):
             secrets = {secret.get("Name"): secret.get("ValueFrom") for secret in container.get("Secrets", [])}
-            if "REDIS_URL" in secrets:
+            if container.get("Name") == program and "REDIS_URL" in secrets:
                 environment = {entry.get("Name"): entry.get("Value")
                                for entry in container.get("Environment", [])}
                 secret = system.called(secrets["REDIS_URL"])
@@ -115,7 +115,7 @@ def _allowed(user, program, expected):
         yield user.finding(f"is off, and {program} is to use it")
     for name, allowed, wanted in (
         ("command", access["commands"], set(expected["commands"])),
-        ("key", access["keys"], {f"~{pattern}" for pattern in expected["keys"]}),
+        ("key", access["keys"], set(expected["keys"])),
         ("channel", access["channels"], {f"&{channel}" for channel in expected["channels"]}),
     ):
         for word in sorted(allowed - wanted):

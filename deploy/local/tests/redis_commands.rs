@@ -10,6 +10,7 @@ mod helpers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use local_stack::stack::CORE_DATA_STREAM;
 use local_stack::{RedisServer, Stack};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 const LIST: &str = "../checks/model/redis-commands.json";
 /// How long all of it may take; a command that is refused costs its program a retry.
@@ -32,7 +34,7 @@ const QUIET: Duration = Duration::from_secs(15);
 #[serde(deny_unknown_fields)]
 struct Sent {
     commands: BTreeSet<String>,
-    /// Patterns of keys.
+    /// Patterns of keys as access strings have them: `~` for all, `%R~` for reads alone.
     keys: BTreeSet<String>,
     channels: BTreeSet<String>,
 }
@@ -45,13 +47,13 @@ fn listed() -> ByUser {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// The pattern of the list that covers `key`; the key itself where none does.
+/// The pattern of the list that covers `key`; the key itself, for reads and writes, where none does.
 fn pattern_of(key: &str, patterns: &BTreeSet<String>) -> String {
-    let covers = |pattern: &&String| match pattern.strip_suffix('*') {
-        Some(prefix) => key.starts_with(prefix),
-        None => key == pattern.as_str(),
+    let covers = |pattern: &&String| {
+        let name = pattern.trim_start_matches("%R").trim_start_matches('~');
+        name.strip_suffix('*').map_or(key == name, |prefix| key.starts_with(prefix))
     };
-    patterns.iter().find(covers).cloned().unwrap_or_else(|| key.to_owned())
+    patterns.iter().find(covers).cloned().unwrap_or_else(|| format!("~{key}"))
 }
 
 /// Grants whatever was refused since the server started; returns it all.
@@ -67,7 +69,7 @@ async fn grant(redis: &RedisServer, listed: &ByUser, recorded: &Mutex<ByUser>) {
                 "command" => sent.commands.insert(object.clone()).then(|| format!("+{object}")),
                 "key" => {
                     let pattern = pattern_of(object, &expected.keys);
-                    sent.keys.insert(pattern.clone()).then(|| format!("~{pattern}"))
+                    sent.keys.insert(pattern.clone()).then_some(pattern)
                 }
                 "channel" => sent.channels.insert(object.clone()).then(|| format!("&{object}")),
                 other => panic!("{user} is refused {object}: {other}"),
@@ -88,6 +90,24 @@ async fn feed(stack: &Stack, number: u64) {
     let program = json!({"programId": format!("p{number}"), "programName": "n", "checksum": "1",
         "customerId": 1, "customerName": "c", "valid": true});
     publish(stack, &program).await;
+}
+
+/// Runs `core-data` with `arguments` until it succeeds; each time it learns one command more.
+async fn core_data(url: &str, arguments: &[&str]) {
+    until(&format!("core-data {arguments:?} succeeds"), async || {
+        let status = core_data_command(url, arguments).status().await.unwrap();
+        // 1: what Redis holds differs.
+        matches!(status.code(), Some(0 | 1))
+    })
+    .await;
+}
+
+fn core_data_command(url: &str, arguments: &[&str]) -> Command {
+    let folder = Path::new(env!("CARGO_BIN_EXE_local-stack")).parent().unwrap();
+    let mut command = Command::new(folder.join("core-data"));
+    command.args(arguments).env("REDIS_URL", url).stdout(Stdio::null()).stderr(Stdio::null());
+    command.kill_on_drop(true);
+    command
 }
 
 async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
@@ -157,6 +177,13 @@ async fn each_program_sends_what_is_listed() {
     stack.kill_tracker().await;
     stack.start_tracker_again().await.unwrap();
     until_known(&stack, 1).await;
+    // An operator.
+    let operator = url("core-data");
+    let programs = own.path().join("programs.jsonl");
+    std::fs::write(&programs, r#"{"programId": "p1", "deleted": true}"#).unwrap();
+    core_data(&operator, &["get", "p1"]).await;
+    core_data(&operator, &["verify", programs.to_str().unwrap()]).await;
+    let _watching = core_data_command(&operator, &["watch"]).spawn().unwrap();
     let (mut last, mut since) = (recorded.lock().unwrap().clone(), Instant::now());
     until("nothing new is sent", async || {
         let now = recorded.lock().unwrap().clone();
