@@ -9,7 +9,7 @@ import itertools
 import json
 
 from . import grants, probes
-from .finding import Finding
+from .memory import remembered
 from .parts import of as parts_of
 from .policy import (PolicyError, Principal, Request, decide, identity_statements, listed, matches,
                      resource_statements)
@@ -31,6 +31,8 @@ WITH_POLICIES = {
 }
 # Without it, a resource of this type is not what its users count on.
 MUST_HAVE = {"AWS::KMS::Key", "AWS::S3::BucketPolicy", "AWS::SNS::TopicPolicy"}
+# What an operator sets for every role: the property, its parameter, and what it is without.
+OPERATORS = {"PermissionsBoundary": ("PermissionsBoundaryArn", ""), "Path": ("RolePath", "/")}
 # Types that hand out permissions by other means, which no flow needs.
 OTHER_MEANS = ("AWS::IAM::User", "AWS::IAM::Group", "AWS::IAM::AccessKey", "AWS::IAM::UserPolicy",
                "AWS::IAM::GroupPolicy", "AWS::IAM::InstanceProfile", "AWS::Lambda::Permission",
@@ -125,13 +127,19 @@ class _Roles(Access):
             yield resource.finding(f"hands out permissions as {resource.type}, which no flow needs")
         targets = self._targets(roles)
         for who, role in roles.items():
-            for check in (self._attached(role), self._needed(who, role), self._unneeded(who, role, targets),
-                          self._trusted(who, role)):
-                try:
-                    yield from check
-                except PolicyError as error:
-                    yield role.resource.finding(str(error))
+            key = repr((who, role.resource, role.statements, self.by_principal.get(who), targets,
+                        [(arn, spoken) for arn, (_, spoken) in self.policies.items()],
+                        [self.parts.parameter(name) for name, _ in OPERATORS.values()]))
+            yield from remembered(key, lambda who=who, role=role: self._role(who, role, targets))
         yield from self._encryption()
+
+    def _role(self, who, role, targets):
+        for check in (self._attached(role), self._needed(who, role), self._unneeded(who, role, targets),
+                      self._trusted(who, role)):
+            try:
+                yield from check
+            except PolicyError as error:
+                yield role.resource.finding(str(error))
 
     def _roles(self):
         used = set()
@@ -153,9 +161,8 @@ class _Roles(Access):
     def _attached(self, role):
         for arn in role.unread:
             yield role.resource.finding(f"has the managed policy {arn}, which may allow anything")
-        for property_, parameter in (("PermissionsBoundary", "PermissionsBoundaryArn"), ("Path", "RolePath")):
-            given = self.parts.parameter(parameter)
-            if (role.resource.get(property_) or "") not in (given, *(["/"] if not given else [])):
+        for property_, (parameter, default) in OPERATORS.items():
+            if (role.resource.get(property_) or "") != (self.parts.parameter(parameter) or default):
                 yield role.resource.finding(f"{property_} is not the one that an operator sets by {parameter}")
 
     def _needed(self, who, role):

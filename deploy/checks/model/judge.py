@@ -1,4 +1,4 @@
-"""All judges over all scenarios: `check(folder)` is what `check-templates` prints.
+"""All judges over all scenarios: `findings(templates)` is what `check-templates` prints.
 
 A judge is a function from a system to findings. One that fails on a template that nobody expected is a
 finding of its own, so that no mutant ends in a traceback.
@@ -6,46 +6,40 @@ finding of its own, so that no mutant ends in a traceback.
 
 import traceback
 
-from adtrack_deploy import stacks
-from adtrack_deploy.template import TemplateError
+from . import acl, alarms, iam, network, numbers, resource_policies, scenarios, synth, wiring
+from .finding import Finding
 
-from . import iam, network, resource_policies, scenarios, synth, wiring
-from .finding import Finding, unique
-
-# Judges of one scenario's system.
-JUDGES = [network.judge, iam.judge, resource_policies.judge, wiring.judge]
-# Judges of the templates themselves.
-TEMPLATE_JUDGES = [synth.static_findings]
+# Judges of the templates themselves, and of one scenario's system; the cheap ones first.
+TEMPLATE_JUDGES = [synth.static_findings, numbers.static_findings]
+JUDGES = [network.judge, wiring.judge, iam.judge, resource_policies.judge, numbers.judge, acl.judge, alarms.judge]
 
 
 def check(folder=synth.FOLDER, every=scenarios.ALL):
-    """The findings of a folder of templates."""
+    """The findings of a folder of templates, each once."""
     templates, found = synth.load(folder)
-    return unique(found + check_templates(templates, every))
+    return list(dict.fromkeys([*found, *findings(templates, every)]))
 
 
-def check_templates(templates, every=scenarios.ALL):
-    """The findings of templates that are read already."""
-    found = []
+def findings(templates, every=scenarios.ALL):
+    """The findings of templates that are read already, as they are found; several scenarios find the same."""
     for judge in TEMPLATE_JUDGES:
-        found += _guarded(judge, templates, "templates")
+        yield from _guarded(judge, templates, "templates")
     for scenario in every:
         try:
             system = synth.system(templates, scenario)
         except Exception as error:
-            found.append(_failure(error, scenario.name))
+            yield _failure(error, scenario.name)
             continue
-        found += system.findings
+        yield from system.findings
         for judge in JUDGES:
-            found += _guarded(judge, system, scenario.name)
-    return unique(found)
+            yield from _guarded(judge, system, scenario.name)
 
 
 def _guarded(judge, subject, name):
     try:
-        return list(judge(subject))
+        yield from judge(subject)
     except Exception as error:
-        return [_failure(error, name, judge)]
+        yield _failure(error, name, judge)
 
 
 def _failure(error, name, judge=None):

@@ -4,6 +4,7 @@ the account's own people, other accounts of the organization, AWS services, and 
 
 from . import grants, iam, probes
 from .finding import Finding
+from .memory import remembered
 from .parts import of as parts_of
 from .policy import PolicyError, Principal, listed, matches
 
@@ -33,15 +34,19 @@ class _ResourcePolicies(iam.Access):
                 yield bucket.finding("has no policy, which allows plain HTTP")
         for arn, (holder, spoken) in self.policies.items():
             for who in (grants.ADMINISTRATOR, grants.ORGANIZATION, STRANGER, *self._services(spoken)):
-                try:
-                    yield from self._judge(arn, holder, spoken, who)
-                except PolicyError as error:
-                    yield holder.finding(str(error))
+                mine = [grant for grant in self.by_principal.get(who, []) if iam.owner(grant.resource) == arn]
+                key = repr((arn, holder.file, holder.name, spoken, who, mine, self._base(who)))
+                yield from remembered(key, lambda held=(arn, holder, spoken, who, mine): self._judge(*held))
 
-    def _judge(self, arn, holder, spoken, who):
+    def _judge(self, arn, holder, spoken, who, mine):
+        try:
+            yield from self._asked(arn, holder, spoken, who, mine)
+        except PolicyError as error:
+            yield holder.finding(str(error))
+
+    def _asked(self, arn, holder, spoken, who, mine):
         principal, base = self._principal(who), self._base(who)
         identity = [] if principal.kind == "service" else iam.EVERYTHING
-        mine = [grant for grant in self.by_principal.get(who, []) if iam.owner(grant.resource) == arn]
         for grant in mine:
             for action in sorted(probes.sample(probes.expanded({"Action": grant.action}))):
                 for resource in probes.examples(grant.resource):
