@@ -6,11 +6,11 @@ finding of its own, so that no mutant ends in a traceback.
 
 import traceback
 
-from . import acl, alarms, iam, network, numbers, resource_policies, scenarios, synth, wiring
+from . import acl, alarms, iam, network, numbers, resource_policies, rules, scenarios, synth, wiring
 from .finding import Finding
 
 # Judges of the templates themselves, and of one scenario's system; the cheap ones first.
-TEMPLATE_JUDGES = [synth.static_findings, numbers.static_findings]
+TEMPLATE_JUDGES = [synth.static_findings, numbers.static_findings, rules.static_findings]
 JUDGES = [network.judge, wiring.judge, iam.judge, resource_policies.judge, numbers.judge, acl.judge, alarms.judge]
 
 

