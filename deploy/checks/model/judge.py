@@ -6,11 +6,13 @@ finding of its own, so that no mutant ends in a traceback.
 
 import traceback
 
-from . import acl, alarms, iam, network, numbers, resource_policies, rules, scenarios, synth, wiring
+from . import acl, alarms, iam, invariants, network, numbers, resource_policies, rules, scenarios, synth, wiring
 from .finding import Finding
 
-# Judges of the templates themselves, and of one scenario's system; the cheap ones first.
-TEMPLATE_JUDGES = [synth.static_findings, numbers.static_findings, rules.static_findings]
+# Judges of the templates themselves before, and after, those of one scenario's system; the cheap first.
+TEMPLATE_JUDGES = [synth.static_findings, numbers.static_findings, rules.static_findings,
+                   invariants.stack_findings]
+LAST_JUDGES = [invariants.static_findings]
 JUDGES = [network.judge, wiring.judge, iam.judge, resource_policies.judge, numbers.judge, acl.judge, alarms.judge]
 
 
@@ -33,6 +35,8 @@ def findings(templates, every=scenarios.ALL):
         yield from system.findings
         for judge in JUDGES:
             yield from _guarded(judge, system, scenario.name)
+    for judge in LAST_JUDGES:
+        yield from _guarded(judge, templates, "templates")
 
 
 def _guarded(judge, subject, name):
