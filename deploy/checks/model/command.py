@@ -19,7 +19,7 @@ def main(arguments=None):
     if not folder.is_dir():
         parser.error(f"{folder} is not a folder")
     found = judge.check(folder)
-    # cfn-lint takes seconds; whoever has a finding already needs it less than the line at once.
+    # Seconds, which nobody needs to spend who has a finding already.
     if not found:
         found = list(lint.findings(folder))
     for finding in found:

@@ -32,7 +32,7 @@ WITH_POLICIES = {
 # Without it, a resource of this type is not what its users count on.
 MUST_HAVE = {"AWS::KMS::Key", "AWS::S3::BucketPolicy", "AWS::SNS::TopicPolicy"}
 # What an operator sets for every role: the property, its parameter, and what it is without.
-OPERATORS = {"PermissionsBoundary": ("PermissionsBoundaryArn", ""), "Path": ("RolePath", "/")}
+OPERATORS = {"PermissionsBoundary": ("PermissionsBoundaryArn", None), "Path": ("RolePath", "/")}
 # Types that hand out permissions by other means, which no flow needs.
 OTHER_MEANS = ("AWS::IAM::User", "AWS::IAM::Group", "AWS::IAM::AccessKey", "AWS::IAM::UserPolicy",
                "AWS::IAM::GroupPolicy", "AWS::IAM::InstanceProfile", "AWS::Lambda::Permission",
@@ -78,7 +78,9 @@ class Access:
                 for owner in filter(None, owners):
                     try:
                         held = found.setdefault(owner.arn, (resource, []))
-                        held[1].extend(resource_statements(document))
+                        spoken = resource_statements(document)
+                        _check_resources(spoken, owner)
+                        held[1].extend(spoken)
                     except PolicyError as error:
                         self.errors.append(resource.finding(str(error)))
         return found
@@ -162,7 +164,7 @@ class _Roles(Access):
         for arn in role.unread:
             yield role.resource.finding(f"has the managed policy {arn}, which may allow anything")
         for property_, (parameter, default) in OPERATORS.items():
-            if (role.resource.get(property_) or "") != (self.parts.parameter(parameter) or default):
+            if role.resource.get(property_, default) != (self.parts.parameter(parameter) or default):
                 yield role.resource.finding(f"{property_} is not the one that an operator sets by {parameter}")
 
     def _needed(self, who, role):
@@ -264,6 +266,22 @@ class _Roles(Access):
             resource = getattr(self.parts, part)
             if self.system.called(resource.get(path)) is not self.parts.key:
                 yield resource.finding(f"{path} is not the key that its users may use")
+
+
+def _check_resources(spoken, holder):
+    """S3 and SNS refuse a policy that is not about the bucket or topic itself; ECR's names none."""
+    for statement in spoken:
+        named = listed(statement.get("Resource")) + listed(statement.get("NotResource"))
+        if holder.type == "AWS::ECR::Repository":
+            if named:
+                raise PolicyError("a repository's policy names resources")
+        elif not named:
+            raise PolicyError("a statement without a resource")
+        elif holder.type in ("AWS::S3::Bucket", "AWS::SNS::Topic"):
+            about = {one for one in named if isinstance(one, str)
+                     and (one == holder.arn or one.startswith(f"{holder.arn}/"))}
+            if len(about) != len(named):
+                raise PolicyError(f"a statement about something else than {holder.name}, or about one thing twice")
 
 
 @functools.cache

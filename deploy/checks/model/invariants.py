@@ -8,16 +8,43 @@ from adtrack_deploy import stacks, template
 
 from .finding import Finding
 
-# These import cfn-lint, which takes seconds: they run last.
+# These import cfn-lint, which takes seconds.
 SLOW = ("everything_is_tagged",)
+# Members of a parameter that decide what it may be.
+CONSTRAINTS = ("Type", "Default", "AllowedValues", "AllowedPattern", "MinValue", "MaxValue", "MinLength", "MaxLength")
 
 
 def static_findings(templates):
-    """Findings of every rule; a rule that a mutant breaks finds it too."""
+    """Findings of every rule but the slow ones."""
+    return _ruled(templates, lambda name: name not in SLOW)
+
+
+def slow_findings(templates):
+    """Findings of the rules that take seconds."""
+    return _ruled(templates, lambda name: name in SLOW)
+
+
+def parameter_findings(templates):
+    """What an operator sets is declared alike wherever it is read: a value is valid everywhere or nowhere."""
+    outputs = {name for body in templates.values() for name in body.get("Outputs") or {}}
+    declared = {}
+    for file, body in templates.items():
+        for name, parameter in (body.get("Parameters") or {}).items():
+            if name not in outputs and isinstance(parameter, dict):
+                declared.setdefault(name, []).append((file, parameter))
+    for name, places in declared.items():
+        first_file, first = places[0]
+        for file, parameter in places[1:]:
+            different = [key for key in CONSTRAINTS if parameter.get(key) != first.get(key)]
+            if different:
+                yield Finding(file, name, f"has another {different[0]} than in {first_file}")
+
+
+def _ruled(templates, wanted):
     import rules
     import rules_source  # noqa: F401 - adds its rules
 
-    for name in sorted(rules.RULES, key=lambda name: (name in SLOW, name)):
+    for name in filter(wanted, sorted(rules.RULES)):
         try:
             for text in rules.RULES[name](templates):
                 yield _finding(templates, text)

@@ -10,8 +10,8 @@ from . import acl, alarms, iam, invariants, network, numbers, resource_policies,
 from .finding import Finding
 
 # Judges of the templates themselves before, and after, those of one scenario's system; the cheap first.
-TEMPLATE_JUDGES = [synth.static_findings, numbers.static_findings, rules.static_findings,
-                   invariants.stack_findings]
+TEMPLATE_JUDGES = [synth.static_findings, numbers.static_findings, rules.static_findings, acl.static_findings,
+                   invariants.stack_findings, invariants.parameter_findings]
 LAST_JUDGES = [invariants.static_findings]
 JUDGES = [network.judge, wiring.judge, iam.judge, resource_policies.judge, numbers.judge, acl.judge, alarms.judge]
 

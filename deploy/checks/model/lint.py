@@ -1,10 +1,15 @@
-"""cfn-lint over a folder of templates. What passed once is remembered by its content."""
+"""cfn-lint over a folder of templates, and the rules that need its schemas. What passed once is
+remembered by its content.
+"""
 
 import hashlib
 import importlib.metadata
 import os
 from pathlib import Path
 
+from adtrack_deploy import template
+
+from . import invariants
 from .finding import Finding
 
 REGIONS = ("eu-west-1", "us-east-1", "ap-southeast-1")
@@ -27,6 +32,8 @@ def findings(folder):
         resource = steps[1] if len(steps) > 1 else "-"
         problems.setdefault(Path(match.filename).stem, []).append(
             (resource, f"{match.rule.id} {' '.join(match.message.split())}"))
+    for found in invariants.slow_findings({path.stem: template.parse(path.read_text()) for path in paths}):
+        problems.setdefault(found.file, []).append((found.resource, found.text))
     for path in paths:
         if path.stem not in problems:
             passed.add(path)

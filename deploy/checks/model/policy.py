@@ -70,6 +70,9 @@ def _check_statement(statement):
         raise PolicyError("a statement needs Action or NotAction")
     if not listed(statement.get("Action", statement.get("NotAction"))):
         raise PolicyError("a statement without an action")
+    for name in ("Action", "NotAction", "Resource", "NotResource"):
+        if any("**" in str(pattern) for pattern in listed(statement.get(name))):
+            raise PolicyError(f"{name} with ** in place of *")
 
 
 def identity_statements(document):

@@ -6,7 +6,7 @@ from . import grants, iam, probes
 from .finding import Finding
 from .memory import remembered
 from .parts import of as parts_of
-from .policy import PolicyError, Principal, listed, matches
+from .policy import PolicyError, Principal, listed, principal_matches
 
 STRANGER = "a stranger"
 # Type of a resource with a policy → the actions that its service has.
@@ -55,6 +55,11 @@ class _ResourcePolicies(iam.Access):
                             yield holder.finding(f"denies {who} {action} on {iam.short(resource)}"
                                                  f"{iam.said(context)}: {grant.why}")
                             return
+        if principal.kind == "service" or who != grants.ADMINISTRATOR:
+            # Nobody else is allowed anything but by a statement that names them.
+            named = [one for one in spoken if one["Effect"] == "Allow" and principal_matches(one, principal)]
+            if not named:
+                return
         for action, resource, context in self._probes(arn, spoken, mine, base):
             if not any(iam.covers(grant, action, resource, context) for grant in mine) \
                     and self.allows(principal, identity, action, resource, context):

@@ -258,7 +258,7 @@ class _Stack:
         if not isinstance(declared, dict) or not isinstance(declared.get("Type"), str):
             self._report(logical_id, "has no Type")
             return None
-        if not self._try(logical_id, lambda: (self._scope.has(logical_id),))[0:1] == (True,):
+        if not self._try(logical_id, self._scope.has, logical_id):
             return None
         properties = {}
         for name, value in (declared.get("Properties") or {}).items():

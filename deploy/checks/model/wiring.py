@@ -22,8 +22,8 @@ def judge(system):
     parts = parts_of(system)
     if parts.missing:
         return []
-    checks = (_entry, _targets, _scaling, _firewall, _routing, _tracker, _operator, _functions, _mappings,
-              _names_for_others)
+    checks = (_entry, _targets, _scaling, _firewall, _routing, _fargate, _tracker, _operator, _functions,
+              _mappings, _names_for_others)
     return [finding for check in checks for finding in check(parts)]
 
 
@@ -299,7 +299,7 @@ def _tracker(parts):
         yield task.finding("the metrics agent writes to another log group")
     yield from _same(parts.service, "TaskDefinition", task.ref, "the trackers' task")
     yield from _same(parts.service, "Cluster", parts.cluster.ref, "the trackers' cluster")
-    if parts.service.get("NetworkConfiguration.AwsvpcConfiguration.AssignPublicIp") not in (None, "DISABLED"):
+    if parts.service.get("NetworkConfiguration.AwsvpcConfiguration.AssignPublicIp") != "DISABLED":
         yield parts.service.finding("gives tasks public addresses")
     if truth(parts.service.get("EnableExecuteCommand")):
         yield parts.service.finding("lets people into tasks, which needs permissions that no flow has")
@@ -308,6 +308,19 @@ def _tracker(parts):
         yield task.finding("the tracker's container does not run the tracker's image")
     if parts.container(task, "metrics-agent").get("Image") != parts.parameter("AgentImage"):
         yield task.finding("the metrics agent's container does not run its image")
+
+
+def _fargate(parts):
+    """Tasks run on Fargate, each with a network interface of its own that has the group."""
+    for task in (parts.task, parts.operator_task):
+        yield from _same(task, "NetworkMode", "awsvpc", "awsvpc, which gives a task its own interface")
+        yield from _same(task, "RequiresCompatibilities", ["FARGATE"], "Fargate")
+        yield from _same(task, "RuntimePlatform.CpuArchitecture", parts.parameter("TrackerArchitecture") or "ARM64",
+                         "that of the image")
+    yield from _same(parts.service, "LaunchType", "FARGATE", "Fargate")
+    for service in parts.system.of_type("AWS::ECS::Service"):
+        if service is not parts.service:
+            yield service.finding("is a service that no flow needs")
 
 
 def _container_logs(parts, task, name, logs):
