@@ -42,6 +42,7 @@ class Emulator:
         regions = [
             {"name": region, "parameters": {
                 "VpcCidr": f"10.{20 + number}.0.0/16",
+                "Zone1": f"{region}a", "Zone2": f"{region}b", "Zone3": f"{region}c",
                 "CertificateArn": self.client("acm", region).request_certificate(
                     DomainName="t.example")["CertificateArn"],
             }} for number, region in enumerate(REGIONS)

@@ -56,6 +56,9 @@ def shimmed(stack):
         name: resource for name, resource in body["Resources"].items() if name not in unknown
     }
     for name, resource in body["Resources"].items():
+        if resource.get("DeletionPolicy") == "RetainExceptOnCreate":
+            # moto knows no rollback, and this word neither.
+            resource["DeletionPolicy"] = "Retain"
         if resource["Type"] == "AWS::EC2::VPC":
             # moto does not delete its route tables, and then not the VPC.
             resource["DeletionPolicy"] = "Retain"
@@ -111,6 +114,9 @@ def _resource(name, kind, properties):
     if kind == "AWS::ECR::Repository":
         # moto makes names up with capitals, and then refuses them. CloudFormation's are like this.
         properties["RepositoryName"] = {"Fn::Sub": "${AWS::StackName}-" + name.lower()}
+    if kind == "AWS::SSM::Parameter":
+        # moto expects a list of tags, where CloudFormation has a map.
+        del properties["Tags"]
     if kind == "AWS::KMS::Key":
         # moto reads a key's tags under other names.
         del properties["Tags"]

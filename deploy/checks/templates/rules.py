@@ -11,6 +11,7 @@ sys.path.insert(0, str(ROOT / "deploy"))
 
 import settings
 from adtrack_deploy.template import walk
+from settings import whatever_the_condition
 
 RULES = {}
 
@@ -74,12 +75,6 @@ def at(node, path):
         if node is None:
             return None
     return node
-
-
-def whatever_the_condition(item):
-    """What an item of a list is, where it is there."""
-    choice = item.get("Fn::If") if isinstance(item, dict) else None
-    return choice[1] if choice and choice[2] == {"Ref": "AWS::NoValue"} else item
 
 
 def group_of(reference):
@@ -313,7 +308,8 @@ def metrics_of(alarm):
     properties = alarm["Properties"]
     if "MetricName" in properties:
         return [properties]
-    return [query["MetricStat"]["Metric"] for query in properties["Metrics"] if "MetricStat" in query]
+    queries = map(whatever_the_condition, properties["Metrics"])
+    return [query["MetricStat"]["Metric"] for query in queries if "MetricStat" in query]
 
 
 @rule
@@ -339,6 +335,6 @@ def alarms_say_what_to_do(templates):
         if "TreatMissingData" not in properties and alarm["Type"].endswith("::Alarm"):
             yield f"{template}: {name} does not say what missing data means"
         if "Metrics" in properties and not any(
-            query.get("ReturnData", True) for query in properties["Metrics"]
+            query.get("ReturnData", True) for query in map(whatever_the_condition, properties["Metrics"])
         ):
             yield f"{template}: {name} has no value"

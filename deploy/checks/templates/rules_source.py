@@ -25,6 +25,8 @@ CALLS = {
         ({CONSUMER}, "dynamodb:PutItem"),
     ("deploy/runtime/src/lambda/failure_store.rs", "object_store", "put"):
         ({CONSUMER, UPDATER}, "s3:PutObject"),
+    ("deploy/runtime/src/storage.rs", "object_store", "head"): ({OPERATOR}, "s3:GetObject"),
+    ("deploy/runtime/src/storage.rs", "object_store", "get_range"): ({OPERATOR}, "s3:GetObject"),
     ("redis-updater/src/core_data/stream.rs", "kinesis", "put_records"):
         ({CORE_DATA}, "kinesis:PutRecords"),
     ("tracker/src/task_protection.rs", "ecs agent", "task-protection"):

@@ -8,8 +8,14 @@ ANY = object()
 
 
 def at_least(number):
-    """A number, or a parameter whose default is one, not below `number`."""
-    return lambda value, default: float(default(value)) >= number
+    """A number, or a parameter whose default is one, not below `number`; perhaps under a condition."""
+    return lambda value, default: float(default(whatever_the_condition(value))) >= number
+
+
+def whatever_the_condition(item):
+    """What a value is, where it is there."""
+    choice = item.get("Fn::If") if isinstance(item, dict) else None
+    return choice[1] if choice and choice[2] == {"Ref": "AWS::NoValue"} else item
 
 
 def default_is(expected):
@@ -52,7 +58,7 @@ PRIVATE_BUCKET = [
 STREAM = RETAIN + [
     ("Properties.StreamModeDetails.StreamMode", default_is("ON_DEMAND")),
     ("Properties.ShardCount", names_all("Provisioned", "Shards")),
-    ("Properties.RetentionPeriodHours", default_is(168)),
+    ("Properties.RetentionPeriodHours", default_is("168")),
     ("Properties.StreamEncryption.EncryptionType", "KMS"),
     ("Properties.StreamEncryption.KeyId", KEY),
 ]

@@ -1,13 +1,18 @@
 //! Objects in an S3 bucket or, under the same names, files in a folder.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
+use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{ClientOptions, ObjectStore, RetryConfig};
+use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig};
 use url::Url;
+
+/// Bytes of an object that are read at once: few enough for the client's time-out of 5 s.
+const PIECE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What a URL may be, for an error's text.
 pub const EXPECTED: &str = "expected s3://BUCKET/PREFIX or file:///FOLDER";
@@ -53,5 +58,51 @@ pub fn open(url: &str) -> Result<Arc<dyn ObjectStore>, String> {
             Ok(Arc::new(PrefixStore::new(bucket, parsed.path().trim_matches('/'))))
         }
         scheme => Err(format!("has the scheme `{scheme}`")),
+    }
+}
+
+/// Writes the object at `url` to `into`, piece by piece, so that memory stays small. The error says
+/// what failed, without the URL.
+pub async fn copy_to(url: &str, into: &mut impl Write) -> Result<(), String> {
+    let (folder, name) = url.rsplit_once('/').ok_or(EXPECTED)?;
+    let store = open(folder)?;
+    let path = Path::parse(name).map_err(|error| error.to_string())?;
+    let size = store.head(&path).await.map_err(|error| error.to_string())?.size;
+    let mut position = 0;
+    while position < size {
+        let end = size.min(position + PIECE_BYTES);
+        let piece = store.get_range(&path, position..end).await;
+        let piece = piece.map_err(|error| error.to_string())?;
+        into.write_all(&piece).map_err(|error| error.to_string())?;
+        position = end;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn copies_an_object_of_several_pieces() {
+        let folder = tempfile::tempdir().unwrap();
+        let held: Vec<u8> = (0..2 * PIECE_BYTES + 17).map(|byte| byte as u8).collect();
+        std::fs::write(folder.path().join("programs.csv"), &held).unwrap();
+
+        let mut copied = Vec::new();
+        let url = format!("file://{}/programs.csv", folder.path().display());
+        copy_to(&url, &mut copied).await.unwrap();
+
+        assert!(copied == held);
+    }
+
+    #[tokio::test]
+    async fn reports_an_object_that_is_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+
+        let url = format!("file://{}/nothing.csv", folder.path().display());
+        let copied = copy_to(&url, &mut Vec::new()).await;
+
+        assert!(copied.unwrap_err().contains("nothing.csv"));
     }
 }

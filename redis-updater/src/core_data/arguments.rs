@@ -77,7 +77,7 @@ be read; 69 Redis cannot be read; 74 no room for the temporary file.";
 /// A file of core data.
 #[derive(Debug, Args)]
 pub struct InputArguments {
-    /// File of programs, or - for standard input.
+    /// File of programs, s3://BUCKET/KEY, or - for standard input.
     pub file: PathBuf,
     /// Format of the file. [default: by its first character: `[` a JSON array, `{` JSON lines, else
     /// CSV]

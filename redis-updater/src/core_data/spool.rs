@@ -5,14 +5,16 @@
 //! meanwhile changes nothing.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Lines, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Lines, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use adtrack_proto::ProgramId;
 use adtrack_proto::program::CoreData;
+use adtrack_runtime::storage;
 use indicatif::HumanCount;
 
 use super::arguments::InputArguments;
@@ -80,7 +82,7 @@ impl Spool {
         let skip_invalid = arguments.skip_invalid;
         let fill = move || {
             let name = name(&path);
-            let reader = open(&path).map_err(|error| unreadable(&name, &error))?;
+            let reader = open(&path, &name)?;
             let records = Records::open(reader, format);
             Check::new(name, skip_invalid)?.run(records)
         };
@@ -101,15 +103,30 @@ pub fn name(path: &Path) -> String {
     if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() }
 }
 
-fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
-    Ok(if path.as_os_str() == "-" {
-        Box::new(io::stdin().lock())
+/// Opens standard input, a file, or an object in S3, which becomes a temporary file first.
+fn open(path: &Path, name: &str) -> Result<Box<dyn BufRead>, Failure> {
+    if path.as_os_str() == "-" {
+        return Ok(Box::new(io::stdin().lock()));
+    }
+    let file = if name.starts_with("s3://") {
+        download(name)?
     } else {
-        Box::new(BufReader::with_capacity(64 * 1024, File::open(path)?))
-    })
+        File::open(path).map_err(|error| unreadable(name, &error))?
+    };
+    Ok(Box::new(BufReader::with_capacity(64 * 1024, file)))
 }
 
-fn unreadable(name: &str, error: &io::Error) -> Failure {
+/// Called on a thread that may block.
+fn download(url: &str) -> Result<File, Failure> {
+    let mut file = tempfile::tempfile().map_err(|error| temporary(&error))?;
+    tokio::runtime::Handle::current()
+        .block_on(storage::copy_to(url, &mut file))
+        .map_err(|error| unreadable(url, &error))?;
+    file.rewind().map_err(|error| temporary(&error))?;
+    Ok(file)
+}
+
+fn unreadable(name: &str, error: &impl Display) -> Failure {
     Failure::new(Exit::NoInput, format!("{name} cannot be read: {error}"))
 }
 
