@@ -7,15 +7,19 @@ commands with their subcommands, for keys, and for channels.
 """
 
 import functools
+import itertools
 import json
 import os
 import re
 from pathlib import Path
 
+from . import scenarios, synth
 from .valkey import ValkeyError, connection
 
 SENT = Path(__file__).with_name("redis-commands.json")
 # Names of redis-commands.json: of containers, and of the function that has a REDIS_URL.
+# User → what the parameters and the secret of its password begin with.
+ROTATED = {"tracker": "Tracker", "updater": "Updater", "operator": "Operator"}
 FUNCTION, CONTAINERS = "redis-updater", ("tracker", "core-data")
 URL = re.compile(r"rediss://(?P<user>[^:@/]+):(?P<password>\{\{resolve:secretsmanager:[^}]+\}\})"
                  r"@(?P<host>[^:@/]+):(?P<port>\d+)")
@@ -56,10 +60,11 @@ def judge(system):
         yield from _allowed(user, program, sent()[program] | {"channels": [channel]})
     for name, user in users.items():
         if name not in used:
-            yield from _nobody(user)
+            yield from _nobody(system, user)
         if user.get("Engine") != groups[0].get("Engine"):
             yield user.finding("is of another engine than Redis")
     yield from _groups(system, users, used, groups)
+    yield from _names(system, [*users.values(), *system.of_type("AWS::ElastiCache::UserGroup")])
 
 
 def _access_of(system, program):
@@ -91,21 +96,50 @@ def _reaches(holder, program, url, group):
 
 
 def _passwords(user, program, password):
-    """The password that the program sends is one of the user's; a second one is of the same secret."""
+    """The password that the program sends is one of the user's."""
     mode = user.get("AuthenticationMode", {})
     passwords = mode.get("Passwords", [])
     if mode.get("Type") != "password" or not 1 <= len(passwords) <= 2:
         yield user.finding("has to have one or two passwords")
     if password not in passwords:
         yield user.finding(f"does not have the password that {program} sends")
-    secret = password.split(":SecretString:")[0]
-    for other in passwords:
-        if not str(other).startswith(secret + ":"):
-            yield user.finding("takes a password that is not of its own secret")
-        if str(other).endswith("::}}") or passwords.count(other) > 1:
-            yield user.finding("takes a password of no version, or one twice")
     if user.get("NoPasswordRequired") or user.get("Passwords"):
         yield user.finding("has passwords outside of AuthenticationMode")
+
+
+def static_findings(templates):
+    """Users take the password of their own secret: the current one or the version that is asked for, and,
+    while it is being replaced, the one before. Each parameter is tried alone."""
+    for name, body in templates.items():
+        if any(resource.get("Type") == "AWS::ElastiCache::User" for resource in body["Resources"].values()
+               if isinstance(resource, dict)):
+            yield from _rotations(name, json.dumps(body, sort_keys=True, default=str))
+
+
+@functools.lru_cache(64)
+def _rotations(name, text):
+    body = json.loads(text)
+    found = []
+    for changed in (None, *itertools.product(ROTATED.values(), ("Version", "Before"))):
+        given = {f"{changed[0]}Password{changed[1]}": "v1"} if changed else {}
+        system = synth.system({name: body}, synth.Scenario(
+            "a rotation", scenarios.PRODUCTION.parameters | {"KeyArn": "arn:aws:kms:key"} | given))
+        users = {user.get("UserName"): user for user in system.of_type("AWS::ElastiCache::User")}
+        for user, prefix in ROTATED.items():
+            secret = system.named(f"{prefix}Password")
+            if user in users and secret is not None:
+                versions = [given.get(f"{prefix}PasswordVersion", ""), given.get(f"{prefix}PasswordBefore")]
+                wanted = [_reference(secret.ref, version) for version in versions if version is not None]
+                if users[user].get("AuthenticationMode.Passwords") != wanted:
+                    found.append(users[user].finding(
+                        f"takes other passwords than that of {secret.name} if {' '.join(given) or 'nothing'} is set"))
+    return tuple(found)
+
+
+def _reference(secret, version):
+    """How a template names a secret's password, of a version or the current one."""
+    behind = f"::{version}" if version else ""
+    return f"{{{{resolve:secretsmanager:{secret}:SecretString:password{behind}}}}}"
 
 
 def _allowed(user, program, expected):
@@ -131,7 +165,7 @@ def _allowed(user, program, expected):
         yield user.finding(f"{word} has no effect: every client may send it")
 
 
-def _nobody(user):
+def _nobody(system, user):
     """A user of no program: it can do nothing. ElastiCache demands one that is called default."""
     access = _load(user)
     if isinstance(access, str):
@@ -149,9 +183,20 @@ def _nobody(user):
     mode = user.get("AuthenticationMode", {})
     if mode.get("Type") != "password" or not mode.get("Passwords") or user.get("NoPasswordRequired"):
         yield user.finding("is a user without a password")
+    secrets = [_reference(secret.ref, "") for secret in system.of_type("AWS::SecretsManager::Secret")]
     for password in mode.get("Passwords", []):
-        if not re.fullmatch(r"\{\{resolve:secretsmanager:[^}]+\}\}", str(password)):
+        if password not in secrets:
             yield user.finding("has a password that is not a secret")
+
+
+def _names(system, resources):
+    """Ids are the deployment's own in a region, and form as ElastiCache demands."""
+    deployment = re.escape(system.parameters.get("Deployment", ""))
+    for resource in resources:
+        for key in ("UserId", "UserGroupId"):
+            name = resource.get(key, "" if resource.type.endswith(key.removesuffix("Id")) else None)
+            if name is not None and not re.fullmatch(rf"{deployment}(-[a-z]+)+", str(name)):
+                yield resource.finding(f"{key} {name!r} does not begin with the deployment's name")
 
 
 def _groups(system, users, used, groups):

@@ -49,30 +49,33 @@ class Signal:
         return found
 
 
+STATISTICS = {
+    "Sum": lambda samples: sum(value * number for value, number in samples),
+    "SampleCount": lambda samples: sum(number for _, number in samples),
+    "Average": lambda samples: (sum(value * number for value, number in samples)
+                                / sum(number for _, number in samples)),
+    "Maximum": lambda samples: max(value for value, _ in samples),
+    "Minimum": lambda samples: min(value for value, _ in samples),
+}
+
+
 def statistic(samples, name):
     """A statistic of samples; None if there are none."""
-    count = sum(number for _, number in samples)
-    if not count:
+    if not any(number for _, number in samples):
         return None
-    if name == "Sum":
-        return sum(value * number for value, number in samples)
-    if name == "SampleCount":
-        return count
-    if name == "Average":
-        return sum(value * number for value, number in samples) / count
-    if name == "Maximum":
-        return max(value for value, _ in samples)
-    if name == "Minimum":
-        return min(value for value, _ in samples)
+    return STATISTICS[name](samples) if name in STATISTICS else _percentile(samples, name)
+
+
+def _percentile(samples, name):
     found = re.fullmatch(r"p(\d+(?:\.\d+)?)", name or "")
     if not found or not 0 <= float(found[1]) <= 100:
         raise AlarmError(f"{name} is not a statistic")
-    rank = float(found[1]) / 100 * count
+    rank = float(found[1]) / 100 * STATISTICS["SampleCount"](samples)
     for value, number in sorted(samples):
         rank -= number
         if rank <= 1e-9:
             return value
-    return max(value for value, _ in samples)
+    return STATISTICS["Maximum"](samples)
 
 
 class MetricQuery:

@@ -147,7 +147,8 @@ FAILURES = [
     Failure("everything fails for two minutes", {TARGET: ones(60_000)}, minutes=2,
             may=("AvailabilityFast", "AvailabilitySlow"), recovers=40),
     Failure("a fifth of the requests fails for two minutes", {TARGET: ones(12_000)}, minutes=2),
-    *_simple("LatencyP99", "balancer", "TargetResponseTime", SLOW, ((0.002, 59_000), (0.035, 600), (0.3, 400)), SLOW, 4),
+    *_simple("LatencyP99", "balancer", "TargetResponseTime",
+             SLOW, ((0.002, 59_000), (0.035, 600), (0.3, 400)), SLOW, 4),
     Failure("every other minute is slow",
             {("balancer", "TargetResponseTime"): flapping(SLOW, QUICK, "x.x.x.x.x.x.")}, {"LatencyP99": 6}),
     Failure("every third minute is slow",
@@ -223,7 +224,8 @@ FAILURES = [
             {"PushToAnswer": 4, "JournalAge": 4, "Subscription": 4, "RedisConnection": 4}),
     # Redis, each node.
     *(failure for number in (1, 2, 3) for failure in [
-        *_simple("RedisMemory", f"node{number}", "DatabaseMemoryUsagePercentage", ((85, 1),), ((68, 1),), ((99, 1),), 6),
+        *_simple("RedisMemory", f"node{number}", "DatabaseMemoryUsagePercentage",
+                 ((85, 1),), ((68, 1),), ((99, 1),), 6),
         *_simple("RedisEvictions", f"node{number}", "Evictions", ((1, 1),), None, None, 2),
         # After a failover the replica may be any of them.
         *_simple("RedisReplicationLag", f"node{number}", "ReplicationLag", ((8, 1),), ((3, 1),), ((90, 1),), 6),

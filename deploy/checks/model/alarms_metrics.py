@@ -162,8 +162,7 @@ def _of_trackers(system):
             if "AOT_CONFIG_CONTENT" in environment:
                 groups = {group.ref for group in system.of_type("AWS::Logs::LogGroup")}
                 listens = environments.get("tracker", {}).get("MANAGEMENT_ADDR")
-                for key, value in _passed_on(environment["AOT_CONFIG_CONTENT"], listens, frozenset(groups)):
-                    yield key, value
+                yield from _passed_on(environment["AOT_CONFIG_CONTENT"], listens, frozenset(groups))
 
 
 @functools.lru_cache(1024)

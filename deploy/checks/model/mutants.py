@@ -53,6 +53,7 @@ NETWORK_TYPES = ("AWS::EC2::", "AWS::ElasticLoadBalancingV2::Listener",
 NETWORK_KEYS = {"NetworkConfiguration", "VpcConfig", "SecurityGroups", "SecurityGroupIds", "Subnets",
                 "PortMappings", "Scheme", "IpAddressType", "NetworkMode"}
 POLICY_TYPES = ("AWS::S3::BucketPolicy", "AWS::SNS::TopicPolicy")
+ACL_TYPES = ("AWS::ElastiCache::User", "AWS::ElastiCache::UserGroup")
 POLICY_KEYS = {"KeyPolicy", "RepositoryPolicyText"}
 ALARM_TYPES = ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm", "AWS::Logs::MetricFilter",
                "AWS::SNS::Topic", "AWS::SNS::Subscription")
@@ -122,19 +123,16 @@ class _Walk:
         """Which part of the proof a place belongs to."""
         resource = self.resources.get(path[1], {}) if path[0] == "Resources" else {}
         kind, keys = resource.get("Type", ""), set(path)
-        if kind == "AWS::EC2::VPCEndpoint":
-            return "endpoint"
-        if kind.startswith("AWS::IAM::"):
-            return "iam"
-        if kind in POLICY_TYPES or keys & POLICY_KEYS:
-            return "resource-policy"
-        if kind in ("AWS::ElastiCache::User", "AWS::ElastiCache::UserGroup") or "UserGroupIds" in keys:
-            return "acl"
-        if kind in ALARM_TYPES or ALARM_TEXT in _named_item(self.body, path):
-            return "alarm"
-        if kind.startswith(NETWORK_TYPES) or keys & NETWORK_KEYS:
-            return "network"
-        return "number" if _number(_at(self.body, path)) is not None else "other"
+        of = {
+            "endpoint": kind == "AWS::EC2::VPCEndpoint",
+            "iam": kind.startswith("AWS::IAM::"),
+            "resource-policy": kind in POLICY_TYPES or keys & POLICY_KEYS,
+            "acl": kind in ACL_TYPES or "UserGroupIds" in keys,
+            "alarm": kind in ALARM_TYPES or ALARM_TEXT in _named_item(self.body, path),
+            "network": kind.startswith(NETWORK_TYPES) or keys & NETWORK_KEYS,
+            "number": _number(_at(self.body, path)) is not None,
+        }
+        return next((category for category, is_of in of.items() if is_of), "other")
 
     def visit(self, node, path):
         """Every change at `path` and below, as (path, words, value)."""
@@ -315,7 +313,7 @@ def enums_of(kind):
 
     try:
         collect(schemas.get_resource_schema("us-east-1", kind).schema)
-    except Exception:  # noqa: BLE001 - a type that cfn-lint does not know has no words
+    except Exception:  # a type that cfn-lint does not know has no words
         return {}
     return found
 

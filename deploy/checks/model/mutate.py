@@ -114,8 +114,8 @@ def _report(chosen, verdicts, every, seconds, verbose):
         percent = 100 * caught[category] / totals[category] if totals[category] else 100
         below = category in PROVEN and percent < LEAST_PERCENT
         failed |= below
-        print(f"| {category:<15} | {totals[category]:7} | {within[category]:8} | {caught[category]:5} | {percent:7.1f} |"
-              + (f" below {LEAST_PERCENT}" if below else ""))
+        print(f"| {category:<15} | {totals[category]:7} | {within[category]:8} | {caught[category]:5} "
+              f"| {percent:7.1f} |" + (f" below {LEAST_PERCENT}" if below else ""))
     unnamed = sum(_reason(mutant) is None for mutant in survivors if mutant.category in PROVEN)
     print(f"{len(chosen)} of {every} mutants in {seconds:.0f} s; {len(survivors)} survive, "
           f"{unnamed} of them without a reason in {SURVIVORS.name}")

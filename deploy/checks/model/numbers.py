@@ -251,7 +251,7 @@ def a_stop_has_time_to_drain(system):
 @relation
 def a_start_has_time_to_warm_up(system):
     """WARM_UP_SECONDS < StartPeriod <= the service's grace period: a task that loads is not a failure."""
-    task, container = _container(system)
+    _, container = _container(system)
     for service in system.of_type("AWS::ECS::Service"):
         warm_up = _setting(container, "WARM_UP_SECONDS", 0) or 0
         start = number((container.get("HealthCheck") or {}).get("StartPeriod", 0)) or 0
@@ -350,7 +350,7 @@ def redis_is_of_one_version(system):
         engine, version = redis.get("Engine"), str(redis.get("EngineVersion", ""))
         group = system.called(redis.get("CacheParameterGroupName"))
         family = group.get("CacheParameterGroupFamily") if group else None
-        if family != f"{engine}{version.split('.')[0]}":
+        if family != f"{engine}{version.partition('.')[0]}":
             yield redis.finding(f"is {engine} {version}, and its parameters are of {family}")
         nodes = number(redis.get("NumCacheClusters", 1)) or 1
         if nodes < 2 and (redis.get("AutomaticFailoverEnabled") in (True, "true")
