@@ -34,7 +34,8 @@ def judge(system):
     for resource in alarms.values():
         yield from _actions(system, resource, resource.name in parts)
     yield from _topic(system)
-    yield from _rings(alarms, readable, metrics)
+    tasks = [target.get("MinCapacity") for target in system.of_type("AWS::ApplicationAutoScaling::ScalableTarget")]
+    yield from _rings(alarms, readable, metrics, int(tasks[0]) if tasks else 1)
 
 
 def _read(system, resource, metrics):
@@ -110,7 +111,7 @@ def _topic(system):
             yield topic.finding(f"{subscribed or 'nobody'} is subscribed; AlarmEmail is {address or 'empty'}")
 
 
-def _rings(alarms, readable, metrics):
+def _rings(alarms, readable, metrics, tasks):
     keys = {}
     for key, metric in metrics.items():
         keys.setdefault((metric.entity, metric.name), set()).add(key)
@@ -127,9 +128,10 @@ def _rings(alarms, readable, metrics):
             read = {key for part in [text for _, text in mine] or [text] if part
                     for key in _keys(part)}
             relevant = frozenset((source, found) for source, found in known if found & read)
-            for problem in _problems(name, text, relevant, mine):
+            for problem in _problems(name, text, relevant, mine, tasks):
                 yield alarms[name].finding(problem)
-    rung = {name for failure in alarms_failures.FAILURES for name in failure.rings}
+    rung = {name for failure in alarms_failures.FAILURES if set(failure.changes) & set(keys)
+            for name in failure.rings}
     for name in sorted(rung - set(alarms)):
         yield next(iter(alarms.values())).finding(f"{name}, which a failure has to ring, is not there")
     for name in sorted(set(alarms) - rung - of_others):
@@ -137,13 +139,15 @@ def _rings(alarms, readable, metrics):
 
 
 @functools.lru_cache(8192)
-def _problems(name, text, known, parts):
+def _problems(name, text, known, parts, tasks):
     """What is wrong with when an alarm rings, over all failures. `parts` are those of a composite alarm."""
     if any(not part for _, part in parts):
         return ()  # what is wrong with a part has been found
     found = []
     sources = {source for source, _ in known}
     for index, failure in enumerate(alarms_failures.FAILURES):
+        if not failure.tasks[0] <= tasks <= failure.tasks[1]:
+            continue
         if name in failure.rings and not sources & set(failure.changes):
             continue  # of a node that this Redis does not have
         states = _composite(json.loads(text)[0], parts, index, known) if parts else _states(text, index, known)

@@ -37,6 +37,7 @@ DAY = {
     ("balancer", "RequestCount"): ones(60_000),
     ("balancer", "HTTPCode_Target_5XX_Count"): ones(2),
     ("balancer", "HTTPCode_ELB_5XX_Count"): NOTHING,
+    ("balancer", "HTTPCode_ELB_503_Count"): NOTHING,
     ("balancer", "HealthyHostCount"): ((3, 3),),
     ("balancer", "UnHealthyHostCount"): ((0, 3),),
     ("balancer", "TargetResponseTime"): QUICK,
@@ -84,6 +85,8 @@ class Failure(NamedTuple):
     regime: dict = DAY
     # After how many minutes the alarms are silent again.
     recovers: int = 8
+    # Of how many tasks the deployment has at least, and at most.
+    tasks: tuple = (1, 1_000)
 
     @property
     def is_flapping(self):
@@ -105,6 +108,7 @@ def _simple(alarm, entity, metric, bad, good, worst, minutes, also=None, may=())
 
 ERRORS = ("Target5xx", "LoadBalancer5xx", "AvailabilityFast", "AvailabilitySlow")
 TARGET, BALANCER = ("balancer", "HTTPCode_Target_5XX_Count"), ("balancer", "HTTPCode_ELB_5XX_Count")
+HEALTHY = ("balancer", "HealthyHostCount")
 AGE, BYTES = ("tracker", "adtrack_journal_oldest_seconds"), ("tracker", "adtrack_journal_bytes")
 ROWS, STORES = ("kinesis-consumer", "OldestRecordAge"), ("redis-updater", "OldestRecordAge")
 SUBSCRIBED = ("tracker", "adtrack_subscribed")
@@ -117,19 +121,27 @@ FAILURES = [
             {("balancer", "TargetResponseTime"): ((0.002, 2), (0.4, 1)), ("balancer", "RequestCount"): ones(3)},
             minutes=HOUR, regime=NIGHT),
     Failure("no metric of anything", dict.fromkeys(DAY, NOTHING), recovers=8, rings={
-        "HealthyTargets": 6, "JournalAge": 4, "Subscription": 4, "RedisConnection": 4}),
+        "HealthyTargets": 6, "AvailabilityFast": 4, "JournalAge": 4, "Subscription": 4, "RedisConnection": 4}),
     # The load balancer.
     *_simple("Target5xx", *TARGET, ones(160), ones(75), ones(4_000), 6),
     *_simple("LoadBalancer5xx", *BALANCER, ones(32), ones(14), ones(4_000), 6),
-    *_simple("HealthyTargets", "balancer", "HealthyHostCount", ((1, 1), (3, 2)), ((2, 3),), ((0, 3),), 6),
-    Failure("all targets are unhealthy", {("balancer", "HealthyHostCount"): ((0, 3),), BALANCER: ones(60_000),
-                                          ("balancer", "TargetResponseTime"): NOTHING},
-            {"HealthyTargets": 6, "LoadBalancer5xx": 6, "AvailabilityFast": 6, "AvailabilitySlow": 6}, recovers=40,
-            may=("AvailabilitySlow",)),
+    Failure("one tracker is left", {HEALTHY: ((1, 1), (3, 2))}, {"HealthyTargets": 6}, tasks=(2, 1_000)),
+    Failure("one tracker, as many as there should be", {HEALTHY: ((1, 3),)}, tasks=(1, 1)),
+    Failure("a node of the load balancer sees no healthy tracker", {HEALTHY: ((0, 1), (3, 2))}, {"HealthyTargets": 6}),
+    Failure("two trackers are left", {HEALTHY: ((2, 3),)}, minutes=HOUR),
+    Failure("one tracker is left for four minutes", {HEALTHY: ((1, 3),)}, minutes=4),
+    Failure("no tracker is healthy for two minutes", {HEALTHY: ((0, 3),)}, minutes=2),
+    Failure("all targets are unhealthy",
+            {HEALTHY: ((0, 3),), BALANCER: ones(60_000), ("balancer", "TargetResponseTime"): NOTHING},
+            {"HealthyTargets": 6, "LoadBalancer5xx": 6, "AvailabilityFast": 4, "AvailabilitySlow": 6}, recovers=40),
+    Failure("no tracker is healthy, and nobody asks", {HEALTHY: ((0, 3),)},
+            {"HealthyTargets": 6, "AvailabilityFast": 4}, regime=NIGHT),
+    Failure("no target is registered, and nobody asks", {HEALTHY: NOTHING},
+            {"HealthyTargets": 6, "AvailabilityFast": 4}, regime=NIGHT),
     # No target is chosen, so RequestCount counts nothing.
     Failure("no target is registered",
-            {("balancer", "HealthyHostCount"): NOTHING, ("balancer", "UnHealthyHostCount"): NOTHING,
-             ("balancer", "RequestCount"): NOTHING, BALANCER: ones(60_000), TARGET: NOTHING,
+            {HEALTHY: NOTHING, ("balancer", "UnHealthyHostCount"): NOTHING, ("balancer", "RequestCount"): NOTHING,
+             BALANCER: ones(60_000), ("balancer", "HTTPCode_ELB_503_Count"): ones(60_000), TARGET: NOTHING,
              ("balancer", "TargetResponseTime"): NOTHING},
             {"HealthyTargets": 6, "LoadBalancer5xx": 6, "AvailabilityFast": 6, "AvailabilitySlow": 6}, recovers=40),
     Failure("a tenth of the requests fails, in the trackers", {TARGET: ones(6_000)},
@@ -163,10 +175,12 @@ FAILURES = [
     Failure("a stretch of a journal is damaged", {("tracker", "adtrack_journal_damaged_total"): among(1, 11)},
             {"JournalDamaged": 2}, minutes=1),
     Failure("the metrics agents are gone", dict.fromkeys(OF_AGENT, NOTHING),
-            {"JournalAge": 4, "Subscription": 4, "RedisConnection": 4}),
-    Failure("a tracker crashes again and again",
-            {("balancer", "HealthyHostCount"): ((1, 2), (2, 1)), TARGET: ones(40), BALANCER: ones(60)},
-            {"HealthyTargets": 6, "LoadBalancer5xx": 6}),
+            {"JournalAge": 4, "Subscription": 4, "RedisConnection": 4, "MetricsAgents": 14}),
+    Failure("a metrics agent of three is gone", {AGE: level(0.4, 0.1, of=4)}, {"MetricsAgents": 14}),
+    Failure("a metrics agent is gone for ten minutes", {AGE: level(0.4, 0.1, of=4)}, minutes=10),
+    Failure("a tracker of three starts", {AGE: level(0.4, 0.1, of=4), HEALTHY: ((2, 3),)}),
+    Failure("a tracker crashes again and again", {HEALTHY: ((1, 2), (2, 1)), TARGET: ones(40), BALANCER: ones(60)},
+            {"HealthyTargets": 6, "LoadBalancer5xx": 6}, tasks=(2, 1_000)),
     *_simple("Subscription", *SUBSCRIBED, level(0, 1), None, ((0, 12),), 4, also={"PushToAnswer": 4}),
     *_simple("RedisConnection", "tracker", "adtrack_redis_connected", level(0, 1), None, ((0, 12),), 4),
     # From response to row.
@@ -180,7 +194,7 @@ FAILURES = [
     Failure("a tolerable wait in journal and stream", {AGE: level(12, 0.1), ROWS: ((12_000, 1), (300, 59))}),
     Failure("rows are late, and the metrics agents are gone",
             dict.fromkeys(OF_AGENT, NOTHING) | {ROWS: ((50_000, 1), (300, 59))},
-            {"AnswerToRow": 4, "JournalAge": 4, "Subscription": 4, "RedisConnection": 4}),
+            {"AnswerToRow": 4, "JournalAge": 4, "Subscription": 4, "RedisConnection": 4, "MetricsAgents": 14}),
     Failure("nothing reaches the stream", {AGE: level(50, 0.1)}, {"AnswerToRow": 4, "JournalAge": 4}, regime=NIGHT),
     *_simple("EventStreamThrottles", "kinesis-consumer's stream", "WriteProvisionedThroughputExceeded",
              among(160, 59_000), among(75, 59_000), among(9_000, 0), 6),
@@ -221,7 +235,7 @@ FAILURES = [
             {"Subscription": 4, "PushToAnswer": 4}, regime=NIGHT),
     Failure("core data is late, and the metrics agents are gone",
             dict.fromkeys(OF_AGENT, NOTHING) | {STORES: ((20_000, 1), (300, 59))},
-            {"PushToAnswer": 4, "JournalAge": 4, "Subscription": 4, "RedisConnection": 4}),
+            {"PushToAnswer": 4, "JournalAge": 4, "Subscription": 4, "RedisConnection": 4, "MetricsAgents": 14}),
     # Redis, each node.
     *(failure for number in (1, 2, 3) for failure in [
         *_simple("RedisMemory", f"node{number}", "DatabaseMemoryUsagePercentage",

@@ -44,8 +44,10 @@ AWS = {
         "RequestCount": Metric(_ELB, (_BALANCER, _GROUP), COUNT, "Count"),
         "HTTPCode_Target_5XX_Count": Metric(_ELB, (_BALANCER, _GROUP), COUNT, "Count"),
         "HTTPCode_ELB_5XX_Count": Metric(_ELB, (_BALANCER,), COUNT, "Count"),
+        # Of requests for which no target was chosen.
+        "HTTPCode_ELB_503_Count": Metric(_ELB, (_BALANCER,), COUNT, "Count"),
         # Not there without a registered target.
-        "HealthyHostCount": Metric(_ELB, (_GROUP,), ("Minimum",), "Count"),
+        "HealthyHostCount": Metric(_ELB, (_GROUP,), ("Minimum", "Maximum"), "Count"),
         "UnHealthyHostCount": Metric(_ELB, (_GROUP,), LEVEL, "Count"),
         "TargetResponseTime": Metric(_ELB, (_BALANCER, _GROUP), ("p99", "p99.9"), "Seconds"),
     },
@@ -75,7 +77,8 @@ AWS = {
 MOST_NODES = 3
 # Ours: the statistic that means something. Of a gauge the worst task counts.
 OURS = {
-    "adtrack_journal_oldest_seconds": LEVEL, "adtrack_journal_bytes": LEVEL,
+    # How many samples there are says how many agents report.
+    "adtrack_journal_oldest_seconds": ("Maximum", "SampleCount"), "adtrack_journal_bytes": LEVEL,
     "adtrack_journal_capacity_bytes": ("Minimum",), "adtrack_subscribed": ("Minimum",),
     "adtrack_redis_connected": ("Minimum",), "OldestRecordAge": LEVEL,
 }
@@ -92,8 +95,12 @@ class Published(NamedTuple):
 def published(system):
     """Every metric of a deployment: (namespace, name, dimensions) → Published."""
     found = {}
+    has_replicas = any(int(redis.get("NumCacheClusters", 1)) > 1
+                       for redis in system.of_type("AWS::ElastiCache::ReplicationGroup"))
     for entity, kind, values in _entities(system):
         for name, metric in AWS[kind].items():
+            if name == "ReplicationLag" and not has_replicas:
+                continue
             for names in metric.dimensions:
                 if all(key in values for key in names):
                     dimensions = frozenset((key, values[key]) for key in names)

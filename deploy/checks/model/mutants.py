@@ -20,6 +20,7 @@ DROP = object()
 NO_EFFECT = {
     "Description": "a text for people",
     "AlarmDescription": "a text for people",
+    "GroupDescription": "a text for people",
     "ReplicationGroupDescription": "a text for people",
     "Metadata": "read by tools for people alone",
     "AWSTemplateFormatVersion": "there is one",

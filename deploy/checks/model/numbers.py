@@ -261,6 +261,10 @@ def a_start_has_time_to_warm_up(system):
                                   "are not in this order")
 
 
+# The parameter that says how many invocations are kept for a function.
+KEPT = {"kinesis-consumer": "ConsumerConcurrency", "redis-updater": "UpdaterConcurrency", None: None}
+
+
 @relation
 def shards_have_invocations(system):
     """Parallelization x shards <= the function's reserved concurrency, or shards wait for each other."""
@@ -272,6 +276,8 @@ def shards_have_invocations(system):
         # An on-demand stream starts with four shards.
         shards = number(stream.get("ShardCount", 4)) or 4
         needed = shards * (number(mapping.get("ParallelizationFactor", 1)) or 1)
+        if reserved is None and str(system.parameters.get(KEPT[programs.function_of(function)])) == "0":
+            continue  # asked for, in an account whose concurrency is too small to keep any
         if reserved is None or reserved < needed:
             yield function.finding(f"is kept {reserved} invocations; its stream needs {needed}")
 
