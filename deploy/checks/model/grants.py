@@ -27,6 +27,8 @@ CALLS = {
     ("deploy/runtime/src/lambda/failure_store.rs", "object_store", "put"):
         ({CONSUMER, UPDATER}, "s3:PutObject"),
     ("redis-updater/src/core_data/stream.rs", "kinesis", "put_records"): ({CORE_DATA}, "kinesis:PutRecords"),
+    ("deploy/runtime/src/storage.rs", "object_store", "head"): ({OPERATOR}, "s3:GetObject"),
+    ("deploy/runtime/src/storage.rs", "object_store", "get_range"): ({OPERATOR}, "s3:GetObject"),
     # The ECS agent asks for it in the task's name.
     ("tracker/src/task_protection.rs", "ecs agent", "task-protection"): ({TRACKER}, "ecs:UpdateTaskProtection"),
 }

@@ -11,8 +11,7 @@ import json
 from . import grants, probes
 from .memory import remembered
 from .parts import of as parts_of
-from .policy import (PolicyError, Principal, Request, decide, identity_statements, listed, matches,
-                     resource_statements)
+from .policy import PolicyError, Principal, Request, decide, identity_statements, listed, matches, resource_statements
 
 EVERYTHING = [{"Effect": "Allow", "Action": "*", "Resource": "*"}]
 # Services that might be confused with those that are meant.

@@ -96,7 +96,7 @@ def _groups(parts, topology):
             yield node.resource.finding(f"{node.name} has {len(node.groups)} security groups in place of one")
         for group in node.groups:
             members.setdefault(group, []).append(node)
-    for group, nodes in members.items():
+    for nodes in members.values():
         if len(nodes) > 1:
             names = " and ".join(node.name for node in nodes)
             yield nodes[1].resource.finding(f"{names} share a security group: each may do what the other may")

@@ -1,9 +1,13 @@
 """The deployments that are judged. Together they reach every condition of the templates, on both sides."""
 
+import json
+
+from adtrack_deploy import regions
 from adtrack_deploy.stacks import EXISTING, Layout
 
 from .synth import Scenario
 
+TRIAL_FILE = regions.FILE.with_name("regions.trial.json")
 ACCOUNT, REGION = "111122223333", "eu-west-1"
 
 
@@ -43,43 +47,61 @@ BALANCER = {
 }
 
 PRODUCTION = Scenario("production", GIVEN | ZONES | DOMAIN | CERTIFICATE, Layout(routed=True))
-TRIAL = Scenario("trial", GIVEN | {
-    "Zone1": ZONES["Zone1"], "Zone2": ZONES["Zone2"],
-    "InsecurePlainHttp": "true",
-    "VpcEndpoints": "one-zone",
-    "RedisNodes": "1", "RedisFailover": "false",
-    "RedisNodeType": "cache.t4g.micro",
-    "MinTasks": "1", "MaxTasks": "2",
-    "DeletionProtection": "false",
-})
-EVERY_OPTION = Scenario("every option", GIVEN | ZONES | DOMAIN | {
-    "VpcCidr": "10.64.0.0/19",
-    "IpAddressType": "dualstack",
-    "CreateCertificate": "true",
-    "ByProgramIndex": "true",
-    "IndexBuckets": "16",
-    "AccessLogs": "true",
-    "WebFirewall": "true",
-    "WebFirewallAction": "block",
-    "CustomerCertificateArns": ",".join(_arn("acm", f"certificate/customer-{number}") for number in range(6)),
-    "CookieMaxAgeDays": "365",
-    "CookieDomain": "example.com",
-    "TcfVendorId": "4711",
-    "DefaultFallbackUrl": "https://example.com/",
-    "LinkKeysSecretArn": _arn("secretsmanager", "secret:links-AbCdEf"),
-    "ConversionKeysSecretArn": _arn("secretsmanager", "secret:conversions-AbCdEf"),
-    "TrackerPasswordVersion": "v2", "TrackerPasswordBefore": "v1",
-    "UpdaterPasswordVersion": "v2", "UpdaterPasswordBefore": "v1",
-    "OperatorPasswordVersion": "v2", "OperatorPasswordBefore": "v1",
-    "StreamMode": "PROVISIONED",
-    "OrganizationId": "o-0123456789",
-    "AlarmEmail": "alarms@example.com",
-    "TrustedProxies": "192.0.2.0/24",
-    "RateLimit": "100", "RateLimitExempt": "198.51.100.0/24",
-    "PermissionsBoundaryArn": f"arn:aws:iam::{ACCOUNT}:policy/boundary",
-    "RolePath": "/corporate/",
-    "RedisChannel": "other-channel",
-}, Layout(routed=True))
+# Two zones, no domain, and what regions.trial.json sets.
+TRIAL = Scenario("trial", GIVEN | {"Zone1": ZONES["Zone1"], "Zone2": ZONES["Zone2"], "DeletionProtection": "false"}
+                 | {name: str(value) for name, value in json.loads(TRIAL_FILE.read_text())["parameters"].items()})
+# What an operator may add. In the mixed scenarios each is on by the bits of its place (from 1), so that no
+# two conditions hold in the same ones: a condition in the place of another shows.
+OPTIONS = (
+    {"IpAddressType": "dualstack"},
+    {"CreateCertificate": "true", "CertificateArn": ""},
+    {"RateLimit": "100", "RateLimitExempt": "198.51.100.0/24"},
+    {"ByProgramIndex": "true", "IndexBuckets": "16"},
+    {"RateLimit": "100"},
+    {"AccessLogs": "true"},
+    {"WebFirewall": "true"},
+    {"WebFirewallAction": "block"},
+    {"CookieDomain": "example.com", "CookieMaxAgeDays": "365"},
+    {"TcfVendorId": "4711"},
+    {"DefaultFallbackUrl": "https://example.com/"},
+    {"LinkKeysSecretArn": _arn("secretsmanager", "secret:links-AbCdEf")},
+    {"ConversionKeysSecretArn": _arn("secretsmanager", "secret:conversions-AbCdEf")},
+    {"TrackerPasswordVersion": "v2"},
+    {"TrackerPasswordBefore": "v1"},
+    {"UpdaterPasswordVersion": "v2"},
+    {"UpdaterPasswordBefore": "v1"},
+    {"OperatorPasswordVersion": "v2"},
+    {"OperatorPasswordBefore": "v1"},
+    {"StreamMode": "PROVISIONED"},
+    {"OrganizationId": "o-0123456789"},
+    {"AlarmEmail": "alarms@example.com"},
+    {"TrustedProxies": "192.0.2.0/24"},
+    {"PermissionsBoundaryArn": f"arn:aws:iam::{ACCOUNT}:policy/boundary"},
+    {"RolePath": "/corporate/", "RedisChannel": "other-channel"},
+    {"Zone3": ""},
+    {"VpcEndpoints": "one-zone"},
+    {"DeletionProtection": "false"},
+)
+BITS = len(OPTIONS).bit_length()
+
+
+def _customers(number):
+    """That many certificates of customers' domains."""
+    return {"CustomerCertificateArns": ",".join(
+        _arn("acm", f"certificate/customer-{one}") for one in range(number))}
+
+
+def _mixed(name, wanted, customers):
+    chosen = {key: value for place, option in enumerate(OPTIONS, 1) if wanted(place)
+              for key, value in option.items()}
+    return Scenario(name, PRODUCTION.parameters | _customers(customers) | chosen, PRODUCTION.layout)
+
+
+# All that goes together with every other option; without a zone, an endpoint and protection there is less.
+LESS = 3
+EVERY_OPTION = _mixed("every option", lambda place: place <= len(OPTIONS) - LESS, 6)
+MIXED = tuple(_mixed(f"mixed options {bit + 1}", lambda place, bit=bit: place >> bit & 1, bit + 1)
+              for bit in range(BITS))
 EXISTING_NETWORK = Scenario("existing network", GIVEN | NETWORK | DOMAIN | CERTIFICATE | {
     "VpcEndpoints": "none", "AwsServicesCidr": "0.0.0.0/0"}, Layout(EXISTING, routed=True))
 EXISTING_BALANCER = Scenario("existing load balancer", GIVEN | NETWORK | BALANCER | DOMAIN,
@@ -91,4 +113,4 @@ GLOBAL_TABLE = Scenario("global table", GIVEN | ZONES | DOMAIN | CERTIFICATE | {
     "SecondRegion": "us-east-1", "ThirdRegion": "ap-southeast-1", "FourthRegion": "ap-southeast-2",
     "ByProgramIndex": "true", "IndexBuckets": "16"}, Layout(global_table=True, routed=True))
 
-ALL = (PRODUCTION, TRIAL, EVERY_OPTION, EXISTING_NETWORK, EXISTING_BALANCER, EXISTING_ALL, GLOBAL_TABLE)
+ALL = (PRODUCTION, TRIAL, EVERY_OPTION, EXISTING_NETWORK, EXISTING_BALANCER, EXISTING_ALL, GLOBAL_TABLE, *MIXED)

@@ -35,7 +35,7 @@ class Scenario:
     name: str
     parameters: dict = field(default_factory=dict)
     # Which templates it has.
-    layout: stacks.Layout = stacks.Layout()
+    layout: stacks.Layout = field(default_factory=stacks.Layout)
     region: str = "eu-west-1"
     account: str = "111122223333"
     partition: str = "aws"

@@ -96,7 +96,7 @@ def _certificates(parts, listener):
     for extra in parts.system.of_type(f"{ELB}ListenerCertificate"):
         yield from _same(extra, "ListenerArn", listener.ref, "the HTTPS listener")
         given += [one.get("CertificateArn") for one in listed(extra.get("Certificates"))]
-    if sorted(given) != sorted(wanted):
+    if sorted(map(str, given)) != sorted(wanted):
         yield listener.finding("does not have each customer's certificate once")
 
 
@@ -335,8 +335,10 @@ def _redis_url(parts, resource, url, user, secret):
     """A URL has the user, its secret's password and the primary's address, over TLS."""
     password = parts.system.named(secret)
     address = parts.redis.identity.attributes["PrimaryEndPoint.Address"]
-    resolve = rf"\{{\{{resolve:secretsmanager:{re.escape(password.ref) if password else '-'}:SecretString:password(::\w+)?\}}\}}"
-    if not re.fullmatch(rf"rediss://{user}:{resolve}@{re.escape(address)}:{connections.REDIS_PORT}", str(url)):
+    version = parts.parameter(f"{secret}Version")
+    resolve = f"secretsmanager:{password.ref if password else '-'}:SecretString:password"
+    resolve = "{{resolve:" + resolve + (f"::{version}" if version else "") + "}}"
+    if url != f"rediss://{user}:{resolve}@{address}:{connections.REDIS_PORT}":
         yield resource.finding(f"REDIS_URL of {user} does not lead to Redis by TLS with the password of {secret}")
 
 
