@@ -8,7 +8,7 @@ import functools
 import json
 import math
 
-from . import alarms_failures
+from . import alarms_failures, programs
 from .alarms_cloudwatch import ALARM, OK, Alarm, AlarmError, Signal, rule_holds, rule_names
 from .alarms_metrics import published
 
@@ -34,6 +34,7 @@ def judge(system):
     for resource in alarms.values():
         yield from _actions(system, resource, resource.name in parts)
     yield from _topic(system)
+    yield from _of_the_runbook(system, metrics)
     tasks = [target.get("MinCapacity") for target in system.of_type("AWS::ApplicationAutoScaling::ScalableTarget")]
     yield from _rings(alarms, readable, metrics, int(tasks[0]) if tasks else 1)
 
@@ -96,6 +97,15 @@ def _actions(system, resource, is_part):
         yield resource.finding("its actions are not enabled")
     if resource.get("InsufficientDataActions"):
         yield resource.finding("notifies of missing data, which TreatMissingData decides")
+
+
+def _of_the_runbook(system, metrics):
+    """Whoever is rung looks at metrics that the runbook names: they are in CloudWatch, too."""
+    there = {name for _, name, _ in metrics}
+    for task in system.of_type("AWS::ECS::TaskDefinition"):
+        for name in sorted(programs.metrics_of_the_runbook() - there):
+            if any(container.get("Name") == "tracker" for container in task.get("ContainerDefinitions", [])):
+                yield task.finding(f"{name}, which the runbook says to look at, does not reach CloudWatch")
 
 
 def _topic(system):

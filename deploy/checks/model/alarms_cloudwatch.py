@@ -5,7 +5,8 @@ https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/using-metric-math
 
 Time is in minutes. A signal is what a metric's sources send: segments of time, each with the samples of one
 minute as (value, how many). An alarm is evaluated every minute over windows that end then. Simpler than
-CloudWatch: it does not wait for late data, nor look further back than its evaluation periods.
+CloudWatch: it does not wait for late data, nor look further back than its evaluation periods; and DatapointsToAlarm
+has to be there.
 """
 
 import ast
@@ -100,7 +101,7 @@ class Alarm:
 
     def __init__(self, properties):
         self.periods = _whole(properties, "EvaluationPeriods")
-        self.datapoints = _whole(properties, "DatapointsToAlarm", self.periods)
+        self.datapoints = _whole(properties, "DatapointsToAlarm")
         if self.datapoints > self.periods:
             raise AlarmError(f"{self.datapoints} of {self.periods} datapoints can never be")
         try:
@@ -325,8 +326,8 @@ def _number(properties, name):
     return value
 
 
-def _whole(properties, name, default=None):
-    value = _number(properties, name) if default is None or name in properties else default
+def _whole(properties, name):
+    value = _number(properties, name)
     if value != int(value) or value < 1:
         raise AlarmError(f"{name} {value} is not a count")
     return int(value)

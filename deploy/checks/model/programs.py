@@ -24,6 +24,13 @@ def log_messages():
     return (ROOT / "tracker/src/app.rs").read_text()
 
 
+@functools.cache
+def metrics_of_the_runbook():
+    """The trackers' metrics that docs/RUNBOOK.md names and that can be read in CloudWatch."""
+    named = set(re.findall(r"adtrack_\w+", (ROOT / "docs/RUNBOOK.md").read_text()))
+    return frozenset(name for name, (kind, _) in tracker_metrics().items() if name in named and kind != "histogram")
+
+
 def function_of(resource):
     """Which program a Lambda function runs, by what only that program is given; None if it is neither."""
     variables = resource.get("Environment.Variables", {})
