@@ -6,14 +6,28 @@ finding of its own, so that no mutant ends in a traceback.
 
 import traceback
 
-from . import acl, alarms, iam, invariants, network, numbers, resource_policies, rules, scenarios, synth, wiring
+from . import (
+    acl,
+    alarms,
+    demands,
+    iam,
+    invariants,
+    network,
+    numbers,
+    resource_policies,
+    rules,
+    scenarios,
+    synth,
+    wiring,
+)
 from .finding import Finding
 
 # Judges of the templates themselves before, and after, those of one scenario's system; the cheap first.
 TEMPLATE_JUDGES = [synth.static_findings, numbers.static_findings, rules.static_findings, acl.static_findings,
                    invariants.stack_findings, invariants.parameter_findings]
 LAST_JUDGES = [invariants.static_findings]
-JUDGES = [network.judge, wiring.judge, iam.judge, resource_policies.judge, numbers.judge, acl.judge, alarms.judge]
+JUDGES = [network.judge, wiring.judge, iam.judge, resource_policies.judge, numbers.judge, acl.judge,
+          alarms.judge, demands.judge]
 
 
 def check(folder=synth.FOLDER, every=scenarios.ALL):
