@@ -70,6 +70,10 @@ def _check_statement(statement):
         raise PolicyError("a statement needs Action or NotAction")
     if not listed(statement.get("Action", statement.get("NotAction"))):
         raise PolicyError("a statement without an action")
+    condition = statement.get("Condition") or {}
+    for keys in condition.values() if isinstance(condition, dict) else ():
+        if isinstance(keys, dict) and "" in [one for values in keys.values() for one in listed(values)]:
+            raise PolicyError("a condition that compares with nothing")
     for name in ("Action", "NotAction", "Resource", "NotResource"):
         if any("**" in str(pattern) for pattern in listed(statement.get(name))):
             raise PolicyError(f"{name} with ** in place of *")
