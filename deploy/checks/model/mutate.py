@@ -39,10 +39,13 @@ def main():
     started = time.monotonic()
     _work.update(templates=templates, mutants=chosen)
     with multiprocessing.get_context("fork").Pool(arguments.processes) as pool:
-        verdicts = list(pool.imap(_verdict, range(len(chosen)), chunksize=8))
+        verdicts = []
+        for mutant, verdict in zip(chosen, pool.imap(_verdict, range(len(chosen)), chunksize=8), strict=True):
+            verdicts.append(verdict)
+            _show(mutant, verdict, arguments.verbose)
         pool.close()
         pool.join()
-    sys.exit(_report(chosen, verdicts, len(every), time.monotonic() - started, arguments.verbose))
+    sys.exit(_report(chosen, verdicts, len(every), time.monotonic() - started))
 
 
 def _arguments():
@@ -92,7 +95,14 @@ def _reason(mutant):
     return next(pattern, None)
 
 
-def _report(chosen, verdicts, every, seconds, verbose):
+def _show(mutant, verdict, verbose):
+    if verdict is None:
+        print(f"survives, {mutant.category}: {mutant.name} | {_reason(mutant) or 'NOT NAMED'}", flush=True)
+    elif verbose:
+        print(f"{mutant.name} -> {verdict}")
+
+
+def _report(chosen, verdicts, every, seconds):
     totals, caught, within = Counter(), Counter(), Counter()
     survivors = []
     for mutant, verdict in zip(chosen, verdicts, strict=True):
@@ -103,10 +113,6 @@ def _report(chosen, verdicts, every, seconds, verbose):
         caught[mutant.category] += verdict is not None
         if verdict is None:
             survivors.append(mutant)
-        elif verbose:
-            print(f"{mutant.name} -> {verdict}")
-    for mutant in survivors:
-        print(f"survives, {mutant.category}: {mutant.name} | {_reason(mutant) or 'NOT NAMED'}")
     print(f"\n| {'category':<15} | mutants | in range | found | percent |")
     print("|-----------------|---------|----------|-------|---------|")
     failed = False
