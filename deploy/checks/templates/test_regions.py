@@ -1,6 +1,7 @@
 """The stacks of every region: cfn-lint without a finding, and parameters that all come from somewhere."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from adtrack_deploy import regions, stacks, template
 from layouts import layouts
 
 ROLLOUT = regions.load()
+STACK_SETS = template.FOLDER.parent / "organizations"
 BODIES = {stack.name: stacks.body(stack) for stack in stacks.STACKS}
 # What the command deploy itself finds out or makes.
 FROM_DEPLOY = {
@@ -32,19 +34,31 @@ def every_body():
 
 
 def test_cfn_lint_finds_nothing(tmp_path):
-    """Warnings are errors: a wrong IAM action is only a warning."""
-    files = [str(path) for path in sorted(template.FOLDER.glob("*.yaml"))]
-    merged = dict(every_body())
-    merged["stack-set"] = template.load("stack-set", template.FOLDER.parent / "organizations")
-    for name, body in merged.items():
+    """Warnings are errors: a wrong IAM action is only a warning.
+
+    What a region has by default is held against all regions of the file, and the templates by
+    themselves and the other layouts against one of them.
+    """
+    own, others = [], [str(path) for path in sorted(template.FOLDER.glob("*.yaml"))]
+    bodies = {**every_body(), "stack-set": template.load("stack-set", STACK_SETS)}
+    for name, body in bodies.items():
         path = tmp_path / f"{name}.json"
         path.write_text(template.to_text(body))
-        files.append(str(path))
+        (own if name.startswith(("own-", "stack-set")) else others).append(str(path))
     names = [region.name for region in ROLLOUT.regions]
+
+    runs = [start_lint(names, own), start_lint(names[:1], others)]
+
+    for run in runs:
+        output, _ = run.communicate()
+        assert run.returncode == 0, output
+
+
+def start_lint(names, files):
+    """Starts cfn-lint over the files, for these regions."""
     lint = shutil.which("cfn-lint", path=Path(sys.executable).parent)
     command = [lint, "--non-zero-exit-code", "informational", "-r", *names, "-t", *files]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stdout + found.stderr
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 @pytest.mark.parametrize("region", ROLLOUT.regions, ids=lambda region: region.name)
@@ -54,6 +68,48 @@ def test_every_parameter_comes_from_somewhere(region):
         for name, parameter in BODIES[stack.name].get("Parameters", {}).items():
             assert "Default" in parameter or name in given, f"{stack.name}: nothing gives {name}"
         given |= set(BODIES[stack.name].get("Outputs", {}))
+
+
+# What an operator gives for what exists.
+OF_AN_OPERATOR = {
+    "network": {"VpcId", "PrivateSubnetIds", "PrivateRouteTableIds", "NetworkCidr"},
+    "security_groups": {"TasksGroupId", "UpdaterGroupId", "RedisGroupId", "EndpointsGroupId",
+                        "LoadBalancerGroupId"},
+    "load_balancer": {"HttpsListenerArn", "HostNames", "LoadBalancerGroupId", "LoadBalancerFullName",
+                      "LoadBalancerDnsName", "LoadBalancerZoneId"},
+}
+
+
+@pytest.mark.parametrize("layout", list(layouts()), ids=str)
+def test_an_operator_gives_what_exists_and_nothing_else(layout):
+    existing = {part for part in OF_AN_OPERATOR if getattr(layout, part) == stacks.EXISTING}
+    expected = set().union(*(OF_AN_OPERATOR[part] for part in existing))
+    if layout.network == stacks.EXISTING and layout.load_balancer == stacks.OWN:
+        expected |= {"PublicSubnetIds"}
+    if {"security_groups", "load_balancer"} == existing - {"network"}:
+        # Its group is in nobody's rules: those of the trackers' group are the operator's.
+        expected -= {"LoadBalancerGroupId"}
+
+    assert not_given(layout) == expected
+
+
+def not_given(layout):
+    """Parameters without a default that neither deploy nor a stack before gives."""
+    given, missing = set(FROM_DEPLOY), set()
+    for stack in stacks.of(layout):
+        body = stacks.body(stack)
+        missing |= {name for name, parameter in body.get("Parameters", {}).items()
+                    if "Default" not in parameter and name not in given}
+        given |= set(body.get("Outputs", {}))
+    return missing
+
+
+def test_the_manual_names_what_an_operator_gives():
+    manual = (template.FOLDER.parent.parent / "docs/DEPLOY.md").read_text()
+
+    for part, names in OF_AN_OPERATOR.items():
+        rows = [line for line in manual.splitlines() if line.startswith(f"| `{part}` |")]
+        assert any(names <= set(re.findall(r"`(\w+)`", row)) for row in rows), part
 
 
 def test_every_parameter_of_regions_json_is_used():

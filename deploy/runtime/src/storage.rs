@@ -86,7 +86,8 @@ mod tests {
     #[tokio::test]
     async fn copies_an_object_of_several_pieces() {
         let folder = tempfile::tempdir().unwrap();
-        let held: Vec<u8> = (0..2 * PIECE_BYTES + 17).map(|byte| byte as u8).collect();
+        let size = usize::try_from(2 * PIECE_BYTES + 17).unwrap();
+        let held: Vec<u8> = (0..=u8::MAX).cycle().take(size).collect();
         std::fs::write(folder.path().join("programs.csv"), &held).unwrap();
 
         let mut copied = Vec::new();
