@@ -1,12 +1,13 @@
 """Faults of the network and of permissions, each found by the model alone; and every fault of the list."""
 
 import copy
+import itertools
 
 import faults
 import pytest
 from adtrack_deploy import template
 
-from model import iam, judge, network, resource_policies, scenarios, synth, wiring
+from model import iam, invariants, judge, network, resource_policies, scenarios, synth, wiring
 
 TEMPLATES = template.load_all()
 MODEL = (network.judge, wiring.judge, iam.judge, resource_policies.judge)
@@ -68,7 +69,8 @@ FAULTS = {
     "the default outbound rule": lambda t: properties(t, "network-groups", "RedisGroup").pop("SecurityGroupEgress"),
     "a rule for UDP": put("network-groups", "EndpointsFromTasks", "IpProtocol", "udp"),
     "no way to Redis": drop("network-groups", "RedisFromTasks"),
-    "private subnets lead to the internet": put("network", "PublicDefaultRoute", "RouteTableId", {"Ref": "PrivateRoutes"}),
+    "private subnets lead to the internet": put(
+        "network", "PublicDefaultRoute", "RouteTableId", {"Ref": "PrivateRoutes"}),
     "a subnet has the wrong routes": put("network", "PrivateSubnet2Routes", "RouteTableId", {"Ref": "PublicRoutes"}),
     "a subnet has no routes": drop("network", "PublicSubnet3Routes"),
     "two subnets in one zone": put("network", "PrivateSubnet2", "AvailabilityZone", {"Ref": "Zone1"}),
@@ -103,7 +105,8 @@ FAULTS = {
         {"Effect": "Deny", "Action": "s3:*", "Resource": "*"}),
     "everything but one": lambda t: statements(t, "compute", "TaskRole").append(
         {"Effect": "Allow", "NotAction": "iam:*", "Resource": "*"}),
-    "a managed policy": put("compute", "TaskRole", "ManagedPolicyArns", ["arn:aws:iam::aws:policy/AdministratorAccess"]),
+    "a managed policy": put(
+        "compute", "TaskRole", "ManagedPolicyArns", ["arn:aws:iam::aws:policy/AdministratorAccess"]),
     "anybody takes the role": lambda t: policy(t, "compute", "TaskRole", "AssumeRolePolicyDocument")[0].update(
         Principal={"AWS": "*"}),
     "another account's tasks take the role": lambda t: policy(
@@ -148,4 +151,4 @@ def test_the_checks_find(change):
     change(broken)
     assert broken != TEMPLATES
 
-    assert next(judge.findings(broken), None)
+    assert next(itertools.chain(judge.findings(broken), invariants.slow_findings(broken)), None)
