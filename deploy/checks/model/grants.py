@@ -128,32 +128,40 @@ def _operator(parts):
     ]
 
 
-def _function(parts, who, stream, logs):
+def _code(function):
+    """The context in which a function's own code calls, other than Lambda in its name."""
+    return (("lambda:SourceFunctionArn", function.arn),)
+
+
+def _function(parts, who, function, stream, logs):
     bucket = parts.records_bucket.arn
     # Lambda's poller, its on-failure destination and its variables use the key in the role's name.
     contexts = tuple((("kms:ViaService", f"{service}.{parts.region}.amazonaws.com"),)
                      for service in ("kinesis", "s3", "lambda"))
+    by_code = (*contexts[1], *_code(function))
     return [
         *_each(who, READ_STREAM, stream, "Lambda's poller reads the stream with the function's role"),
-        Grant(who, "s3:PutObject", f"{bucket}/failed-records/*", "keeps records that it cannot use"),
+        Grant(who, "s3:PutObject", f"{bucket}/failed-records/*", "keeps records that it cannot use",
+              also=(_code(function),)),
         Grant(who, "s3:PutObject", f"{bucket}/aws/lambda/*", "the mapping's on-failure destination"),
         Grant(who, "s3:ListBucket", bucket, "the mapping looks whether its destination is there"),
         Grant(who, "kms:Decrypt", parts.key.arn, "stream and variables are encrypted", also=contexts),
-        Grant(who, "kms:GenerateDataKey", parts.key.arn, "the bucket is encrypted", also=contexts),
+        Grant(who, "kms:GenerateDataKey", parts.key.arn, "the bucket is encrypted", also=(*contexts, by_code)),
         *_logs(who, logs, "Lambda writes its logs"),
     ]
 
 
 def _consumer(parts):
     return [
-        *_function(parts, CONSUMER, parts.event_stream.arn, parts.consumer_logs),
-        *_each(CONSUMER, ("dynamodb:BatchWriteItem", "dynamodb:PutItem"), parts.table_arn, "writes rows"),
+        *_function(parts, CONSUMER, parts.consumer, parts.event_stream.arn, parts.consumer_logs),
+        *_each(CONSUMER, ("dynamodb:BatchWriteItem", "dynamodb:PutItem"), parts.table_arn, "writes rows",
+               also=(_code(parts.consumer),)),
     ]
 
 
 def _updater(parts):
     return [
-        *_function(parts, UPDATER, parts.core_data_stream.arn, parts.updater_logs),
+        *_function(parts, UPDATER, parts.updater, parts.core_data_stream.arn, parts.updater_logs),
         # Lambda names no resource when it asks, and the function's own code must not ask.
         *_each(UPDATER, INTERFACES, "*", "Lambda makes the function's network interfaces",
                context=(("lambda:SourceFunctionArn", (None,)),)),

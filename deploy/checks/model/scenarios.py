@@ -53,12 +53,12 @@ TRIAL = Scenario("trial", GIVEN | {"Zone1": ZONES["Zone1"], "Zone2": ZONES["Zone
 # What an operator may add. In the mixed scenarios each is on by the bits of its place (from 1), so that no
 # two conditions hold in the same ones: a condition in the place of another shows.
 OPTIONS = (
-    {"IpAddressType": "dualstack"},
+    {"AccessLogs": "true"},
     {"CreateCertificate": "true", "CertificateArn": ""},
     {"RateLimit": "100", "RateLimitExempt": "198.51.100.0/24"},
     {"ByProgramIndex": "true", "IndexBuckets": "16"},
     {"RateLimit": "100"},
-    {"AccessLogs": "true"},
+    {"IpAddressType": "dualstack"},
     {"WebFirewall": "true"},
     {"WebFirewallAction": "block"},
     {"CookieDomain": "example.com", "CookieMaxAgeDays": "365"},
