@@ -7,6 +7,7 @@ operator's, by what the operator says.
 """
 
 import ipaddress
+import itertools
 
 from . import connections
 from .connections import BALANCER, ENDPOINTS, REDIS, TRACKER, UPDATER
@@ -16,6 +17,8 @@ from .policy import listed
 from .synth import number, truth
 
 ANY = ("-1", 0, 65535)
+# Length of the subnets' prefix: 1,024 addresses.
+SUBNET = 22
 # Types of EC2 that this model understands; another one may open a way that it does not see.
 KNOWN = {f"AWS::EC2::{name}" for name in (
     "VPC", "VPCCidrBlock", "Subnet", "SubnetCidrBlock", "RouteTable", "Route", "SubnetRouteTableAssociation",
@@ -208,11 +211,10 @@ def _own_network(parts, topology):
     private = set(tables) - public
     for subnet in public:
         resource = system.called(subnet)
-        if truth(resource.get("MapPublicIpOnLaunch")):
-            yield resource.finding("gives every interface a public address")
         if _destinations(system, tables[subnet]) != set(connections.client_ranges(parts)):
             yield resource.finding(f"does not lead to {' and '.join(connections.client_ranges(parts))}")
     yield from _ipv6(parts, vpc, public)
+    yield from _plan(system, vpc, public, private)
     yield from _placement(topology, public, private)
     yield from _zones(system, public, "public")
     yield from _zones(system, private, "private")
@@ -316,14 +318,33 @@ def _ipv6(parts, vpc, public):
             yield block.finding("does not give the VPC IPv6 addresses")
     if sorted(map(str, given)) != sorted(expected) or bool(blocks) != bool(expected):
         yield vpc.finding("does not have IPv6 addresses in the public subnets, and only there, if it is dualstack")
-    seen = {}
-    for subnet in system.of_type("AWS::EC2::SubnetCidrBlock"):
-        block = subnet.get("Ipv6CidrBlock")
-        if not {one.name for one in blocks} & set(subnet.depends_on):
-            yield subnet.finding("does not wait until the VPC has IPv6 addresses")
-        if block in seen:
-            yield subnet.finding(f"has the addresses of {seen[block]}")
-        seen[block] = subnet.name
+    zones = system.scenario.zones
+    whole = ipaddress.ip_network(vpc.identity.get_att("Ipv6CidrBlocks")[0])
+    plan = [str(block) for block in itertools.islice(whole.subnets(new_prefix=64), len(zones))]
+    for one in system.of_type("AWS::EC2::SubnetCidrBlock"):
+        if not {block.name for block in blocks} & set(one.depends_on):
+            yield one.finding("does not wait until the VPC has IPv6 addresses")
+        subnet = system.called(one.get("SubnetId"))
+        zone = subnet.get("AvailabilityZone") if subnet else None
+        if zone in zones and one.get("Ipv6CidrBlock") != plan[zones.index(zone)]:
+            yield one.finding(f"is not {plan[zones.index(zone)]} but {one.get('Ipv6CidrBlock')}")
+
+
+def _plan(system, vpc, public, private):
+    """Subnets have the addresses that they always had: other ones replace a subnet, with all that is in it."""
+    try:
+        blocks = [str(block) for block in ipaddress.ip_network(vpc.get("CidrBlock")).subnets(new_prefix=SUBNET)]
+    except ValueError:
+        return
+    for subnets, first in ((public, 0), (private, 3)):
+        for subnet in (system.called(one) for one in sorted(subnets)):
+            if subnet.get("MapPublicIpOnLaunch") is not False:
+                yield subnet.finding("does not say that interfaces get no public address")
+            zone = subnet.get("AvailabilityZone")
+            if zone in system.scenario.zones:
+                expected = blocks[first + system.scenario.zones.index(zone)]
+                if subnet.get("CidrBlock") != expected:
+                    yield subnet.finding(f"is not {expected} but {subnet.get('CidrBlock')}")
 
 
 def _placement(topology, public, private):
