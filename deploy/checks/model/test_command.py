@@ -53,9 +53,9 @@ def test_a_reference_to_nothing_is_a_finding(folder, capsys):
 
 def test_cfn_lint_is_asked_when_nothing_else_is_found(folder, capsys):
     path = folder / "compute-scaling.yaml"
-    path.write_text(path.read_text().replace("ScaleInCooldown: 300", "ScaleInCoolDown: 300"))
+    path.write_text(path.read_text().replace("PolicyType: TargetTrackingScaling", "PolicyType: TargetTracking"))
 
-    assert any("E3002" in line for line in findings(folder, capsys))
+    assert any("E3030" in line for line in findings(folder, capsys))
 
 
 def test_a_folder_that_is_not_there_is_said_so(tmp_path, capsys):
