@@ -97,6 +97,7 @@ prove: redis-server ## the long proofs: 50 kills, outages, 200,000 programs, mil
 	PROPTEST_CASES=1000000 cargo test --locked --release -p tracker --lib delivery::spill
 	deploy/checks/kpl-interop
 	deploy/checks/valkey
+	deploy/checks/mutate --all
 
 check-deploy: ## all of deploy/ that can be checked without an AWS account (3 minutes)
 	@deploy/checks/deploy-all

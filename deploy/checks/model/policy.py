@@ -70,6 +70,13 @@ def _check_statement(statement):
         raise PolicyError("a statement needs Action or NotAction")
     if not listed(statement.get("Action", statement.get("NotAction"))):
         raise PolicyError("a statement without an action")
+    condition = statement.get("Condition") or {}
+    for keys in condition.values() if isinstance(condition, dict) else ():
+        if isinstance(keys, dict) and "" in [one for values in keys.values() for one in listed(values)]:
+            raise PolicyError("a condition that compares with nothing")
+    for name in ("Action", "NotAction", "Resource", "NotResource"):
+        if any("**" in str(pattern) for pattern in listed(statement.get(name))):
+            raise PolicyError(f"{name} with ** in place of *")
 
 
 def identity_statements(document):
@@ -80,6 +87,9 @@ def identity_statements(document):
             raise PolicyError("a statement of a role needs Resource or NotResource")
         if not listed(statement.get("Resource", statement.get("NotResource"))):
             raise PolicyError("a statement without a resource")
+        for resource in listed(statement.get("Resource", statement.get("NotResource"))):
+            if resource != "*" and not str(resource).startswith("arn:"):
+                raise PolicyError(f"{resource!r} is not an ARN")
         if "Principal" in statement or "NotPrincipal" in statement:
             raise PolicyError("a statement of a role names a principal")
     return found
@@ -97,7 +107,7 @@ def resource_statements(document):
     return found
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _pattern(text, ignore_case):
     expression = re.escape(text).replace(r"\*", ".*").replace(r"\?", ".")
     return re.compile(expression, re.IGNORECASE | re.DOTALL if ignore_case else re.DOTALL)
@@ -164,7 +174,7 @@ def decide(identity, resource, request, is_key=False, resource_account=None, bou
         return "direct" in named
     same_account = resource_account is None or request.principal.account == resource_account
     if is_key:
-        return "direct" in named and same_account or by_identity and bool(named)
+        return ("direct" in named and same_account) or (by_identity and bool(named))
     if same_account:
         return by_identity or "direct" in named
     return by_identity and bool(named)

@@ -77,13 +77,6 @@ def at(node, path):
     return node
 
 
-def group_of(reference):
-    """The security group that a reference names, in its own template or in another."""
-    if isinstance(reference, dict) and "Ref" in reference:
-        return reference["Ref"].removesuffix("Id")
-    return at(reference or {}, "Fn::GetAtt.0")
-
-
 def default_of(templates, template, value):
     """What a parameter is by default; anything else is itself."""
     if isinstance(value, dict) and set(value) == {"Ref"}:
@@ -137,66 +130,6 @@ def nothing_is_named(templates):
             namespace = path and path[-1] in ("MetricNamespace", "Namespace") and str(value)
             if namespace and "adtrack" in namespace and "Deployment" not in namespace:
                 yield f"{template}: {'.'.join(map(str, path))} is the same for all deployments"
-
-
-@rule
-def groups_name_groups(templates):
-    """Security groups name groups or prefix lists; only the load balancer's names addresses, and the
-    trackers' if AWS services are not reached by endpoints."""
-    kinds = ("AWS::EC2::SecurityGroup", "AWS::EC2::SecurityGroupIngress",
-             "AWS::EC2::SecurityGroupEgress")
-    for template, name, resource in resources(templates, *kinds):
-        by_nat = {"Fn::If": ["HasEndpoints", {"Ref": "AWS::NoValue"}, {"Ref": "AwsServicesCidr"}]}
-        text = json.dumps(resource["Properties"]).replace(f'"CidrIp": {json.dumps(by_nat)}', "")
-        if "Cidr" in text and name != "LoadBalancerGroup":
-            yield f"{template}: {name} names an address range"
-        if '"IpProtocol": "-1"' in text or '"IpProtocol": -1' in text:
-            yield f"{template}: {name} allows every protocol"
-        if resource["Type"].endswith("Group") and not resource["Properties"].get("SecurityGroupEgress"):
-            yield f"{template}: {name} has no outbound rule, which allows any"
-    ports = {
-        (port["FromPort"], port["ToPort"], port.get("CidrIp") or port.get("CidrIpv6"))
-        for port in map(whatever_the_condition, at(
-            templates["load-balancer-group"]["Resources"], "LoadBalancerGroup.Properties")
-            .get("SecurityGroupIngress", []))
-    }
-    if ports != {(port, port, to) for port in (80, 443) for to in ("0.0.0.0/0", "::/0")}:
-        yield f"load-balancer-group: the load balancer listens on {ports}"
-    allowed = {
-        (group_of(at(resource, "Properties.GroupId")),
-         group_of(at(resource, "Properties.SourceSecurityGroupId")),
-         resource["Properties"].get("FromPort"), resource["Properties"].get("ToPort"))
-        for _, _, resource in resources(templates, "AWS::EC2::SecurityGroupIngress")
-    }
-    expected = {
-        ("TasksGroup", "LoadBalancerGroup", 8080, 8080),
-        ("RedisGroup", "TasksGroup", 6379, 6379),
-        ("RedisGroup", "UpdaterGroup", 6379, 6379),
-        ("EndpointsGroup", "TasksGroup", 443, 443),
-    }
-    if allowed != expected:
-        yield f"network: inbound rules differ: {sorted(map(str, allowed ^ expected))}"
-
-
-@rule
-def private_subnets_stay_private(templates):
-    """Zones of their own; only the public subnets have a way to the internet."""
-    subnets = {name: resource for _, name, resource in resources(templates, "AWS::EC2::Subnet")}
-    for kind in ("Public", "Private"):
-        zones = {
-            json.dumps(subnets.get(f"{kind}Subnet{number}", {}).get("Properties", {})
-                       .get("AvailabilityZone"))
-            for number in (1, 2, 3)
-        }
-        if len(zones) != 3 or "null" in zones:
-            yield f"network: the {kind.lower()} subnets are not in three zones"
-    for template, name, resource in resources(templates, "AWS::EC2::Route"):
-        if at(resource, "Properties.RouteTableId.Ref") != "PublicRoutes":
-            yield f"{template}: {name} leads out of a private subnet"
-    for template, name, resource in resources(templates, "AWS::EC2::SubnetRouteTableAssociation"):
-        subnet = at(resource, "Properties.SubnetId.Ref") or ""
-        if at(resource, "Properties.RouteTableId.Ref") != f"{subnet[:-len('Subnet1')]}Routes":
-            yield f"{template}: {name} gives {subnet} the routes of another kind"
 
 
 @rule

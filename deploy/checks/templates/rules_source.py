@@ -1,93 +1,12 @@
-"""Rules that hold templates and source together: permissions, variables, metrics."""
+"""Rules that hold templates and source together: AWS calls, variables, metrics."""
 
 import json
 import re
 
 import source
 import yaml
+from model import calls
 from rules import at, default_of, metrics_of, resources, rule, whatever_the_condition
-
-TRACKER, CONSUMER, UPDATER = "TaskRole", "ConsumerRole", "UpdaterRole"
-OPERATOR = "OperatorRole"
-REDRIVE, CORE_DATA = "the operator's redrive", "the data team's core-data"
-
-# Every AWS call of the source, who makes it, and the permission that it takes.
-CALLS = {
-    ("tracker/src/delivery/kinesis.rs", "kinesis", "put_records"):
-        ({TRACKER, REDRIVE}, "kinesis:PutRecords"),
-    ("tracker/src/delivery/spill.rs", "object_store", "put"): ({TRACKER}, "s3:PutObject"),
-    ("tracker/src/delivery/spill.rs", "object_store", "list"): ({REDRIVE}, "s3:ListBucket"),
-    ("tracker/src/delivery/spill.rs", "object_store", "get"): ({REDRIVE}, "s3:GetObject"),
-    ("tracker/src/delivery/spill.rs", "object_store", "delete"): ({REDRIVE}, "s3:DeleteObject"),
-    ("kinesis-consumer/src/store.rs", "dynamodb", "batch_write_item"):
-        ({CONSUMER}, "dynamodb:BatchWriteItem"),
-    ("kinesis-consumer/src/store/once.rs", "dynamodb", "put_item"):
-        ({CONSUMER}, "dynamodb:PutItem"),
-    ("deploy/runtime/src/lambda/failure_store.rs", "object_store", "put"):
-        ({CONSUMER, UPDATER}, "s3:PutObject"),
-    ("deploy/runtime/src/storage.rs", "object_store", "head"): ({OPERATOR}, "s3:GetObject"),
-    ("deploy/runtime/src/storage.rs", "object_store", "get_range"): ({OPERATOR}, "s3:GetObject"),
-    ("redis-updater/src/core_data/stream.rs", "kinesis", "put_records"):
-        ({CORE_DATA}, "kinesis:PutRecords"),
-    ("tracker/src/task_protection.rs", "ecs agent", "task-protection"):
-        ({TRACKER}, "ecs:UpdateTaskProtection"),  # asked for by the agent, in the task's name
-}
-
-# A permission is granted on these ARNs and no other.
-EVENTS, CORE_DATA_STREAM, TABLE = "EventStreamArn", "CoreDataStreamArn", "TableArn"
-FAILED, ON_FAILURE = "${RecordsBucketArn}/failed-records/*", "${RecordsBucketArn}/aws/lambda/*"
-READ_STREAM = ["kinesis:DescribeStream", "kinesis:DescribeStreamSummary", "kinesis:GetRecords",
-               "kinesis:GetShardIterator", "kinesis:ListShards"]
-LOG = ["logs:CreateLogStream", "logs:PutLogEvents"]
-# Lambda makes a function's network interfaces with its role, and names no resource when it asks.
-INTERFACES = [f"ec2:{action}" for action in
-              ("AssignPrivateIpAddresses", "CreateNetworkInterface", "DeleteNetworkInterface",
-               "DescribeNetworkInterfaces", "DescribeSubnets", "UnassignPrivateIpAddresses")]
-
-
-def grants(actions, *where):
-    """Each action on each of the ARNs."""
-    return {(action, arn) for action in actions for arn in where}
-
-
-# What each role may do, in all: the calls above, and what ECS, Lambda and the agent do in its name.
-ROLES = {
-    TRACKER: grants(["kinesis:PutRecords"], EVENTS)
-    | grants(["s3:PutObject"], "${RecordsBucketArn}/spill/*")
-    | grants(["kms:GenerateDataKey"], "KeyArn")  # both of them encrypt
-    | grants(["ecs:UpdateTaskProtection"], "task/${Name}/*")  # by the ECS agent
-    | grants(LOG, "MetricLogs"),  # the metrics agent, in the same task
-    CONSUMER: grants(READ_STREAM, EVENTS)
-    | grants(["dynamodb:BatchWriteItem", "dynamodb:PutItem"], TABLE)
-    | grants(["s3:PutObject"], FAILED, ON_FAILURE)
-    | grants(["s3:ListBucket"], "RecordsBucketArn")  # the mapping's destination
-    | grants(["kms:Decrypt", "kms:GenerateDataKey"], "KeyArn")
-    | grants(LOG, "ConsumerLogs"),
-    UPDATER: grants(READ_STREAM, CORE_DATA_STREAM)
-    | grants(["s3:PutObject"], FAILED, ON_FAILURE)
-    | grants(["s3:ListBucket"], "RecordsBucketArn")
-    | grants(["kms:Decrypt", "kms:GenerateDataKey"], "KeyArn")
-    | grants(LOG, "UpdaterLogs")
-    | grants(INTERFACES, "*"),
-    "ExecutionRole": grants(["ecr:GetAuthorizationToken"], "*")  # takes no resource
-    | grants(["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
-             "TrackerRepositoryArn", "AgentRepositoryArn")
-    | grants(["secretsmanager:GetSecretValue"],
-             "TrackerRedisUrlArn", "LinkKeysSecretArn", "ConversionKeysSecretArn")
-    | grants(["kms:Decrypt"], "KeyArn")
-    | grants(LOG, "TrackerLogs"),
-    OPERATOR: grants(["s3:GetObject"], "${RecordsBucketArn}/core-data/*")
-    | grants(["kms:Decrypt"], "KeyArn"),
-    "OperatorExecutionRole": grants(["ecr:GetAuthorizationToken"], "*")
-    | grants(["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
-             "TrackerRepositoryArn")
-    | grants(["secretsmanager:GetSecretValue"], "OperatorRedisUrlArn")
-    | grants(["kms:Decrypt"], "KeyArn")
-    | grants(LOG, "OperatorLogs"),
-}
-PRINCIPALS = {TRACKER: "ecs-tasks", "ExecutionRole": "ecs-tasks",
-              OPERATOR: "ecs-tasks", "OperatorExecutionRole": "ecs-tasks",
-              CONSUMER: "lambda", UPDATER: "lambda"}
 
 # Files whose settings each program reads.
 SETTINGS_OF = {
@@ -134,69 +53,10 @@ LEFT_AT_DEFAULT = {
 OF_THE_SDK = {"AWS_REGION"}
 
 
-def listed(value):
-    """A value that may stand alone or in a list."""
-    return value if isinstance(value, list) else [value]
-
-
-def arn_name(resource):
-    """How ROLES names a resource: by the parameter or resource, or by its text."""
-    resource = whatever_the_condition(resource)
-    if isinstance(resource, str):
-        return resource
-    if "Ref" in resource:
-        return resource["Ref"]
-    if "Fn::GetAtt" in resource:
-        return resource["Fn::GetAtt"][0]
-    text = resource["Fn::Sub"] if isinstance(resource["Fn::Sub"], str) else resource["Fn::Sub"][0]
-    return text.rsplit(":", 1)[-1] if text.startswith("arn:") else text
-
-
 @rule
 def calls_are_reviewed(templates):
-    """The source makes the AWS calls that are listed here, and no others."""
-    found = source.aws_calls()
-    for call in sorted(found - set(CALLS)):
-        yield f"{call[0]} calls {call[1]} {call[2]}, which CALLS does not have"
-    for call in sorted(set(CALLS) - found):
-        yield f"{call[0]} does not call {call[1]} {call[2]} any more"
-    for call, (roles, action) in CALLS.items():
-        for role in roles & set(ROLES):
-            if not any(granted == action for granted, _ in ROLES[role]):
-                yield f"{role} may not {action}, which {call[0]} needs"
-
-
-@rule
-def roles_allow_just_that(templates):
-    """Each role allows what is listed: each action on each ARN, nothing else."""
-    seen = set()
-    for template, name, role in resources(templates, "AWS::IAM::Role"):
-        seen.add(name)
-        properties = role["Properties"]
-        if properties.get("ManagedPolicyArns"):
-            yield f"{template}: {name} has a managed policy, which may allow anything"
-        principal = at(properties, "AssumeRolePolicyDocument.Statement.0.Principal")
-        if principal != {"Service": f"{PRINCIPALS.get(name)}.amazonaws.com"}:
-            yield f"{template}: {name} may be assumed by {principal}"
-        granted = set()
-        for policy in properties.get("Policies", []):
-            for statement in policy["PolicyDocument"]["Statement"]:
-                if statement["Effect"] != "Allow":
-                    continue
-                if "NotAction" in statement or "NotResource" in statement:
-                    yield f"{template}: {name} allows all but something"
-                granted |= grants(listed(statement.get("Action", [])),
-                                  *map(arn_name, listed(statement.get("Resource", []))))
-        for grant in sorted(granted - ROLES.get(name, set())):
-            yield f"{template}: {name} allows {grant[0]} on {grant[1]}, which nobody needs"
-        for grant in sorted(ROLES.get(name, set()) - granted):
-            yield f"{template}: {name} does not allow {grant[0]} on {grant[1]}"
-    if seen != set(ROLES):
-        yield f"roles differ: {sorted(seen ^ set(ROLES))}"
-    statements = at(templates["lambdas"]["Resources"],
-                    f"{UPDATER}.Properties.Policies.0.PolicyDocument.Statement")
-    if not any(s["Effect"] == "Deny" and s["Action"] == "ec2:*" for s in statements):
-        yield f"lambdas: the code of redis-updater may use {UPDATER}'s network permissions"
+    """The source makes the AWS calls that the model has grants for, and no others."""
+    yield from calls.findings(templates, source.aws_calls())
 
 
 def environments(templates):

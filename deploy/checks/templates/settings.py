@@ -48,8 +48,6 @@ def where(condition, item):
     return {"Fn::If": [condition, item, {"Ref": "AWS::NoValue"}]}
 
 
-KEY = {"Fn::GetAtt": ["Key", "Arn"]}
-# What the first creation leaves when it fails is empty, and would be in the way of the next one.
 RETAIN = [("DeletionPolicy", "RetainExceptOnCreate"), ("UpdateReplacePolicy", "Retain")]
 PRIVATE_BUCKET = [
     (f"Properties.PublicAccessBlockConfiguration.{name}", True)
@@ -60,7 +58,6 @@ STREAM = RETAIN + [
     ("Properties.ShardCount", names_all("Provisioned", "Shards")),
     ("Properties.RetentionPeriodHours", default_is("168")),
     ("Properties.StreamEncryption.EncryptionType", "KMS"),
-    ("Properties.StreamEncryption.KeyId", KEY),
 ]
 MAPPING = [
     ("Properties.StartingPosition", "TRIM_HORIZON"),
@@ -72,7 +69,6 @@ MAPPING = [
     ("Properties.MaximumRetryAttempts", -1),
     ("Properties.MaximumRecordAgeInSeconds",
      {"Fn::FindInMap": ["Retention", {"Ref": "RetentionHours"}, "Seconds"]}),
-    ("Properties.DestinationConfig.OnFailure.Destination", {"Ref": "RecordsBucketArn"}),
     ("Properties.MetricsConfig.Metrics", ["EventCount"]),
 ]
 FUNCTION = [
@@ -80,23 +76,6 @@ FUNCTION = [
     ("Properties.Architectures", [{"Ref": "Architecture"}]),
     ("Properties.ReservedConcurrentExecutions", at_least(10)),
     ("Properties.Timeout", at_least(30)),
-    ("Properties.KmsKeyArn", {"Ref": "KeyArn"}),
-    ("Properties.LoggingConfig.LogGroup", is_reference),
-    ("Properties.Environment.Variables.FAILED_RECORDS_URL", names_all("s3://", "/failed-records")),
-    ("Properties.Environment.Variables.METRICS_NAMESPACE", {"Fn::Sub": "adtrack/${Deployment}"}),
-]
-GATEWAY = [
-    ("Properties.VpcEndpointType", "Gateway"),
-    ("Properties.RouteTableIds", {"Ref": "PrivateRouteTableIds"}),
-    ("Condition", "HasEndpoints"),
-]
-INTERFACE = [
-    ("Properties.VpcEndpointType", "Interface"),
-    ("Properties.PrivateDnsEnabled", True),
-    ("Properties.SubnetIds", {"Fn::If": ["InAllZones", {"Ref": "PrivateSubnetIds"},
-                                         [{"Fn::Select": [0, {"Ref": "PrivateSubnetIds"}]}]]}),
-    ("Properties.SecurityGroupIds", [{"Ref": "EndpointsGroupId"}]),
-    ("Condition", "HasEndpoints"),
 ]
 TRACKER = "Properties.ContainerDefinitions.tracker."
 
@@ -107,13 +86,6 @@ SETTINGS = {
         ("Properties.ImageTagMutability", "IMMUTABLE"),
         ("Properties.ImageScanningConfiguration.ScanOnPush", True),
     ],
-    ("network-endpoints", "S3Endpoint"): GATEWAY,
-    ("network-endpoints", "DynamoDbEndpoint"): GATEWAY,
-    ("network-endpoints", "KinesisEndpoint"): INTERFACE,
-    ("network-endpoints", "EcrApiEndpoint"): INTERFACE,
-    ("network-endpoints", "EcrDockerEndpoint"): INTERFACE,
-    ("network-endpoints", "LogsEndpoint"): INTERFACE,
-    ("network-endpoints", "SecretsManagerEndpoint"): INTERFACE,
     ("data", "EventStream"): STREAM,
     ("data", "CoreDataStream"): STREAM,
     ("data", "Key"): RETAIN + [("Properties.EnableKeyRotation", True)],
@@ -147,36 +119,10 @@ SETTINGS = {
         ("Properties.NumCacheClusters", at_least(2)),
         ("Properties.SnapshotRetentionLimit", at_least(1)),
         ("Properties.UserGroupIds", [{"Ref": "Users"}]),
-        ("Properties.SecurityGroupIds", [{"Ref": "RedisGroupId"}]),
     ],
     ("data-redis", "Settings"): [("Properties.Properties.maxmemory-policy", "noeviction")],
-    ("data-redis", "TrackerUser"): [
-        ("Properties.AccessString", names_all("-@all", "~program:*", "&${RedisChannel}")),
-        ("Properties.AccessString", without("+@all", "~* ", "&* ", "+set", "+publish", "+evalsha",
-                                            "+del", "+hset", "nopass")),
-        ("Properties.AuthenticationMode.Type", "password"),
-    ],
-    ("data-redis", "UpdaterUser"): [
-        ("Properties.AccessString", names_all("-@all", "~program:*", "&${RedisChannel}")),
-        ("Properties.AccessString", without("+@all", "~* ", "&* ", "nopass")),
-        ("Properties.AuthenticationMode.Type", "password"),
-    ],
-    ("data-redis", "OperatorUser"): [
-        ("Properties.AccessString", names_all("-@all", "%R~program:*", "~adtrack:loaded",
-                                              "&${RedisChannel}")),
-        ("Properties.AccessString", without("+@all", "~* ", "&* ", "+publish", "+evalsha", "+del",
-                                            "+hset", "nopass", " ~program")),
-        ("Properties.AuthenticationMode.Type", "password"),
-    ],
-    ("data-redis", "DefaultUser"): [("Properties.AccessString", "off -@all")],
-    ("lambdas", "Consumer"): FUNCTION + [("Properties.VpcConfig", None)],
-    ("lambdas", "Updater"): FUNCTION
-    + [
-        ("Properties.VpcConfig.SubnetIds", {"Ref": "PrivateSubnetIds"}),
-        ("Properties.VpcConfig.SecurityGroupIds", [{"Ref": "UpdaterGroupId"}]),
-        ("Properties.Environment.Variables.REDIS_URL",
-         names_all("rediss://updater:", "resolve:secretsmanager", "UpdaterPasswordArn")),
-    ],
+    ("lambdas", "Consumer"): FUNCTION,
+    ("lambdas", "Updater"): FUNCTION,
     ("lambdas", "ConsumerMapping"): MAPPING,
     ("lambdas", "UpdaterMapping"): MAPPING,
     ("load-balancer", "LoadBalancer"): [
@@ -185,34 +131,9 @@ SETTINGS = {
                    "Value": {"Fn::If": ["LogsAccess", "true", "false"]}},
                   {"Key": "routing.http.drop_invalid_header_fields.enabled", "Value": "true"},
                   {"Key": "deletion_protection.enabled", "Value": {"Ref": "DeletionProtection"}})),
-        ("Properties.Subnets", {"Ref": "PublicSubnetIds"}),
     ],
     ("load-balancer", "AccessLogBucket"): PRIVATE_BUCKET
     + [("Properties.LifecycleConfiguration", names_all("AccessLogDays"))],
-    ("load-balancer", "HttpsListener"): [
-        ("Properties.Protocol", "HTTPS"),
-        ("Properties.Port", 443),
-        ("Properties.SslPolicy", "ELBSecurityPolicy-TLS13-1-2-2021-06"),
-        ("Properties.Certificates", [{"CertificateArn": {"Fn::If": [
-            "MakesCertificate", {"Ref": "Certificate"}, {"Ref": "CertificateArn"}]}}]),
-        ("Condition", "HasTls"),
-    ],
-    ("load-balancer", "HttpListener"): [
-        ("Properties.DefaultActions",
-         [{"Fn::If": ["HasTls", {"Type": "redirect", "RedirectConfig": {
-             "Protocol": "HTTPS", "Port": "443", "StatusCode": "HTTP_301"}},
-             {"Type": "forward", "TargetGroupArn": {"Ref": "TargetGroupArn"}}]}]),
-    ],
-    ("target-group", "TargetGroup"): [
-        ("Properties.HealthCheckPath", "/health/check"),
-        ("Properties.Matcher.HttpCode", "200"),
-        ("Properties.Port", 8080),
-        ("Properties.TargetType", "ip"),
-    ],
-    ("load-balancer", "CustomerCertificate1"): [
-        ("Properties.ListenerArn", {"Ref": "HttpsListener"}),
-        ("Condition", "HasCustomer1"),
-    ],
     ("load-balancer", "WebAcl"): [
         ("Properties.DefaultAction", {"Allow": {}}),
         ("Properties.Rules.0.Action", {"Fn::If": ["Blocks", {"Block": {}}, {"Count": {}}]}),
@@ -221,13 +142,7 @@ SETTINGS = {
          names_all("'SearchString': '/conversion'", "'SearchString': '/events'")),
         ("Properties.Rules.0.VisibilityConfig.SampledRequestsEnabled", False),
     ],
-    ("load-balancer", "WebAclAssociation"): [
-        ("Properties.ResourceArn", {"Ref": "LoadBalancer"}),
-        ("Properties.WebACLArn", {"Fn::GetAtt": ["WebAcl", "Arn"]}),
-    ],
     ("compute", "Task"): [
-        ("Properties.RuntimePlatform.CpuArchitecture", default_is("ARM64")),
-        ("Properties.RequiresCompatibilities", ["FARGATE"]),
         ("Properties.Volumes", [{"Name": "journal"}]),
         (TRACKER + "User", "65532"),
         (TRACKER + "ReadonlyRootFilesystem", True),
@@ -238,14 +153,6 @@ SETTINGS = {
         (TRACKER + "StopTimeout", 120),
         (TRACKER + "HealthCheck.Command", ["CMD", "/tracker", "healthcheck"]),
         (TRACKER + "Environment.JOURNAL_DIR", "/journal"),
-        (TRACKER + "Environment.MANAGEMENT_ADDR", "127.0.0.1:9090"),
-        (TRACKER + "Environment.SPILL_URL", names_all("s3://", "/spill")),
-        (TRACKER + "Environment.REDIS_URL", None),
-        (TRACKER + "Secrets", contains(
-            {"Name": "REDIS_URL", "ValueFrom": {"Ref": "TrackerRedisUrlArn"}},
-            where("HasLinkKeys", {"Name": "LINK_KEYS", "ValueFrom": {"Ref": "LinkKeysSecretArn"}}),
-            where("HasConversionKeys", {"Name": "CONVERSION_KEYS",
-                                        "ValueFrom": {"Ref": "ConversionKeysSecretArn"}}))),
         (TRACKER + "Environment", contains(
             where("HasCookieDomain", {"Name": "COOKIE_DOMAIN", "Value": {"Ref": "CookieDomain"}}),
             where("HasTcfVendorId", {"Name": "TCF_VENDOR_ID", "Value": {"Ref": "TcfVendorId"}}),
@@ -253,45 +160,21 @@ SETTINGS = {
                   {"Name": "DEFAULT_FALLBACK_URL", "Value": {"Ref": "DefaultFallbackUrl"}}))),
         # New passwords and keys reach the tasks.
         (TRACKER + "DockerLabels", names_all("TrackerPasswordVersion", "SigningKeysRevision")),
-        (TRACKER + "PortMappings", [{"ContainerPort": 8080, "Protocol": "tcp"}]),
         (TRACKER + "LogConfiguration.Options.mode", "non-blocking"),
         ("Properties.ContainerDefinitions.metrics-agent.Essential", False),
         ("Properties.ContainerDefinitions.metrics-agent.ReadonlyRootFilesystem", True),
     ],
     ("compute", "Service"): [
-        ("Properties.LaunchType", "FARGATE"),
         ("Properties.Tags", contains({"Key": "listener", "Value": {"Ref": "ForwardingArn"}})),
         ("Properties.DesiredCount", None),
-        ("Properties.EnableExecuteCommand", False),
         ("Properties.DeploymentConfiguration.MinimumHealthyPercent", 100),
         ("Properties.DeploymentConfiguration.MaximumPercent", 200),
         ("Properties.DeploymentConfiguration.DeploymentCircuitBreaker.Enable", True),
         ("Properties.DeploymentConfiguration.DeploymentCircuitBreaker.Rollback", True),
-        ("Properties.NetworkConfiguration.AwsvpcConfiguration.AssignPublicIp", "DISABLED"),
-        ("Properties.NetworkConfiguration.AwsvpcConfiguration.Subnets", {"Ref": "PrivateSubnetIds"}),
-        ("Properties.NetworkConfiguration.AwsvpcConfiguration.SecurityGroups",
-         [{"Ref": "TasksGroupId"}]),
     ],
     ("compute-scaling", "Scaling"): [
         ("Properties.MinCapacity", at_least(3)),
         ("Properties.MaxCapacity", at_least(3)),
-    ],
-    ("compute-scaling", "ScaleOnRequests"): [
-        ("Properties.TargetTrackingScalingPolicyConfiguration", names_all("ALBRequestCountPerTarget")),
-    ],
-    ("compute-scaling", "ScaleOnCpu"): [
-        ("Properties.TargetTrackingScalingPolicyConfiguration",
-         names_all("ECSServiceAverageCPUUtilization")),
-    ],
-    ("observability-events", "AlarmTopic"): [("Properties.KmsMasterKeyId", {"Ref": "KeyArn"})],
-    ("global-routing", "Record"): [
-        ("Properties.Region", {"Ref": "AWS::Region"}),
-        ("Properties.HealthCheckId", {"Ref": "HealthCheck"}),
-        ("Properties.AliasTarget.EvaluateTargetHealth", True),
-    ],
-    ("global-routing", "HealthCheck"): [
-        ("Properties.HealthCheckConfig.Type", {"Fn::If": ["HasTls", "HTTPS", "HTTP"]}),
-        ("Properties.HealthCheckConfig.ResourcePath", "/health/check"),
     ],
     ("global-table", "GlobalTable"): RETAIN
     + [
@@ -307,7 +190,6 @@ DEFAULTS = {
     ("load-balancer", "InsecurePlainHttp"): "false",
     ("data", "DeletionProtection"): "true",
     ("data-redis", "RedisFailover"): "true",
-    ("network-endpoints", "VpcEndpoints"): "all-zones",
     ("compute", "RateLimit"): "",
     ("load-balancer", "AccessLogs"): "false",
     ("load-balancer", "DeletionProtection"): "true",

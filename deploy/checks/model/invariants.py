@@ -1,0 +1,84 @@
+"""The rules of ../templates as judges of templates: settings that no flow implies, such as encryption,
+retention and deletion policies, each stated once.
+"""
+
+import re
+
+from adtrack_deploy import stacks, template
+
+from .finding import Finding
+
+# These import cfn-lint, which takes seconds.
+SLOW = ("everything_is_tagged",)
+# Members of a parameter that decide what it may be.
+CONSTRAINTS = ("Type", "Default", "AllowedValues", "AllowedPattern", "MinValue", "MaxValue", "MinLength", "MaxLength")
+
+
+def static_findings(templates):
+    """Findings of every rule but the slow ones."""
+    return _ruled(templates, lambda name: name not in SLOW)
+
+
+def slow_findings(templates):
+    """Findings of the rules that take seconds."""
+    return _ruled(templates, lambda name: name in SLOW)
+
+
+def parameter_findings(templates):
+    """What an operator sets is declared alike wherever it is read: a value is valid everywhere or nowhere."""
+    outputs = {name for body in templates.values() for name in body.get("Outputs") or {}}
+    declared = {}
+    for file, body in templates.items():
+        for name, parameter in (body.get("Parameters") or {}).items():
+            if name not in outputs and isinstance(parameter, dict):
+                declared.setdefault(name, []).append((file, parameter))
+    for name, places in declared.items():
+        first_file, first = places[0]
+        for file, parameter in places[1:]:
+            different = [key for key in CONSTRAINTS if parameter.get(key) != first.get(key)]
+            if different:
+                yield Finding(file, name, f"has another {different[0]} than in {first_file}")
+
+
+def _ruled(templates, wanted):
+    import rules
+    import rules_source  # noqa: F401 - adds its rules
+
+    for name in filter(wanted, sorted(rules.RULES)):
+        try:
+            for text in rules.RULES[name](templates):
+                yield _finding(templates, text)
+        except Exception as error:
+            yield Finding("-", name, f"cannot be judged: {type(error).__name__}: {error}")
+
+
+def stack_findings(templates):
+    """Templates that do not fit together as the stacks of a layout."""
+    for layout in _layouts():
+        for stack in stacks.of(layout):
+            if not all(name in templates for name in stack.templates):
+                continue
+            try:
+                template.merge([templates[name] for name in stack.templates], stack.description)
+            except template.TemplateError as error:
+                yield Finding(stack.templates[0], stack.name, f"cannot be one stack: {error}")
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                yield Finding(stack.templates[0], stack.name, f"cannot be one stack: {error!r}")
+
+
+def _layouts():
+    existing = stacks.EXISTING
+    return (stacks.Layout(global_table=True, routed=True), stacks.Layout(existing, load_balancer=existing),
+            stacks.Layout(existing, existing, existing))
+
+
+def _finding(templates, text):
+    """A rule's text, `template: Resource what`, as a finding."""
+    match = re.match(r"([\w-]+): (?:(?:Parameters|Outputs|parameter|resource) )?(\w+)\b ?(.*)", text, re.S)
+    if match and match[1] in templates:
+        names = {name for section in ("Parameters", "Resources", "Outputs")
+                 for name in templates[match[1]].get(section) or {}}
+        if match[2] in names:
+            return Finding(match[1], match[2], match[3])
+        return Finding(match[1], "-", text.split(": ", 1)[1])
+    return Finding("-", "-", text)

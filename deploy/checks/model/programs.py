@@ -1,0 +1,39 @@
+"""What the model has to know of the programs, read from their source."""
+
+import functools
+import re
+
+import source
+
+ROOT = source.ROOT
+measured = source.measured
+tracker_metrics = source.tracker_metrics
+function_metrics = source.function_metrics
+
+
+@functools.cache
+def keep_alive_seconds():
+    """For how long the tracker keeps an idle connection."""
+    text = (ROOT / "tracker/src/http/server.rs").read_text()
+    return int(re.search(r"KEEP_ALIVE: Duration = Duration::from_secs\((\d+)\)", text)[1])
+
+
+@functools.cache
+def log_messages():
+    """Texts that stand in the tracker's source: what a log line may begin with."""
+    return (ROOT / "tracker/src/app.rs").read_text()
+
+
+@functools.cache
+def metrics_of_the_runbook():
+    """The trackers' metrics that docs/RUNBOOK.md names and that can be read in CloudWatch."""
+    named = set(re.findall(r"adtrack_\w+", (ROOT / "docs/RUNBOOK.md").read_text()))
+    return frozenset(name for name, (kind, _) in tracker_metrics().items() if name in named and kind != "histogram")
+
+
+def function_of(resource):
+    """Which program a Lambda function runs, by what only that program is given; None if it is neither."""
+    variables = resource.get("Environment.Variables", {})
+    if "TABLE_NAME" in variables:
+        return "kinesis-consumer"
+    return "redis-updater" if "REDIS_URL" in variables else None
