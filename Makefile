@@ -6,44 +6,50 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-BIN := target/release
-ENV_FILE := target/local-stack.env
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+RELEASE := $(TARGET)/release
+# What `make run` writes; a second stack of this clone says which file is its own.
+ENV_FILE := $(TARGET)/local-stack.env
+# Shows how far a build is, by a script in Python; a machine without Python has cargo's own report.
+BUILD := $(if $(shell command -v python3),deploy/local/build )cargo build --locked --workspace --bins
 
-.PHONY: help run demo count loadtest spike soak test lint bench bench-functions fan-out scaling instructions page schemathesis prove advisories fmt redis-server release check-deploy image packages replay
+.PHONY: help build run demo count loadtest spike soak test lint bench bench-functions fan-out scaling instructions page schemathesis prove advisories fmt redis-server release check-deploy image packages replay
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-run: redis-server release ## the whole pipeline on this machine, until ctrl-C
-	@exec $(BIN)/local-stack --stop-with-parent
+run: redis-server build ## the whole pipeline on this machine, until ctrl-C
+	@exec $(TARGET)/debug/local-stack --stop-with-parent
 
 demo: ## in a second terminal: mixed requests and a core-data change, and what became of them
-	@test -f $(ENV_FILE) || { echo "No local stack runs here: start one with 'make run' in another terminal."; exit 1; }
-	@. $(ENV_FILE) && exec $(BIN)/loadtest demo
+	@test -f "$(ENV_FILE)" || { echo "$(ENV_FILE) is not there: start a local stack with 'make run' in another terminal."; exit 1; }
+	@. "$(ENV_FILE)" && exec "$$BIN/loadtest" demo
 
 count: ## in a second terminal: 10,000 requests at 500/s, and a count of their rows
-	@test -f $(ENV_FILE) || { echo "No local stack runs here: start one with 'make run' in another terminal."; exit 1; }
-	@. $(ENV_FILE) && exec $(BIN)/loadtest count --requests 10000 --rate 500
+	@test -f "$(ENV_FILE)" || { echo "$(ENV_FILE) is not there: start a local stack with 'make run' in another terminal."; exit 1; }
+	@. "$(ENV_FILE)" && exec "$$BIN/loadtest" count --requests 10000 --rate 500
 
 loadtest: redis-server release ## a quick load test of a stack of its own; prints the report's path
-	@$(BIN)/loadtest run quick
+	@$(RELEASE)/loadtest run quick
 
 spike: redis-server release ## a campaign spike, 500/s to 20,000/s: nothing lost, nothing doubled (3 minutes)
-	@$(BIN)/loadtest run spike --fail-if 'lost>0' --fail-if 'doubled>0'
+	@$(RELEASE)/loadtest run spike --fail-if 'lost>0' --fail-if 'doubled>0'
 
 soak: redis-server release ## 15 minutes at 5,000/s: nothing lost, memory and file handles flat
-	@$(BIN)/loadtest run soak --fail-if 'lost>0' --fail-if 'doubled>0' --fail-if 'rss.growth>30mb' --fail-if 'files.growth>50'
+	@$(RELEASE)/loadtest run soak --fail-if 'lost>0' --fail-if 'doubled>0' --fail-if 'rss.growth>30mb' --fail-if 'files.growth>50'
 
-release:
-	@test -x $(BIN)/local-stack || echo "Building release binaries; the first time takes 5 to 10 minutes on 2 cores."
-	@cargo build --release --locked --workspace --bins
+build: ## the programs as `make run` and `make test` use them, in target/debug
+	@$(BUILD)
+
+release: ## the programs as they are deployed and measured, in target/release
+	@$(BUILD) --release
 
 redis-server:
 	@deploy/local/install-redis-server
 
 test: redis-server ## the whole suite, on real parts
-	cargo build --locked --workspace --bins
-	cargo test --locked --workspace
+	@$(BUILD)
+	cargo test --locked --workspace --tests
 
 lint: ## formatting, clippy with warnings denied, docs, licences, bans
 	cargo fmt --all --check
@@ -53,7 +59,7 @@ lint: ## formatting, clippy with warnings denied, docs, licences, bans
 	deploy/checks/scaling --check docs/SCALING.md
 
 bench: redis-server ## the tracker beside its peers, and the functions: CPU, instructions, system calls (about 15 minutes)
-	@cargo build --release --locked --workspace --bins
+	@$(BUILD) --release
 	@cargo build --release --locked -p tracker --example peers
 	@deploy/checks/bench
 	@deploy/checks/peers/instructions
@@ -63,12 +69,12 @@ bench: redis-server ## the tracker beside its peers, and the functions: CPU, ins
 	@$(MAKE) --no-print-directory bench-functions
 
 bench-functions: redis-server ## CPU, memory and round trips of the Lambda functions (about 2 minutes)
-	@cargo build --release --locked --workspace --bins
+	@$(BUILD) --release
 	@cargo build --release --locked --workspace --example functions
 	@deploy/checks/functions
 
 fan-out: redis-server ## what a change of core data costs with 50 trackers: Redis' pub/sub, measured (90 s)
-	@cargo build --release --locked --workspace --bins
+	@$(BUILD) --release
 	@deploy/checks/fan-out
 
 scaling: ## what 1,000 to 1,000,000 events/s need, by docs/SCALING.md's formulas and simulations
@@ -84,9 +90,9 @@ instructions: ## that the tracker's handler costs no more instructions than it m
 	@deploy/checks/peers/instructions
 
 prove: redis-server ## the long proofs: 50 kills, outages, 200,000 programs, millions of inputs (about 30 minutes)
-	cargo build --locked --workspace --bins
+	@$(BUILD)
 	ADTRACK_PROVE=1 cargo test --locked -p local-stack --test faults -- --nocapture --test-threads=1
-	cargo build --locked --release --workspace --bins
+	@$(BUILD) --release
 	ADTRACK_PROVE=1 cargo test --locked --release -p local-stack --test core_data -- --nocapture --test-threads=1
 	ADTRACK_PROVE=1 cargo test --locked --release -p local-stack --test hot_program -- --nocapture --test-threads=1
 	ADTRACK_PROVE=1 cargo test --locked --release -p redis-updater --test core_data all_programs -- --nocapture

@@ -13,7 +13,7 @@ use crate::live::View;
 use crate::local::LocalStack;
 use crate::process;
 use crate::recorder::{Slice, Totals};
-use crate::report::{self, Machine, Material, Report, Run, ScenarioInfo};
+use crate::report::{self, DEVELOPMENT, Machine, Material, Report, Run, ScenarioInfo};
 use crate::request::{self, Kind, Program, Traffic};
 use crate::sample::{Sample, Sampler};
 use crate::scenario::{Connections, Scenario};
@@ -353,6 +353,7 @@ impl Prepared {
                 interrupted,
                 target: target.url.clone(),
                 loadtest_version: env!("CARGO_PKG_VERSION").to_owned(),
+                build: if cfg!(debug_assertions) { DEVELOPMENT } else { "release" }.to_owned(),
                 seed: self.arguments.seed,
                 threads: self.arguments.threads,
             },

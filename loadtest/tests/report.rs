@@ -64,6 +64,7 @@ fn report(latency_ms: u64, interrupted: bool, missing_in_time: u64) -> Report {
             interrupted,
             target: "http://127.0.0.1:1".into(),
             loadtest_version: "0".into(),
+            build: "release".into(),
             seed: 1,
             threads: 1,
         },

@@ -45,6 +45,11 @@ pub enum StackError {
     /// A file or folder of the run cannot be written.
     #[error("{0}: {1}")]
     File(PathBuf, std::io::Error),
+    /// Another running stack has the environment file.
+    #[error(
+        "{0} belongs to another running stack; end that one, or choose another file by --env-file"
+    )]
+    EnvFileInUse(PathBuf),
     /// A stand-in refused a call.
     #[error("{0}")]
     Provisioning(String),

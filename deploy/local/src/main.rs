@@ -12,8 +12,11 @@ use local_stack::stack::PortPlan;
 use local_stack::{Stack, StackError, StackOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
+mod env_file;
 mod parent;
 mod report;
+
+use env_file::EnvFile;
 
 /// Runs the whole adtrack pipeline on this machine: Kinesis and DynamoDB embedded, redis-server, the
 /// tracker and both Lambda functions as real processes.
@@ -32,7 +35,8 @@ struct Arguments {
     #[arg(long)]
     folder: Option<PathBuf>,
     /// File for `export NAME=value` lines.
-    /// [default: local-stack.env beside the folder of the binaries]
+    /// [default: local-stack.env next to the folder of the binaries; local-stack-2.env and so on
+    /// while other stacks have it]
     #[arg(long)]
     env_file: Option<PathBuf>,
     /// First port to try for the tracker's public listener.
@@ -89,12 +93,11 @@ async fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<(), StackError> {
     let started = Instant::now();
     let binaries = match arguments.binaries {
-        Some(folder) => folder,
+        Some(folder) => std::path::absolute(&folder).map_err(|e| StackError::File(folder, e))?,
         None => own_folder()?,
     };
     let target = binaries.parent().unwrap_or(&binaries).to_owned();
     let folder = arguments.folder.unwrap_or_else(|| run_folder(&target));
-    let env_file = arguments.env_file.unwrap_or_else(|| target.join("local-stack.env"));
     let options = StackOptions {
         ports: PortPlan {
             kinesis: Port::From(arguments.kinesis_port),
@@ -117,7 +120,12 @@ async fn run(arguments: Arguments) -> Result<(), StackError> {
         stack = start(&options) => stack?,
         () = &mut stop => return Ok(()),
     };
-    report::write_environment(&env_file, &stack.environment)?;
+    let mut environment = stack.environment.clone();
+    environment.push(("BIN".to_owned(), binaries.display().to_string()));
+    let env_file = match &arguments.env_file {
+        Some(file) => EnvFile::write(file, &environment)?,
+        None => EnvFile::write_first_free(&target.join("local-stack.env"), &environment)?,
+    };
     report::announce(&stack, &options, &env_file, started.elapsed());
     tokio::select! {
         () = &mut stop => {}
@@ -130,7 +138,7 @@ async fn run(arguments: Arguments) -> Result<(), StackError> {
         // What still runs is killed as it is dropped.
         () = again => {}
     }
-    report::remove_environment(&env_file);
+    env_file.remove();
     println!("Stopped.");
     Ok(())
 }

@@ -1,41 +1,15 @@
-//! What the person who runs the stack sees, and the file that points tools at it.
+//! What the person who runs the stack sees.
 
-use std::fmt::Write;
-use std::path::Path;
 use std::time::Duration;
 
 use local_stack::ports::Port;
 use local_stack::stack::{CORE_DATA_STREAM, EVENT_STREAM, TABLE};
-use local_stack::{Stack, StackError, StackOptions};
+use local_stack::{Stack, StackOptions};
 
-/// Writes `export NAME=value` lines. The values hold nothing that a shell would read otherwise, but
-/// for a folder's name.
-pub(crate) fn write_environment(
-    file: &Path,
-    environment: &[(String, String)],
-) -> Result<(), StackError> {
-    let mut text = format!("# adtrack local stack, process {}\n", std::process::id());
-    for (name, value) in environment {
-        let quoted = value.replace('\'', r"'\''");
-        let needs_quotes =
-            value.contains(|c: char| !c.is_ascii_alphanumeric() && !"_-./:".contains(c));
-        let value = if needs_quotes { format!("'{quoted}'") } else { value.clone() };
-        let _ = writeln!(text, "export {name}={value}");
-    }
-    std::fs::write(file, text).map_err(|error| StackError::File(file.to_owned(), error))
-}
-
-/// Removes the file, unless another stack has written it since.
-pub(crate) fn remove_environment(file: &Path) {
-    let own = format!("process {}\n", std::process::id());
-    if std::fs::read_to_string(file).is_ok_and(|text| text.contains(&own)) {
-        // A file that stays points at a stack that is gone; nothing worse.
-        let _ = std::fs::remove_file(file);
-    }
-}
+use crate::env_file::EnvFile;
 
 /// Says what runs where, and what to try.
-pub(crate) fn announce(stack: &Stack, options: &StackOptions, env_file: &Path, took: Duration) {
+pub(crate) fn announce(stack: &Stack, options: &StackOptions, env_file: &EnvFile, took: Duration) {
     let value = |name: &str| {
         let found = stack.environment.iter().find(|(candidate, _)| candidate == name);
         found.map_or("", |(_, value)| value.as_str())
@@ -70,9 +44,15 @@ pub(crate) fn announce(stack: &Stack, options: &StackOptions, env_file: &Path, t
             println!("  Port {port} was busy: {part} took the next free one.");
         }
     }
+    let file = env_file.path.display();
+    let mut demo = "make demo".to_owned();
+    if env_file.is_second_choice {
+        println!("  Another stack runs here: this one's environment is in {file}.");
+        demo = format!("make demo ENV_FILE={file}");
+    }
     println!("\nIn a second terminal:\n");
-    println!("  . {}", env_file.display());
+    println!("  . {file}");
     println!("  curl -i $TRACKER_URL/event/212313");
-    println!("  make demo\n");
+    println!("  {demo}\n");
     println!("Ctrl-C stops everything.");
 }

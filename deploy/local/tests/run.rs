@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,18 +13,22 @@ use rustix::process::{Pid, Signal, kill_process};
 struct Running {
     child: Child,
     output: String,
+    env_file: PathBuf,
     environment: HashMap<String, String>,
 }
 
 /// Starts it with its files in `folder` and its ports from `first` on.
 fn start(folder: &Path, first: u16) -> Running {
     let env_file = folder.join("stack.env");
+    start_with(&["--env-file", env_file.to_str().unwrap()], &folder.join("run"), first)
+}
+
+fn start_with(arguments: &[&str], folder: &Path, first: u16) -> Running {
     let port = |part: u16| (first + 20 * part).to_string();
     let mut child = Command::new(env!("CARGO_BIN_EXE_local-stack"))
+        .args(arguments)
         .arg("--folder")
-        .arg(folder.join("run"))
-        .arg("--env-file")
-        .arg(&env_file)
+        .arg(folder)
         .args(["--tracker-port", &port(0), "--management-port", &port(1)])
         .args(["--kinesis-port", &port(2), "--dynamodb-port", &port(3)])
         .args(["--redis-port", &port(4)])
@@ -39,13 +43,15 @@ fn start(folder: &Path, first: u16) -> Running {
     }
     // Whatever it says from now on must not block it.
     std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+    let line = output.lines().find_map(|line| line.trim().strip_prefix(". "));
+    let env_file = PathBuf::from(line.expect("it says which file to source"));
     let environment = std::fs::read_to_string(&env_file)
         .unwrap()
         .lines()
         .filter_map(|line| line.strip_prefix("export ")?.split_once('='))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    Running { child, output, environment }
+    Running { child, output, env_file, environment }
 }
 
 /// Processes whose environment or command line names `folder`.
@@ -100,6 +106,7 @@ async fn it_says_what_runs_where_and_ends_without_a_trace() {
             "AWS_REGION",
             "AWS_ACCESS_KEY_ID",
             "AWS_SECRET_ACCESS_KEY",
+            "BIN",
         ] {
             assert!(running.environment.contains_key(name), "{name}");
         }
@@ -113,6 +120,44 @@ async fn it_says_what_runs_where_and_ends_without_a_trace() {
         assert!(reqwest::get(&url).await.is_err());
         assert!(!folder.path().join("stack.env").exists());
     }
+}
+
+#[test]
+fn stacks_of_one_clone_have_a_file_each() {
+    let target = tempfile::tempdir().unwrap();
+    let binaries = target.path().join("bin");
+    let real = Path::new(env!("CARGO_BIN_EXE_local-stack")).parent().unwrap();
+    std::os::unix::fs::symlink(real, &binaries).unwrap();
+    let start = |run: &str, first| {
+        let arguments = ["--binaries", binaries.to_str().unwrap()];
+        start_with(&arguments, &target.path().join(run), first)
+    };
+
+    let one = start("one", 25_000);
+    let two = start("two", 25_200);
+    let urls = [&one, &two].map(|stack| stack.environment["TRACKER_URL"].clone());
+    let programs = Path::new(&two.environment["BIN"]);
+    let (first, second) = (one.env_file.clone(), two.env_file.clone());
+    let has_programs = programs.join("tracker").exists() && programs.join("loadtest").exists();
+    end(one, Signal::TERM);
+    let left = [first.exists(), second.exists()];
+    let killed = start("three", 25_400);
+    let third = killed.env_file.clone();
+    end(killed, Signal::KILL);
+    let four = start("four", 25_600);
+
+    assert_eq!(first, target.path().join("local-stack.env"));
+    assert_eq!(second, target.path().join("local-stack-2.env"));
+    assert_ne!(urls[0], urls[1]);
+    assert!(has_programs, "{}", programs.display());
+    let demo = format!("make demo ENV_FILE={}", second.display());
+    assert!(two.output.contains(&demo), "{}", two.output);
+    assert_eq!(left, [false, true], "each removes its own alone");
+    assert_eq!(third, first, "the name is free again");
+    assert_eq!(four.env_file, first, "a killed stack's file is replaced");
+    end(two, Signal::TERM);
+    end(four, Signal::TERM);
+    assert!(!first.exists() && !second.exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

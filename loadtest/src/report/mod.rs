@@ -21,6 +21,8 @@ pub(crate) use text::{bytes, time};
 
 /// The version of the JSON's schema.
 pub const VERSION: u32 = 1;
+/// The build of a program whose figures are not those of what is deployed.
+pub const DEVELOPMENT: &str = "development";
 
 /// All there is to say of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,6 +68,10 @@ pub struct Run {
     pub target: String,
     /// The version of this program.
     pub loadtest_version: String,
+    /// How it was compiled, and the local stack with it: `release` or `development`; empty in
+    /// reports of before.
+    #[serde(default)]
+    pub build: String,
     /// Makes the requests of a run the same as those of another.
     pub seed: u64,
     /// Sender threads.

@@ -193,7 +193,7 @@ fn run_rows(report: &Report) -> Vec<(String, String)> {
     vec![
         row("Length", format!("{:.1} s of {:.1} s scheduled", run.seconds, run.scheduled_seconds)),
         row("Senders", format!("{} (threads), seed {}", run.threads, run.seed)),
-        row("loadtest", run.loadtest_version.clone()),
+        row("loadtest", format!("{}, {} build", run.loadtest_version, run.build)),
         row("Machine", format!("{} cores, {}", machine.cores, bytes(machine.memory_bytes as f64))),
         row("Processor", escape(&machine.processor)),
         row("Kernel", escape(&machine.kernel)),

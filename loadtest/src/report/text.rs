@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Percentiles, Report};
+use super::{DEVELOPMENT, Percentiles, Report};
 
 /// Microseconds, for people.
 pub(crate) fn time(us: f64) -> String {
@@ -125,6 +125,9 @@ pub fn summary(report: &Report) -> String {
         );
     }
     line("harness", format!("{:.1} µs CPU per request", figures.harness_cpu_per_request_us));
+    if report.run.build == DEVELOPMENT {
+        line("build", "development: figures to compare come from `make loadtest`".to_owned());
+    }
     for row in &report.thresholds {
         let measured = row.measured.as_deref().unwrap_or("not measured");
         let outcome = if row.failed { "FAILED" } else { "ok" };

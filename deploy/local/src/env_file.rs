@@ -1,0 +1,222 @@
+//! The file of `export NAME=value` lines that points tools at a stack.
+//!
+//! A stack holds an exclusive lock (`flock`) on its file for as long as it runs, so the kernel knows
+//! which files are in use: a file that nobody has locked was left by a stack that was killed, and is
+//! replaced. Whoever removes a file holds its lock.
+
+use std::fmt::Write as _;
+use std::fs::{File, TryLockError};
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use local_stack::StackError;
+
+/// Stacks of one clone that can have a file at the same time.
+const MAX_FILES: u32 = 100;
+
+/// The environment file of this stack.
+#[derive(Debug)]
+pub(crate) struct EnvFile {
+    pub(crate) path: PathBuf,
+    /// Whether another stack had the first choice.
+    pub(crate) is_second_choice: bool,
+    locked: File,
+}
+
+impl EnvFile {
+    /// Writes `path`; it is an error if another running stack has it.
+    pub(crate) fn write(path: &Path, environment: &[(String, String)]) -> Result<Self, StackError> {
+        match lock(path)? {
+            Some(locked) => Self::fill(path.to_owned(), locked, environment, false),
+            None => Err(StackError::EnvFileInUse(path.to_owned())),
+        }
+    }
+
+    /// Writes `first` (`local-stack.env`), or if another running stack has it, the first free one of
+    /// `local-stack-2.env`, `local-stack-3.env` and so on.
+    pub(crate) fn write_first_free(
+        first: &Path,
+        environment: &[(String, String)],
+    ) -> Result<Self, StackError> {
+        for number in 1..=MAX_FILES {
+            let path = numbered(first, number);
+            if let Some(locked) = lock(&path)? {
+                return Self::fill(path, locked, environment, number > 1);
+            }
+        }
+        Err(StackError::EnvFileInUse(numbered(first, MAX_FILES)))
+    }
+
+    fn fill(
+        path: PathBuf,
+        mut locked: File,
+        environment: &[(String, String)],
+        is_second_choice: bool,
+    ) -> Result<Self, StackError> {
+        let text = exports(environment);
+        match locked.set_len(0).and_then(|()| locked.write_all(text.as_bytes())) {
+            Ok(()) => Ok(Self { path, is_second_choice, locked }),
+            Err(error) => Err(StackError::File(path, error)),
+        }
+    }
+
+    /// Removes the file, unless somebody has put another in its place.
+    pub(crate) fn remove(self) {
+        if is_at(&self.locked, &self.path) {
+            // A file that stays is replaced by the next stack.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Opens the file at `path` and locks it; none if a running stack has it.
+fn lock(path: &Path) -> Result<Option<File>, StackError> {
+    let file_error = |error| StackError::File(path.to_owned(), error);
+    loop {
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+            .map_err(file_error)?;
+        match file.try_lock() {
+            // Else its stack has removed it since it was opened.
+            Ok(()) if is_at(&file, path) => return Ok(Some(file)),
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(file_error(error)),
+        }
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(file), Ok(path)) => identity(file) == identity(path),
+        _ => false,
+    }
+}
+
+/// `local-stack.env`, `local-stack-2.env`, `local-stack-3.env`, …
+fn numbered(first: &Path, number: u32) -> PathBuf {
+    if number == 1 {
+        return first.to_owned();
+    }
+    let stem = first.file_stem().unwrap_or_default().to_string_lossy();
+    first.with_file_name(format!("{stem}-{number}.env"))
+}
+
+/// The lines. Values contain nothing that a shell would interpret, except folders' names.
+fn exports(environment: &[(String, String)]) -> String {
+    let mut text = format!("# adtrack local stack, process {}\n", std::process::id());
+    for (name, value) in environment {
+        let quoted = value.replace('\'', r"'\''");
+        let needs_quotes =
+            value.contains(|c: char| !c.is_ascii_alphanumeric() && !"_-./:".contains(c));
+        let value = if needs_quotes { format!("'{quoted}'") } else { value.clone() };
+        let _ = writeln!(text, "export {name}={value}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn write(first: &Path, name: &str) -> EnvFile {
+        EnvFile::write_first_free(first, &[("NAME".to_owned(), name.to_owned())]).unwrap()
+    }
+
+    #[test]
+    fn each_stack_has_its_own_file_and_removes_only_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = folder.path().join("local-stack.env");
+
+        let (one, two) = (write(&first, "one"), write(&first, "two"));
+        let text = std::fs::read_to_string(&two.path).unwrap();
+        let both = names(folder.path());
+        one.remove();
+        let second_alone = names(folder.path());
+        let three = write(&first, "three");
+
+        assert_eq!(both, ["local-stack-2.env", "local-stack.env"]);
+        assert!(text.ends_with("export NAME=two\n"), "{text}");
+        assert_eq!(second_alone, ["local-stack-2.env"]);
+        assert_eq!(three.path, first);
+    }
+
+    #[test]
+    fn replaces_a_file_that_a_killed_stack_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = folder.path().join("local-stack.env");
+        std::fs::write(&first, "export NAME=dead\n").unwrap();
+
+        let file = write(&first, "alive");
+
+        let text = std::fs::read_to_string(&first).unwrap();
+        assert_eq!(file.path, first);
+        assert!(text.ends_with("export NAME=alive\n"), "{text}");
+        assert_eq!(names(folder.path()), ["local-stack.env"]);
+    }
+
+    #[test]
+    fn leaves_a_file_that_replaced_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = folder.path().join("local-stack.env");
+        let file = write(&first, "own");
+        std::fs::remove_file(&first).unwrap();
+        std::fs::write(&first, "another's").unwrap();
+
+        file.remove();
+
+        assert_eq!(std::fs::read_to_string(&first).unwrap(), "another's");
+    }
+
+    #[test]
+    fn refuses_a_given_file_that_is_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("given.env");
+        let _first = EnvFile::write(&path, &[]).unwrap();
+
+        let second = EnvFile::write(&path, &[]);
+
+        let error = second.unwrap_err().to_string();
+        assert!(error.contains("given.env"), "{error}");
+        assert_eq!(names(folder.path()), ["given.env"]);
+    }
+
+    #[test]
+    fn stacks_that_start_and_end_at_once_never_share_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = folder.path().join("local-stack.env");
+        std::fs::write(&first, "a killed stack's").unwrap();
+
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let first = &first;
+                scope.spawn(move || {
+                    for round in 0..200 {
+                        let name = format!("{thread}-{round}");
+                        let file = write(first, &name);
+                        std::thread::yield_now();
+                        let text = std::fs::read_to_string(&file.path).unwrap();
+                        assert!(text.ends_with(&format!("export NAME={name}\n")), "{name}: {text}");
+                        file.remove();
+                    }
+                });
+            }
+        });
+
+        assert!(names(folder.path()).is_empty());
+    }
+}
