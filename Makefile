@@ -108,8 +108,7 @@ prove: redis-server ## the long proofs: 50 kills, outages, 200,000 programs, mil
 check-deploy: ## all of deploy/ that can be checked without an AWS account (3 minutes)
 	@deploy/checks/deploy-all
 
-image: ## the tracker's image, built by buildah and run read-only as its user (root, Debian 12)
-	@cargo build --release --locked --package tracker --bins
+image: ## the tracker's image: all stages of deploy/Dockerfile built, the result run read-only as its user (root)
 	@deploy/checks/image
 
 packages: redis-server ## the Lambda packages of both architectures: built, looked into, run (a first time 40 minutes)
