@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use actix_web::dev::Server;
@@ -17,9 +16,10 @@ use url::Url;
 
 use crate::config::Config;
 use crate::delivery::{
-    Delivery, Journal, JournalError, KinesisStream, Producer, SpillStore, SyncMode,
+    Delivery, EventStream, Journal, JournalError, Producer, SpillStore, SyncMode,
 };
-use crate::health::Health;
+use crate::flag::Flag;
+use crate::health::{Conditions, Health};
 use crate::http::{self, ConversionGuard, Management, Public, configure_management};
 use crate::metrics::Metrics;
 use crate::programs::{
@@ -98,14 +98,17 @@ impl App {
         let (link, link_keeper) = RedisLink::new(redis.clone(), Arc::clone(&metrics));
         let programs = RedisPrograms::new(link.clone());
         let (loads, loader) = Loader::new(local.clone(), programs.clone(), Arc::clone(&metrics));
-        let verified = Arc::default();
+        let conditions = Conditions {
+            cache_warm: Flag::new(config.warm_up_seconds.is_zero()),
+            ..Conditions::default()
+        };
         let updates = Updates {
             access: redis,
             local: local.clone(),
             redis: programs.clone(),
             link: link.clone(),
             loader: loads.clone(),
-            verified: Arc::clone(&verified),
+            verified: conditions.cache_verified.clone(),
             metrics: Arc::clone(&metrics),
         };
 
@@ -122,14 +125,13 @@ impl App {
             events = journal.replayed(),
             "the journal is open; the events found in it are delivered first"
         );
-        let stream = KinesisStream::new(aws, config.event_stream.clone());
-        let refusing = Arc::default();
+        let stream = EventStream::new(aws, config.event_stream.clone());
         let producer = Producer::new(
             journal.clone(),
             stream,
             config.linger_ms,
             Arc::clone(&metrics),
-            Arc::clone(&refusing),
+            conditions.stream_refusing.clone(),
         );
 
         let spill = match &config.spill_url {
@@ -147,16 +149,15 @@ impl App {
             }
             None => None,
         };
-        let warm = Arc::new(AtomicBool::new(config.warm_up_seconds.is_zero()));
         let warm_up = WarmUp {
             local: local.clone(),
             redis: programs.clone(),
             link: link.clone(),
             limit: config.warm_up_seconds,
             rate: config.warm_up_rate,
-            ended: Arc::clone(&warm),
+            warm: conditions.cache_warm.clone(),
         };
-        let health = Health::new(link, journal.clone(), verified, refusing, warm);
+        let health = Health::new(link, journal.clone(), conditions);
         let two_tiers = TwoTierPrograms::new(local.clone(), loads, Arc::clone(&metrics));
         let public = Public {
             tracker: Tracker::new(two_tiers, journal.clone()),

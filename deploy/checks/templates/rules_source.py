@@ -24,7 +24,7 @@ CALLS = {
         ({CONSUMER}, "dynamodb:PutItem"),
     ("deploy/runtime/src/lambda/failure_store.rs", "object_store", "put"):
         ({CONSUMER, UPDATER}, "s3:PutObject"),
-    ("redis-updater/src/core_data/stream.rs", "kinesis", "put_records"):
+    ("redis-updater/core-data/src/stream.rs", "kinesis", "put_records"):
         ({CORE_DATA}, "kinesis:PutRecords"),
     ("tracker/src/task_protection.rs", "ecs agent", "task-protection"):
         ({TRACKER}, "ecs:UpdateTaskProtection"),  # asked for by the agent, in the task's name
@@ -88,7 +88,7 @@ SETTINGS_OF = {
                       "deploy/runtime/src/telemetry.rs"],
     # Run by people, not deployed.
     "commands": ["tracker/src/bin/redrive.rs", "tracker/src/bin/sign-link.rs",
-                 "redis-updater/src/core_data/arguments.rs"],
+                 "redis-updater/core-data/src/arguments.rs"],
 }
 REDIS_BY_URL = {
     "REDIS_HOST": "REDIS_URL names user, password and TLS as well",

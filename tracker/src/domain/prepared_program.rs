@@ -45,19 +45,35 @@ impl PreparedProgram {
             program.customer_id,
             json!(program.customer_name),
         );
+        let event_fields = ProgramFields::of(&program);
+        // Taken apart without `..`, so that a new member cannot be forgotten.
+        let Program {
+            validity,
+            checksum,
+            customer_id,
+            landing_url,
+            fallback_url,
+            allowed_hosts,
+            conversion_key_id,
+            parameter_aliases,
+            // In the rendered fields.
+            program_id: _,
+            program_name: _,
+            customer_name: _,
+            test: _,
+        } = program;
         Self {
             version,
-            validity: program.validity,
-            event_fields: ProgramFields::of(&program),
+            validity,
+            event_fields,
             answer_fields: answer_fields.into(),
-            checksum: program.checksum.into(),
-            customer_id: program.customer_id,
-            landing_url: program.landing_url.map(Into::into),
-            fallback_url: program.fallback_url.map(Into::into),
-            allowed_hosts: program.allowed_hosts.into_iter().map(Into::into).collect(),
-            conversion_key_id: program.conversion_key_id.map(Into::into),
-            parameter_aliases: program
-                .parameter_aliases
+            checksum: checksum.into(),
+            customer_id,
+            landing_url: landing_url.map(Into::into),
+            fallback_url: fallback_url.map(Into::into),
+            allowed_hosts: allowed_hosts.into_iter().map(Into::into).collect(),
+            conversion_key_id: conversion_key_id.map(Into::into),
+            parameter_aliases: parameter_aliases
                 .into_iter()
                 .map(|(theirs, ours)| (theirs.into(), ours.into()))
                 .collect(),

@@ -2,7 +2,6 @@
 //! L1 is verified whenever it is made.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use adtrack_proto::program::Update;
@@ -19,6 +18,7 @@ use super::link::{PING_INTERVAL, RECONNECT, RedisLink, TIMEOUT};
 use super::loader::LoaderHandle;
 use super::local::{Known, LocalPrograms, Pushed};
 use super::redis::RedisPrograms;
+use crate::flag::Flag;
 use crate::metrics::Metrics;
 
 /// Version checks per round trip.
@@ -40,7 +40,7 @@ pub struct Updates {
     /// For what the version checks find outdated.
     pub loader: LoaderHandle,
     /// Whether L1 is known to be up to date: subscribed, and verified since.
-    pub verified: Arc<AtomicBool>,
+    pub verified: Flag,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -63,7 +63,7 @@ impl Updates {
                         }
                         () = stop.cancelled() => return,
                     }
-                    self.verified.store(false, Ordering::Relaxed);
+                    self.verified.set(false);
                     self.local.unsubscribed();
                     self.metrics.subscribed.set(0);
                 }
@@ -141,7 +141,7 @@ impl Updates {
             }
         }
         self.local.verified();
-        self.verified.store(true, Ordering::Relaxed);
+        self.verified.set(true);
         self.metrics.verifications.inc();
         self.metrics.verified_at.set(Timestamp::now().as_second());
         tracing::info!(entries, "L1 is verified against Redis");

@@ -101,7 +101,7 @@ async fn feed(
     progress: &Progress,
     stop: &CancellationToken,
 ) -> Fed {
-    let begun = Instant::now();
+    let started_at = Instant::now();
     let mut outbox = Outbox::new(records);
     let mut calls = FuturesUnordered::new();
     let mut fed = Fed {
@@ -131,7 +131,7 @@ async fn feed(
     if stop.is_cancelled() {
         fed.stop = fed.stop.or(Some(Stop::Asked));
     }
-    fed.took = begun.elapsed();
+    fed.took = started_at.elapsed();
     fed
 }
 
@@ -142,19 +142,15 @@ async fn put(stream: &Stream, mut records: Vec<Spooled>, stop: &CancellationToke
     let mut taken_at = Instant::now();
     loop {
         let problem = match stream.put(&records).await {
-            Ok(put) => {
-                let mut problem = String::new();
-                let mut outcomes = put.into_iter();
+            Ok(outcome) => {
                 let before = records.len();
-                records.retain(|record| match outcomes.next().flatten() {
-                    Some(code) => {
-                        problem = code;
-                        true
-                    }
-                    None => {
+                let mut position = 0..;
+                records.retain(|record| {
+                    let delivered = position.next().is_some_and(|at| outcome.is_delivered(at));
+                    if delivered {
                         sent.acknowledged.push(record.program_id.clone());
-                        false
                     }
+                    !delivered
                 });
                 if records.is_empty() {
                     return sent;
@@ -163,13 +159,13 @@ async fn put(stream: &Stream, mut records: Vec<Spooled>, stop: &CancellationToke
                 if taken > 0 {
                     taken_at = Instant::now();
                 }
-                // The stream is well: it refused a few. One that refuses most is asked less often.
+                // The stream is healthy: it refused a few. One that refuses most is asked less often.
                 if taken >= records.len() {
                     failures = 0;
                 }
-                problem
+                outcome.error_codes().last().unwrap_or_default().to_owned()
             }
-            Err(error) if error.lasting => {
+            Err(error) if error.permanent => {
                 sent.stop = Some(Stop::Failed(Exit::Unavailable, error.text));
                 return sent;
             }

@@ -234,7 +234,7 @@ fn the_members_are_the_contracts() {
     names.extend(written(CoreData::from_json(deleted.as_bytes()).unwrap()));
     names.sort();
     names.dedup();
-    let mut members = members::MEMBERS.map(|(name, _)| name).to_vec();
+    let mut members = adtrack_proto::members::MEMBERS.map(|member| member.name).to_vec();
     members.sort_unstable();
     assert_eq!(names, members);
 }

@@ -1,4 +1,4 @@
-//! The command `core-data`: core data in, and a look at what became of it.
+//! The command `core-data`: feeds core data, and shows what became of it.
 //!
 //! ```text
 //! publish  file → input: records with line and column → spool: all of them checked
@@ -9,7 +9,7 @@
 //!
 //! `redis` is the only module that knows Redis, `stream` the only one that knows Kinesis.
 
-pub mod arguments;
+mod arguments;
 mod exit;
 mod get;
 mod input;
@@ -24,12 +24,28 @@ mod stream;
 mod verify;
 mod watch;
 
-pub use exit::{Exit, Failure};
+use std::process::ExitCode;
 
-use arguments::Command;
+use adtrack_runtime::cli;
+use arguments::{Arguments, Command};
+use exit::{Exit, Failure};
 
-/// Runs one command.
-pub async fn run(command: &Command) -> Result<Exit, Failure> {
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Arguments = match cli::parse() {
+        Ok(arguments) => arguments,
+        Err(exit) => return exit,
+    };
+    match run(&arguments.command).await {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("core-data: {failure}");
+            failure.exit.into()
+        }
+    }
+}
+
+async fn run(command: &Command) -> Result<Exit, Failure> {
     match command {
         Command::Publish(arguments) => publish::run(arguments).await,
         Command::Get(arguments) => get::run(arguments).await,

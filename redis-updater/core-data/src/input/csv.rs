@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::io::BufRead;
 
+use adtrack_proto::members::{Kind, MEMBERS, Member};
 use adtrack_proto::program::{CoreData, InvalidCoreData};
 use serde_json::{Map, Value};
 
 use super::cursor::{Cursor, Position};
-use super::members::{Kind, Known, MEMBERS, look_up};
+use super::members::{Known, look_up};
 use super::{MAX_RECORD_BYTES, Problem, ReadError, Record};
 
 /// A cell, and where it begins.
@@ -27,7 +28,7 @@ impl Cell {
 }
 
 /// What a column holds: a member, or something that does no harm.
-type Column = Option<(&'static str, Kind)>;
+type Column = Option<&'static Member>;
 
 /// The rows behind the header.
 pub struct Rows {
@@ -65,7 +66,7 @@ fn columns(header: &[Cell]) -> Result<Vec<Column>, Problem> {
         }
         names.push(name);
         columns.push(match look_up(name) {
-            Known::Member(member, kind) => Some((member, kind)),
+            Known::Member(member) => Some(member),
             Known::Harmless => None,
             Known::Unknown => return Err(unknown_column(cell.position, name)),
         });
@@ -83,8 +84,8 @@ fn unknown_column(position: Position, name: &str) -> Problem {
     let message = if name.contains([';', '\t']) {
         format!("the header is {name:?}: cells are separated by commas")
     } else {
-        let known = MEMBERS.map(|(member, _)| member).join(", ");
-        format!("the column {name:?} is no member of a program; there are {known}")
+        let known = MEMBERS.map(|member| member.name).join(", ");
+        format!("the column {name:?} is not a member of a program; there are {known}")
     };
     Problem::new(position, message)
 }
@@ -101,13 +102,13 @@ fn record(columns: &[Column], cells: &[Cell]) -> Result<Record, Problem> {
     let mut positions = BTreeMap::new();
     for (column, cell) in columns.iter().zip(cells) {
         let text = cell.text()?;
-        if let Some((member, kind)) = *column
+        if let Some(member) = column
             && !text.is_empty()
         {
-            let value = value(member, kind, text)
-                .map_err(|message| Problem::new(cell.position, message))?;
-            members.insert(member.to_owned(), value);
-            positions.insert(member, cell.position);
+            let value =
+                value(member, text).map_err(|message| Problem::new(cell.position, message))?;
+            members.insert(member.name.to_owned(), value);
+            positions.insert(member.name, cell.position);
         }
     }
     let position_of = |member| positions.get(member).copied().unwrap_or(start);
@@ -124,18 +125,20 @@ fn record(columns: &[Column], cells: &[Cell]) -> Result<Record, Problem> {
     }
 }
 
-fn value(member: &str, kind: Kind, text: &str) -> Result<Value, String> {
-    match kind {
-        Kind::Text => Ok(text.into()),
+fn value(member: &Member, text: &str) -> Result<Value, String> {
+    let invalid = |problem: String| Err(format!("member `{}`: {problem}", member.name));
+    match member.kind {
+        // The contract takes an integer as text, too.
+        Kind::Text | Kind::Integer => Ok(text.into()),
         // In any case: spreadsheets write TRUE.
         Kind::Boolean if text.eq_ignore_ascii_case("true") => Ok(true.into()),
         Kind::Boolean if text.eq_ignore_ascii_case("false") => Ok(false.into()),
-        Kind::Boolean => Err(format!("member `{member}`: {text:?} is neither true nor false")),
+        Kind::Boolean => invalid(format!("{text:?} is neither true nor false")),
         Kind::List => Ok(entries(text).collect()),
         Kind::Pairs => {
             let pair = |entry: &str| match entry.split_once('=') {
                 Some((name, value)) => Ok((name.to_owned(), value.into())),
-                None => Err(format!("member `{member}`: {entry:?} is not NAME=VALUE")),
+                None => invalid(format!("{entry:?} is not NAME=VALUE")),
             };
             Ok(Value::Object(entries(text).map(pair).collect::<Result<_, _>>()?))
         }

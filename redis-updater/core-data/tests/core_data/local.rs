@@ -40,7 +40,7 @@ impl Local {
         let failed = format!("file://{}", folder.path().join("failed").display());
         let function = Function::new(FunctionSettings {
             name: "redis-updater".into(),
-            binary: env!("CARGO_BIN_EXE_redis-updater").into(),
+            binary: Path::new(env!("CARGO_BIN_EXE_core-data")).with_file_name("redis-updater"),
             environment: vec![
                 ("REDIS_URL".into(), redis.url()),
                 ("FAILED_RECORDS_URL".into(), failed),
