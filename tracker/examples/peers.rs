@@ -29,7 +29,8 @@ use tracker::delivery::{Journal, SyncMode};
 use tracker::domain::Rules;
 use tracker::health::Health;
 use tracker::http::{
-    ClickSettings, ConnectionSettings, Public, VisitorSettings, listen_public, tracking_request,
+    ClickSettings, ConnectionSettings, Public, RateLimitSettings, RateLimits, VisitorSettings,
+    listen_public, tracking_request,
 };
 use tracker::metrics::Metrics;
 use tracker::programs::{
@@ -60,6 +61,8 @@ struct Settings {
     connections: ConnectionSettings,
     #[command(flatten)]
     visitors: VisitorSettings,
+    #[command(flatten)]
+    rate_limits: RateLimitSettings,
 }
 
 impl Settings {
@@ -166,7 +169,7 @@ async fn serve<S: EventSink + Send + Sync + 'static>(address: &str, sink: S) -> 
     let (programs, link) = programs(&metrics)?;
     let health =
         Health::new(link, journal("peers-health")?, Arc::default(), Arc::default(), Arc::default());
-    let Settings { connections, visitors, .. } = Settings::defaults()?;
+    let Settings { connections, visitors, rate_limits, .. } = Settings::defaults()?;
     let tracker = Tracker::new(programs, sink);
     let public = web::Data::new(Public {
         tracker,
@@ -176,6 +179,7 @@ async fn serve<S: EventSink + Send + Sync + 'static>(address: &str, sink: S) -> 
         clicks: ClickSettings::default(),
         conversions: Arc::default(),
         bodies: Arc::default(),
+        rate_limits: RateLimits::new(&rate_limits).map(Arc::new),
     });
     let listener = std::net::TcpListener::bind(address)?;
     Ok(listen_public(listener, public, &connections, 1, Duration::from_secs(30))?.await?)

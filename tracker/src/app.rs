@@ -20,7 +20,8 @@ use crate::delivery::{
 };
 use crate::flag::Flag;
 use crate::health::{Conditions, Health};
-use crate::http::{self, ConversionGuard, Management, Public, configure_management};
+use crate::http::management::{self, Management};
+use crate::http::public::{self, ConversionGuard, Public, RateLimits};
 use crate::metrics::Metrics;
 use crate::programs::{
     Loader, LocalPrograms, RedisLink, RedisPrograms, TwoTierPrograms, Updates, WarmUp,
@@ -167,6 +168,7 @@ impl App {
             visitors: config.visitors.clone(),
             clicks: config.clicks.clone(),
             bodies: Arc::default(),
+            rate_limits: RateLimits::new(&config.rate_limits).map(Arc::new),
         };
         let management = Management {
             local,

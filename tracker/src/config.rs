@@ -13,7 +13,9 @@ use url::Url;
 
 use crate::delivery::SyncMode;
 use crate::delivery::journal::MIN_BYTES;
-use crate::http::{ClickSettings, ConnectionSettings, ConversionSettings, VisitorSettings};
+use crate::http::{
+    ClickSettings, ConnectionSettings, ConversionSettings, RateLimitSettings, VisitorSettings,
+};
 use crate::programs::CacheLimits;
 
 /// Answers ad clients and delivers their events to Kinesis.
@@ -104,6 +106,9 @@ pub struct Config {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a comment here would become the text of --help")]
     pub visitors: VisitorSettings,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a comment here would become the text of --help")]
+    pub rate_limits: RateLimitSettings,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a comment here would become the text of --help")]
     pub clicks: ClickSettings,

@@ -19,6 +19,9 @@ async fn main() -> ExitCode {
     if let Some(Command::Healthcheck) = config.command {
         return healthcheck::run(config.listen_addr);
     }
+    if let Err(problem) = config.rate_limits.check(&config.visitors) {
+        return cli::usage_error(&problem);
+    }
     let redis = match RedisAccess::new(&config.redis, programs::TIMEOUTS) {
         Ok(redis) => redis,
         Err(error) => return cli::usage_error(&error.to_string()),

@@ -15,6 +15,7 @@ mod message_id;
 mod parameters;
 mod prepared_program;
 pub mod privacy;
+pub mod rate_limit;
 mod refusal;
 mod request;
 mod signing_keys;

@@ -48,6 +48,9 @@ pub enum Refusal {
     /// Too many accepted events wait for delivery.
     #[error("too many events wait for delivery; try again")]
     Overloaded,
+    /// The client's address makes more requests than RATE_LIMIT admits.
+    #[error("there are too many requests from this address; try again")]
+    RateLimited,
     /// The process is about to end.
     #[error("this instance is shutting down; try again")]
     Draining,
@@ -55,7 +58,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// The codes of all refusals.
-    pub const CODES: [&'static str; 15] = [
+    pub const CODES: [&'static str; 16] = [
         "invalid_program_id",
         "invalid_parameters",
         "parameter_mismatch",
@@ -71,6 +74,7 @@ impl Refusal {
         "invalid_body",
         "payload_too_large",
         "unsupported_media_type",
+        "rate_limited",
     ];
 
     /// The stable code that clients and metrics know it by.
@@ -96,6 +100,7 @@ impl Refusal {
             Self::InvalidBody(_) => 12,
             Self::PayloadTooLarge(_) => 13,
             Self::UnsupportedMediaType(_) => 14,
+            Self::RateLimited => 15,
         }
     }
 }

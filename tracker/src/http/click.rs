@@ -9,6 +9,7 @@ use adtrack_proto::event::EventType;
 use uuid::Uuid;
 
 use super::problem::Problem;
+use super::rate_limits::LimitedPath;
 use super::tracking::{Public, is_recorded, tracking_request};
 use crate::domain::{
     CLICK_RULES, Destination, IMPRESSION_ID, Refusal, SigningKeys, TrackingRequest, TrafficFlags,
@@ -43,6 +44,7 @@ async fn answer<P: Programs, S: EventSink>(
     public: &Public<P, S>,
     record: bool,
 ) -> Result<HttpResponse, Refusal> {
+    public.check_rate(request, LimitedPath::Click)?;
     let click = click_request(request, public)?;
     let answer = public.tracker.inspect(&click).await?;
     let no_keys = SigningKeys::default();
@@ -77,6 +79,7 @@ fn refused<P: Programs, S: EventSink>(refusal: Refusal, public: &Public<P, S>) -
         | Refusal::HeadersTooLarge
         | Refusal::CoreDataUnavailable
         | Refusal::Overloaded
+        | Refusal::RateLimited
         | Refusal::Draining => true,
         Refusal::InvalidParameters(_)
         | Refusal::ParameterMismatch(_)

@@ -14,7 +14,7 @@ const MAX_KEYS_FILE_BYTES: u64 = 1 << 20;
 #[command(next_help_heading = "Clicks")]
 pub struct ClickSettings {
     /// Page that people are sent to where a click cannot be recorded (unknown program, core data
-    /// unavailable, journal full). Unset: they see the error.
+    /// unavailable, journal full, rate limit). Unset: they see the error.
     #[arg(long, env, value_parser = web_url)]
     pub default_fallback_url: Option<Url>,
     /// File with the keys of signed links: lines `id=secret`, the secret of 32 bytes or more in base64.

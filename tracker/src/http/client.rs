@@ -1,7 +1,10 @@
 //! From headers and connection to [`Client`].
 
+use std::net::IpAddr;
+
 use actix_web::HttpRequest;
 use actix_web::http::header::X_FORWARDED_FOR;
+use ipnet::IpNet;
 
 use super::visitors::VisitorSettings;
 use crate::domain::address::{TruncatedAddress, forwarded_client, is_in};
@@ -40,7 +43,8 @@ pub(super) fn client<'a>(
         return Err(Refusal::HeadersTooLarge);
     }
     client.traffic_flags.insert(TrafficFlags::of_user_agent(&client.user_agent));
-    client.address = address(request, settings);
+    let address = address(request, &settings.trusted_proxies.0);
+    client.address = address.map(TruncatedAddress::of).unwrap_or_default();
     client.objects |= refuses_consent(parameters, settings.tcf_vendor_id);
     if !client.objects {
         client.visitor_id = settings.visitor_id(cookie);
@@ -48,13 +52,14 @@ pub(super) fn client<'a>(
     Ok(client)
 }
 
-fn address(request: &HttpRequest, settings: &VisitorSettings) -> TruncatedAddress {
-    let Some(peer) = request.peer_addr() else { return TruncatedAddress::default() };
-    let (peer, trusted) = (peer.ip(), &settings.trusted_proxies.0);
+/// The address of who sent `request`, whole; none if the connection has none. Proxies that are trusted
+/// say whose request they pass on.
+pub(super) fn address(request: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr> {
+    let peer = request.peer_addr()?.ip();
     if !is_in(peer, trusted) {
-        return TruncatedAddress::of(peer);
+        return Some(peer);
     }
     let lines = request.headers().get_all(X_FORWARDED_FOR).rev();
     let from_the_right = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
-    TruncatedAddress::of(forwarded_client(peer, from_the_right, trusted))
+    Some(forwarded_client(peer, from_the_right, trusted))
 }

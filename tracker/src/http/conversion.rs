@@ -16,6 +16,7 @@ use super::click_settings::{signing_keys, signing_keys_text};
 use super::client::client;
 use super::pixel::{ENDING, pixel, problem_pixel};
 use super::problem::Problem;
+use super::rate_limits::LimitedPath;
 use super::tracking::{Public, json, parse_program_id};
 use crate::domain::json::members;
 use crate::domain::{
@@ -127,6 +128,7 @@ async fn answer<P: Programs, S: EventSink>(
     is_pixel: bool,
     record: bool,
 ) -> Result<HttpResponse, Refusal> {
+    public.check_rate(request, LimitedPath::Conversion)?;
     let program_id = parse_program_id(id).ok_or(Refusal::InvalidProgramId)?;
     let received_at = Timestamp::now();
     let given = given(request, payload, &public.bodies).await?;

@@ -17,6 +17,7 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 use super::body;
 use super::client::client;
 use super::problem::Problem;
+use super::rate_limits::LimitedPath;
 use super::tracking::Public;
 use crate::domain::{
     Answer, BatchItem, Client, MessageId, Parameters, PreparedProgram, ReadItem, Refusal,
@@ -79,6 +80,7 @@ async fn answer<P: Programs, S: EventSink>(
     payload: &mut Payload,
     public: &Public<P, S>,
 ) -> Result<HttpResponse, Refusal> {
+    public.check_rate(request, LimitedPath::Events)?;
     if !MEDIA_TYPES.contains(&body::media_type(request).as_str()) {
         return Err(Refusal::UnsupportedMediaType(
             "the body's Content-Type is application/json, application/x-ndjson or text/plain",

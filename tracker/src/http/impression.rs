@@ -6,6 +6,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use adtrack_proto::event::EventType;
 
 use super::pixel::{ENDING, pixel, problem_pixel};
+use super::rate_limits::LimitedPath;
 use super::tracking::{Public, is_recorded, tracking_request};
 use crate::domain::{Refusal, Rules};
 use crate::track::{EventSink, Programs};
@@ -36,6 +37,7 @@ async fn answer<P: Programs, S: EventSink>(
     public: &Public<P, S>,
     record: bool,
 ) -> Result<HttpResponse, Refusal> {
+    public.check_rate(request, LimitedPath::Impression)?;
     let id = request.path().strip_prefix(PATH).unwrap_or_default();
     let id = id.strip_suffix(ENDING).unwrap_or(id);
     let tracking =

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::domain::Refusal;
 
-/// Seconds after which a client may try again.
+/// Seconds after which a client may try again. With a rate limit, one request is admitted by then: limits
+/// are whole requests per second.
 const RETRY_AFTER_SECONDS: &str = "1";
 
 /// What went wrong, as a client is told.
@@ -39,6 +40,7 @@ impl Problem {
                 Refusal::UriTooLong => StatusCode::URI_TOO_LONG,
                 Refusal::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 Refusal::ProgramNotFound => StatusCode::NOT_FOUND,
+                Refusal::RateLimited => StatusCode::TOO_MANY_REQUESTS,
                 Refusal::CoreDataUnavailable
                 | Refusal::ConversionKeyUnavailable
                 | Refusal::Overloaded
@@ -86,7 +88,7 @@ impl Problem {
         response
             .insert_header((CONTENT_TYPE, "application/problem+json"))
             .insert_header((CACHE_CONTROL, "no-store"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             response.insert_header((RETRY_AFTER, RETRY_AFTER_SECONDS));
         }
         if let Self::MethodNotAllowed(allowed) = self {

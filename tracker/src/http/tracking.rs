@@ -26,6 +26,7 @@ use super::health;
 use super::impression::{self, impression};
 use super::pixel::EVENT_ID;
 use super::problem::Problem;
+use super::rate_limits::{LimitedPath, RateLimits};
 use super::visitors::VisitorSettings;
 use crate::domain::{Answer, Client, MessageId, Parameters, Refusal, Rules, TrackingRequest};
 use crate::health::Health;
@@ -51,6 +52,8 @@ pub struct Public<P, S> {
     pub conversions: Arc<ConversionGuard>,
     /// Those of the requests that are being read or answered.
     pub bodies: Arc<Bodies>,
+    /// How many requests an address may make; none if there is no limit.
+    pub rate_limits: Option<Arc<RateLimits>>,
 }
 
 /// A request with its body, taken apart by hand as paths are.
@@ -138,6 +141,7 @@ async fn answer<P: Programs, S: EventSink>(
     public: &Public<P, S>,
     record: bool,
 ) -> Result<HttpResponse, Refusal> {
+    public.check_rate(request, LimitedPath::Event)?;
     let id = request.path().strip_prefix(EVENT_PATH).unwrap_or_default();
     let tracking = tracking_request(request, id, EventType::Event, Rules::EVENT, &public.visitors)?;
     let answer = public.tracker.inspect(&tracking).await?;
@@ -189,6 +193,18 @@ impl<P: Programs, S: EventSink> Public<P, S> {
         self.tracker.record(answer)?;
         self.metrics.requests_accepted.inc();
         Ok(())
+    }
+
+    /// Refuses a request beyond the rate limit of its client's address.
+    pub(super) fn check_rate(
+        &self,
+        request: &HttpRequest,
+        path: LimitedPath,
+    ) -> Result<(), Refusal> {
+        match &self.rate_limits {
+            Some(limits) => limits.check(request, path, &self.visitors),
+            None => Ok(()),
+        }
     }
 
     /// The problem of a refused request, which is counted.

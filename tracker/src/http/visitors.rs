@@ -152,7 +152,8 @@ fn domain(text: &str) -> Result<String, String> {
         .ok_or_else(|| "expected a domain without a leading dot, such as shop.example".to_owned())
 }
 
-fn networks(text: &str) -> Result<Networks, String> {
+/// A value parser: addresses and CIDRs with commas between.
+pub(super) fn networks(text: &str) -> Result<Networks, String> {
     let network = |text: &str| {
         let address = || text.parse::<IpAddr>().map(IpNet::from);
         text.parse::<IpNet>().or_else(|_| address()).ok()

@@ -237,13 +237,22 @@ async fn every_described_answer_is_given_and_no_other() {
     program(&app, "signed", &json!({"conversionKeyId": "k"})).await;
     // Without core data: 503, on both listeners.
     let empty = Setup { samples: false, ..Setup::default() }.start().await;
-    for (listener, emptys, requests) in [
-        (&app.url, &empty.url, public_requests as fn() -> _),
-        (&app.management, &empty.management, management_requests as fn() -> _),
+    // With a rate limit that nearly every request is beyond: 429.
+    let paths = "--rate-limit-paths=/event,/impression,/click,/conversion,/events";
+    let flags = ["--rate-limit=1/1", "--rate-limit-direct-clients=true", paths];
+    let limited = Setup::flags(&flags).start().await;
+    for (listeners, requests) in [
+        ([&app.url, &empty.url, &limited.url], public_requests as fn() -> _),
+        (
+            [&app.management, &empty.management, &limited.management],
+            management_requests as fn() -> _,
+        ),
     ] {
-        let description = description(&app, listener).await;
-        let mut answers = given(listener, &description, requests()).await;
-        answers.extend(given(emptys, &description, requests()).await);
+        let description = description(&app, listeners[0]).await;
+        let mut answers = BTreeSet::new();
+        for listener in listeners {
+            answers.extend(given(listener, &description, requests()).await);
+        }
         let described = described(&description);
         let surprises: Vec<_> = answers.difference(&described).collect();
         assert!(surprises.is_empty(), "not described: {surprises:?}");

@@ -16,6 +16,7 @@ mod management;
 mod open_redirects;
 mod privacy;
 mod programs;
+mod rate_limits;
 mod settings;
 mod task_protection;
 mod traffic;

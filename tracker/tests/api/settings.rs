@@ -56,6 +56,13 @@ fn a_bad_value_ends_it_with_64_and_one_line() {
         ("ECS_AGENT_URI", "169.254.170.2", "expected an http URL"),
         ("ECS_AGENT_URI", "https://169.254.170.2/", "expected an http URL"),
         ("PROTECT_AFTER_SECONDS", "0", "expected whole seconds from 1"),
+        ("RATE_LIMIT", "0", "expected requests per second, from 1 to 10000, or RATE/BURST"),
+        ("RATE_LIMIT", "50/0", "such as 50/200"),
+        ("RATE_LIMIT_EXEMPT", "10.0.0.0/33", "expected addresses and CIDRs"),
+        ("RATE_LIMIT_PATHS", "/health", "expected one of /event, /impression, /click"),
+        ("RATE_LIMIT_DIRECT_CLIENTS", "yes", "expected true or false"),
+        // All clients behind a load balancer would be one.
+        ("RATE_LIMIT", "50/200", "set TRUSTED_PROXIES to the load balancer's networks, or"),
         ("RUST_LOG", "a=b=c", "expected a level or EnvFilter directives"),
         ("LOG_FORMAT", "xml", "expected one of json, text"),
     ] {
@@ -157,6 +164,10 @@ fn help_names_every_setting() {
         "CONVERSION_KEYS",
         "ECS_AGENT_URI",
         "PROTECT_AFTER_SECONDS",
+        "RATE_LIMIT",
+        "RATE_LIMIT_EXEMPT",
+        "RATE_LIMIT_PATHS",
+        "RATE_LIMIT_DIRECT_CLIENTS",
         "RUST_LOG",
         "LOG_FORMAT",
     ] {

@@ -1,0 +1,177 @@
+//! A rate limit for each client address, in a table of fixed size.
+//!
+//! **A bucket is one number.** Instead of tokens an entry holds the time at which its bucket is full
+//! again (the generic cell rate algorithm, ITU-T I.371 annex A). How far that time is ahead is the
+//! address's *debt*: each request admitted adds `interval` (a second divided by the rate), time pays it
+//! off, and a request that would bring the debt above `window` (the burst, in intervals) is refused,
+//! which costs the address nothing.
+//!
+//! **The table** has 32,768 sets of 8 entries, one cache line each: 2 MiB, allocated once. A hash of
+//! the address under a random key, so that nobody can choose addresses that collide, picks the set and
+//! gives a tag of 16 bits:
+//!
+//! ```text
+//! entry (64 bits):   tag 16 │ when the bucket is full again, 48 bits, microseconds since the start
+//! ```
+//!
+//! An entry whose time has passed is free: an address with a full bucket is like one that was never
+//! seen, so reusing its entry forgets nothing. An entry with a debt is never given to another address.
+//! So whoever has many addresses cannot push others out, nor make the table grow. What can go wrong:
+//!
+//! - *All entries of a set have a debt*: a further address is admitted without being counted, until one
+//!   is free. Each request that is counted holds its entry for one `interval`. With a limit of 50
+//!   requests/s, and 100,000 requests/s from as many addresses, 2,000 of the 262,144 entries are in use,
+//!   and a set is full with a probability below 10⁻¹⁴; with a limit of 1 request/s, 1.3 %.
+//! - *Two addresses have the same set and tag*: they share a bucket. This is the only way in which an
+//!   address suffers from another, and 1,000 addresses at their limit share with a given innocent one
+//!   with a probability of 1,000 / 2³¹: 5 in ten million.
+//! - *Two threads see the same new address while an entry expires*: it may get two entries, and with
+//!   them up to one burst more, once.
+//!
+//! Times wrap after 2⁴⁸ µs, nine years. A debt above `window` cannot be one: it is left from before
+//! that, or from before a clock that jumped back, and counts as none.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+const SETS: usize = 1 << 15;
+const ENTRIES_PER_SET: usize = 8;
+const TIME_BITS: u32 = 48;
+const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
+/// The highest rate. An interval is rounded down to microseconds, which adds at most 1 % to this one.
+const MAX_PER_SECOND: u32 = 10_000;
+const MAX_BURST: u32 = 100_000;
+
+/// Requests that an address may make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    per_second: u32,
+    /// At once, after a pause.
+    burst: u32,
+}
+
+impl FromStr for RateLimit {
+    type Err = String;
+
+    /// `RATE` or `RATE/BURST`; without a burst it is one second's worth.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (rate, burst) = text.split_once('/').unwrap_or((text, text));
+        let number =
+            |text: &str, max| text.parse().ok().filter(|number| (1..=max).contains(number));
+        number(rate, MAX_PER_SECOND)
+            .zip(number(burst, MAX_BURST))
+            .map(|(per_second, burst)| Self { per_second, burst })
+            .ok_or_else(|| {
+                format!(
+                    "expected requests per second, from 1 to {MAX_PER_SECOND}, or RATE/BURST with \
+                     a burst from 1 to {MAX_BURST}, such as 50/200"
+                )
+            })
+    }
+}
+
+impl fmt::Display for RateLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.per_second, self.burst)
+    }
+}
+
+/// A set of entries: what one look-up reads.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Set([AtomicU64; ENTRIES_PER_SET]);
+
+/// Counts the requests of all addresses.
+#[derive(Debug)]
+pub struct RateLimiter {
+    /// Microseconds by which a request adds to its address's debt.
+    interval: u64,
+    /// Microseconds of debt that an address may have.
+    window: u64,
+    sets: Box<[Set; SETS]>,
+    hasher: RandomState,
+}
+
+/// The entry that stands for an address, or can.
+struct Found<'a> {
+    entry: &'a AtomicU64,
+    seen: u64,
+    debt: u64,
+}
+
+impl RateLimiter {
+    /// Allocates the table, for addresses that have made no requests.
+    pub fn new(limit: RateLimit) -> Self {
+        let interval = u64::from(1_000_000 / limit.per_second);
+        Self {
+            interval,
+            window: interval * u64::from(limit.burst),
+            sets: empty_table(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Whether a request of `address` is within the limit, and counts it if so. `now` is the time since
+    /// any fixed moment. A request that is refused is admitted when repeated a second later, at the
+    /// latest, unless others come first.
+    pub fn admits(&self, address: IpAddr, now: Duration) -> bool {
+        self.admits_hash(self.hasher.hash_one(subject(address)), now)
+    }
+
+    fn admits_hash(&self, hash: u64, now: Duration) -> bool {
+        let Set(entries) = &self.sets[hash as usize % SETS];
+        let tag = hash >> TIME_BITS;
+        let now = now.as_micros() as u64 & TIME_MASK;
+        loop {
+            let Some(Found { entry, seen, debt }) = self.find(entries, tag, now) else {
+                return true;
+            };
+            let debt = debt + self.interval;
+            if debt > self.window {
+                return false;
+            }
+            let next = tag << TIME_BITS | (now + debt) & TIME_MASK;
+            let (set, read) = (Ordering::Relaxed, Ordering::Relaxed);
+            if entry.compare_exchange_weak(seen, next, set, read).is_ok() {
+                return true;
+            }
+            // Another thread was faster.
+        }
+    }
+
+    /// The entry with `tag` that has a debt, else a free one; none if all others are taken.
+    fn find<'a>(&self, entries: &'a [AtomicU64], tag: u64, now: u64) -> Option<Found<'a>> {
+        let mut free = None;
+        for entry in entries {
+            let seen = entry.load(Ordering::Relaxed);
+            let ahead = seen.wrapping_sub(now) & TIME_MASK;
+            if ahead == 0 || ahead > self.window {
+                free.get_or_insert(Found { entry, seen, debt: 0 });
+            } else if seen >> TIME_BITS == tag {
+                return Some(Found { entry, seen, debt: ahead });
+            }
+        }
+        free
+    }
+}
+
+fn empty_table() -> Box<[Set; SETS]> {
+    let sets: Box<[Set]> = (0..SETS).map(|_| Set::default()).collect();
+    sets.try_into().unwrap_or_else(|_| unreachable!("as many as were made"))
+}
+
+/// Who an address counts as: of IPv6 a /64, which is what one customer gets at least (RFC 6177), of
+/// IPv4 itself, written as a /64 of multicast, which no client has.
+fn subject(address: IpAddr) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => 0xffff_ffff_0000_0000 | u64::from(address.to_bits()),
+        IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests;
