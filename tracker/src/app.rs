@@ -119,7 +119,7 @@ impl App {
             config.worker_count(),
             config.journal_sync,
         )?;
-        metrics.journal_replayed.inc_by(journal.replayed());
+        metrics.delivery.journal_replayed.inc_by(journal.replayed());
         tracing::info!(
             folder = %config.journal_dir.display(),
             bytes = journal.capacity_bytes(),
@@ -264,7 +264,7 @@ where
         |error| BuildError::Listen { variable: "LISTEN_ADDR", address: config.listen_addr, error };
     let (listener, bound) = bind(config.listen_addr).map_err(error)?;
     let data = web::Data::new(public);
-    let server = http::listen_public(
+    let server = public::listen(
         listener,
         data,
         &config.connections,
@@ -286,7 +286,7 @@ fn listen_management(
     let (listener, bound) = bind(config.management_addr).map_err(error)?;
     let data = web::Data::new(management);
     let server = HttpServer::new(move || {
-        actix_web::App::new().configure(|service| configure_management(service, data.clone()))
+        actix_web::App::new().configure(|service| management::configure(service, data.clone()))
     })
     .workers(1)
     .disable_signals()

@@ -9,10 +9,12 @@ pub mod cli;
 pub mod kinesis;
 #[cfg(feature = "lambda")]
 pub mod lambda;
+pub mod log_sampling;
 #[cfg(feature = "redis")]
 pub mod redis_access;
 #[cfg(feature = "redis")]
 pub mod redis_settings;
 #[cfg(feature = "storage")]
 pub mod storage;
+pub mod settings_table;
 pub mod telemetry;

@@ -2,7 +2,8 @@
 
 use super::arguments::GetArguments;
 use super::redis::{Held, Redis};
-use super::{Exit, Failure, output};
+use super::exit::{Exit, Failure};
+use super::output;
 
 /// Prints it as JSON, with its version.
 pub async fn run(arguments: &GetArguments) -> Result<Exit, Failure> {

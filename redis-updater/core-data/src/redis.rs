@@ -10,7 +10,7 @@ use futures::StreamExt;
 use redis::aio::{PubSub, PubSubSink};
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, Value};
 
-use super::{Exit, Failure};
+use super::exit::{Exit, Failure};
 
 const TIMEOUTS: RedisTimeouts =
     RedisTimeouts { connect: Duration::from_secs(3), answer: Duration::from_secs(10) };

@@ -2,7 +2,7 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Exit, Failure};
+use super::exit::{Exit, Failure};
 
 /// Ctrl-C and SIGTERM. While this exists they end nothing by themselves.
 pub struct StopSignals {

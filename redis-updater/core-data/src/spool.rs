@@ -17,7 +17,7 @@ use indicatif::HumanCount;
 
 use super::arguments::InputArguments;
 use super::input::{Problem, ReadError, Records};
-use super::{Exit, Failure};
+use super::exit::{Exit, Failure};
 
 /// Errors that are printed; the rest are counted. Where records are skipped all are printed.
 const MAX_PRINTED: u64 = 100;

@@ -13,7 +13,8 @@ use super::arguments::VerifyArguments;
 use super::get::no_core_data;
 use super::redis::{Held, Reader, Redis};
 use super::spool::{self, Spool, Spooled};
-use super::{Exit, Failure, output};
+use super::exit::{Exit, Failure};
+use super::output;
 
 /// Programs a round trip.
 const READS_PER_PIPELINE: usize = 500;

@@ -10,7 +10,7 @@ use adtrack_runtime::backoff::Backoff;
 use super::arguments::WatchArguments;
 use super::redis::Redis;
 use super::signals::StopSignals;
-use super::{Exit, Failure};
+use super::exit::{Exit, Failure};
 
 const BACKOFF: Backoff =
     Backoff { base: Duration::from_millis(200), ceiling: Duration::from_secs(5) };

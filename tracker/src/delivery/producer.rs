@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use adtrack_proto::aggregate::Aggregate;
 use adtrack_runtime::kinesis::{PutError, PutOutcome};
+use adtrack_runtime::log_sampling::LogSampling;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
@@ -27,8 +28,8 @@ const MAX_UNACKNOWLEDGED_BYTES: usize = 6 * 1024 * 1024;
 const MAX_OUTSTANDING: usize = 200_000;
 /// Between two looks at the journal, at shutdown.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
-/// Of an outage, every so many failed calls are logged.
-const FAILURES_PER_LOG_LINE: u32 = 20;
+/// Which failed calls of an outage are logged.
+const FAILED_CALLS_LOG: LogSampling = LogSampling { first: FAILURES_UNTIL_REFUSING, every: 20 };
 
 /// The task that delivers.
 #[derive(Debug)]
@@ -163,10 +164,10 @@ impl Producer {
                 return;
             }
             self.schedule.on_call_started(now);
-            self.metrics.put_records_calls.inc();
+            self.metrics.delivery.put_records_calls.inc();
             let (stream, metrics) = (Arc::clone(&self.stream), Arc::clone(&self.metrics));
             calls.spawn(async move {
-                let timer = metrics.put_records_seconds.start_timer();
+                let timer = metrics.delivery.put_records_seconds.start_timer();
                 let result = stream.put(&attempt.batch).await;
                 timer.observe_duration();
                 CompletedCall { attempt, started_at: now, result }
@@ -209,7 +210,7 @@ impl Producer {
         if aggregate.is_empty() {
             return None;
         }
-        self.metrics.events_per_record.observe(claims.len() as f64);
+        self.metrics.delivery.events_per_record.observe(claims.len() as f64);
         Some(Record::new(aggregate, claims))
     }
 
@@ -240,15 +241,15 @@ impl Producer {
         }
         self.acknowledge(&delivered);
         if !rejected.is_empty() {
-            self.metrics.retried_records.inc_by(rejected.records.len() as u64);
+            self.metrics.delivery.retried_records.inc_by(rejected.records.len() as u64);
             let batch = with_new_partition_keys(rejected);
             self.schedule.retry(Attempt { batch, failures: failures + 1 }, now);
         }
     }
 
     fn acknowledge(&mut self, delivered: &Batch) {
-        self.metrics.delivered_records.inc_by(delivered.records.len() as u64);
-        self.metrics.delivered_events.inc_by(delivered.events() as u64);
+        self.metrics.delivery.delivered_records.inc_by(delivered.records.len() as u64);
+        self.metrics.delivery.delivered_events.inc_by(delivered.events() as u64);
         for record in &delivered.records {
             self.reader.acknowledge(&record.claims);
         }
@@ -256,7 +257,7 @@ impl Producer {
 
     fn record_rejections(&self, outcome: &PutOutcome) {
         for code in outcome.error_codes() {
-            self.metrics.failed_records.with_label_values(&[code]).inc();
+            self.metrics.delivery.failed_records.with_label_values(&[code]).inc();
         }
         if let Some(code) = outcome.error_codes().next() {
             let failed = outcome.error_codes().count();
@@ -268,9 +269,9 @@ impl Producer {
     /// fix is an error.
     fn record_failed_call(&self, error: &PutError, events: usize) {
         let PutError { cause, text, permanent } = error;
-        self.metrics.failed_calls.with_label_values(&[cause]).inc();
+        self.metrics.delivery.failed_calls.with_label_values(&[cause]).inc();
         let failures = self.schedule.failures();
-        if failures > FAILURES_UNTIL_REFUSING && !failures.is_multiple_of(FAILURES_PER_LOG_LINE) {
+        if !FAILED_CALLS_LOG.includes(failures) {
             return;
         }
         if *permanent {
@@ -318,11 +319,11 @@ impl Producer {
         let oldest = self.reader.oldest().and_then(|oldest| i64::try_from(oldest).ok());
         let age = oldest.map_or(0, |oldest| now.saturating_sub(oldest).max(0));
         let metrics = &self.metrics;
-        metrics.journal_oldest_seconds.set(age as f64 / 1_000.0);
+        metrics.delivery.journal_oldest_seconds.set(age as f64 / 1_000.0);
         metrics
             .journal_outstanding
             .set(i64::try_from(self.reader.unacknowledged()).unwrap_or(i64::MAX));
-        metrics.journal_damaged.inc_by(self.reader.damaged() - metrics.journal_damaged.get());
+        metrics.delivery.journal_damaged.inc_by(self.reader.damaged() - metrics.delivery.journal_damaged.get());
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use adtrack_proto::keys;
 use adtrack_runtime::backoff::Backoff;
+use adtrack_runtime::log_sampling::LogSampling;
 use adtrack_runtime::redis_access::{Identity, RedisAccess, RedisConnection, RedisTimeouts};
 use redis::{RedisResult, Value};
 use tokio::sync::{Notify, watch};
@@ -26,6 +27,9 @@ const PROBES_PER_LOOK: u32 = 5;
 /// Redis is back within 2 s of its return, however long it was away.
 pub(super) const RECONNECT: Backoff =
     Backoff { base: Duration::from_millis(50), ceiling: Duration::from_secs(1) };
+
+/// A long outage is a log line per minute, not per second.
+pub(super) const RECONNECT_LOG: LogSampling = LogSampling { first: 1, every: 60 };
 
 /// The connection, while it stands. Without one a read fails at once.
 #[derive(Debug, Clone)]
@@ -128,8 +132,7 @@ impl LinkKeeper {
                 }
                 Err(error) => {
                     failures += 1;
-                    // A long outage is not a log line a second.
-                    if failures == 1 || failures % 60 == 0 {
+                    if RECONNECT_LOG.includes(failures) {
                         tracing::warn!(%error, failures, "Redis cannot be reached");
                     }
                     let pause = RECONNECT.delay(failures);
@@ -185,7 +188,7 @@ impl LinkKeeper {
     }
 
     fn announce(&self, connection: Option<RedisConnection>) {
-        self.metrics.redis_connected.set(i64::from(connection.is_some()));
+        self.metrics.programs.redis_connected.set(i64::from(connection.is_some()));
         if connection.is_some() {
             self.was_connected.set(true);
         }

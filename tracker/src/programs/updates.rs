@@ -14,7 +14,7 @@ use redis::aio::{PubSub, PubSubSink};
 use redis::{ErrorKind, RedisError};
 use tokio_util::sync::CancellationToken;
 
-use super::link::{PING_INTERVAL, RECONNECT, RedisLink, TIMEOUT};
+use super::link::{PING_INTERVAL, RECONNECT, RECONNECT_LOG, RedisLink, TIMEOUT};
 use super::loader::LoaderHandle;
 use super::local::{Known, LocalPrograms, Pushed};
 use super::redis::RedisPrograms;
@@ -65,12 +65,11 @@ impl Updates {
                     }
                     self.verified.set(false);
                     self.local.unsubscribed();
-                    self.metrics.subscribed.set(0);
+                    self.metrics.programs.subscribed.set(0);
                 }
                 Err(error) => {
                     failures += 1;
-                    // A long outage is not a log line a second.
-                    if failures == 1 || failures % 60 == 0 {
+                    if RECONNECT_LOG.includes(failures) {
                         tracing::warn!(%error, failures, "cannot subscribe to core-data updates");
                     }
                 }
@@ -82,8 +81,8 @@ impl Updates {
     /// Applies updates until the subscription is dead; returns why.
     async fn serve(&self, subscription: PubSub) -> RedisError {
         self.local.subscribed();
-        self.metrics.subscribed.set(1);
-        self.metrics.subscriptions.inc();
+        self.metrics.programs.subscribed.set(1);
+        self.metrics.programs.subscriptions.inc();
         tracing::info!(channel = self.access.channel(), "subscribed to core-data updates");
         let (sink, mut messages) = subscription.split();
         let apply = async {
@@ -112,14 +111,14 @@ impl Updates {
             Ok(update) => {
                 let id = update.core_data.program_id().clone();
                 let counter = match self.local.push(id, Known::of(update)) {
-                    Pushed::Applied => &self.metrics.updates_applied,
-                    Pushed::Older => &self.metrics.updates_ignored,
-                    Pushed::NotHeld => &self.metrics.updates_not_held,
+                    Pushed::Applied => &self.metrics.programs.updates_applied,
+                    Pushed::Older => &self.metrics.programs.updates_ignored,
+                    Pushed::NotHeld => &self.metrics.programs.updates_not_held,
                 };
                 counter.inc();
             }
             Err(error) => {
-                self.metrics.updates_malformed.inc();
+                self.metrics.programs.updates_malformed.inc();
                 tracing::warn!(%error, channel = self.access.channel(), "a message is no core-data update");
             }
         }
@@ -142,8 +141,8 @@ impl Updates {
         }
         self.local.verified();
         self.verified.set(true);
-        self.metrics.verifications.inc();
-        self.metrics.verified_at.set(Timestamp::now().as_second());
+        self.metrics.programs.verifications.inc();
+        self.metrics.programs.verified_at.set(Timestamp::now().as_second());
         tracing::info!(entries, "L1 is verified against Redis");
     }
 

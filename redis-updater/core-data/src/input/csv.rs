@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::cursor::{Cursor, Position};
 use super::members::{Known, look_up};
-use super::{MAX_RECORD_BYTES, Problem, ReadError, Record};
+use super::record::{MAX_RECORD_BYTES, Problem, ReadError, Record};
 
 /// A cell, and where it begins.
 struct Cell {

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::cursor::{Cursor, Position};
 use super::members::{Known, look_up};
-use super::{MAX_RECORD_BYTES, Problem, ReadError, Record};
+use super::record::{MAX_RECORD_BYTES, Problem, ReadError, Record};
 
 /// What one call reads: a record, the end, or an error.
 type Read = Result<Option<Record>, ReadError>;
