@@ -14,7 +14,7 @@ pub mod log_sampling;
 pub mod redis_access;
 #[cfg(feature = "redis")]
 pub mod redis_settings;
+pub mod settings_table;
 #[cfg(feature = "storage")]
 pub mod storage;
-pub mod settings_table;
 pub mod telemetry;

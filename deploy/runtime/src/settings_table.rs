@@ -65,7 +65,9 @@ pub fn check(root: &Path, program: &str, command: &Command) -> Result<(), String
         return Ok(());
     }
     if std::env::var_os("UPDATE_DOCS").is_none() {
-        return Err(format!("{PAGE} differs from {program}'s settings; run the test with UPDATE_DOCS=1"));
+        return Err(format!(
+            "{PAGE} differs from {program}'s settings; run the test with UPDATE_DOCS=1"
+        ));
     }
     let page = format!("{head}{begin}{expected}{end}{tail}");
     std::fs::write(&path, page).map_err(|error| format!("{PAGE}: {error}"))
@@ -80,7 +82,13 @@ mod tests {
         let command = Command::new("x")
             .arg(Arg::new("a").long("a").env("A_ADDR").default_value("1:2").help("Address."))
             .arg(Arg::new("b").long("b").env("B_KEY").required(true).help("Key, a|b."))
-            .arg(Arg::new("c").long("c").env("C_CPUS").help_heading("More").help("Threads. [default: cores]"))
+            .arg(
+                Arg::new("c")
+                    .long("c")
+                    .env("C_CPUS")
+                    .help_heading("More")
+                    .help("Threads. [default: cores]"),
+            )
             .arg(Arg::new("d").long("d").help("Has no variable."));
         let expected = "| variable | default | |\n|---|---|---|\n\
                         | `A_ADDR` | `1:2` | Address. |\n| `B_KEY` | required | Key, a\\|b. |\n\n\

@@ -12,8 +12,7 @@ use crate::verdict::ACHIEVED_SHARE;
 
 /// Renders it.
 pub fn render(report: &Report) -> String {
-    let title =
-        format!("loadtest {} · {}", report.scenario.name, report.run.started_at);
+    let title = format!("loadtest {} · {}", report.scenario.name, report.run.started_at);
     let page = html! {
         (DOCTYPE)
         html lang="en" {

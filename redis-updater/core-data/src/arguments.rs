@@ -104,7 +104,6 @@ pub enum Format {
 #[derive(Debug, Args)]
 pub struct PublishArguments {
     #[command(flatten)]
-    #[expect(missing_docs, reason = "a comment here would become the text of --help")]
     pub input: InputArguments,
     /// Region of a core-data stream; given more than once, each of them is fed. [default: the AWS
     /// SDK's own]
@@ -125,7 +124,6 @@ pub struct GetArguments {
     #[arg(value_parser = program_id)]
     pub program_id: ProgramId,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "a comment here would become the text of --help")]
     pub redis: RedisSettings,
 }
 
@@ -136,7 +134,6 @@ pub struct WatchArguments {
     #[arg(long, value_name = "PROGRAM_ID", value_parser = program_id)]
     pub program: Option<ProgramId>,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "a comment here would become the text of --help")]
     pub redis: RedisSettings,
 }
 
@@ -144,13 +141,11 @@ pub struct WatchArguments {
 #[derive(Debug, Args)]
 pub struct VerifyArguments {
     #[command(flatten)]
-    #[expect(missing_docs, reason = "a comment here would become the text of --help")]
     pub input: InputArguments,
     /// Seconds to wait for what differs to become equal: what was just published is on its way.
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds(0, 86_400))]
     pub wait: std::time::Duration,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "a comment here would become the text of --help")]
     pub redis: RedisSettings,
 }
 

@@ -1,9 +1,9 @@
 //! `core-data get`: what Redis holds for a program.
 
 use super::arguments::GetArguments;
-use super::redis::{Held, Redis};
 use super::exit::{Exit, Failure};
 use super::output;
+use super::redis::{Held, Redis};
 
 /// Prints it as JSON, with its version.
 pub async fn run(arguments: &GetArguments) -> Result<Exit, Failure> {

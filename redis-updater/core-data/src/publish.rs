@@ -11,13 +11,13 @@ use indicatif::HumanCount;
 use tokio_util::sync::CancellationToken;
 
 use super::arguments::PublishArguments;
+use super::exit::{Exit, Failure};
 use super::outbox::Outbox;
+use super::output;
 use super::progress::Progress;
 use super::signals::StopSignals;
 use super::spool::{self, Spool, SpoolReader, Spooled};
 use super::stream::Stream;
-use super::exit::{Exit, Failure};
-use super::output;
 
 /// Calls in flight for each region: enough to hide a round trip, few enough for a shard's limits.
 const CALLS_IN_FLIGHT: usize = 4;

@@ -16,8 +16,8 @@ use adtrack_proto::program::CoreData;
 use indicatif::HumanCount;
 
 use super::arguments::InputArguments;
-use super::input::{Problem, ReadError, Records};
 use super::exit::{Exit, Failure};
+use super::input::{Problem, ReadError, Records};
 
 /// Errors that are printed; the rest are counted. Where records are skipped all are printed.
 const MAX_PRINTED: u64 = 100;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use adtrack_runtime::kinesis::{self, Entry, PutOutcome, Timeouts};
 use aws_config::{BehaviorVersion, Region};
 
-use super::spool::Spooled;
 use super::exit::{Exit, Failure};
+use super::spool::Spooled;
 
 /// `PutRecords` takes tens of milliseconds as a rule. The limit is long, because a call that was given
 /// up may still be carried out, after a later record of the same program.

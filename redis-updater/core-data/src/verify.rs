@@ -10,11 +10,11 @@ use adtrack_proto::{ProgramId, Version};
 use indicatif::HumanCount;
 
 use super::arguments::VerifyArguments;
+use super::exit::{Exit, Failure};
 use super::get::no_core_data;
+use super::output;
 use super::redis::{Held, Reader, Redis};
 use super::spool::{self, Spool, Spooled};
-use super::exit::{Exit, Failure};
-use super::output;
 
 /// Programs a round trip.
 const READS_PER_PIPELINE: usize = 500;

@@ -8,9 +8,9 @@ use adtrack_proto::program::Update;
 use adtrack_runtime::backoff::Backoff;
 
 use super::arguments::WatchArguments;
+use super::exit::{Exit, Failure};
 use super::redis::Redis;
 use super::signals::StopSignals;
-use super::exit::{Exit, Failure};
 
 const BACKOFF: Backoff =
     Backoff { base: Duration::from_millis(200), ceiling: Duration::from_secs(5) };

@@ -95,8 +95,7 @@ impl Batch {
     pub fn split(self, outcome: &PutOutcome) -> (Self, Self) {
         let (mut delivered, mut rejected) = (Self::default(), Self::default());
         for (position, record) in self.records.into_iter().enumerate() {
-            let side =
-                if outcome.is_delivered(position) { &mut delivered } else { &mut rejected };
+            let side = if outcome.is_delivered(position) { &mut delivered } else { &mut rejected };
             side.push(record);
         }
         (delivered, rejected)
@@ -160,7 +159,8 @@ mod tests {
     fn only_what_failed_goes_again() {
         let mut batch = Batch::default();
         (0..4).for_each(|number| batch.push(record(number, 10)));
-        let (taken, failed) = batch.split(&PutOutcome::new(vec![None, Some("InternalFailure".to_owned()), None]));
+        let (taken, failed) =
+            batch.split(&PutOutcome::new(vec![None, Some("InternalFailure".to_owned()), None]));
         assert_eq!(taken.records, [record(0, 10), record(2, 10)]);
         assert_eq!(failed.records, [record(1, 10), record(3, 10)]);
         assert_eq!(failed.bytes, 2 * (10 + PARTITION_KEY_BYTES));

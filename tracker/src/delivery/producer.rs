@@ -268,7 +268,7 @@ impl Producer {
     /// Counts the failure. An outage is logged now and then, not once per call; what only a person can
     /// fix is an error.
     fn record_failed_call(&self, error: &PutError, events: usize) {
-        let PutError { cause, text, permanent } = error;
+        let PutError { cause, text, permanent, .. } = error;
         self.metrics.delivery.failed_calls.with_label_values(&[cause]).inc();
         let failures = self.schedule.failures();
         if !FAILED_CALLS_LOG.includes(failures) {
@@ -321,9 +321,13 @@ impl Producer {
         let metrics = &self.metrics;
         metrics.delivery.journal_oldest_seconds.set(age as f64 / 1_000.0);
         metrics
+            .delivery
             .journal_outstanding
             .set(i64::try_from(self.reader.unacknowledged()).unwrap_or(i64::MAX));
-        metrics.delivery.journal_damaged.inc_by(self.reader.damaged() - metrics.delivery.journal_damaged.get());
+        metrics
+            .delivery
+            .journal_damaged
+            .inc_by(self.reader.damaged() - metrics.delivery.journal_damaged.get());
     }
 }
 

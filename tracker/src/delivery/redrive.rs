@@ -5,8 +5,8 @@ use adtrack_runtime::backoff::Backoff;
 use bytes::Bytes;
 use std::time::Duration;
 
-use super::batch::{AGGREGATE_BYTES, Batch, Record};
 use super::EventStream;
+use super::batch::{AGGREGATE_BYTES, Batch, Record};
 
 /// Tries of a batch in which nothing was taken, until it is given up.
 const TRIES: u32 = 10;

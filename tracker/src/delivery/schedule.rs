@@ -105,8 +105,7 @@ impl Schedule {
     /// While the stream is failing one call at a time, or another when that one stays silent.
     fn has_free_call(&self, now: Instant) -> bool {
         let is_silent = || self.last_call_at.is_none_or(|at| now >= at + PROBE_INTERVAL);
-        self.in_flight == 0
-            || self.in_flight < MAX_IN_FLIGHT && (!self.is_failing() || is_silent())
+        self.in_flight == 0 || self.in_flight < MAX_IN_FLIGHT && (!self.is_failing() || is_silent())
     }
 
     /// When to look again: the end of the pause, or the next retry. None if nothing waits for a time
@@ -164,11 +163,8 @@ impl Schedule {
     /// Puts rejected records back: due after the pause if the stream is failing, else when their
     /// shards have had time.
     pub fn retry(&mut self, attempt: Attempt, now: Instant) {
-        let wait = if self.is_failing() {
-            Duration::ZERO
-        } else {
-            RECORD_BACKOFF.delay(attempt.failures)
-        };
+        let wait =
+            if self.is_failing() { Duration::ZERO } else { RECORD_BACKOFF.delay(attempt.failures) };
         let due_at = now + wait;
         let position = self.retries.partition_point(|retry| retry.due_at <= due_at);
         self.retries.insert(position, Retry { due_at, attempt });

@@ -150,8 +150,12 @@ mod tests {
             received_at: "2026-01-02T03:04:05.678Z".parse().unwrap(),
         };
         let program = PreparedProgram::new(*program, Version::zero());
-        TrackedEvent::new(Box::leak(Box::new(request)), Arc::new(program), u128::from_le_bytes([7; 16]))
-            .unwrap()
+        TrackedEvent::new(
+            Box::leak(Box::new(request)),
+            Arc::new(program),
+            u128::from_le_bytes([7; 16]),
+        )
+        .unwrap()
     }
 
     #[test]

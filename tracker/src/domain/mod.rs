@@ -25,8 +25,8 @@ pub mod signing_keys;
 
 pub use click::{CLICK_RULES, Destination, IMPRESSION_ID, link};
 pub use client::{
-    Client, TrafficFlags, address, bots, cut, cut_text, host_name, privacy,
-    referrer_without_query, without_query,
+    Client, TrafficFlags, address, bots, cut, cut_text, host_name, privacy, referrer_without_query,
+    without_query,
 };
 pub use conversion::{Claim, event_reference};
 pub use event::TrackedEvent;

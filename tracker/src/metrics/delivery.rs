@@ -6,7 +6,6 @@ use super::registrar::{CALL_BUCKETS, EVENTS_BUCKETS, Registrar};
 
 /// Journal and stream. Each metric has its description below, where it is registered.
 #[derive(Debug)]
-#[expect(missing_docs, reason = "described where they are registered")]
 pub struct DeliveryMetrics {
     pub journal_bytes: IntGauge,
     pub journal_capacity: IntGauge,
@@ -31,7 +30,8 @@ impl DeliveryMetrics {
                 "adtrack_journal_bytes",
                 "Bytes of accepted events that Kinesis has not acknowledged",
             )?,
-            journal_capacity: registrar.gauge("adtrack_journal_capacity_bytes", "Bytes that the journal takes")?,
+            journal_capacity: registrar
+                .gauge("adtrack_journal_capacity_bytes", "Bytes that the journal takes")?,
             journal_oldest_seconds: registrar.float_gauge(
                 "adtrack_journal_oldest_seconds",
                 "Age of the oldest event that Kinesis has not acknowledged: the one to alarm on",
@@ -53,15 +53,19 @@ impl DeliveryMetrics {
                 "Events in a Kinesis record",
                 &EVENTS_BUCKETS,
             )?,
-            delivered_events: registrar.counter("adtrack_events_delivered_total", "Events that Kinesis acknowledged")?,
-            put_records_calls: registrar.counter("adtrack_put_records_calls_total", "PutRecords calls")?,
+            delivered_events: registrar
+                .counter("adtrack_events_delivered_total", "Events that Kinesis acknowledged")?,
+            put_records_calls: registrar
+                .counter("adtrack_put_records_calls_total", "PutRecords calls")?,
             put_records_seconds: registrar.histogram(
                 "adtrack_put_records_seconds",
                 "Time of a PutRecords call",
                 &CALL_BUCKETS,
             )?,
-            delivered_records: registrar.counter("adtrack_records_delivered_total", "Records that Kinesis acknowledged")?,
-            retried_records: registrar.counter("adtrack_records_retried_total", "Records sent again")?,
+            delivered_records: registrar
+                .counter("adtrack_records_delivered_total", "Records that Kinesis acknowledged")?,
+            retried_records: registrar
+                .counter("adtrack_records_retried_total", "Records sent again")?,
             failed_records: registrar.counters(
                 "adtrack_records_failed_total",
                 "Records that a PutRecords answer named as failed, by error code",

@@ -7,7 +7,6 @@ use crate::domain::Refusal;
 
 /// Requests of ad clients. Each metric has its description below, where it is registered.
 #[derive(Debug)]
-#[expect(missing_docs, reason = "described where they are registered")]
 pub struct HttpMetrics {
     pub requests_accepted: IntCounter,
     requests_refused: Vec<IntCounter>,
@@ -25,7 +24,9 @@ impl HttpMetrics {
         )?;
         Ok(Self {
             requests_accepted: requests.with_label_values(&["accepted"]),
-            requests_refused: Refusal::codes().map(|code| requests.with_label_values(&[code])).collect(),
+            requests_refused: Refusal::codes()
+                .map(|code| requests.with_label_values(&[code]))
+                .collect(),
             request_seconds: registrar.histogram(
                 "adtrack_request_seconds",
                 "Time from a tracking request's headers to its response",

@@ -6,7 +6,6 @@ use super::registrar::{REQUEST_BUCKETS, Registrar};
 
 /// Core data: L1, L2, and what keeps them fresh. Each metric has its description below, where it is registered.
 #[derive(Debug)]
-#[expect(missing_docs, reason = "described where they are registered")]
 pub struct ProgramMetrics {
     pub local_hits: IntCounter,
     pub local_negative_hits: IntCounter,
@@ -64,17 +63,20 @@ impl ProgramMetrics {
                 "Time of a read of Redis",
                 &REQUEST_BUCKETS,
             )?,
-            loads_in_flight: registrar.gauge("adtrack_l2_loads_in_flight", "Reads of Redis under way")?,
+            loads_in_flight: registrar
+                .gauge("adtrack_l2_loads_in_flight", "Reads of Redis under way")?,
             updates_applied: updates.with_label_values(&["applied"]),
             updates_ignored: updates.with_label_values(&["ignored"]),
             updates_not_held: updates.with_label_values(&["not_held"]),
             updates_malformed: updates.with_label_values(&["malformed"]),
-            subscribed: registrar.gauge("adtrack_subscribed", "1 while the pub/sub subscription stands")?,
+            subscribed: registrar
+                .gauge("adtrack_subscribed", "1 while the pub/sub subscription stands")?,
             subscriptions: registrar.counter(
                 "adtrack_subscriptions_total",
                 "Subscriptions made; each but the first repairs a break",
             )?,
-            redis_connected: registrar.gauge("adtrack_redis_connected", "1 while the data connection to Redis stands")?,
+            redis_connected: registrar
+                .gauge("adtrack_redis_connected", "1 while the data connection to Redis stands")?,
             verifications: registrar.counter(
                 "adtrack_l1_verifications_total",
                 "Whole verifications of L1 against Redis",

@@ -2,11 +2,10 @@
 
 use prometheus::{IntCounter, IntGauge};
 
-use super::registrar::{Registrar};
+use super::registrar::Registrar;
 
 /// The ECS task. Each metric has its description below, where it is registered.
 #[derive(Debug)]
-#[expect(missing_docs, reason = "described where they are registered")]
 pub struct TaskMetrics {
     pub protected: IntGauge,
     pub protection_failed: IntCounter,

@@ -112,7 +112,10 @@ impl Loader {
                 }
                 () = stop.cancelled() => break,
             }
-            self.metrics.programs.loads_in_flight.set(i64::try_from(loads.len()).unwrap_or(i64::MAX));
+            self.metrics
+                .programs
+                .loads_in_flight
+                .set(i64::try_from(loads.len()).unwrap_or(i64::MAX));
         }
     }
 }

@@ -126,19 +126,19 @@ fn record(columns: &[Column], cells: &[Cell]) -> Result<Record, Problem> {
 }
 
 fn value(member: &Member, text: &str) -> Result<Value, String> {
-    let invalid = |problem: String| Err(format!("member `{}`: {problem}", member.name));
+    let invalid = |problem: String| format!("member `{}`: {problem}", member.name);
     match member.kind {
         // The contract takes an integer as text, too.
         Kind::Text | Kind::Integer => Ok(text.into()),
         // In any case: spreadsheets write TRUE.
         Kind::Boolean if text.eq_ignore_ascii_case("true") => Ok(true.into()),
         Kind::Boolean if text.eq_ignore_ascii_case("false") => Ok(false.into()),
-        Kind::Boolean => invalid(format!("{text:?} is neither true nor false")),
+        Kind::Boolean => Err(invalid(format!("{text:?} is neither true nor false"))),
         Kind::List => Ok(entries(text).collect()),
         Kind::Pairs => {
             let pair = |entry: &str| match entry.split_once('=') {
                 Some((name, value)) => Ok((name.to_owned(), value.into())),
-                None => invalid(format!("{entry:?} is not NAME=VALUE")),
+                None => Err(invalid(format!("{entry:?} is not NAME=VALUE"))),
             };
             Ok(Value::Object(entries(text).map(pair).collect::<Result<_, _>>()?))
         }

@@ -1,6 +1,7 @@
 use adtrack_proto::program::{CoreData, Program};
 use proptest::prelude::*;
 
+use super::record::MAX_RECORD_BYTES;
 use super::*;
 
 const P: &str =
@@ -280,8 +281,8 @@ fn pieces() -> impl Strategy<Value = Vec<u8>> {
 /// A reader that hands out one byte at a time, as a slow pipe may.
 struct Trickle<'a>(&'a [u8]);
 
-impl io::Read for Trickle<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+impl std::io::Read for Trickle<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.0.len().min(buffer.len()).min(1);
         buffer[..count].copy_from_slice(&self.0[..count]);
         self.0 = &self.0[count..];
@@ -307,7 +308,7 @@ proptest! {
             }
         }
         let trickled =
-            all(Records::open(io::BufReader::with_capacity(1, Trickle(&bytes)), format).map(Iterator::collect));
+            all(Records::open(std::io::BufReader::with_capacity(1, Trickle(&bytes)), format).map(Iterator::collect));
         prop_assert_eq!(format!("{whole:?}"), format!("{trickled:?}"));
     }
 

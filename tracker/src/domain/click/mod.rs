@@ -8,9 +8,9 @@ use std::borrow::Cow;
 use adtrack_proto::event::InvalidReason;
 use url::Url;
 
+use crate::domain::{Refusal, Rules, SigningKeys, TrackedEvent};
 use landing_page::{CLICK_ID, landing_page, with_click_id};
 use link::{EXPIRES, KEY_ID, SIGNATURE, SignedLink, URL, link_url};
-use crate::domain::{TrackedEvent, Refusal, Rules, SigningKeys};
 
 /// The parameter with the message id of the impression that led to the click.
 pub const IMPRESSION_ID: &str = "impression_id";

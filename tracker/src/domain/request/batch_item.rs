@@ -10,8 +10,8 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Vis
 use serde_json::value::RawValue;
 
 use crate::domain::client::address::TruncatedAddress;
-use crate::domain::request::json::{Name, members, scalar};
 use crate::domain::client::privacy::refuses_consent;
+use crate::domain::request::json::{Name, members, scalar};
 use crate::domain::{
     Claim, Client, Parameters, Refusal, Rules, TrackingRequest, TrafficFlags, cut_text,
     event_reference, referrer_without_query,

@@ -7,8 +7,8 @@ mod parameters;
 mod validation;
 
 pub use batch_item::{BatchItem, ReadItem};
-pub(in crate::domain) use message_id::message_id;
 pub use message_id::MessageId;
+pub(in crate::domain) use message_id::message_id;
 pub use parameters::{Parameters, Rules, form_pairs, pairs};
 pub use validation::check_combination;
 

@@ -6,9 +6,7 @@ use percent_encoding::percent_decode;
 
 use crate::domain::Refusal;
 use crate::domain::client::tcf;
-use crate::domain::limits::{
-    MAX_NAME_BYTES, MAX_PARAMETERS, MAX_QUERY_BYTES, MAX_VALUE_BYTES,
-};
+use crate::domain::limits::{MAX_NAME_BYTES, MAX_PARAMETERS, MAX_QUERY_BYTES, MAX_VALUE_BYTES};
 
 /// Names that begin so are ours, now or later.
 const RESERVED_PREFIX: &str = "at_";

@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 use std::fmt::{self, Write};
 use std::sync::Arc;
-use std::time::Instant;
 
 use actix_web::dev::Payload;
+use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, ORIGIN};
-use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
 use adtrack_proto::ProgramId;
 use futures::future::join_all;
@@ -18,8 +17,7 @@ use super::body;
 use super::client::client;
 use super::state::Public;
 use crate::domain::{
-    Answer, BatchItem, Client, MessageId, Parameters, PreparedProgram, ReadItem, Refusal,
-    TrackingRequest,
+    BatchItem, Client, MessageId, Parameters, PreparedProgram, ReadItem, Refusal, TrackingRequest,
 };
 use crate::http::problem::Problem;
 use crate::track::{EventSink, Programs, Tracker};

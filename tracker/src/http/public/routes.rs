@@ -59,7 +59,11 @@ impl<'a> Route<'a> {
             return Self::endpoint(Endpoint::Event, id, false);
         }
         if let Some(id) = path.strip_prefix("/impression/") {
-            return Self::endpoint(Endpoint::Impression, id.strip_suffix(ENDING).unwrap_or(id), true);
+            return Self::endpoint(
+                Endpoint::Impression,
+                id.strip_suffix(ENDING).unwrap_or(id),
+                true,
+            );
         }
         if let Some(id) = path.strip_prefix("/click/") {
             return Self::endpoint(Endpoint::Click, id, false);
@@ -136,9 +140,7 @@ async fn respond<P: Programs, S: EventSink>(
         (Err(refusal), _) => Err(refusal),
         (Ok(()), Endpoint::Event) => event(request, id, record, public).await,
         // Boxed, so that what they hold makes the future of an `/event` no larger.
-        (Ok(()), Endpoint::Impression) => {
-            Box::pin(impression(request, id, record, public)).await
-        }
+        (Ok(()), Endpoint::Impression) => Box::pin(impression(request, id, record, public)).await,
         (Ok(()), Endpoint::Click) => Box::pin(click(request, id, record, public)).await,
         (Ok(()), Endpoint::Conversion) => {
             Box::pin(conversion(request, payload, id, as_pixel, record, public)).await
@@ -168,11 +170,7 @@ impl Target<'_> {
 }
 
 /// Responds with a resource to GET and HEAD, and to nothing else.
-fn read<P, S>(
-    request: &HttpRequest,
-    resource: &Resource,
-    public: &Public<P, S>,
-) -> HttpResponse {
+fn read<P, S>(request: &HttpRequest, resource: &Resource, public: &Public<P, S>) -> HttpResponse {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Problem::MethodNotAllowed("GET, HEAD").to_response();
     }
