@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use adtrack_runtime::kinesis::{Entry, PutOutcome, Stream, Timeouts};
 use aws_config::SdkConfig;
-use aws_sdk_kinesis::error::DisplayErrorContext;
-use aws_sdk_kinesis::primitives::Blob;
-use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use hdrhistogram::Histogram;
 use serde_json::json;
 use tokio::sync::watch;
@@ -17,6 +15,8 @@ use crate::request::Program;
 /// `PutRecords`' limit.
 const RECORDS_PER_CALL: usize = 500;
 const PUT_ATTEMPTS: u32 = 10;
+const PUT_TIMEOUTS: Timeouts =
+    Timeouts { connect: Duration::from_secs(3), call: Duration::from_secs(15) };
 /// For preloaded programs to be answered.
 const PRELOAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// How many of them are looked at.
@@ -32,15 +32,12 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The core-data stream.
 #[derive(Debug, Clone)]
-pub struct CoreDataStream {
-    client: aws_sdk_kinesis::Client,
-    name: String,
-}
+pub struct CoreDataStream(Stream);
 
 impl CoreDataStream {
     /// The stream `name`.
     pub fn new(shared: &SdkConfig, name: String) -> Self {
-        Self { client: aws_sdk_kinesis::Client::new(shared), name }
+        Self(Stream::new(shared, name, PUT_TIMEOUTS))
     }
 
     /// Puts all programs on the stream.
@@ -50,15 +47,10 @@ impl CoreDataStream {
     ) -> Result<(), String> {
         let mut entries = programs.map(|(program, valid)| {
             let name = format!("loadtest {}", program.id);
-            PutRecordsRequestEntry::builder()
-                .partition_key(&program.id)
-                .data(Blob::new(record(program, &name, valid)))
-                .build()
-                .map_err(|error| error.to_string())
+            entry(program, &name, valid)
         });
         loop {
-            let chunk: Vec<_> =
-                entries.by_ref().take(RECORDS_PER_CALL).collect::<Result<_, _>>()?;
+            let chunk: Vec<_> = entries.by_ref().take(RECORDS_PER_CALL).collect();
             if chunk.is_empty() {
                 return Ok(());
             }
@@ -67,18 +59,11 @@ impl CoreDataStream {
     }
 
     /// Until all are taken. A program is in here once: its records cannot overtake each other.
-    async fn put_chunk(&self, mut entries: Vec<PutRecordsRequestEntry>) -> Result<(), String> {
+    async fn put_chunk(&self, mut entries: Vec<Entry>) -> Result<(), String> {
         for attempt in 1..=PUT_ATTEMPTS {
-            let output = self
-                .client
-                .put_records()
-                .stream_name(&self.name)
-                .set_records(Some(entries.clone()))
-                .send()
-                .await
-                .map_err(|error| format!("PutRecords: {}", DisplayErrorContext(&error)))?;
-            let mut results = output.records.into_iter();
-            entries.retain(|_| results.next().is_some_and(|result| result.error_code.is_some()));
+            let outcome = self.put(entries.clone()).await?;
+            let mut position = 0..;
+            entries.retain(|_| !position.next().is_some_and(|at| outcome.is_delivered(at)));
             if entries.is_empty() {
                 return Ok(());
             }
@@ -87,17 +72,22 @@ impl CoreDataStream {
         Err(format!("PutRecords: {} records were throttled {PUT_ATTEMPTS} times", entries.len()))
     }
 
-    async fn put(&self, program: &Program, name: &str) -> Result<(), String> {
-        self.client
-            .put_record()
-            .stream_name(&self.name)
-            .partition_key(&program.id)
-            .data(Blob::new(record(program, name, true)))
-            .send()
-            .await
-            .map_err(|error| format!("PutRecord: {}", DisplayErrorContext(&error)))?;
-        Ok(())
+    async fn put_one(&self, program: &Program, name: &str) -> Result<(), String> {
+        let outcome = self.put(vec![entry(program, name, true)]).await?;
+        match outcome.error_codes().next() {
+            None => Ok(()),
+            Some(code) => Err(format!("PutRecords: {code}")),
+        }
     }
+
+    async fn put(&self, entries: Vec<Entry>) -> Result<PutOutcome, String> {
+        self.0.put(entries).await.map_err(|error| format!("PutRecords: {}", error.text))
+    }
+}
+
+fn entry(program: &Program, name: &str, valid: bool) -> Entry {
+    let data = record(program, name, valid).into_bytes();
+    Entry { partition_key: program.id.clone(), data }
 }
 
 fn record(program: &Program, name: &str, valid: bool) -> String {
@@ -221,7 +211,7 @@ pub async fn change(
         }
         let name = format!("loadtest {} changed {number}", program.id);
         let put = Instant::now();
-        if let Err(problem) = stream.put(program, &name).await {
+        if let Err(problem) = stream.put_one(program, &name).await {
             changes.problem = Some(problem);
             continue;
         }

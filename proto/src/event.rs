@@ -8,6 +8,7 @@ use prost::encoding::{WireType, encode_key, encode_varint};
 use prost::{Message, length_delimiter_len};
 
 use crate::program::Program;
+pub use crate::validity::InvalidReason;
 
 include!(concat!(env!("OUT_DIR"), "/adtrack.v1.rs"));
 
@@ -20,28 +21,6 @@ impl EventType {
             Self::Impression => "impression",
             Self::Click => "click",
             Self::Conversion => "conversion",
-        }
-    }
-}
-
-/// Why an event is not valid, as `invalid_reason` on the wire and in the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InvalidReason {
-    /// The program's `valid` flag is false.
-    ProgramDisabled,
-    /// Now is before the program's `validFrom`.
-    ProgramNotStarted,
-    /// Now is not before the program's `validUntil`.
-    ProgramEnded,
-}
-
-impl InvalidReason {
-    /// The name on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ProgramDisabled => "program_disabled",
-            Self::ProgramNotStarted => "program_not_started",
-            Self::ProgramEnded => "program_ended",
         }
     }
 }

@@ -13,11 +13,13 @@ pub mod aggregate;
 pub mod event;
 pub mod failed_record;
 pub mod keys;
+pub mod members;
 pub mod program;
 mod program_id;
 mod program_json;
 pub mod samples;
 pub mod store_script;
+mod validity;
 mod version;
 pub mod web_url;
 

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
-
-use crate::event::InvalidReason;
+pub use crate::validity::Validity;
 use crate::{ProgramId, Version};
 
 /// The longest name, checksum or other text of a program, in bytes.
@@ -44,32 +42,6 @@ pub struct Program {
     pub parameter_aliases: BTreeMap<String, String>,
     /// For smoke and load tests, not for billing.
     pub test: bool,
-}
-
-/// When a program runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Validity {
-    /// Switched off by hand when false.
-    pub valid: bool,
-    /// The first moment at which it runs; none: it always ran.
-    pub from: Option<Timestamp>,
-    /// The first moment at which it no longer runs; none: it never ends.
-    pub until: Option<Timestamp>,
-}
-
-impl Validity {
-    /// Whether an event at `now` is valid: the flag is set and `validFrom <= now < validUntil`.
-    pub fn at(&self, now: Timestamp) -> Result<(), InvalidReason> {
-        if !self.valid {
-            Err(InvalidReason::ProgramDisabled)
-        } else if self.from.is_some_and(|from| now < from) {
-            Err(InvalidReason::ProgramNotStarted)
-        } else if self.until.is_some_and(|until| now >= until) {
-            Err(InvalidReason::ProgramEnded)
-        } else {
-            Ok(())
-        }
-    }
 }
 
 /// One record of the core-data stream: the whole program, or that it is gone.
@@ -124,46 +96,4 @@ pub enum InvalidCoreData {
         /// What is wrong and what is accepted.
         problem: String,
     },
-}
-
-impl CoreData {
-    /// Reads a record of the core-data stream.
-    pub fn from_json(json: &[u8]) -> Result<Self, InvalidCoreData> {
-        crate::program_json::core_data_from_json(json)
-    }
-
-    /// The record of the core-data stream.
-    pub fn to_json(&self) -> String {
-        crate::program_json::to_json(self, None)
-    }
-}
-
-impl Update {
-    /// Reads a message of the Redis channel.
-    pub fn from_json(json: &[u8]) -> Result<Self, InvalidCoreData> {
-        crate::program_json::update_from_json(json)
-    }
-
-    /// The message of the Redis channel.
-    pub fn to_json(&self) -> String {
-        crate::program_json::to_json(&self.core_data, Some(&self.version))
-    }
-
-    /// The fields of the hash that Redis holds for a program. Asked for by name, an answer has no
-    /// names in it, which halves what a reader has to parse.
-    pub const HASH_FIELDS: [&str; 16] = crate::program_json::HASH_FIELDS;
-
-    /// Reads the values of [`Self::HASH_FIELDS`], in their order; where none of them is there, Redis
-    /// holds no program.
-    pub fn from_hash(values: Vec<Option<String>>) -> Result<Option<Self>, InvalidCoreData> {
-        if values.iter().all(Option::is_none) {
-            return Ok(None);
-        }
-        crate::program_json::update_from_hash(values).map(Some)
-    }
-
-    /// The hash's fields and values.
-    pub fn to_hash(&self) -> Vec<(&'static str, String)> {
-        crate::program_json::to_hash(self)
-    }
 }

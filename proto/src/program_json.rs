@@ -1,121 +1,68 @@
-//! Core data as JSON (stream and channel) and as a Redis hash. Both have the same members, so both
-//! go through one raw form; what a value must be is checked in one place, [`validate`].
+//! Core data as JSON (stream and channel) and as a Redis hash. Both have the same members
+//! ([`crate::members`]), so both go through one raw form; what a value must be is checked in one place,
+//! [`validate`].
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::de::{Unexpected, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::members::{self, CustomerId, MEMBERS, RawRecord};
 use crate::program::{
     CoreData, InvalidCoreData, MAX_ALIASES, MAX_ALLOWED_HOSTS, MAX_PARAMETER_NAME_BYTES,
-    MAX_TEXT_BYTES, Program, Update, Validity,
+    MAX_TEXT_BYTES, Program, Update,
 };
+use crate::validity::Validity;
 use crate::web_url::{self, Macros};
 use crate::{ProgramId, Version};
 
-/// The fields of a program's hash in Redis.
-pub(crate) const HASH_FIELDS: [&str; 16] = [
-    "version",
-    "programId",
-    "programName",
-    "checksum",
-    "customerId",
-    "customerName",
-    "valid",
-    "validFrom",
-    "validUntil",
-    "landingUrl",
-    "fallbackUrl",
-    "allowedHosts",
-    "conversionKeyId",
-    "parameterAliases",
-    "test",
-    "deleted",
-];
-
-/// The members as they stand in JSON. All optional: which are required is said by [`validate`],
-/// whose errors name the member. `null` counts as absent; unknown members are ignored.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawProgram {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    program_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    program_name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    checksum: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "customer_id")]
-    customer_id: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    customer_name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    valid: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    valid_from: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    valid_until: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    landing_url: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fallback_url: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    allowed_hosts: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    conversion_key_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parameter_aliases: Option<BTreeMap<String, String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    test: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    deleted: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<String>,
-}
-
-/// An integer, or the same as a string: the reference's sample has `"customerId":"9124"`.
-fn customer_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    struct IntegerOrText;
-    impl Visitor<'_> for IntegerOrText {
-        type Value = Option<i64>;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("`customerId` as a 64-bit integer, or the same as a string")
-        }
-        fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Self::Value, E> {
-            Ok(Some(value))
-        }
-        fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Self::Value, E> {
-            let value = i64::try_from(value)
-                .map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))?;
-            Ok(Some(value))
-        }
-        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
-            parse_integer(text)
-                .map(Some)
-                .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
-        }
-        fn visit_unit<E: serde::de::Error>(self) -> Result<Self::Value, E> {
-            Ok(None)
-        }
+impl CoreData {
+    /// Reads a record of the core-data stream.
+    pub fn from_json(json: &[u8]) -> Result<Self, InvalidCoreData> {
+        validate(raw_from_json(json)?)
     }
-    deserializer.deserialize_any(IntegerOrText)
+
+    /// The record of the core-data stream.
+    pub fn to_json(&self) -> String {
+        to_json(&raw_of(self, None))
+    }
 }
 
-/// Digits with an optional minus; `i64::from_str` would take a plus too.
-fn parse_integer(text: &str) -> Option<i64> {
-    if text.starts_with('+') { None } else { text.parse().ok() }
+impl Update {
+    /// The fields of the hash that Redis holds for a program. Asked for by name, a response has no
+    /// names in it, which halves what a reader has to parse.
+    pub const HASH_FIELDS: [&str; MEMBERS.len() + 1] = members::HASH_FIELDS;
+
+    /// Reads a message of the Redis channel.
+    pub fn from_json(json: &[u8]) -> Result<Self, InvalidCoreData> {
+        versioned(raw_from_json(json)?)
+    }
+
+    /// The message of the Redis channel.
+    pub fn to_json(&self) -> String {
+        to_json(&raw_of(&self.core_data, Some(&self.version)))
+    }
+
+    /// Reads the values of [`Self::HASH_FIELDS`], in their order. None if all are absent: Redis holds
+    /// no program.
+    pub fn from_hash(values: Vec<Option<String>>) -> Result<Option<Self>, InvalidCoreData> {
+        if values.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        versioned(RawRecord::from_hash(values)?).map(Some)
+    }
+
+    /// The hash's fields and values.
+    pub fn to_hash(&self) -> Vec<(&'static str, String)> {
+        raw_of(&self.core_data, Some(&self.version)).into_hash()
+    }
 }
 
-pub(crate) fn core_data_from_json(json: &[u8]) -> Result<CoreData, InvalidCoreData> {
-    validate(raw_from_json(json)?)
+fn to_json(raw: &RawRecord) -> String {
+    #[expect(clippy::expect_used, reason = "strings, numbers and booleans always serialize")]
+    serde_json::to_string(raw).expect("core data serializes")
 }
 
-pub(crate) fn update_from_json(json: &[u8]) -> Result<Update, InvalidCoreData> {
-    versioned(raw_from_json(json)?)
-}
-
-fn raw_from_json(json: &[u8]) -> Result<RawProgram, InvalidCoreData> {
+fn raw_from_json(json: &[u8]) -> Result<RawRecord, InvalidCoreData> {
     // serde's derived structs accept an array of the members' values too; a record is an object.
     if json.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         let problem = "expected a JSON object".to_owned();
@@ -130,35 +77,55 @@ fn raw_from_json(json: &[u8]) -> Result<RawProgram, InvalidCoreData> {
     })
 }
 
-fn versioned(mut raw: RawProgram) -> Result<Update, InvalidCoreData> {
+fn versioned(mut raw: RawRecord) -> Result<Update, InvalidCoreData> {
     let version = raw.version.take().ok_or(InvalidCoreData::Missing("version"))?;
     let version: Version = version.parse().map_err(|error| invalid("version", error))?;
     Ok(Update { version, core_data: validate(raw)? })
 }
 
-fn validate(raw: RawProgram) -> Result<CoreData, InvalidCoreData> {
-    let program_id = raw.program_id.ok_or(InvalidCoreData::Missing("programId"))?;
+fn validate(raw: RawRecord) -> Result<CoreData, InvalidCoreData> {
+    // Taken apart without `..`, so that a new member cannot be forgotten.
+    let RawRecord {
+        program_id,
+        program_name,
+        checksum,
+        customer_id,
+        customer_name,
+        valid,
+        valid_from,
+        valid_until,
+        landing_url,
+        fallback_url,
+        allowed_hosts,
+        conversion_key_id,
+        parameter_aliases,
+        test,
+        deleted,
+        version: _,
+    } = raw;
+    let program_id = program_id.ok_or(InvalidCoreData::Missing("programId"))?;
     let program_id = ProgramId::parse(&program_id).map_err(|error| invalid("programId", error))?;
-    if raw.deleted == Some(true) {
+    if deleted == Some(true) {
         return Ok(CoreData::Deleted(program_id));
     }
+    let CustomerId(customer_id) = customer_id.ok_or(InvalidCoreData::Missing("customerId"))?;
     let program = Program {
         program_id,
-        program_name: text("programName", raw.program_name)?,
-        checksum: text("checksum", raw.checksum)?,
-        customer_id: raw.customer_id.ok_or(InvalidCoreData::Missing("customerId"))?,
-        customer_name: text("customerName", raw.customer_name)?,
+        program_name: text("programName", program_name)?,
+        checksum: text("checksum", checksum)?,
+        customer_id,
+        customer_name: text("customerName", customer_name)?,
         validity: Validity {
-            valid: raw.valid.ok_or(InvalidCoreData::Missing("valid"))?,
-            from: timestamp("validFrom", raw.valid_from)?,
-            until: timestamp("validUntil", raw.valid_until)?,
+            valid: valid.ok_or(InvalidCoreData::Missing("valid"))?,
+            from: timestamp("validFrom", valid_from)?,
+            until: timestamp("validUntil", valid_until)?,
         },
-        landing_url: url("landingUrl", raw.landing_url, Macros::Allowed)?,
-        fallback_url: url("fallbackUrl", raw.fallback_url, Macros::Refused)?,
-        allowed_hosts: hosts(raw.allowed_hosts.unwrap_or_default())?,
-        conversion_key_id: key_id(raw.conversion_key_id)?,
-        parameter_aliases: aliases(raw.parameter_aliases.unwrap_or_default())?,
-        test: raw.test.unwrap_or(false),
+        landing_url: url("landingUrl", landing_url, Macros::Allowed)?,
+        fallback_url: url("fallbackUrl", fallback_url, Macros::Refused)?,
+        allowed_hosts: hosts(allowed_hosts.unwrap_or_default())?,
+        conversion_key_id: key_id(conversion_key_id)?,
+        parameter_aliases: aliases(parameter_aliases.unwrap_or_default())?,
+        test: test.unwrap_or(false),
     };
     if let (Some(from), Some(until)) = (program.validity.from, program.validity.until)
         && from > until
@@ -239,7 +206,7 @@ fn aliases(aliases: BTreeMap<String, String>) -> Result<BTreeMap<String, String>
     for name in aliases.iter().flat_map(|(theirs, ours)| [theirs, ours]) {
         if !(1..=MAX_PARAMETER_NAME_BYTES).contains(&name.len()) {
             let problem = format!(
-                "{name:?} is no name of a parameter: 1 to {MAX_PARAMETER_NAME_BYTES} bytes"
+                "{name:?} is not a name of a parameter: 1 to {MAX_PARAMETER_NAME_BYTES} bytes"
             );
             return Err(invalid(member, problem));
         }
@@ -247,20 +214,20 @@ fn aliases(aliases: BTreeMap<String, String>) -> Result<BTreeMap<String, String>
     Ok(aliases)
 }
 
-fn raw_of(core_data: &CoreData, version: Option<&Version>) -> RawProgram {
+fn raw_of(core_data: &CoreData, version: Option<&Version>) -> RawRecord {
     let version = version.map(Version::to_string);
     match core_data {
-        CoreData::Deleted(program_id) => RawProgram {
+        CoreData::Deleted(program_id) => RawRecord {
             program_id: Some(program_id.to_string()),
             deleted: Some(true),
             version,
-            ..RawProgram::default()
+            ..RawRecord::default()
         },
-        CoreData::Program(program) => RawProgram {
+        CoreData::Program(program) => RawRecord {
             program_id: Some(program.program_id.to_string()),
             program_name: Some(program.program_name.clone()),
             checksum: Some(program.checksum.clone()),
-            customer_id: Some(program.customer_id),
+            customer_id: Some(CustomerId(program.customer_id)),
             customer_name: Some(program.customer_name.clone()),
             valid: Some(program.validity.valid),
             valid_from: program.validity.from.map(|at| at.to_string()),
@@ -276,77 +243,4 @@ fn raw_of(core_data: &CoreData, version: Option<&Version>) -> RawProgram {
             version,
         },
     }
-}
-
-pub(crate) fn to_json(core_data: &CoreData, version: Option<&Version>) -> String {
-    #[expect(clippy::expect_used, reason = "strings, numbers and booleans always serialise")]
-    serde_json::to_string(&raw_of(core_data, version)).expect("core data serialises")
-}
-
-pub(crate) fn to_hash(update: &Update) -> Vec<(&'static str, String)> {
-    let raw = raw_of(&update.core_data, Some(&update.version));
-    let values = [
-        raw.version,
-        raw.program_id,
-        raw.program_name,
-        raw.checksum,
-        raw.customer_id.map(|id| id.to_string()),
-        raw.customer_name,
-        raw.valid.map(|valid| valid.to_string()),
-        raw.valid_from,
-        raw.valid_until,
-        raw.landing_url,
-        raw.fallback_url,
-        raw.allowed_hosts.map(|hosts| serde_json::json!(hosts).to_string()),
-        raw.conversion_key_id,
-        raw.parameter_aliases.map(|aliases| serde_json::json!(aliases).to_string()),
-        raw.test.map(|test| test.to_string()),
-        raw.deleted.map(|deleted| deleted.to_string()),
-    ];
-    HASH_FIELDS.into_iter().zip(values).filter_map(|(name, value)| Some((name, value?))).collect()
-}
-
-pub(crate) fn update_from_hash(
-    values: impl IntoIterator<Item = Option<String>>,
-) -> Result<Update, InvalidCoreData> {
-    let mut values = values.into_iter();
-    let mut next = || values.next().flatten();
-    let boolean = |member: &'static str, value: Option<String>| {
-        value
-            .map(|text| {
-                text.parse()
-                    .map_err(|_| invalid(member, format!("{text:?} is neither true nor false")))
-            })
-            .transpose()
-    };
-    // In the order of HASH_FIELDS.
-    versioned(RawProgram {
-        version: next(),
-        program_id: next(),
-        program_name: next(),
-        checksum: next(),
-        customer_id: next()
-            .map(|text| {
-                parse_integer(&text)
-                    .ok_or_else(|| invalid("customerId", format!("{text:?} is no 64-bit integer")))
-            })
-            .transpose()?,
-        customer_name: next(),
-        valid: boolean("valid", next())?,
-        valid_from: next(),
-        valid_until: next(),
-        landing_url: next(),
-        fallback_url: next(),
-        allowed_hosts: next()
-            .map(|text| serde_json::from_str(&text).map_err(|error| invalid("allowedHosts", error)))
-            .transpose()?,
-        conversion_key_id: next(),
-        parameter_aliases: next()
-            .map(|text| {
-                serde_json::from_str(&text).map_err(|error| invalid("parameterAliases", error))
-            })
-            .transpose()?,
-        test: boolean("test", next())?,
-        deleted: boolean("deleted", next())?,
-    })
 }

@@ -30,3 +30,20 @@ pub struct Config {
     #[expect(missing_docs, reason = "a comment here would become the text of --help")]
     pub logs: LogSettings,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_documentation_lists_every_setting() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let checked =
+            adtrack_runtime::settings_table::check(&root, "redis-updater", &Config::command());
+        assert_eq!(checked, Ok(()));
+    }
+}

@@ -27,10 +27,10 @@ use aws_sdk_kinesis::primitives::Blob;
 use clap::Parser;
 use tracker::delivery::{Journal, SyncMode};
 use tracker::domain::Rules;
-use tracker::health::Health;
-use tracker::http::{
-    ClickSettings, ConnectionSettings, Public, RateLimitSettings, RateLimits, VisitorSettings,
-    listen_public, tracking_request,
+use tracker::health::{Conditions, Health};
+use tracker::http::public::{
+    self, ClickSettings, ConnectionSettings, Public, RateLimitSettings, RateLimits,
+    VisitorSettings, tracking_request,
 };
 use tracker::metrics::Metrics;
 use tracker::programs::{
@@ -167,8 +167,7 @@ fn programs(metrics: &Arc<Metrics>) -> Result<(TwoTierPrograms, RedisLink), Erro
 async fn serve<S: EventSink + Send + Sync + 'static>(address: &str, sink: S) -> Result<(), Error> {
     let metrics = Arc::new(Metrics::new()?);
     let (programs, link) = programs(&metrics)?;
-    let health =
-        Health::new(link, journal("peers-health")?, Arc::default(), Arc::default(), Arc::default());
+    let health = Health::new(link, journal("peers-health")?, Conditions::default());
     let Settings { connections, visitors, rate_limits, .. } = Settings::defaults()?;
     let tracker = Tracker::new(programs, sink);
     let public = web::Data::new(Public {
@@ -182,7 +181,7 @@ async fn serve<S: EventSink + Send + Sync + 'static>(address: &str, sink: S) -> 
         rate_limits: RateLimits::new(&rate_limits).map(Arc::new),
     });
     let listener = std::net::TcpListener::bind(address)?;
-    Ok(listen_public(listener, public, &connections, 1, Duration::from_secs(30))?.await?)
+    Ok(public::listen(listener, public, &connections, 1, Duration::from_secs(30))?.await?)
 }
 
 /// What the awaited handler needs.
@@ -215,11 +214,11 @@ async fn put_and_answer(request: HttpRequest, awaited: web::Data<Awaited>) -> Ht
         let visitors = &awaited.visitors;
         let request =
             tracking_request(&request, id, EventType::Event, Rules::EVENT, visitors).ok()?;
-        let answer = awaited.tracker.inspect(&request).await.ok()?;
+        let event = awaited.tracker.validate(&request).await.ok()?;
         let put = awaited.kinesis.put_record().stream_name(&awaited.stream);
-        let put = put.partition_key(answer.message_id.to_string());
-        put.data(Blob::new(answer.to_event())).send().await.ok()?;
-        Some(answer.to_json())
+        let put = put.partition_key(event.message_id.to_string());
+        put.data(Blob::new(event.to_protobuf())).send().await.ok()?;
+        Some(event.to_json())
     };
     match answer.await {
         Some(json) => HttpResponse::Ok().content_type("application/json").body(json),

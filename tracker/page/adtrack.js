@@ -1,4 +1,4 @@
-// docs/PAGE_SCRIPT.md
+// See docs/PAGE_SCRIPT.md.
 ((d, n) => {
 const {origin} = new URL(d.currentScript.src);
 const credentials = n.globalPrivacyControl || n.doNotTrack == 1 ? 'omit' : 'include';

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use actix_web::dev::Server;
@@ -17,10 +16,12 @@ use url::Url;
 
 use crate::config::Config;
 use crate::delivery::{
-    Delivery, Journal, JournalError, KinesisStream, Producer, SpillStore, SyncMode,
+    Delivery, EventStream, Journal, JournalError, Producer, SpillStore, SyncMode,
 };
-use crate::health::Health;
-use crate::http::{self, ConversionGuard, Management, Public, RateLimits, configure_management};
+use crate::flag::Flag;
+use crate::health::{Conditions, Health};
+use crate::http::management::{self, Management};
+use crate::http::public::{self, ConversionGuard, Public, RateLimits};
 use crate::metrics::Metrics;
 use crate::programs::{
     Loader, LocalPrograms, RedisLink, RedisPrograms, TwoTierPrograms, Updates, WarmUp,
@@ -98,14 +99,17 @@ impl App {
         let (link, link_keeper) = RedisLink::new(redis.clone(), Arc::clone(&metrics));
         let programs = RedisPrograms::new(link.clone());
         let (loads, loader) = Loader::new(local.clone(), programs.clone(), Arc::clone(&metrics));
-        let verified = Arc::default();
+        let conditions = Conditions {
+            cache_warm: Flag::new(config.warm_up_seconds.is_zero()),
+            ..Conditions::default()
+        };
         let updates = Updates {
             access: redis,
             local: local.clone(),
             redis: programs.clone(),
             link: link.clone(),
             loader: loads.clone(),
-            verified: Arc::clone(&verified),
+            verified: conditions.cache_verified.clone(),
             metrics: Arc::clone(&metrics),
         };
 
@@ -115,21 +119,20 @@ impl App {
             config.worker_count(),
             config.journal_sync,
         )?;
-        metrics.journal_replayed.inc_by(journal.replayed());
+        metrics.delivery.journal_replayed.inc_by(journal.replayed());
         tracing::info!(
             folder = %config.journal_dir.display(),
             bytes = journal.capacity_bytes(),
             events = journal.replayed(),
             "the journal is open; the events found in it are delivered first"
         );
-        let stream = KinesisStream::new(aws, config.event_stream.clone());
-        let refusing = Arc::default();
+        let stream = EventStream::new(aws, config.event_stream.clone());
         let producer = Producer::new(
             journal.clone(),
             stream,
             config.linger_ms,
             Arc::clone(&metrics),
-            Arc::clone(&refusing),
+            conditions.stream_refusing.clone(),
         );
 
         let spill = match &config.spill_url {
@@ -147,16 +150,15 @@ impl App {
             }
             None => None,
         };
-        let warm = Arc::new(AtomicBool::new(config.warm_up_seconds.is_zero()));
         let warm_up = WarmUp {
             local: local.clone(),
             redis: programs.clone(),
             link: link.clone(),
             limit: config.warm_up_seconds,
             rate: config.warm_up_rate,
-            ended: Arc::clone(&warm),
+            warm: conditions.cache_warm.clone(),
         };
-        let health = Health::new(link, journal.clone(), verified, refusing, warm);
+        let health = Health::new(link, journal.clone(), conditions);
         let two_tiers = TwoTierPrograms::new(local.clone(), loads, Arc::clone(&metrics));
         let public = Public {
             tracker: Tracker::new(two_tiers, journal.clone()),
@@ -262,7 +264,7 @@ where
         |error| BuildError::Listen { variable: "LISTEN_ADDR", address: config.listen_addr, error };
     let (listener, bound) = bind(config.listen_addr).map_err(error)?;
     let data = web::Data::new(public);
-    let server = http::listen_public(
+    let server = public::listen(
         listener,
         data,
         &config.connections,
@@ -284,7 +286,7 @@ fn listen_management(
     let (listener, bound) = bind(config.management_addr).map_err(error)?;
     let data = web::Data::new(management);
     let server = HttpServer::new(move || {
-        actix_web::App::new().configure(|service| configure_management(service, data.clone()))
+        actix_web::App::new().configure(|service| management::configure(service, data.clone()))
     })
     .workers(1)
     .disable_signals()

@@ -13,7 +13,7 @@ use url::Url;
 
 use crate::delivery::SyncMode;
 use crate::delivery::journal::MIN_BYTES;
-use crate::http::{
+use crate::http::public::{
     ClickSettings, ConnectionSettings, ConversionSettings, RateLimitSettings, VisitorSettings,
 };
 use crate::programs::CacheLimits;

@@ -1,9 +1,7 @@
-//! How the tracker is. Health is what a load balancer acts on; readiness is what a person reads.
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+//! How the tracker is doing. Health is what a load balancer acts on; readiness is what a person reads.
 
 use crate::delivery::Journal;
+use crate::flag::Flag;
 use crate::programs::RedisLink;
 
 /// The state behind the health checks.
@@ -11,40 +9,42 @@ use crate::programs::RedisLink;
 pub struct Health {
     redis: RedisLink,
     journal: Journal,
-    verified: Arc<AtomicBool>,
-    stream_refusing: Arc<AtomicBool>,
-    warm: Arc<AtomicBool>,
-    draining: Arc<AtomicBool>,
+    conditions: Conditions,
+    draining: Flag,
+}
+
+/// What background tasks report about themselves.
+#[derive(Debug, Clone, Default)]
+pub struct Conditions {
+    /// L1 is known to be up to date: subscribed, and verified since.
+    pub cache_verified: Flag,
+    /// L1 holds what it should hold before the first request.
+    pub cache_warm: Flag,
+    /// The stream keeps failing.
+    pub stream_refusing: Flag,
 }
 
 impl Health {
-    /// The health of a tracker made of these parts. `verified`: L1 is known to be up to date.
-    /// `stream_refusing`: the stream keeps failing. `warm`: L1 has what it should begin with.
-    pub fn new(
-        redis: RedisLink,
-        journal: Journal,
-        verified: Arc<AtomicBool>,
-        stream_refusing: Arc<AtomicBool>,
-        warm: Arc<AtomicBool>,
-    ) -> Self {
-        Self { redis, journal, verified, stream_refusing, warm, draining: Arc::default() }
+    /// The health of a tracker made of these parts.
+    pub fn new(redis: RedisLink, journal: Journal, conditions: Conditions) -> Self {
+        Self { redis, journal, conditions, draining: Flag::default() }
     }
 
     /// Whether a load balancer may send traffic: false while starting (until core data could be
-    /// read once, and L1 is warm) and while draining. Nothing else: an orchestrator replaces what fails this, and
-    /// would throw accepted events away.
+    /// read once and L1 is warm) and while draining. Nothing else fails it: an orchestrator replaces
+    /// what fails, and would throw accepted events away.
     pub fn serves(&self) -> bool {
-        self.redis.was_connected() && self.warm.load(Ordering::Relaxed) && !self.is_draining()
+        self.redis.was_connected() && self.conditions.cache_warm.is_set() && !self.is_draining()
     }
 
-    /// Whether the process is ending.
+    /// Whether the process is shutting down.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.draining.is_set()
     }
 
-    /// The process is ending.
+    /// Reports that the process is shutting down.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.set(true);
     }
 
     /// What needs a person.
@@ -53,8 +53,8 @@ impl Health {
             (self.is_draining(), "draining"),
             (!self.redis.is_connected(), "redis_unavailable"),
             (self.redis.is_connected() && !self.redis.is_loaded(), "core_data_not_loaded"),
-            (!self.verified.load(Ordering::Relaxed), "subscription_unverified"),
-            (self.stream_refusing.load(Ordering::Relaxed), "kinesis_refusing"),
+            (!self.conditions.cache_verified.is_set(), "subscription_unverified"),
+            (self.conditions.stream_refusing.is_set(), "kinesis_refusing"),
             (self.journal.is_nearly_full(), "journal_nearly_full"),
         ];
         problems.into_iter().filter_map(|(holds, problem)| holds.then_some(problem)).collect()

@@ -20,6 +20,7 @@ pub mod app;
 pub mod config;
 pub mod delivery;
 pub mod domain;
+pub mod flag;
 pub mod health;
 pub mod healthcheck;
 pub mod http;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adtrack_runtime::backoff::Backoff;
+use adtrack_runtime::log_sampling::LogSampling;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -28,7 +29,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Between calls that fail: no more than one a minute, once an outage lasts.
 const BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), ceiling: Duration::from_secs(60) };
 /// Of failures in a row, the first is logged and then one of so many.
-const FAILURES_PER_LINE: u32 = 20;
+const FAILURES_LOG: LogSampling = LogSampling { first: 1, every: 20 };
 /// What a log line shows of an answer, in characters.
 const MAX_SHOWN: usize = 300;
 
@@ -111,7 +112,7 @@ impl TaskProtection {
     }
 
     async fn look(&mut self) {
-        let age = self.metrics.journal_oldest_seconds.get();
+        let age = self.metrics.delivery.journal_oldest_seconds.get();
         let wanted = wants(self.wanted, age, self.after.as_secs_f64());
         if wanted != self.wanted {
             self.wanted = wanted;
@@ -136,8 +137,8 @@ impl TaskProtection {
                 self.retry_at = None;
                 let since = Instant::now();
                 self.known = if protect { Known::On { since } } else { Known::Off };
-                let was = self.metrics.task_protected.get() == 1;
-                self.metrics.task_protected.set(i64::from(protect));
+                let was = self.metrics.task.protected.get() == 1;
+                self.metrics.task.protected.set(i64::from(protect));
                 if was != protect {
                     tracing::info!(protect, "the ECS task's protection from scale-in was set");
                 }
@@ -147,10 +148,10 @@ impl TaskProtection {
     }
 
     fn failed(&mut self, protect: bool, error: &AgentError) {
-        self.metrics.task_protection_failed.inc();
+        self.metrics.task.protection_failed.inc();
         self.failures += 1;
         self.retry_at = Some(Instant::now() + BACKOFF.bound(self.failures));
-        if self.failures % FAILURES_PER_LINE == 1 {
+        if FAILURES_LOG.includes(self.failures) {
             tracing::error!(
                 %error,
                 protect,

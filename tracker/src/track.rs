@@ -1,10 +1,10 @@
-//! The use case: validate → look up → enrich → accept. And the ports that it needs for it.
+//! The use case: validate → look up → enrich → accept; and the ports that it needs.
 
 use std::sync::Arc;
 
 use adtrack_proto::ProgramId;
 
-use crate::domain::{Answer, PreparedProgram, Refusal, TrackingRequest};
+use crate::domain::{PreparedProgram, Refusal, TrackedEvent, TrackingRequest};
 
 /// Where programs are looked up.
 pub trait Programs {
@@ -19,7 +19,7 @@ pub trait Programs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CoreDataUnavailable;
 
-/// Where accepted events go. What it takes, it delivers, or says at shutdown that it could not.
+/// Where accepted events go. It delivers what it takes, or says at shutdown that it could not.
 pub trait EventSink {
     /// Takes the event, without waiting.
     fn accept(&self, event: &AcceptedEvent) -> Result<(), NotAccepted>;
@@ -39,7 +39,7 @@ pub struct AcceptedEvent {
 pub enum NotAccepted {
     /// It holds as much as it may.
     Full,
-    /// It takes no more: the process is about to end.
+    /// It takes no more: the process is shutting down.
     Closed,
 }
 
@@ -64,27 +64,28 @@ impl<P: Programs, S: EventSink> Tracker<P, S> {
             .ok_or(Refusal::ProgramNotFound)
     }
 
-    /// What a client is told of `request`, without recording it.
-    pub async fn inspect<'a>(
+    /// The event that `request` stands for, if its program exists and it is a valid combination of
+    /// parameters. Records nothing.
+    pub async fn validate<'a>(
         &self,
         request: &'a TrackingRequest<'a>,
-    ) -> Result<Answer<'a>, Refusal> {
+    ) -> Result<TrackedEvent<'a>, Refusal> {
         let program = self.program(&request.program_id).await?;
-        Self::answer(request, program)
+        Self::validate_for(request, program)
     }
 
-    /// What a client is told of `request` on `program`, which is the one that it names.
-    pub fn answer<'a>(
+    /// As [`Self::validate`], with the program that `request` names.
+    pub fn validate_for<'a>(
         request: &'a TrackingRequest<'a>,
         program: Arc<PreparedProgram>,
-    ) -> Result<Answer<'a>, Refusal> {
-        Answer::new(request, program, rand::random::<u128>())
+    ) -> Result<TrackedEvent<'a>, Refusal> {
+        TrackedEvent::new(request, program, rand::random::<u128>())
     }
 
-    /// Records what `answer` stands for: accepted where this succeeds, and only then.
-    pub fn record(&self, answer: &Answer<'_>) -> Result<(), Refusal> {
+    /// Records the event: it is accepted if this succeeds, and only then.
+    pub fn record(&self, event: &TrackedEvent<'_>) -> Result<(), Refusal> {
         let event =
-            AcceptedEvent { accepted_at: answer.received_at_ms(), bytes: answer.to_event() };
+            AcceptedEvent { accepted_at: event.received_at_ms(), bytes: event.to_protobuf() };
         self.sink.accept(&event).map_err(|reason| match reason {
             NotAccepted::Full => Refusal::Overloaded,
             NotAccepted::Closed => Refusal::Draining,

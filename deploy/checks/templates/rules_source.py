@@ -19,7 +19,7 @@ SETTINGS_OF = {
                       "deploy/runtime/src/telemetry.rs"],
     # Run by people, not deployed.
     "commands": ["tracker/src/bin/redrive.rs", "tracker/src/bin/sign-link.rs",
-                 "redis-updater/src/core_data/arguments.rs"],
+                 "redis-updater/core-data/src/arguments.rs"],
 }
 REDIS_BY_URL = {
     "REDIS_HOST": "REDIS_URL names user, password and TLS as well",

@@ -5,7 +5,6 @@
 //! way of a request.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -14,70 +13,19 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 
 use crate::recorder::{Slice, Totals};
-use crate::request::Traffic;
-use crate::schedule::Schedule;
 
 mod connection;
+mod job;
 pub mod response;
 mod timer;
 mod worker;
 
 pub use connection::Tls;
+use job::Outbox;
+pub use job::{Accepted, Job, Start, unix_ms};
 
 /// The end of the preparations: by then every worker waits for its first request.
 const HEAD_START: Duration = Duration::from_millis(100);
-
-/// What to send where.
-#[derive(Debug)]
-pub struct Job {
-    /// The requests.
-    pub traffic: Traffic,
-    /// Their times.
-    pub schedule: Schedule,
-    /// Makes the requests of a run the same as those of another.
-    pub seed: u64,
-    /// Connections go to these in turn; at least one.
-    pub addresses: Vec<SocketAddr>,
-    /// For https.
-    pub tls: Option<Tls>,
-    /// Whether connections are used again.
-    pub keep_alive: bool,
-    /// How long to wait for an answer.
-    pub timeout: Duration,
-    /// Requests in flight at once, of all workers.
-    pub max_in_flight: usize,
-    /// Threads.
-    pub workers: usize,
-    /// How long a slice of the run is.
-    pub slice: Duration,
-    /// Whether message ids are handed on.
-    pub follow: bool,
-}
-
-/// An event that was accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Accepted {
-    /// Its message id.
-    pub id: u128,
-    /// When the answer was there, milliseconds since the Unix epoch.
-    pub at_ms: u64,
-}
-
-/// When a run began, by both clocks.
-#[derive(Debug, Clone, Copy)]
-pub struct Start {
-    /// For durations.
-    pub instant: Instant,
-    /// For comparison with what others wrote down.
-    pub unix_ms: u64,
-}
-
-/// What a worker hands on while it works.
-#[derive(Debug, Clone)]
-struct Outbox {
-    slices: mpsc::UnboundedSender<Slice>,
-    accepted: mpsc::UnboundedSender<Vec<Accepted>>,
-}
 
 /// What comes of a run while it goes on.
 #[derive(Debug)]
@@ -180,12 +128,6 @@ impl Merger {
     pub fn rest(self) -> impl Iterator<Item = Slice> {
         self.open.into_values().map(|(_, slice)| slice)
     }
-}
-
-/// Milliseconds since the Unix epoch.
-pub fn unix_ms(time: SystemTime) -> u64 {
-    let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

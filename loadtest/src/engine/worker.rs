@@ -11,9 +11,9 @@ use mio::{Events, Poll, Token};
 use rustix::process::setpriority_process;
 
 use super::connection::{Connection, Exchange, Open};
+use super::job::{Accepted, Job, Outbox, Start};
 use super::response::{self, Parsed, Response};
 use super::timer::Timer;
-use super::{Accepted, Job, Outbox, Start};
 use crate::recorder::{Failure, Slice, Totals};
 use crate::schedule::Times;
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
 use super::chart::{Chart, Scale, Series, nice_step};
 use super::tables::tables;
 use super::text::{bytes, count, time};
@@ -10,84 +12,103 @@ use crate::verdict::ACHIEVED_SHARE;
 
 /// Renders it.
 pub fn render(report: &Report) -> String {
-    let title = format!("{} · {}", escape(&report.scenario.name), report.run.started_at);
-    let style = include_str!("style.css");
-    format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>loadtest {title}</title><style>{style}</style></head><body><main>{}{}<h2>Over time</h2><div class=\"charts\">{}</div><h2>In figures</h2>{}</main></body></html>\n",
-        header(report),
-        tiles(report),
-        charts(report),
-        tables(report)
-    )
+    let title = format!("loadtest {} · {}", report.scenario.name, report.run.started_at);
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (title) }
+                style { (PreEscaped(include_str!("style.css"))) }
+            }
+            body {
+                main {
+                    (header(report))
+                    (tiles(report))
+                    h2 { "Over time" }
+                    div class="charts" { (PreEscaped(charts(report))) }
+                    h2 { "In figures" }
+                    (tables(report))
+                }
+            }
+        }
+    };
+    page.into_string()
 }
 
-/// Foreign text, as text.
-pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-fn header(report: &Report) -> String {
-    let run = &report.run;
-    let (class, word) = match (report.verdict.valid, report.thresholds.iter().any(|row| row.failed))
-    {
+fn header(report: &Report) -> Markup {
+    let (run, scenario) = (&report.run, &report.scenario);
+    let crossed = report.thresholds.iter().any(|row| row.failed);
+    let (class, word) = match (report.verdict.valid, crossed) {
         (false, _) => ("bad", "Invalid: these figures are not the server's."),
         (true, true) => ("bad", "Valid, and a threshold was crossed."),
         (true, false) => ("good", "Valid: the harness kept to its schedule."),
     };
-    let reasons: String =
-        report.verdict.reasons.iter().map(|reason| format!("<p>{}</p>", escape(reason))).collect();
-    let flags = match report.scenario.overrides.len() {
-        0 => String::new(),
-        _ => format!("<br>changed by {}", escape(&report.scenario.overrides.join(" "))),
-    };
-    format!(
-        "<h1>Load test: {}</h1><p class=\"sub\">{}{flags}<br>{} · {} · run {}</p><div class=\"verdict {class}\"><b>{word}</b>{reasons}</div>",
-        escape(&report.scenario.name),
-        escape(&report.scenario.description),
-        escape(&run.target),
-        escape(&run.started_at),
-        escape(&run.id)
-    )
+    html! {
+        h1 { "Load test: " (scenario.name) }
+        p class="sub" {
+            (scenario.description)
+            @if !scenario.overrides.is_empty() {
+                br; "changed by " (scenario.overrides.join(" "))
+            }
+            br; (run.target) " · " (run.started_at) " · run " (run.id)
+        }
+        div class={"verdict " (class)} {
+            b { (word) }
+            @for reason in &report.verdict.reasons {
+                p { (reason) }
+            }
+        }
+    }
 }
 
-fn tiles(report: &Report) -> String {
+/// A figure that stands out.
+struct Tile {
+    name: &'static str,
+    value: String,
+    is_bad: bool,
+}
+
+fn tiles(report: &Report) -> Markup {
     let figures = &report.figures;
     let latency = &figures.latency;
+    let tile = |name, value, is_bad| Tile { name, value, is_bad };
     let mut tiles = vec![
-        ("p50 latency", time(latency.p50_us), false),
-        ("p99 latency", time(latency.p99_us), false),
-        ("p99.9 latency", time(latency.p99_9_us), false),
-        ("highest latency", time(latency.max_us), false),
-        ("requests", count(figures.due as f64), false),
-        (
+        tile("p50 latency", time(latency.p50_us), false),
+        tile("p99 latency", time(latency.p99_us), false),
+        tile("p99.9 latency", time(latency.p99_9_us), false),
+        tile("highest latency", time(latency.max_us), false),
+        tile("requests", count(figures.due as f64), false),
+        tile(
             "of schedule in time",
             format!("{:.2} %", figures.achieved_share * 100.0),
             figures.achieved_share < ACHIEVED_SHARE,
         ),
-        ("schedule lag, p99", time(figures.lag.p99_us), !report.verdict.valid),
-        ("errors", count(figures.errors as f64), figures.errors > 0),
+        tile("schedule lag, p99", time(figures.lag.p99_us), !report.verdict.valid),
+        tile("errors", count(figures.errors as f64), figures.errors > 0),
     ];
     if let Some(truth) = &figures.truth {
-        tiles.push(("events lost", count(truth.lost as f64), truth.lost > 0));
-        tiles.push(("rows doubled", count(truth.doubled as f64), truth.doubled > 0));
-        tiles.push(("answer to row, p99", time(truth.answer_to_row.p99_us), false));
+        tiles.push(tile("events lost", count(truth.lost as f64), truth.lost > 0));
+        tiles.push(tile("rows doubled", count(truth.doubled as f64), truth.doubled > 0));
+        tiles.push(tile("response to row, p99", time(truth.answer_to_row.p99_us), false));
     }
     if let Some(tracker) = &figures.tracker {
-        tiles.push((
-            "tracker CPU a request",
-            format!("{:.1} µs", tracker.cpu_per_request_us),
-            false,
-        ));
-        tiles.push(("tracker RssAnon", bytes(tracker.rss_anon_max_bytes as f64), false));
+        let cpu = format!("{:.1} µs", tracker.cpu_per_request_us);
+        tiles.push(tile("tracker CPU per request", cpu, false));
+        let memory = bytes(tracker.rss_anon_max_bytes as f64);
+        tiles.push(tile("tracker RssAnon", memory, false));
     }
-    let tiles: String = tiles
-        .into_iter()
-        .map(|(name, value, is_bad)| {
-            let class = if is_bad { "tile bad" } else { "tile" };
-            format!("<div class=\"{class}\"><b>{value}</b><span>{name}</span></div>")
-        })
-        .collect();
-    format!("<div class=\"tiles\">{tiles}</div>")
+    html! {
+        div class="tiles" {
+            @for Tile { name, value, is_bad } in tiles {
+                div class={"tile" @if is_bad { " bad" }} {
+                    b { (value) }
+                    span { (name) }
+                }
+            }
+        }
+    }
 }
 
 fn seconds(at: f64) -> String {
@@ -152,7 +173,7 @@ fn charts(report: &Report) -> String {
         "In flight",
         Scale::Whole,
         count,
-        "requests without an answer at the end of each slice",
+        "requests without a response at the end of each slice",
         vec![("in flight", of(|row| Some(row.in_flight as f64)))],
     );
     html += &chart(
@@ -198,7 +219,7 @@ fn charts(report: &Report) -> String {
         "DynamoDB lag",
         Scale::Logarithmic,
         milliseconds,
-        "from an answer to its row, by the time of the answer",
+        "from a response to its row, by the time of the response",
         vec![
             ("p50", rows.iter().map(|row| row.row_p50_ms.and_then(latency)).collect()),
             ("p99", rows.iter().map(|row| row.row_p99_ms.and_then(latency)).collect()),

@@ -1,34 +1,37 @@
 //! The report's figures as HTML tables. Pure.
 
-use std::fmt::Write;
+use maud::{Markup, html};
 
-use super::html::escape;
 use super::text::{bytes, count, time};
 use super::{Percentiles, Report};
 
 /// All of them, and the scenario.
-pub(super) fn tables(report: &Report) -> String {
-    let mut html = String::from("<div class=\"columns\">");
-    html += &table("Results", &figure_rows(report));
-    html += "<div class=\"stack\">";
-    html += &threshold_table(report);
-    html += &request_table(report);
-    html += &table("Run", &run_rows(report));
-    html += "</div></div>";
-    let _ = write!(
-        html,
-        "<h2>Scenario</h2><div class=\"card\"><pre>{}</pre></div>",
-        escape(&report.scenario.toml)
-    );
-    html
+pub(super) fn tables(report: &Report) -> Markup {
+    html! {
+        div class="columns" {
+            (table("Results", &figure_rows(report)))
+            div class="stack" {
+                (threshold_table(report))
+                (request_table(report))
+                (table("Run", &run_rows(report)))
+            }
+        }
+        h2 { "Scenario" }
+        div class="card" { pre { (report.scenario.toml) } }
+    }
 }
 
-fn table(title: &str, rows: &[(String, String)]) -> String {
-    let mut html = format!("<div class=\"card\"><h3>{title}</h3><table>");
-    for (name, value) in rows {
-        let _ = write!(html, "<tr><th>{name}</th><td>{value}</td></tr>");
+fn table(title: &str, rows: &[(String, String)]) -> Markup {
+    html! {
+        div class="card" {
+            h3 { (title) }
+            table {
+                @for (name, value) in rows {
+                    tr { th { (name) } td { (value) } }
+                }
+            }
+        }
     }
-    html + "</table></div>"
 }
 
 fn row(name: &str, value: impl Into<String>) -> (String, String) {
@@ -54,7 +57,7 @@ fn figure_rows(report: &Report) -> Vec<(String, String)> {
         row(
             "Requests",
             format!(
-                "{} of {} scheduled; {} answered as expected",
+                "{} of {} scheduled; {} with the expected response",
                 count(figures.due as f64),
                 count(figures.scheduled as f64),
                 count(figures.answered as f64)
@@ -82,7 +85,7 @@ fn figure_rows(report: &Report) -> Vec<(String, String)> {
         rows.push(row(
             "Events",
             format!(
-                "{} accepted, {} stored, {} lost, {} doubled; {} without an answer, of which {} stored; {} answers without an id",
+                "{} accepted, {} stored, {} lost, {} doubled; {} without a response, of which {} stored; {} responses without an id",
                 count(truth.accepted as f64),
                 count(truth.stored as f64),
                 truth.lost,
@@ -92,18 +95,18 @@ fn figure_rows(report: &Report) -> Vec<(String, String)> {
                 truth.unidentified
             ),
         ));
-        rows.push(row("Answer to row", percentiles(&truth.answer_to_row)));
+        rows.push(row("Response to row", percentiles(&truth.answer_to_row)));
         rows.push(row(
             "All rows there",
-            format!("{:.1} s after the last answer", truth.settled_seconds),
+            format!("{:.1} s after the last response", truth.settled_seconds),
         ));
     }
     if let Some(core_data) = &figures.core_data {
-        rows.push(row("Update to answer", percentiles(&core_data.update_to_answer)));
+        rows.push(row("Update to response", percentiles(&core_data.update_to_answer)));
         rows.push(row(
             "Core-data updates",
             format!(
-                "{}; {} followed, {} stale answers, {} never answered",
+                "{}; {} followed, {} stale responses, {} never seen",
                 core_data.updates,
                 core_data.followed,
                 core_data.stale_answers,
@@ -115,7 +118,7 @@ fn figure_rows(report: &Report) -> Vec<(String, String)> {
         rows.push(row(
             "Tracker CPU",
             format!(
-                "{:.1} µs a request, {:.1} s in all",
+                "{:.1} µs per request, {:.1} s in all",
                 tracker.cpu_per_request_us, tracker.cpu_seconds
             ),
         ));
@@ -143,49 +146,61 @@ fn figure_rows(report: &Report) -> Vec<(String, String)> {
     }
     rows.push(row(
         "Harness CPU",
-        format!("{:.1} µs a request", figures.harness_cpu_per_request_us),
+        format!("{:.1} µs per request", figures.harness_cpu_per_request_us),
     ));
     rows
 }
 
-fn threshold_table(report: &Report) -> String {
-    if report.thresholds.is_empty() {
-        return String::new();
+fn threshold_table(report: &Report) -> Markup {
+    html! {
+        @if !report.thresholds.is_empty() {
+            div class="card" {
+                h3 { "Thresholds" }
+                table {
+                    @for row in &report.thresholds {
+                        tr {
+                            th { "fail if " (row.threshold) }
+                            td { (row.measured.as_deref().unwrap_or("not measured")) }
+                            @if row.failed {
+                                td class="failed" { "crossed" }
+                            } @else {
+                                td { "kept" }
+                            }
+                        }
+                    }
+                }
+            }
+        }
     }
-    let mut html = String::from("<div class=\"card\"><h3>Thresholds</h3><table>");
-    for row in &report.thresholds {
-        let measured = row.measured.as_deref().unwrap_or("not measured");
-        let (class, word) = if row.failed { ("failed", "crossed") } else { ("", "kept") };
-        let _ = write!(
-            html,
-            "<tr><th>fail if {}</th><td>{}</td><td class=\"{class}\">{word}</td></tr>",
-            escape(&row.threshold),
-            escape(measured)
-        );
-    }
-    html + "</table></div>"
 }
 
-fn request_table(report: &Report) -> String {
-    let mut html = String::from(
-        "<div class=\"card\"><h3>Requests</h3><table><tr><th>kind</th><th>answers</th><th class=\"n\">unexpected</th><th class=\"n\">none</th></tr>",
-    );
-    for row in &report.requests {
-        let statuses: Vec<String> = row
-            .statuses
-            .iter()
-            .map(|(status, number)| format!("{status}: {}", count(*number as f64)))
-            .collect();
-        let _ = write!(
-            html,
-            "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
-            escape(&row.kind),
-            statuses.join("<br>"),
-            count(row.unexpected as f64),
-            count(row.unanswered as f64)
-        );
+fn request_table(report: &Report) -> Markup {
+    html! {
+        div class="card" {
+            h3 { "Requests" }
+            table {
+                tr {
+                    th { "kind" }
+                    th { "responses" }
+                    th class="n" { "unexpected" }
+                    th class="n" { "none" }
+                }
+                @for row in &report.requests {
+                    tr {
+                        td { (row.kind) }
+                        td {
+                            @for (position, (status, number)) in row.statuses.iter().enumerate() {
+                                @if position > 0 { br; }
+                                (status) ": " (count(*number as f64))
+                            }
+                        }
+                        td class="n" { (count(row.unexpected as f64)) }
+                        td class="n" { (count(row.unanswered as f64)) }
+                    }
+                }
+            }
+        }
     }
-    html + "</table></div>"
 }
 
 fn run_rows(report: &Report) -> Vec<(String, String)> {
@@ -195,7 +210,7 @@ fn run_rows(report: &Report) -> Vec<(String, String)> {
         row("Senders", format!("{} (threads), seed {}", run.threads, run.seed)),
         row("loadtest", format!("{}, {} build", run.loadtest_version, run.build)),
         row("Machine", format!("{} cores, {}", machine.cores, bytes(machine.memory_bytes as f64))),
-        row("Processor", escape(&machine.processor)),
-        row("Kernel", escape(&machine.kernel)),
+        row("Processor", machine.processor.clone()),
+        row("Kernel", machine.kernel.clone()),
     ]
 }

@@ -7,7 +7,7 @@ use adtrack_runtime::storage::storage_url;
 use adtrack_runtime::telemetry::{self, LogSettings};
 use aws_config::BehaviorVersion;
 use clap::Parser;
-use tracker::delivery::{KinesisStream, SpillStore, put_all};
+use tracker::delivery::{EventStream, SpillStore, put_all};
 
 /// Puts the events that trackers left at SPILL_URL on the event stream, and removes each object when
 /// the stream has its events.
@@ -48,7 +48,7 @@ async fn main() -> ExitCode {
     };
     telemetry::init(&arguments.logs);
     let shared = aws_config::load_defaults(BehaviorVersion::latest()).await;
-    let stream = KinesisStream::new(&shared, arguments.event_stream);
+    let stream = EventStream::new(&shared, arguments.event_stream);
     match redrive(&store, &stream, arguments.keep).await {
         Ok(0) => ExitCode::SUCCESS,
         Ok(failed) => {
@@ -63,7 +63,7 @@ async fn main() -> ExitCode {
 }
 
 /// Returns how many objects are left because of an error.
-async fn redrive(store: &SpillStore, stream: &KinesisStream, keep: bool) -> Result<usize, String> {
+async fn redrive(store: &SpillStore, stream: &EventStream, keep: bool) -> Result<usize, String> {
     let names = store.list().await.map_err(|error| error.to_string())?;
     println!("{} objects", names.len());
     let mut failed = 0;

@@ -8,7 +8,7 @@ use clap::Parser;
 use jiff::Timestamp;
 use tracker::domain::SigningKeys;
 use tracker::domain::link::{self, SignedLink, link_url};
-use tracker::http::{signing_keys, web_url};
+use tracker::http::public::{signing_keys, web_url};
 use url::Url;
 
 /// Prints a click link that leads to a landing page of its own, signed so that the tracker follows it

@@ -1,6 +1,7 @@
 //! Which records go into one `PutRecords`, and which go again. Pure.
 
 use adtrack_proto::aggregate::Aggregate;
+use adtrack_runtime::kinesis::PutOutcome;
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -90,18 +91,14 @@ impl Batch {
         self.records.iter().map(|record| record.claims.len()).sum()
     }
 
-    /// Splits the records by the stream's answer, which has one entry for each, in their order:
-    /// (acknowledged, failed). Where the answer is short, what it leaves out failed.
-    pub fn split(self, acknowledged: &[bool]) -> (Self, Self) {
-        let (mut taken, mut failed) = (Self::default(), Self::default());
+    /// Splits the records by what the stream did with them: (delivered, rejected).
+    pub fn split(self, outcome: &PutOutcome) -> (Self, Self) {
+        let (mut delivered, mut rejected) = (Self::default(), Self::default());
         for (position, record) in self.records.into_iter().enumerate() {
-            if acknowledged.get(position) == Some(&true) {
-                taken.push(record);
-            } else {
-                failed.push(record);
-            }
+            let side = if outcome.is_delivered(position) { &mut delivered } else { &mut rejected };
+            side.push(record);
         }
-        (taken, failed)
+        (delivered, rejected)
     }
 }
 
@@ -162,7 +159,8 @@ mod tests {
     fn only_what_failed_goes_again() {
         let mut batch = Batch::default();
         (0..4).for_each(|number| batch.push(record(number, 10)));
-        let (taken, failed) = batch.split(&[true, false, true]);
+        let (taken, failed) =
+            batch.split(&PutOutcome::new(vec![None, Some("InternalFailure".to_owned()), None]));
         assert_eq!(taken.records, [record(0, 10), record(2, 10)]);
         assert_eq!(failed.records, [record(1, 10), record(3, 10)]);
         assert_eq!(failed.bytes, 2 * (10 + PARTITION_KEY_BYTES));

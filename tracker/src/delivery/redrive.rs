@@ -5,8 +5,8 @@ use adtrack_runtime::backoff::Backoff;
 use bytes::Bytes;
 use std::time::Duration;
 
+use super::EventStream;
 use super::batch::{AGGREGATE_BYTES, Batch, Record};
-use super::kinesis::KinesisStream;
 
 /// Tries of a batch in which nothing was taken, until it is given up.
 const TRIES: u32 = 10;
@@ -15,7 +15,7 @@ const BACKOFF: Backoff =
 
 /// Puts all events on the stream. Returns when it has them all, or why it does not: repeating that
 /// is harmless, since an event's id is its row's key.
-pub async fn put_all(stream: &KinesisStream, events: Vec<Bytes>) -> Result<(), String> {
+pub async fn put_all(stream: &EventStream, events: Vec<Bytes>) -> Result<(), String> {
     let mut events = events.into_iter().peekable();
     while events.peek().is_some() {
         let mut batch = Batch::default();
@@ -33,22 +33,22 @@ pub async fn put_all(stream: &KinesisStream, events: Vec<Bytes>) -> Result<(), S
     Ok(())
 }
 
-async fn put(stream: &KinesisStream, mut batch: Batch) -> Result<(), String> {
+async fn put(stream: &EventStream, mut batch: Batch) -> Result<(), String> {
     let mut failures = 0;
     loop {
         let problem = match stream.put(&batch).await {
-            Ok(put) => {
-                let (taken, failed) = batch.split(&put.acknowledged);
-                if failed.is_empty() {
+            Ok(outcome) => {
+                let (delivered, rejected) = batch.split(&outcome);
+                if rejected.is_empty() {
                     return Ok(());
                 }
-                batch = failed;
-                if !taken.is_empty() {
+                batch = rejected;
+                if !delivered.is_empty() {
                     failures = 0;
                 }
-                put.error_codes.join(", ")
+                outcome.error_codes().collect::<Vec<_>>().join(", ")
             }
-            Err(error) if error.lasting => return Err(error.text),
+            Err(error) if error.permanent => return Err(error.text),
             Err(error) => error.text,
         };
         failures += 1;

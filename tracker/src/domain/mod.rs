@@ -1,40 +1,41 @@
-//! The heart: what a tracking request is, what makes it right, and what becomes of it. Pure: no
-//! I/O, no clock, no runtime.
+//! The heart: what a tracking request is, what makes it valid, and what becomes of it. Pure: no I/O, no
+//! clock, no runtime.
+//!
+//! | question | module |
+//! |---|---|
+//! | Who asks? | [`client`]: address, privacy signals, bots and other traffic flags |
+//! | How often may they? | [`rate_limit`] |
+//! | What is asked? | [`request`]: parameters, batch items, the valid combinations, the message id |
+//! | About which program? | [`program`] |
+//! | What does a click lead to? | [`click`]: landing page, signed links |
+//! | What does a conversion claim? | [`conversion`]: amount, status, signature |
+//! | What is recorded, what does the client hear? | [`event`] |
+//! | Why is a request refused? | [`refusal`], `limits` |
 
-pub mod address;
-mod answer;
-mod batch_item;
-pub mod bots;
-mod click;
-mod client;
-mod conversion;
-pub(crate) mod json;
-mod landing_page;
-pub mod link;
-mod message_id;
-mod parameters;
-mod prepared_program;
-pub mod privacy;
+pub mod click;
+pub mod client;
+pub mod conversion;
+pub mod event;
+mod limits;
+pub mod program;
 pub mod rate_limit;
-mod refusal;
-mod request;
-mod signing_keys;
-mod tcf;
-mod traffic;
-mod validation;
+pub mod refusal;
+pub mod request;
+pub mod signing_keys;
 
-pub use answer::Answer;
-pub use batch_item::{BatchItem, ReadItem};
-pub use click::{CLICK_RULES, Destination, IMPRESSION_ID};
+pub use click::{CLICK_RULES, Destination, IMPRESSION_ID, link};
 pub use client::{
-    Client, MAX_HEADERS_BYTES, cut, cut_text, host_name, referrer_without_query, without_query,
+    Client, TrafficFlags, address, bots, cut, cut_text, host_name, privacy, referrer_without_query,
+    without_query,
 };
 pub use conversion::{Claim, event_reference};
-pub use message_id::MessageId;
-pub use parameters::{Parameters, Rules, form_pairs, pairs};
-pub use prepared_program::PreparedProgram;
+pub use event::TrackedEvent;
+pub use limits::MAX_HEADERS_BYTES;
+pub use program::PreparedProgram;
 pub use refusal::Refusal;
-pub use request::{Conversion, TrackingRequest};
+pub(crate) use request::json;
+pub use request::{
+    BatchItem, Conversion, MessageId, Parameters, ReadItem, Rules, TrackingRequest,
+    check_combination, form_pairs, pairs,
+};
 pub use signing_keys::SigningKeys;
-pub use traffic::TrafficFlags;
-pub use validation::check_combination;

@@ -1,10 +1,13 @@
 //! Why a tracking request is refused.
 
-use super::client::MAX_HEADERS_BYTES;
-use super::parameters::MAX_QUERY_BYTES;
+use strum::{EnumDiscriminants, IntoStaticStr, VariantArray};
+
+use super::limits::{MAX_HEADERS_BYTES, MAX_QUERY_BYTES};
 
 /// Why a request is refused, and its event not recorded.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, EnumDiscriminants)]
+#[strum_discriminants(name(RefusalCode), vis(), derive(IntoStaticStr, VariantArray))]
+#[strum_discriminants(strum(serialize_all = "snake_case"))]
 pub enum Refusal {
     /// The id in the path is no program id.
     #[error("the program id has 1 to 128 characters of A-Z a-z 0-9 . _ ~ -")]
@@ -58,49 +61,17 @@ pub enum Refusal {
 
 impl Refusal {
     /// The codes of all refusals.
-    pub const CODES: [&'static str; 16] = [
-        "invalid_program_id",
-        "invalid_parameters",
-        "parameter_mismatch",
-        "program_not_found",
-        "core_data_unavailable",
-        "overloaded",
-        "draining",
-        "uri_too_long",
-        "headers_too_large",
-        "url_not_allowed",
-        "invalid_signature",
-        "conversion_key_unavailable",
-        "invalid_body",
-        "payload_too_large",
-        "unsupported_media_type",
-        "rate_limited",
-    ];
+    pub fn codes() -> impl Iterator<Item = &'static str> {
+        RefusalCode::VARIANTS.iter().map(<&'static str>::from)
+    }
 
     /// The stable code that clients and metrics know it by.
     pub fn code(&self) -> &'static str {
-        Self::CODES[self.index()]
+        RefusalCode::from(self).into()
     }
 
-    /// Its place in [`Refusal::CODES`].
+    /// Its place among [`Refusal::codes`].
     pub fn index(&self) -> usize {
-        match self {
-            Self::InvalidProgramId => 0,
-            Self::InvalidParameters(_) => 1,
-            Self::ParameterMismatch(_) => 2,
-            Self::ProgramNotFound => 3,
-            Self::CoreDataUnavailable => 4,
-            Self::Overloaded => 5,
-            Self::Draining => 6,
-            Self::UriTooLong => 7,
-            Self::HeadersTooLarge => 8,
-            Self::UrlNotAllowed(_) => 9,
-            Self::InvalidSignature => 10,
-            Self::ConversionKeyUnavailable => 11,
-            Self::InvalidBody(_) => 12,
-            Self::PayloadTooLarge(_) => 13,
-            Self::UnsupportedMediaType(_) => 14,
-            Self::RateLimited => 15,
-        }
+        RefusalCode::from(self) as usize
     }
 }

@@ -1,46 +1,47 @@
-//! What is served as it is: the script for pages, and the description of the API.
+//! Static documents: the script for pages, and the descriptions of the APIs.
 
 use actix_web::http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, ETAG, EntityTag, HeaderName,
-    IF_NONE_MATCH, X_CONTENT_TYPE_OPTIONS,
+    IfNoneMatch, X_CONTENT_TYPE_OPTIONS,
 };
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
     HeaderName::from_static("cross-origin-resource-policy");
 
 /// A text that is part of the program.
 #[derive(Debug)]
-pub(super) struct Document {
+pub(in crate::http) struct Document {
     media_type: &'static str,
     text: &'static str,
 }
 
 /// `GET /adtrack.js`: the script for pages.
-pub(super) const PAGE_SCRIPT: Document = Document {
+pub(in crate::http) const PAGE_SCRIPT: Document = Document {
     media_type: "text/javascript; charset=utf-8",
     text: include_str!("../../page/adtrack.js"),
 };
 
 /// `GET /openapi.yaml` of the public listener.
-pub(super) const PUBLIC_API: Document =
+pub(in crate::http) const PUBLIC_API: Document =
     Document { media_type: OPENAPI, text: include_str!("../../openapi/public.yaml") };
 
 /// `GET /openapi.yaml` of the management listener.
-pub(super) const MANAGEMENT_API: Document =
+pub(in crate::http) const MANAGEMENT_API: Document =
     Document { media_type: OPENAPI, text: include_str!("../../openapi/management.yaml") };
 
 /// RFC 9512.
 const OPENAPI: &str = "application/yaml";
 
 impl Document {
-    /// The document, or that the client has it.
-    pub(super) fn answer(&self, request: &HttpRequest) -> HttpResponse {
+    /// The document, or 304 if the client has it.
+    pub(in crate::http) fn response(&self, request: &HttpRequest) -> HttpResponse {
         let tag = EntityTag::new_strong(format!("{:08x}", crc32fast::hash(self.text.as_bytes())));
-        let known = request.headers().get_all(IF_NONE_MATCH).any(|header| {
-            let header = header.to_str().unwrap_or_default();
-            header.split(',').any(|one| one.trim() == tag.to_string() || one.trim() == "*")
-        });
+        let known = match request.get_header::<IfNoneMatch>() {
+            Some(IfNoneMatch::Any) => true,
+            Some(IfNoneMatch::Items(tags)) => tags.iter().any(|one| one.weak_eq(&tag)),
+            None => false,
+        };
         let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
         response
             .insert_header((ETAG, tag.to_string()))

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::health::Health;
 
 /// `GET /health/check`: what a load balancer acts on.
-pub(super) fn check(health: &Health) -> HttpResponse {
+pub(in crate::http) fn check(health: &Health) -> HttpResponse {
     if health.serves() {
         HttpResponse::Ok().json(json!({"status": "ok"}))
     } else {
@@ -17,17 +17,17 @@ pub(super) fn check(health: &Health) -> HttpResponse {
 }
 
 /// `GET /health/live`: the process serves.
-pub(super) fn live() -> HttpResponse {
+pub(in crate::http) fn live() -> HttpResponse {
     HttpResponse::Ok().json(json!({"status": "ok"}))
 }
 
 /// `GET /health/live` for operators: and which process that is.
-pub(super) async fn live_process() -> HttpResponse {
+pub(in crate::http) async fn live_process() -> HttpResponse {
     HttpResponse::Ok().json(json!({"status": "ok", "processId": std::process::id()}))
 }
 
 /// `GET /health/ready`: what needs a person.
-pub(super) fn ready(health: &Health) -> HttpResponse {
+pub(in crate::http) fn ready(health: &Health) -> HttpResponse {
     let problems = health.problems();
     let (status, text) = if problems.is_empty() {
         (StatusCode::OK, "ok")

@@ -58,9 +58,9 @@ fn resource(path: &str, allowed: &'static str, route: Route) -> Resource {
 async fn metrics(management: web::Data<Management>) -> HttpResponse {
     let metrics = &management.metrics;
     let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-    metrics.local_entries.set(gauge(management.local.len()));
-    metrics.journal_bytes.set(gauge(management.journal.used_bytes()));
-    metrics.journal_capacity.set(gauge(management.journal.capacity_bytes()));
+    metrics.programs.local_entries.set(gauge(management.local.len()));
+    metrics.delivery.journal_bytes.set(gauge(management.journal.used_bytes()));
+    metrics.delivery.journal_capacity.set(gauge(management.journal.capacity_bytes()));
     match metrics.render() {
         Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text),
         Err(error) => HttpResponse::InternalServerError().body(error.to_string()),
@@ -68,7 +68,7 @@ async fn metrics(management: web::Data<Management>) -> HttpResponse {
 }
 
 async fn description(request: HttpRequest) -> HttpResponse {
-    MANAGEMENT_API.answer(&request)
+    MANAGEMENT_API.response(&request)
 }
 
 async fn ready(management: web::Data<Management>) -> HttpResponse {

@@ -2,16 +2,17 @@
 //! request ever waits for a connection.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use adtrack_proto::keys;
 use adtrack_runtime::backoff::Backoff;
+use adtrack_runtime::log_sampling::LogSampling;
 use adtrack_runtime::redis_access::{Identity, RedisAccess, RedisConnection, RedisTimeouts};
 use redis::{RedisResult, Value};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::flag::Flag;
 use crate::metrics::Metrics;
 
 /// For every answer.
@@ -27,12 +28,15 @@ const PROBES_PER_LOOK: u32 = 5;
 pub(super) const RECONNECT: Backoff =
     Backoff { base: Duration::from_millis(50), ceiling: Duration::from_secs(1) };
 
+/// A long outage is a log line per minute, not per second.
+pub(super) const RECONNECT_LOG: LogSampling = LogSampling { first: 1, every: 60 };
+
 /// The connection, while it stands. Without one a read fails at once.
 #[derive(Debug, Clone)]
 pub struct RedisLink {
     connection: watch::Receiver<Option<RedisConnection>>,
-    was_connected: Arc<AtomicBool>,
-    loaded: Arc<AtomicBool>,
+    was_connected: Flag,
+    loaded: Flag,
     doubt: Arc<Notify>,
 }
 
@@ -41,8 +45,8 @@ pub struct RedisLink {
 pub struct LinkKeeper {
     access: RedisAccess,
     connection: watch::Sender<Option<RedisConnection>>,
-    was_connected: Arc<AtomicBool>,
-    loaded: Arc<AtomicBool>,
+    was_connected: Flag,
+    loaded: Flag,
     doubt: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
@@ -53,15 +57,15 @@ impl RedisLink {
         let (sender, receiver) = watch::channel(None);
         let link = Self {
             connection: receiver,
-            was_connected: Arc::default(),
-            loaded: Arc::default(),
+            was_connected: Flag::default(),
+            loaded: Flag::default(),
             doubt: Arc::new(Notify::new()),
         };
         let keeper = LinkKeeper {
             access,
             connection: sender,
-            was_connected: Arc::clone(&link.was_connected),
-            loaded: Arc::clone(&link.loaded),
+            was_connected: link.was_connected.clone(),
+            loaded: link.loaded.clone(),
             doubt: Arc::clone(&link.doubt),
             metrics,
         };
@@ -80,12 +84,12 @@ impl RedisLink {
 
     /// Whether Redis, when it was last asked, held core data.
     pub fn is_loaded(&self) -> bool {
-        self.loaded.load(Ordering::Relaxed)
+        self.loaded.is_set()
     }
 
     /// Whether core data could ever be read.
     pub fn was_connected(&self) -> bool {
-        self.was_connected.load(Ordering::Relaxed)
+        self.was_connected.is_set()
     }
 
     /// Waits until Redis is there. Never returns where the keeper has ended.
@@ -128,8 +132,7 @@ impl LinkKeeper {
                 }
                 Err(error) => {
                     failures += 1;
-                    // A long outage is not a log line a second.
-                    if failures == 1 || failures % 60 == 0 {
+                    if RECONNECT_LOG.includes(failures) {
                         tracing::warn!(%error, failures, "Redis cannot be reached");
                     }
                     let pause = RECONNECT.delay(failures);
@@ -185,8 +188,10 @@ impl LinkKeeper {
     }
 
     fn announce(&self, connection: Option<RedisConnection>) {
-        self.metrics.redis_connected.set(i64::from(connection.is_some()));
-        self.was_connected.fetch_or(connection.is_some(), Ordering::Relaxed);
+        self.metrics.programs.redis_connected.set(i64::from(connection.is_some()));
+        if connection.is_some() {
+            self.was_connected.set(true);
+        }
         self.connection.send_replace(connection);
     }
 
@@ -198,7 +203,7 @@ impl LinkKeeper {
         let answers: RedisResult<Vec<Value>> =
             connection.query_each(vec![read, loaded]).await?.into_iter().collect();
         let loaded = answers?.last().is_some_and(|loaded| *loaded != Value::Int(0));
-        self.loaded.store(loaded, Ordering::Relaxed);
+        self.loaded.set(loaded);
         Ok(())
     }
 }

@@ -65,7 +65,7 @@ impl LoaderHandle {
         let (answer, answered) = oneshot::channel();
         let request = LoadRequest { id: id.clone(), or_cached, answer };
         if self.requests.try_send(request).is_err() {
-            self.metrics.loads_rejected.inc();
+            self.metrics.programs.loads_rejected.inc();
             return Err(CoreDataUnavailable);
         }
         // The loader answers every request, unless it has ended.
@@ -112,7 +112,10 @@ impl Loader {
                 }
                 () = stop.cancelled() => break,
             }
-            self.metrics.loads_in_flight.set(i64::try_from(loads.len()).unwrap_or(i64::MAX));
+            self.metrics
+                .programs
+                .loads_in_flight
+                .set(i64::try_from(loads.len()).unwrap_or(i64::MAX));
         }
     }
 }
@@ -192,11 +195,11 @@ impl Source<'_> {
     }
 
     fn count(&self, answer: &Answer, seconds: f64) {
-        self.metrics.load_seconds.observe(seconds);
+        self.metrics.programs.load_seconds.observe(seconds);
         let counter = match answer {
-            Ok(Known::Absent) => &self.metrics.loads_absent,
-            Ok(Known::Program(_) | Known::Deleted(_)) => &self.metrics.loads_found,
-            Err(_) => &self.metrics.loads_failed,
+            Ok(Known::Absent) => &self.metrics.programs.loads_absent,
+            Ok(Known::Program(_) | Known::Deleted(_)) => &self.metrics.programs.loads_found,
+            Err(_) => &self.metrics.programs.loads_failed,
         };
         counter.inc();
     }

@@ -1,4 +1,4 @@
-//! Core data, read in two tiers: L1 in memory, L2 in Redis.
+//! Core data, read in two tiers: L1 in memory, L2 in Redis; and what keeps L1 fresh.
 //!
 //! ```text
 //! find ─→ local (L1) ─ miss → loader (one read a program) → redis (L2) ← link (kept by a task)
@@ -7,6 +7,36 @@
 //!             ├── updates (pub/sub; L1 is verified whenever the subscription is made) ← redis
 //!             └── warm_up (once, before the start) ← redis
 //! ```
+//!
+//! # Freshness of L1
+//!
+//! Updates are pushed by Redis pub/sub, which delivers at most once: what is published while a subscription
+//! is broken is lost, silently. Three things together make L1 right all the same.
+//!
+//! 1. *Versions.* Every value carries its place in the core-data stream's order. L1 replaces an entry only
+//!    with a newer version, whoever brings it and in whatever order.
+//! 2. *Trust.* L1 believes an entry only if every change since the entry was read has been pushed. One
+//!    moment, `trusted_since`, says so for all entries at once:
+//!
+//!    | state | an entry may be served without asking Redis |
+//!    |---|---|
+//!    | not subscribed | for one second after it was read |
+//!    | subscribed at *t* | if it was read or pushed after *t*; all versions are being compared with Redis |
+//!    | verified | for its TTL |
+//!
+//!    An entry's time is when its read *started*: Redis may have answered before *t* and lack what was
+//!    published in between. A read that started before *t* and ends after it is repeated.
+//! 3. *Registered loads.* A load in flight and an update may race while L1 holds nothing of the program.
+//!    So a load registers before it asks Redis, an update leaves itself with every registered load of its
+//!    program, and the newer of the two is taken when the load ends.
+//!
+//! Who writes L1: the [`loader`] (the only task that reads Redis for requests: one read per program,
+//! however many requests wait), [`updates`] (pushes and verification) and [`warm_up`]. Who reads it: every
+//! request, without a lock. If Redis is away, an entry past its trust still serves, counted as stale, up to
+//! `CACHE_STALE_SECONDS`; a program that L1 does not hold is then 503, never 404. Nothing survives a crash:
+//! L1 is filled from Redis again.
+//!
+//! docs/adr/0007-freshness.md says what else was considered.
 
 mod link;
 mod loader;
@@ -60,13 +90,13 @@ impl Programs for TwoTierPrograms {
             && self.local.is_fresh(cached, Instant::now())
         {
             let hits = match cached.known {
-                Known::Program(_) => &self.metrics.local_hits,
-                Known::Deleted(_) | Known::Absent => &self.metrics.local_negative_hits,
+                Known::Program(_) => &self.metrics.programs.local_hits,
+                Known::Deleted(_) | Known::Absent => &self.metrics.programs.local_negative_hits,
             };
             hits.inc();
             return Ok(cached.known.program());
         }
-        self.metrics.local_misses.inc();
+        self.metrics.programs.local_misses.inc();
         // That an id was unknown is not believed past its time.
         let Some(stale) = cached.filter(|cached| cached.known.version().is_some()) else {
             return Ok(self.loader.load(id).await?.program());
@@ -80,7 +110,7 @@ impl Programs for TwoTierPrograms {
         match loaded {
             Ok(Ok(known)) => Ok(known.program()),
             Ok(Err(CoreDataUnavailable)) | Err(_) => {
-                self.metrics.local_stale_hits.inc();
+                self.metrics.programs.local_stale_hits.inc();
                 Ok(stale.known.program())
             }
         }

@@ -2,7 +2,6 @@
 //! L1 is verified whenever it is made.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use adtrack_proto::program::Update;
@@ -15,10 +14,11 @@ use redis::aio::{PubSub, PubSubSink};
 use redis::{ErrorKind, RedisError};
 use tokio_util::sync::CancellationToken;
 
-use super::link::{PING_INTERVAL, RECONNECT, RedisLink, TIMEOUT};
+use super::link::{PING_INTERVAL, RECONNECT, RECONNECT_LOG, RedisLink, TIMEOUT};
 use super::loader::LoaderHandle;
 use super::local::{Known, LocalPrograms, Pushed};
 use super::redis::RedisPrograms;
+use crate::flag::Flag;
 use crate::metrics::Metrics;
 
 /// Version checks per round trip.
@@ -40,7 +40,7 @@ pub struct Updates {
     /// For what the version checks find outdated.
     pub loader: LoaderHandle,
     /// Whether L1 is known to be up to date: subscribed, and verified since.
-    pub verified: Arc<AtomicBool>,
+    pub verified: Flag,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -63,14 +63,13 @@ impl Updates {
                         }
                         () = stop.cancelled() => return,
                     }
-                    self.verified.store(false, Ordering::Relaxed);
+                    self.verified.set(false);
                     self.local.unsubscribed();
-                    self.metrics.subscribed.set(0);
+                    self.metrics.programs.subscribed.set(0);
                 }
                 Err(error) => {
                     failures += 1;
-                    // A long outage is not a log line a second.
-                    if failures == 1 || failures % 60 == 0 {
+                    if RECONNECT_LOG.includes(failures) {
                         tracing::warn!(%error, failures, "cannot subscribe to core-data updates");
                     }
                 }
@@ -82,8 +81,8 @@ impl Updates {
     /// Applies updates until the subscription is dead; returns why.
     async fn serve(&self, subscription: PubSub) -> RedisError {
         self.local.subscribed();
-        self.metrics.subscribed.set(1);
-        self.metrics.subscriptions.inc();
+        self.metrics.programs.subscribed.set(1);
+        self.metrics.programs.subscriptions.inc();
         tracing::info!(channel = self.access.channel(), "subscribed to core-data updates");
         let (sink, mut messages) = subscription.split();
         let apply = async {
@@ -112,14 +111,14 @@ impl Updates {
             Ok(update) => {
                 let id = update.core_data.program_id().clone();
                 let counter = match self.local.push(id, Known::of(update)) {
-                    Pushed::Applied => &self.metrics.updates_applied,
-                    Pushed::Older => &self.metrics.updates_ignored,
-                    Pushed::NotHeld => &self.metrics.updates_not_held,
+                    Pushed::Applied => &self.metrics.programs.updates_applied,
+                    Pushed::Older => &self.metrics.programs.updates_ignored,
+                    Pushed::NotHeld => &self.metrics.programs.updates_not_held,
                 };
                 counter.inc();
             }
             Err(error) => {
-                self.metrics.updates_malformed.inc();
+                self.metrics.programs.updates_malformed.inc();
                 tracing::warn!(%error, channel = self.access.channel(), "a message is no core-data update");
             }
         }
@@ -141,9 +140,9 @@ impl Updates {
             }
         }
         self.local.verified();
-        self.verified.store(true, Ordering::Relaxed);
-        self.metrics.verifications.inc();
-        self.metrics.verified_at.set(Timestamp::now().as_second());
+        self.verified.set(true);
+        self.metrics.programs.verifications.inc();
+        self.metrics.programs.verified_at.set(Timestamp::now().as_second());
         tracing::info!(entries, "L1 is verified against Redis");
     }
 

@@ -1,8 +1,6 @@
 //! Fills L1 before the first request, so that a new tracker of a fleet under load does not begin with
 //! a read of Redis for every program.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use adtrack_proto::ProgramId;
@@ -11,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::link::RedisLink;
 use super::local::{Loaded, LocalPrograms};
 use super::redis::{ReadError, RedisPrograms};
+use crate::flag::Flag;
 
 /// The walk over Redis.
 #[derive(Debug)]
@@ -25,26 +24,26 @@ pub struct WarmUp {
     pub limit: Duration,
     /// Programs a second, at most: the fleet that serves needs Redis too.
     pub rate: u32,
-    /// Set at its end, however it ended.
-    pub ended: Arc<AtomicBool>,
+    /// Set when it is over, however it ended.
+    pub warm: Flag,
 }
 
 impl WarmUp {
     /// Loads programs until L1 is full, Redis has no more, time is up, or `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let limit = self.limit;
-        let ended = tokio::select! {
-            ended = tokio::time::timeout(limit, self.fill()) => ended,
+        let result = tokio::select! {
+            result = tokio::time::timeout(limit, self.fill()) => result,
             () = stop.cancelled() => return,
         };
-        let (programs, seconds) = (self.local.len(), begun.elapsed().as_secs_f64());
-        match ended {
+        let (programs, seconds) = (self.local.len(), started_at.elapsed().as_secs_f64());
+        match result {
             Ok(Ok(())) => tracing::info!(programs, seconds, "L1 is warm"),
             Ok(Err(error)) => tracing::warn!(%error, programs, seconds, "the warm-up broke off"),
             Err(_) => tracing::warn!(programs, seconds, "the warm-up's time is up"),
         }
-        self.ended.store(true, Ordering::Relaxed);
+        self.warm.set(true);
         // A task that ends is one that failed.
         stop.cancelled().await;
     }

@@ -94,7 +94,10 @@ async fn a_read_under_way_does_not_bring_back_what_an_update_replaced() {
         let find = tiers.name_of(&id);
         let race = async {
             // Redis has answered with the old program, and nobody has seen it yet.
-            until("the read is under way", async || tiers.metrics.loads_in_flight.get() == 1).await;
+            until("the read is under way", async || {
+                tiers.metrics.programs.loads_in_flight.get() == 1
+            })
+            .await;
             tokio::time::sleep(Duration::from_millis(50)).await;
             assert_eq!(tiers.local.push(id.clone(), Known::of(update)), Pushed::Applied);
             tiers.proxy.set(Passing::All);
@@ -116,10 +119,10 @@ async fn ten_thousand_requests_for_a_cold_program_are_one_read() {
             tokio::spawn(async move { tiers.find(&id()).await.unwrap().is_some() })
         })
         .collect();
-    until("all wait", async || tiers.metrics.local_misses.get() == 10_000).await;
+    until("all wait", async || tiers.metrics.programs.local_misses.get() == 10_000).await;
     tiers.proxy.set(Passing::All);
     for request in requests {
         assert!(request.await.unwrap());
     }
-    assert_eq!(tiers.metrics.loads_found.get(), 1);
+    assert_eq!(tiers.metrics.programs.loads_found.get(), 1);
 }

@@ -2,6 +2,8 @@
 
 use std::process::{Command, Output};
 
+use clap::CommandFactory;
+
 fn tracker(flags: &[&str], environment: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tracker"))
         .args(flags)
@@ -216,4 +218,11 @@ async fn healthcheck_says_whether_the_tracker_serves() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.starts_with(&format!("tracker healthcheck: {ill}: ")), "{said}");
     }
+}
+
+#[test]
+fn the_documentation_lists_every_setting() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let command = tracker::config::Config::command();
+    assert_eq!(adtrack_runtime::settings_table::check(&root, "tracker", &command), Ok(()));
 }

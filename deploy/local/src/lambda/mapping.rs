@@ -1,5 +1,25 @@
 //! An event-source mapping: reads every shard of a stream in order and feeds a function, as AWS
 //! does (<https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-create.html>).
+//!
+//! # Per shard
+//!
+//! ```text
+//! GetRecords → batch (size, 6 MB, or the batching window is over) → invoke ─┬→ all good: checkpoint
+//!                 ▲                                                          ├→ partly: checkpoint before the
+//!                 │                                                          │  lowest number reported
+//!                 └──────────────── what is left goes again ─────────────────┴→ error: bisect, then again
+//! ```
+//!
+//! - One poller per shard, one invocation per shard at a time: a shard's records are handed over in order.
+//! - `ReportBatchItemFailures`: the function reports sequence numbers; everything from the lowest of them on
+//!   comes again, also records that were fine. A response that cannot be read counts as an error.
+//! - An error of the function (crash, time-out, bad response) halves the batch, so that one bad record ends
+//!   up alone.
+//! - What is retried more often, or is older, than the settings allow goes to the on-failure folder, whole,
+//!   and the checkpoint moves past it.
+//!
+//! The checkpoint is in memory: ending the process means starting from the oldest record again, which is what
+//! makes the stand-in harsher than AWS. Functions have to bear it, since delivery is at least once.
 
 use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;

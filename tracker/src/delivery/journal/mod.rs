@@ -1,9 +1,61 @@
-//! The journal: accepted events, in files, until Kinesis has them.
+//! The journal: a folder of memory-mapped files that hold every accepted event until Kinesis has it.
 //!
-//! A folder of rings, one for each worker, so that requests on different threads do not meet. An
-//! event is in a ring before its answer leaves; the copy into mapped memory costs no system call
-//! and survives the death of the process. The rings are the queue: what a start finds in them is
-//! delivered first.
+//! It is the queue between requests and delivery; there is no second copy in memory. An event is copied
+//! into the journal before its response leaves, so a response 2xx means that the event survives the
+//! process. The copy goes into mapped memory: it costs no system call, and the kernel keeps it when the
+//! process dies.
+//!
+//! # Layout
+//!
+//! ```text
+//! JOURNAL_DIR/
+//!   lock        held while a tracker uses the folder
+//!   0000.ring   one ring per worker, its whole size allocated at the start
+//!   0001.ring
+//!
+//! a ring        | header page | records, round and round …………………………… |
+//!                                   ▲ tail                    ▲ head
+//!                                   │ not acknowledged        │ free
+//! ```
+//!
+//! Head and tail are *positions*: words ever written to the ring. They only grow; a position modulo the
+//! capacity is a place in the file. A record ([`record`]) carries its length, its position and a CRC-32
+//! over both and the payload, so a record of the previous lap, a half-written one and a damaged one are
+//! all recognized. The header page ([`ring`]) holds magic number, format version and capacity, the head,
+//! and the tail twice; each position is stored with its complement.
+//!
+//! # Who writes, who reads
+//!
+//! - Request handlers append. A thread prefers its own ring and takes the next one if its own is full or
+//!   busy, so that threads do not wait for each other. A ring is filled under a lock that is only tried;
+//!   only when every ring is full or busy does a request wait for the thread that is copying an event.
+//! - One consumer, the [`JournalReader`], reads behind the heads and acknowledges events in any order. A
+//!   ring's tail moves past the events that are acknowledged without a gap.
+//! - All access to the mapping is through `&[AtomicU64]` ([`memory`]): producer and consumer may look at
+//!   any word at any time without a data race, and a damaged file is wrong numbers, never undefined
+//!   behavior.
+//!
+//! # Invariants
+//!
+//! 1. `tail <= head <= tail + capacity`; the words from tail to head are records (or the skip to the end
+//!    of a lap).
+//! 2. The head is published after the record: the consumer never sees half a record.
+//! 3. The tail moves only past events that Kinesis acknowledged.
+//! 4. A full ring refuses the event; nothing that was accepted is overwritten.
+//!
+//! # What a crash leaves
+//!
+//! - *Of the process*: everything that was copied. The next start reads from the tails; records behind a
+//!   head that was not published yet are found by their position and checksum. An event that was being
+//!   copied has no response yet; it is kept if it is whole and dropped if not. Events that Kinesis has but
+//!   whose acknowledgement was lost are delivered again; they become the same row.
+//! - *Of the host*: what the kernel had not written is lost, see [`SyncMode`]. Header and records may be of
+//!   different ages then, so a head from before another boot is not believed, and the ring is searched.
+//! - *Damage*: a damaged stretch is skipped, counted and logged; the events before and behind it are
+//!   delivered.
+//!
+//! A journal of another size or number of workers is read to its end and its files are removed at the
+//! first start that finds them empty. docs/adr/0006-journal.md says why it is built like this.
 
 mod memory;
 mod reader;
@@ -28,15 +80,15 @@ use crate::track::{AcceptedEvent, EventSink, NotAccepted};
 /// The smallest journal, in bytes.
 pub const MIN_BYTES: u64 = 128 * 1024;
 
-/// When what was accepted is on the disk: what a crash of the whole host may take. A crash of the
-/// process alone takes nothing, whatever is chosen.
+/// When accepted events reach the disk: what a crash of the whole host may lose. A crash of the process
+/// alone loses nothing in any mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncMode {
     /// When the kernel writes it, as a rule within half a minute.
     Never,
     /// After this time at the latest.
     Interval(Duration),
-    /// Before the answer leaves.
+    /// Before the response leaves.
     Always,
 }
 
@@ -130,15 +182,10 @@ impl Journal {
         }
         let active_count = active.len();
         let rings: Vec<Ring> = active.into_iter().chain(retired).map(|(_, ring)| ring).collect();
-        let replayed = rings.iter().map(reader::count).sum();
+        let replayed = rings.iter().map(Ring::count_events).sum();
         Ok(Self {
             inner: Arc::new(Inner { rings, active: active_count, sync, replayed, _lock: lock }),
         })
-    }
-
-    /// Its reader, from the first event that is not acknowledged. There must be one only.
-    pub fn reader(&self) -> JournalReader {
-        JournalReader::new(self.clone())
     }
 
     /// Events that its opening found.
@@ -156,7 +203,7 @@ impl Journal {
         self.active().iter().map(Ring::capacity_bytes).sum()
     }
 
-    /// Whether eight tenths are taken: time to tell a person.
+    /// Whether 80 % is used: time to alert somebody.
     pub fn is_nearly_full(&self) -> bool {
         self.used_bytes() >= self.capacity_bytes() / 10 * 8
     }
@@ -184,9 +231,9 @@ impl Journal {
         &self.inner.rings
     }
 
-    /// Into this thread's own ring, or the next that has room and nobody at it: one that is full is
-    /// no reason to refuse while others are empty. Only where all are full or busy it waits for
-    /// those at them, who are copying an event each.
+    /// Appends to this thread's own ring, or to the next one that has room and is not busy: a full ring is
+    /// no reason to refuse while others are empty. Waits only if all are full or busy, for threads that are
+    /// copying one event each.
     fn append(&self, accepted_at: u64, payload: &[u8]) -> Result<(), NotAccepted> {
         let sync = self.inner.sync == SyncMode::Always;
         let rings = self.active();
@@ -246,7 +293,7 @@ fn unused_path(folder: &Path) -> io::Result<PathBuf> {
         .ok_or_else(|| io::Error::other("holds too many rings"))
 }
 
-/// Names this start of the host; another name each time where the system has none.
+/// Identifies this boot of the host; a new number every time if the system has no id for it.
 fn boot_id() -> u64 {
     let Ok(id) = std::fs::read("/proc/sys/kernel/random/boot_id") else { return rand::random() };
     let mut hasher = DefaultHasher::new();
@@ -254,7 +301,7 @@ fn boot_id() -> u64 {
     hasher.finish()
 }
 
-/// A number of this thread's own, small and dense.
+/// This thread's number, from 0.
 fn own_lane() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {

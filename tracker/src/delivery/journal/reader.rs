@@ -44,8 +44,15 @@ struct Outstanding {
     acknowledged: bool,
 }
 
+impl Journal {
+    /// Its reader, from the first event that is not acknowledged. There must be only one.
+    pub fn reader(&self) -> JournalReader {
+        JournalReader::new(self.clone())
+    }
+}
+
 impl JournalReader {
-    pub(super) fn new(journal: Journal) -> Self {
+    fn new(journal: Journal) -> Self {
         let cursor = |ring: &Ring| Cursor { position: ring.tail(), ..Cursor::default() };
         let cursors = journal.rings().iter().map(cursor).collect();
         Self { journal, cursors, next_ring: 0, unacknowledged: (0, 0), damaged: 0 }
@@ -164,20 +171,5 @@ impl Iterator for JournalReader {
             }
         }
         None
-    }
-}
-
-/// How many events a ring holds that are not acknowledged.
-pub(super) fn count(ring: &Ring) -> u64 {
-    let (mut position, mut count) = (ring.tail(), 0);
-    loop {
-        match ring.read(position) {
-            Read::Record(_, end) => {
-                count += 1;
-                position = end;
-            }
-            Read::Damaged(_, end) => position = end,
-            Read::Empty => return count,
-        }
     }
 }

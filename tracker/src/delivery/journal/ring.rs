@@ -337,6 +337,21 @@ impl Ring {
         self.head.load(Ordering::Acquire)
     }
 
+    /// How many events it holds that are not acknowledged.
+    pub(super) fn count_events(&self) -> u64 {
+        let (mut position, mut count) = (self.tail(), 0);
+        loop {
+            match self.read(position) {
+                Read::Record(_, end) => {
+                    count += 1;
+                    position = end;
+                }
+                Read::Damaged(_, end) => position = end,
+                Read::Empty => return count,
+            }
+        }
+    }
+
     /// Bytes of records that are not acknowledged.
     pub(super) fn used_bytes(&self) -> u64 {
         self.head().saturating_sub(self.tail()) * WORD

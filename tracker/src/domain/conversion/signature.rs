@@ -3,15 +3,36 @@
 
 use adtrack_proto::ProgramId;
 
-use super::Claim;
+use super::claim::{Claim, refuse};
 use crate::domain::{Refusal, SigningKeys};
 
 /// Keeps a signature of something else, made with the same key, from being one of a conversion.
 const WHAT: &str = "conversion";
 
+impl Claim<'_> {
+    /// Whether it may be recorded for a program that asks for signatures with the key `key_id`.
+    ///
+    /// It has to name what makes it the only one of its kind: whoever saw a signed conversion that
+    /// does not could have it counted again and again.
+    pub fn authorize(
+        &self,
+        program_id: &ProgramId,
+        key_id: &str,
+        keys: &SigningKeys,
+    ) -> Result<(), Refusal> {
+        verify(self, program_id, key_id, keys)?;
+        if [self.transaction_id, self.click_id, self.event_id].iter().all(|id| id.is_empty()) {
+            let problem = "a signed conversion names its `transaction_id`, its `click_id` or an id of \
+                           the event itself";
+            return Err(refuse(problem));
+        }
+        Ok(())
+    }
+}
+
 /// Whether `claim` carries the HMAC-SHA-256 (RFC 2104) of what it claims, by the key `key_id`, as 64
 /// hexadecimal digits.
-pub(super) fn verify(
+fn verify(
     claim: &Claim<'_>,
     program_id: &ProgramId,
     key_id: &str,

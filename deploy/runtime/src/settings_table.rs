@@ -1,0 +1,99 @@
+//! The settings of a program as Markdown tables, for docs/CONFIGURATION.md. A test of each program holds
+//! the page to what its `--help` says.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use clap::{Arg, Command};
+
+/// The page, from the workspace's root.
+const PAGE: &str = "docs/CONFIGURATION.md";
+
+/// The settings of `command` that have a variable, a table per heading.
+pub fn markdown(command: &Command) -> String {
+    let mut text = String::new();
+    let mut headings: Vec<Option<&str>> = Vec::new();
+    for argument in command.get_arguments().filter(|argument| argument.get_env().is_some()) {
+        if !headings.contains(&argument.get_help_heading()) {
+            headings.push(argument.get_help_heading());
+        }
+    }
+    for heading in headings {
+        if let Some(heading) = heading {
+            let _ = write!(text, "**{heading}**\n\n");
+        }
+        text.push_str("| variable | default | |\n|---|---|---|\n");
+        for argument in command.get_arguments() {
+            if argument.get_env().is_some() && argument.get_help_heading() == heading {
+                text.push_str(&row(argument));
+            }
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn row(argument: &Arg) -> String {
+    let name = argument.get_env().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (help, stated) = match help.rsplit_once("[default: ") {
+        Some((help, default)) => (help.trim().to_owned(), default.trim_end_matches(']').to_owned()),
+        None => (help, String::new()),
+    };
+    let values: Vec<_> =
+        argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
+    let default = match values.join(",") {
+        _ if argument.is_required_set() => "required".to_owned(),
+        value if !value.is_empty() => format!("`{value}`"),
+        _ if stated.contains("://") => format!("`{stated}`"),
+        _ => stated,
+    };
+    format!("| `{name}` | {default} | {} |\n", help.replace('|', "\\|"))
+}
+
+/// Compares the page's section on `program`, between two comments with its name, with the settings of
+/// `command`. With `UPDATE_DOCS` in the environment it writes them instead. An error says what to do.
+pub fn check(root: &Path, program: &str, command: &Command) -> Result<(), String> {
+    let path = root.join(PAGE);
+    let page = std::fs::read_to_string(&path).map_err(|error| format!("{PAGE}: {error}"))?;
+    let (begin, end) = (format!("<!-- {program} -->\n\n"), format!("<!-- /{program} -->"));
+    let (head, rest) = page.split_once(&begin).ok_or(format!("{PAGE}: no section {program}"))?;
+    let (section, tail) = rest.split_once(&end).ok_or(format!("{PAGE}: no end of {program}"))?;
+    let expected = markdown(command);
+    if section == expected {
+        return Ok(());
+    }
+    if std::env::var_os("UPDATE_DOCS").is_none() {
+        return Err(format!(
+            "{PAGE} differs from {program}'s settings; run the test with UPDATE_DOCS=1"
+        ));
+    }
+    let page = format!("{head}{begin}{expected}{end}{tail}");
+    std::fs::write(&path, page).map_err(|error| format!("{PAGE}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_variables_by_heading_with_their_defaults() {
+        let command = Command::new("x")
+            .arg(Arg::new("a").long("a").env("A_ADDR").default_value("1:2").help("Address."))
+            .arg(Arg::new("b").long("b").env("B_KEY").required(true).help("Key, a|b."))
+            .arg(
+                Arg::new("c")
+                    .long("c")
+                    .env("C_CPUS")
+                    .help_heading("More")
+                    .help("Threads. [default: cores]"),
+            )
+            .arg(Arg::new("d").long("d").help("Has no variable."));
+        let expected = "| variable | default | |\n|---|---|---|\n\
+                        | `A_ADDR` | `1:2` | Address. |\n| `B_KEY` | required | Key, a\\|b. |\n\n\
+                        **More**\n\n| variable | default | |\n|---|---|---|\n\
+                        | `C_CPUS` | cores | Threads. |\n\n";
+        assert_eq!(markdown(&command), expected);
+    }
+}

@@ -1,0 +1,247 @@
+//! Comma-separated values (RFC 4180) with a header that names the members.
+//!
+//! Read here and not by a library, because an error is to name the cell's line and column, and a
+//! quote that is never closed, the mark of a file that was cut off, is to be one.
+
+use std::collections::BTreeMap;
+use std::io::BufRead;
+
+use adtrack_proto::members::{Kind, MEMBERS, Member};
+use adtrack_proto::program::{CoreData, InvalidCoreData};
+use serde_json::{Map, Value};
+
+use super::cursor::{Cursor, Position};
+use super::members::{Known, look_up};
+use super::record::{MAX_RECORD_BYTES, Problem, ReadError, Record};
+
+/// A cell, and where it begins.
+struct Cell {
+    position: Position,
+    bytes: Vec<u8>,
+}
+
+impl Cell {
+    fn text(&self) -> Result<&str, Problem> {
+        str::from_utf8(&self.bytes)
+            .map_err(|_| Problem::new(self.position, "is not UTF-8; save the file as UTF-8"))
+    }
+}
+
+/// What a column holds: a member, or something that does no harm.
+type Column = Option<&'static Member>;
+
+/// The rows behind the header.
+pub struct Rows {
+    columns: Vec<Column>,
+}
+
+impl Rows {
+    /// Reads the header. A file without one, an empty one, has no rows.
+    pub fn open<R: BufRead>(cursor: &mut Cursor<R>) -> Result<Self, ReadError> {
+        let columns = match row(cursor) {
+            Ok(Some(header)) => columns(&header).map_err(ReadError::Broken)?,
+            Ok(None) => Vec::new(),
+            Err(ReadError::Invalid(problem)) => return Err(ReadError::Broken(problem)),
+            Err(error) => return Err(error),
+        };
+        Ok(Self { columns })
+    }
+
+    pub fn next<R: BufRead>(
+        &mut self,
+        cursor: &mut Cursor<R>,
+    ) -> Result<Option<Record>, ReadError> {
+        let Some(cells) = row(cursor)? else { return Ok(None) };
+        record(&self.columns, &cells).map(Some).map_err(ReadError::Invalid)
+    }
+}
+
+fn columns(header: &[Cell]) -> Result<Vec<Column>, Problem> {
+    let mut columns: Vec<Column> = Vec::with_capacity(header.len());
+    let mut names = Vec::with_capacity(header.len());
+    for cell in header {
+        let name = cell.text()?;
+        if names.contains(&name) {
+            return Err(Problem::new(cell.position, format!("the column {name:?} is there twice")));
+        }
+        names.push(name);
+        columns.push(match look_up(name) {
+            Known::Member(member) => Some(member),
+            Known::Harmless => None,
+            Known::Unknown => return Err(unknown_column(cell.position, name)),
+        });
+    }
+    match header.first() {
+        Some(first) if !names.contains(&"programId") => {
+            let message = "the header has no column `programId`; the first row names the members";
+            Err(Problem::new(first.position, message))
+        }
+        _ => Ok(columns),
+    }
+}
+
+fn unknown_column(position: Position, name: &str) -> Problem {
+    let message = if name.contains([';', '\t']) {
+        format!("the header is {name:?}: cells are separated by commas")
+    } else {
+        let known = MEMBERS.map(|member| member.name).join(", ");
+        format!("the column {name:?} is not a member of a program; there are {known}")
+    };
+    Problem::new(position, message)
+}
+
+/// The record in a row: the JSON that says the same goes through the contract's own reader.
+fn record(columns: &[Column], cells: &[Cell]) -> Result<Record, Problem> {
+    let start = cells.first().map_or(Position::START, |cell| cell.position);
+    if cells.len() != columns.len() {
+        let message =
+            format!("the row has {} cells; the header has {}", cells.len(), columns.len());
+        return Err(Problem::new(start, message));
+    }
+    let mut members = Map::new();
+    let mut positions = BTreeMap::new();
+    for (column, cell) in columns.iter().zip(cells) {
+        let text = cell.text()?;
+        if let Some(member) = column
+            && !text.is_empty()
+        {
+            let value =
+                value(member, text).map_err(|message| Problem::new(cell.position, message))?;
+            members.insert(member.name.to_owned(), value);
+            positions.insert(member.name, cell.position);
+        }
+    }
+    let position_of = |member| positions.get(member).copied().unwrap_or(start);
+    match CoreData::from_json(Value::Object(members).to_string().as_bytes()) {
+        Ok(core_data) => Ok(Record { core_data, unknown_members: Vec::new() }),
+        Err(error @ InvalidCoreData::Missing(_)) => Err(Problem::new(start, error.to_string())),
+        Err(InvalidCoreData::Member { member, problem }) => {
+            Err(Problem::new(position_of(member), format!("member `{member}`: {problem}")))
+        }
+        // All values have the right type but this one, which may be text that is no number.
+        Err(InvalidCoreData::Malformed { problem, .. }) => {
+            Err(Problem::new(position_of("customerId"), problem))
+        }
+    }
+}
+
+fn value(member: &Member, text: &str) -> Result<Value, String> {
+    let invalid = |problem: String| format!("member `{}`: {problem}", member.name);
+    match member.kind {
+        // The contract takes an integer as text, too.
+        Kind::Text | Kind::Integer => Ok(text.into()),
+        // In any case: spreadsheets write TRUE.
+        Kind::Boolean if text.eq_ignore_ascii_case("true") => Ok(true.into()),
+        Kind::Boolean if text.eq_ignore_ascii_case("false") => Ok(false.into()),
+        Kind::Boolean => Err(invalid(format!("{text:?} is neither true nor false"))),
+        Kind::List => Ok(entries(text).collect()),
+        Kind::Pairs => {
+            let pair = |entry: &str| match entry.split_once('=') {
+                Some((name, value)) => Ok((name.to_owned(), value.into())),
+                None => Err(invalid(format!("{entry:?} is not NAME=VALUE"))),
+            };
+            Ok(Value::Object(entries(text).map(pair).collect::<Result<_, _>>()?))
+        }
+    }
+}
+
+fn entries(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| c == ';' || c.is_whitespace()).filter(|entry| !entry.is_empty())
+}
+
+/// The cells of the next row that is not blank.
+fn row<R: BufRead>(cursor: &mut Cursor<R>) -> Result<Option<Vec<Cell>>, ReadError> {
+    while let Some(b'\n' | b'\r') = cursor.peek()? {
+        cursor.next()?;
+    }
+    if cursor.peek()?.is_none() {
+        return Ok(None);
+    }
+    let start = cursor.position();
+    let mut cells = Vec::new();
+    let mut bytes = 0;
+    loop {
+        let cell = cell(cursor)?;
+        bytes += cell.bytes.len() + 1;
+        cells.push(cell);
+        match cursor.next()? {
+            Some(b',') if bytes <= MAX_RECORD_BYTES => {}
+            Some(b',') => {
+                return too_long(cursor, start);
+            }
+            _ => return Ok(Some(cells)),
+        }
+    }
+}
+
+/// The next cell, up to the comma or the line's end behind it.
+fn cell<R: BufRead>(cursor: &mut Cursor<R>) -> Result<Cell, ReadError> {
+    let position = cursor.position();
+    if cursor.peek()? == Some(b'"') {
+        cursor.next()?;
+        return quoted(cursor, position);
+    }
+    let mut bytes = Vec::new();
+    loop {
+        match cursor.peek()? {
+            None | Some(b',' | b'\n') => break,
+            Some(b'"') => {
+                let message =
+                    "a quote inside a cell: put the cell in quotes, and double the one in it";
+                return invalid(cursor, cursor.position(), message);
+            }
+            Some(byte) if bytes.len() < MAX_RECORD_BYTES => bytes.push(byte),
+            Some(_) => return too_long(cursor, position),
+        }
+        cursor.next()?;
+    }
+    if cursor.peek()? != Some(b',') && bytes.last() == Some(&b'\r') {
+        bytes.pop();
+    }
+    Ok(Cell { position, bytes })
+}
+
+/// What is in quotes; the opening one is read.
+fn quoted<R: BufRead>(cursor: &mut Cursor<R>, position: Position) -> Result<Cell, ReadError> {
+    let mut bytes = Vec::new();
+    let never_closed = |why: &str| {
+        let message = format!("the quote that begins here is not closed{why}");
+        Err(ReadError::Broken(Problem::new(position, message)))
+    };
+    loop {
+        match cursor.next()? {
+            None => return never_closed(": the file may be cut off"),
+            Some(b'"') if cursor.peek()? == Some(b'"') => {
+                cursor.next()?;
+                bytes.push(b'"');
+            }
+            Some(b'"') => break,
+            Some(byte) if bytes.len() < MAX_RECORD_BYTES => bytes.push(byte),
+            Some(_) => return never_closed(&format!(" within {MAX_RECORD_BYTES} bytes")),
+        }
+    }
+    let behind = cursor.position();
+    if cursor.peek()? == Some(b'\r') {
+        cursor.next()?;
+    }
+    match cursor.peek()? {
+        None | Some(b',' | b'\n') => Ok(Cell { position, bytes }),
+        Some(_) => {
+            invalid(cursor, behind, "expected a comma or the line's end behind a closing quote")
+        }
+    }
+}
+
+fn too_long<T, R: BufRead>(cursor: &mut Cursor<R>, position: Position) -> Result<T, ReadError> {
+    invalid(cursor, position, &format!("the row has more than {MAX_RECORD_BYTES} bytes"))
+}
+
+/// This row is none; the next line may be one.
+fn invalid<T, R: BufRead>(
+    cursor: &mut Cursor<R>,
+    position: Position,
+    message: &str,
+) -> Result<T, ReadError> {
+    cursor.skip_line()?;
+    Err(ReadError::Invalid(Problem::new(position, message)))
+}

@@ -1,0 +1,274 @@
+//! A file, checked as a whole before anything is done with it.
+//!
+//! What is valid waits in a temporary file, in the form in which it is sent. So standard input is
+//! read as a file is, memory stays small whatever the file's size, and a file that changes
+//! meanwhile changes nothing.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Lines, Read, Seek, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use adtrack_proto::ProgramId;
+use adtrack_proto::program::CoreData;
+use adtrack_runtime::storage;
+use indicatif::HumanCount;
+
+use super::arguments::InputArguments;
+use super::exit::{Exit, Failure};
+use super::input::{Problem, ReadError, Records};
+
+/// Errors that are printed; the rest are counted. Where records are skipped all are printed.
+const MAX_PRINTED: u64 = 100;
+/// Unknown members that are remembered.
+const MAX_UNKNOWN_MEMBERS: usize = 20;
+
+/// A record on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spooled {
+    /// Its program.
+    pub program_id: ProgramId,
+    /// The whole record as it stands on the stream.
+    pub json: String,
+}
+
+/// The valid records of a file.
+#[derive(Debug)]
+pub struct Spool {
+    file: Arc<File>,
+    /// What was counted.
+    pub counts: Counts,
+}
+
+/// What a file has.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Records that are programs.
+    pub programs: u64,
+    /// Records that delete one.
+    pub deletions: u64,
+    /// Records that are neither, and were left out.
+    pub skipped: u64,
+}
+
+impl Counts {
+    /// Records that are valid.
+    pub fn records(&self) -> u64 {
+        self.programs + self.deletions
+    }
+}
+
+/// `3 records: 2 programs, 1 deletion, 0 skipped`
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { programs, deletions, skipped } = *self;
+        let [records, programs, deletions, skipped] =
+            [self.records(), programs, deletions, skipped].map(HumanCount);
+        write!(
+            f,
+            "{records} records: {programs} programs, {deletions} deletions, {skipped} skipped"
+        )
+    }
+}
+
+impl Spool {
+    /// Checks a file as a whole. What is wrong is printed on standard error, and ends it unless it
+    /// is to be skipped.
+    pub async fn fill(arguments: &InputArguments) -> Result<Self, Failure> {
+        let (path, format) = (arguments.file.clone(), arguments.format);
+        let skip_invalid = arguments.skip_invalid;
+        let fill = move || {
+            let name = name(&path);
+            let reader = open(&path, &name)?;
+            let records = Records::open(reader, format);
+            Check::new(name, skip_invalid)?.run(records)
+        };
+        tokio::task::spawn_blocking(fill).await.unwrap_or_else(|error| {
+            Err(Failure::new(Exit::Io, format!("the file could not be checked: {error}")))
+        })
+    }
+
+    /// The records in their order. Each caller reads by itself.
+    pub fn records(&self) -> SpoolReader {
+        let at_start = Reader { file: Arc::clone(&self.file), offset: 0 };
+        SpoolReader { lines: BufReader::new(at_start).lines() }
+    }
+}
+
+/// How a file is called in messages.
+pub fn name(path: &Path) -> String {
+    if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() }
+}
+
+/// Opens standard input, a file, or an object in S3, which becomes a temporary file first.
+fn open(path: &Path, name: &str) -> Result<Box<dyn BufRead>, Failure> {
+    if path.as_os_str() == "-" {
+        return Ok(Box::new(io::stdin().lock()));
+    }
+    let file = if name.starts_with("s3://") {
+        download(name)?
+    } else {
+        File::open(path).map_err(|error| unreadable(name, &error))?
+    };
+    Ok(Box::new(BufReader::with_capacity(64 * 1024, file)))
+}
+
+/// Called on a thread that may block.
+fn download(url: &str) -> Result<File, Failure> {
+    let mut file = tempfile::tempfile().map_err(|error| temporary(&error))?;
+    tokio::runtime::Handle::current()
+        .block_on(storage::copy_to(url, &mut file))
+        .map_err(|error| unreadable(url, &error))?;
+    file.rewind().map_err(|error| temporary(&error))?;
+    Ok(file)
+}
+
+fn unreadable(name: &str, error: &impl Display) -> Failure {
+    Failure::new(Exit::NoInput, format!("{name} cannot be read: {error}"))
+}
+
+fn temporary(error: &io::Error) -> Failure {
+    let message = format!(
+        "the temporary file in {} cannot be used: {error}; TMPDIR may name another folder",
+        std::env::temp_dir().display()
+    );
+    Failure::new(Exit::Io, message)
+}
+
+/// A check under way.
+struct Check {
+    name: String,
+    skip_invalid: bool,
+    writer: BufWriter<File>,
+    counts: Counts,
+    unknown_members: BTreeMap<String, u64>,
+}
+
+impl Check {
+    fn new(name: String, skip_invalid: bool) -> Result<Self, Failure> {
+        let file = tempfile::tempfile().map_err(|error| temporary(&error))?;
+        let writer = BufWriter::with_capacity(64 * 1024, file);
+        let (counts, unknown_members) = Default::default();
+        Ok(Self { name, skip_invalid, writer, counts, unknown_members })
+    }
+
+    fn run(
+        mut self,
+        records: Result<Records<Box<dyn BufRead>>, ReadError>,
+    ) -> Result<Spool, Failure> {
+        let mut broken = false;
+        let (records, unopened) = match records {
+            Ok(records) => (Some(records), None),
+            Err(error) => (None, Some(Err(error))),
+        };
+        for record in unopened.into_iter().chain(records.into_iter().flatten()) {
+            match record {
+                Ok(record) => {
+                    self.keep(&record.core_data).map_err(|error| temporary(&error))?;
+                    self.note_unknown(record.unknown_members);
+                }
+                Err(ReadError::Invalid(problem)) => self.print(&problem),
+                Err(ReadError::Broken(problem)) => {
+                    self.print(&problem);
+                    broken = true;
+                }
+                Err(ReadError::Io(error)) => return Err(unreadable(&self.name, &error)),
+            }
+        }
+        self.verdict(broken)?;
+        let file = self.writer.into_inner().map_err(|error| temporary(error.error()))?;
+        Ok(Spool { file: Arc::new(file), counts: self.counts })
+    }
+
+    fn keep(&mut self, core_data: &CoreData) -> io::Result<()> {
+        match core_data {
+            CoreData::Program(_) => self.counts.programs += 1,
+            CoreData::Deleted(_) => self.counts.deletions += 1,
+        }
+        // Neither an id nor compact JSON has a line end, and an id has no space.
+        writeln!(self.writer, "{} {}", core_data.program_id(), core_data.to_json())
+    }
+
+    fn note_unknown(&mut self, names: Vec<String>) {
+        for name in names {
+            if self.unknown_members.len() < MAX_UNKNOWN_MEMBERS
+                || self.unknown_members.contains_key(&name)
+            {
+                *self.unknown_members.entry(name).or_default() += 1;
+            }
+        }
+    }
+
+    fn print(&mut self, problem: &Problem) {
+        self.counts.skipped += 1;
+        if self.skip_invalid || self.counts.skipped <= MAX_PRINTED {
+            eprintln!("{}:{problem}", self.name);
+        }
+    }
+
+    /// Says what is odd, and whether to go on.
+    fn verdict(&self, broken: bool) -> Result<(), Failure> {
+        let Counts { skipped, .. } = self.counts;
+        if !self.skip_invalid && skipped > MAX_PRINTED {
+            eprintln!("and {} more", HumanCount(skipped - MAX_PRINTED));
+        }
+        for (name, count) in &self.unknown_members {
+            eprintln!(
+                "{}: warning: {name:?} is no member of a program and is left out ({} records)",
+                self.name,
+                HumanCount(*count)
+            );
+        }
+        let remedy = if broken {
+            "where the next record begins cannot be told, so nothing is done"
+        } else if skipped > 0 && !self.skip_invalid {
+            "nothing is done; correct them, or leave them out by --skip-invalid"
+        } else if skipped > 0 && self.counts.records() == 0 {
+            "no valid record is left"
+        } else {
+            return Ok(());
+        };
+        let (name, errors) = (&self.name, HumanCount(skipped));
+        Err(Failure::new(Exit::Data, format!("{name} has {errors} errors: {remedy}")))
+    }
+}
+
+/// The records of a spool.
+pub struct SpoolReader {
+    lines: Lines<BufReader<Reader>>,
+}
+
+impl Iterator for SpoolReader {
+    type Item = Result<Spooled, Failure>;
+
+    /// Reads the temporary file without giving way to other tasks: it is in the page cache.
+    fn next(&mut self) -> Option<Self::Item> {
+        let line = match self.lines.next()? {
+            Ok(line) => line,
+            Err(error) => return Some(Err(temporary(&error))),
+        };
+        let spooled = line.split_once(' ').and_then(|(program_id, json)| {
+            let program_id = ProgramId::parse(program_id).ok()?;
+            Some(Spooled { program_id, json: json.to_owned() })
+        });
+        let foreign = || temporary(&io::Error::other("somebody else wrote into it"));
+        Some(spooled.ok_or_else(foreign))
+    }
+}
+
+/// Reads a file that others read too, each at an offset of its own.
+struct Reader {
+    file: Arc<File>,
+    offset: u64,
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+}

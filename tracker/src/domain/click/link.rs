@@ -1,0 +1,130 @@
+//! Links that name a landing page of their own (`url=`), and their signatures.
+
+use adtrack_proto::ProgramId;
+use adtrack_proto::web_url::{self, Macros};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use url::Url;
+
+use crate::domain::SigningKeys;
+
+/// The parameter with the landing page.
+pub const URL: &str = "url";
+/// The parameter with the signature: HMAC-SHA-256 in base64url without padding (RFC 4648, section 5).
+pub const SIGNATURE: &str = "sig";
+/// The parameter with the id of the key that it was made with.
+pub const KEY_ID: &str = "at_key";
+/// The parameter with the moment from which it is worth nothing, in Unix seconds.
+pub const EXPIRES: &str = "at_expires";
+
+/// What a link's signature is over. Networks append parameters of their own, so it is over nothing
+/// else.
+#[derive(Debug, Clone, Copy)]
+pub struct SignedLink<'a> {
+    /// The program.
+    pub program_id: &'a ProgramId,
+    /// The landing page, as it is given: decoded, with its macros.
+    pub url: &'a str,
+    /// The key.
+    pub key_id: &'a str,
+    /// Unix seconds from which the signature is worth nothing.
+    pub expires: i64,
+}
+
+impl SignedLink<'_> {
+    /// One text for each link and no other: of the four parts the URL alone may hold a line end, and
+    /// it is the last. The first line keeps a signature from being taken for one of another kind.
+    fn text(&self) -> String {
+        let Self { program_id, url, key_id, expires } = self;
+        format!("adtrack-link-v1\n{program_id}\n{key_id}\n{expires}\n{url}")
+    }
+
+    /// The value of [`SIGNATURE`]; none where there is no such key.
+    pub fn sign(&self, keys: &SigningKeys) -> Option<String> {
+        Some(URL_SAFE_NO_PAD.encode(keys.sign(self.key_id, self.text().as_bytes())?))
+    }
+
+    /// Whether `signature` is this link's, made with one of `keys`, and good at `now`.
+    pub fn verify(&self, signature: &str, keys: &SigningKeys, now: Timestamp) -> bool {
+        let signature = URL_SAFE_NO_PAD.decode(signature);
+        now.as_second() < self.expires
+            && signature.is_ok_and(|bytes| keys.verify(self.key_id, self.text().as_bytes(), &bytes))
+    }
+}
+
+/// Reads the landing page of a link, which anybody may have written. Beyond what holds for those of
+/// core data ([`web_url::parse`]), its host is written as browsers read it: no other notation of a
+/// number, no characters that are mapped to others; an international name as `xn--…`.
+pub fn link_url(text: &str) -> Result<Url, String> {
+    let url = web_url::parse(text, Macros::Allowed)?;
+    let authority = web_url::split_at_authority(text).map_or("", |(authority, _)| authority);
+    let host_end = if authority.starts_with('[') {
+        authority.find(']').map_or(authority.len(), |bracket| bracket + 1)
+    } else {
+        authority.find(':').unwrap_or(authority.len())
+    };
+    let host = url.host_str().unwrap_or_default();
+    if !host.eq_ignore_ascii_case(&authority[..host_end]) {
+        return Err(format!("has a host that browsers read as `{host}`; write it so"));
+    }
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "CwsLCwsLCwsLCwsLCwsLCwsLCwsLCwsLCwsLCwsLCws=";
+
+    #[test]
+    fn a_signature_is_over_program_url_key_and_expiry() {
+        let keys = SigningKeys::parse(&format!("k1={SECRET}\nk2={SECRET}")).unwrap();
+        let now = Timestamp::from_second(1_000).unwrap();
+        let (program, other) = (ProgramId::parse("p").unwrap(), ProgramId::parse("q").unwrap());
+        let link = SignedLink {
+            program_id: &program,
+            url: "https://shop.example/?a={click_id}",
+            key_id: "k1",
+            expires: 1_001,
+        };
+        let signature = link.sign(&keys).unwrap();
+        // What docs/CLICKS.md tells others to compute.
+        assert_eq!(signature, "1tUNATbD1HVE3SFDlW9R-GmAGN_nxyxqJ9B4D3rRYHU");
+        assert!(link.verify(&signature, &keys, now));
+        for changed in [
+            SignedLink { program_id: &other, ..link },
+            SignedLink { url: "https://shop.example/?a={click_id}&", ..link },
+            SignedLink { key_id: "k2", ..link },
+            SignedLink { key_id: "k3", ..link },
+            SignedLink { expires: 1_002, ..link },
+        ] {
+            assert!(!changed.verify(&signature, &keys, now), "{changed:?}");
+        }
+        assert!(!link.verify(&signature, &keys, Timestamp::from_second(1_001).unwrap()));
+        assert!(!link.verify(&signature, &SigningKeys::default(), now));
+        for wrong in ["", "!", &signature[1..], &signature.to_uppercase()] {
+            assert!(!link.verify(wrong, &keys, now), "{wrong}");
+        }
+        assert_eq!(SignedLink { key_id: "k3", ..link }.sign(&keys), None);
+    }
+
+    #[test]
+    fn a_host_is_written_as_it_is_read() {
+        for text in ["https://Shop.Example:8443/x", "http://127.0.0.1", "http://[::1]:80/?a={b}"] {
+            assert!(link_url(text).is_ok(), "{text}");
+        }
+        for text in [
+            "https://shop\u{3002}example/",
+            "https://\u{ff53}hop.example/",
+            "https://b\u{fc}cher.example/",
+            "http://2130706433/",
+            "http://0x7f.1/",
+            "http://[0:0::1]/",
+            "https://shop.example\u{ad}/",
+            "https:shop.example",
+        ] {
+            assert!(link_url(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Who asks: what an ad client's headers and connection say about it.
+
+pub mod address;
+pub mod bots;
+pub mod privacy;
+pub(in crate::domain) mod tcf;
+mod traffic;
+
+pub use traffic::TrafficFlags;
+
+use std::borrow::Cow;
+
+use super::limits::MAX_HEADER_BYTES;
+use address::TruncatedAddress;
+
+/// The longest host name (RFC 1035), in bytes.
+const MAX_HOST_BYTES: usize = 253;
+
+/// The client of a tracking request, as far as it is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Client<'a> {
+    /// `User-Agent`; empty where there is none.
+    pub user_agent: Cow<'a, str>,
+    /// `Referer`, without its query; empty where there is none.
+    pub referrer: Cow<'a, str>,
+    /// The host name that it asked; empty where there is none.
+    pub host: Cow<'a, str>,
+    /// Its address, truncated; empty where it is not known.
+    pub address: TruncatedAddress,
+    /// Who it is; empty where nobody may know, or nobody said.
+    pub visitor_id: String,
+    /// Why its traffic may be invalid.
+    pub traffic_flags: TrafficFlags,
+    /// Whether it objects to being followed: no visitor id is kept then, and no parameters.
+    pub objects: bool,
+}
+
+/// A `Referer` as it is kept: without query and fragment, which may say who somebody is.
+pub fn without_query(referrer: &[u8]) -> &[u8] {
+    let end = referrer.iter().position(|byte| matches!(byte, b'?' | b'#'));
+    &referrer[..end.unwrap_or(referrer.len())]
+}
+
+/// A referrer that is text already, as it is kept: see [`without_query`] and [`cut_text`].
+pub fn referrer_without_query(referrer: Cow<'_, str>) -> Cow<'_, str> {
+    let end = without_query(referrer.as_bytes()).len();
+    cut_text(truncated(referrer, end))
+}
+
+/// A header's value as it is kept: as UTF-8, and cut at a character boundary.
+pub fn cut(header: &[u8]) -> Cow<'_, str> {
+    // Nearly all are UTF-8, which is seen many bytes at a time; what replaces goes byte by byte.
+    let text = str::from_utf8(header).map(Cow::Borrowed);
+    cut_text(text.unwrap_or_else(|_| String::from_utf8_lossy(header)))
+}
+
+/// What stands for a header's value, cut as that is.
+pub fn cut_text(text: Cow<'_, str>) -> Cow<'_, str> {
+    let end = text.floor_char_boundary(MAX_HEADER_BYTES);
+    truncated(text, end)
+}
+
+/// The first `end` bytes, which end with a character.
+fn truncated(text: Cow<'_, str>, end: usize) -> Cow<'_, str> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(&text[..end]),
+        Cow::Owned(mut text) => {
+            text.truncate(end);
+            Cow::Owned(text)
+        }
+    }
+}
+
+/// The host name of a `Host` header, without the port.
+pub fn host_name(header: &[u8]) -> Cow<'_, str> {
+    let end = if header.starts_with(b"[") {
+        header.iter().position(|byte| *byte == b']').map_or(header.len(), |bracket| bracket + 1)
+    } else {
+        header.iter().position(|byte| *byte == b':').unwrap_or(header.len())
+    };
+    // What is no text, or longer than a name can be, is nobody's name.
+    match str::from_utf8(&header[..end]) {
+        Ok(host) if end > MAX_HOST_BYTES || host.is_empty() => Cow::Borrowed(""),
+        Ok(host) if host.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+            Cow::Owned(host.to_ascii_lowercase())
+        }
+        Ok(host) => Cow::Borrowed(host),
+        Err(_) => Cow::Borrowed(""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_cut_at_a_character_boundary() {
+        assert_eq!(cut(b"curl/8"), "curl/8");
+        assert_eq!(cut("ü".repeat(300).as_bytes()), "ü".repeat(256));
+        assert_eq!(cut(format!("x{}", "ü".repeat(300)).as_bytes()).len(), 511);
+        assert_eq!(cut(b"a\xffb"), "a\u{fffd}b");
+    }
+
+    #[test]
+    fn a_referrer_loses_its_query() {
+        for (referrer, kept) in [
+            ("https://r.example/page?mail=a@b.example#top", "https://r.example/page"),
+            ("https://r.example/page#?x", "https://r.example/page"),
+            ("https://r.example/page", "https://r.example/page"),
+            ("", ""),
+        ] {
+            assert_eq!(without_query(referrer.as_bytes()), kept.as_bytes());
+            assert_eq!(referrer_without_query(Cow::Borrowed(referrer)), kept);
+            assert_eq!(referrer_without_query(Cow::Owned(referrer.to_owned())), kept);
+        }
+    }
+
+    #[test]
+    fn a_host_loses_its_port() {
+        assert_eq!(host_name(b"T.example:8080"), "t.example");
+        assert_eq!(host_name(b"t.example"), "t.example");
+        assert_eq!(host_name(b"[::1]:80"), "[::1]");
+        assert_eq!(host_name(b"[::1"), "[::1");
+        for nobody in [&b""[..], b":80", b"\xff", &[b'a'; 254]] {
+            assert_eq!(host_name(nobody), "");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! A conversion as a network or an advertiser's page claims it, and what is recorded of it.
+
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+use super::amount::micros;
+use crate::domain::{Conversion, Parameters, Refusal, Rules};
+
+/// The stages of a conversion.
+const REFUNDED: &str = "refunded";
+const STATUSES: [&str; 4] = ["pending", "approved", "rejected", REFUNDED];
+/// Of a conversion that names none: most advertisers report what is final.
+const DEFAULT_STATUS: &str = "approved";
+
+impl Rules {
+    /// Of `/conversion`.
+    pub const CONVERSION: Self = Self { own: &Claim::PARAMETERS, lenient: false };
+}
+
+/// A conversion as its sender states it: the texts as given, before anything is made of them; empty
+/// where they are not given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Claim<'a> {
+    /// The message id of the click that led to it.
+    pub click_id: &'a str,
+    /// What kind of conversion it is.
+    pub event_name: &'a str,
+    /// The advertiser's own id of the transaction.
+    pub transaction_id: &'a str,
+    /// `pending`, `approved`, `rejected` or `refunded`.
+    pub status: &'a str,
+    /// A decimal number.
+    pub amount: &'a str,
+    /// Three letters (ISO 4217).
+    pub currency: &'a str,
+    /// The client's own id of the event.
+    pub event_id: &'a str,
+    /// HMAC-SHA-256 of all of them, hexadecimal.
+    pub signature: &'a str,
+}
+
+impl<'a> Claim<'a> {
+    /// The parameters that a claim is read from, with the most bytes of each.
+    pub const PARAMETERS: [(&'static str, usize); 7] = [
+        ("click_id", 36),
+        ("event_name", 64),
+        ("transaction_id", 128),
+        ("status", 16),
+        ("amount", 64),
+        ("currency", 3),
+        ("sig", 64),
+    ];
+
+    /// What the parameters of `/conversion` claim.
+    pub fn of(parameters: &'a Parameters) -> Self {
+        let own = |name| parameters.own.get(name).map_or("", String::as_str);
+        Self {
+            click_id: own("click_id"),
+            event_name: own("event_name"),
+            transaction_id: own("transaction_id"),
+            status: own("status"),
+            amount: own("amount"),
+            currency: own("currency"),
+            event_id: parameters.event_id.as_deref().unwrap_or_default(),
+            signature: own("sig"),
+        }
+    }
+
+    /// What is recorded of it, besides [`Self::click_id`].
+    pub fn to_conversion(&self) -> Result<Conversion, Refusal> {
+        let status = if self.status.is_empty() { DEFAULT_STATUS } else { self.status };
+        if !STATUSES.contains(&status) {
+            return Err(refuse("`status` is pending, approved, rejected or refunded"));
+        }
+        let amount_micros = match self.amount {
+            "" => 0,
+            _ if self.currency.is_empty() => {
+                return Err(refuse("`amount` needs a `currency`: three letters (ISO 4217)"));
+            }
+            amount => micros(amount).map_err(|error| refuse(&format!("`amount` {error}")))?,
+        };
+        // Networks disagree on the sign of what they take back.
+        let amount_micros = match status {
+            REFUNDED => -amount_micros.saturating_abs(),
+            _ => amount_micros,
+        };
+        let is_currency = |text: &str| {
+            text.is_empty()
+                || text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_alphabetic())
+        };
+        if !is_currency(self.currency) {
+            return Err(refuse("`currency` has three letters (ISO 4217), such as EUR"));
+        }
+        Ok(Conversion {
+            transaction_id: self.transaction_id.to_owned(),
+            event_name: self.event_name.to_owned(),
+            status: status.to_owned(),
+            amount_micros,
+            currency: self.currency.to_ascii_uppercase(),
+        })
+    }
+}
+
+/// The id of another event, which a request names as `name`: a UUID (RFC 9562), as it stands in the
+/// table; empty where it is not given.
+pub fn event_reference(name: &str, text: &str) -> Result<String, Refusal> {
+    match Uuid::from_str(text) {
+        _ if text.is_empty() => Ok(String::new()),
+        // The crate also reads other forms: braces, urn:, no hyphens.
+        Ok(id) if text.len() == uuid::fmt::Hyphenated::LENGTH => Ok(id.to_string()),
+        _ => Err(refuse(&format!(
+            "`{name}` is a message id, such as 019b7ca9-8f2e-7707-8707-070707070707"
+        ))),
+    }
+}
+
+pub(super) fn refuse(problem: &str) -> Refusal {
+    Refusal::InvalidParameters(problem.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_becomes_what_is_recorded() {
+        let query = "transaction_id=t-1&event_name=sale&status=refunded&amount=-49.90&currency=eur\
+                     &campaign=x&at_event_id=e&sig=00";
+        let parameters = Parameters::parse(query, Rules::CONVERSION).unwrap();
+        let claim = Claim::of(&parameters);
+        assert_eq!((claim.amount, claim.event_id, claim.signature), ("-49.90", "e", "00"));
+        let expected = Conversion {
+            transaction_id: "t-1".into(),
+            event_name: "sale".into(),
+            status: "refunded".into(),
+            amount_micros: -49_900_000,
+            currency: "EUR".into(),
+        };
+        assert_eq!(claim.to_conversion().as_ref(), Ok(&expected));
+        let taken_back = Claim { amount: "49.9", ..claim };
+        assert_eq!(taken_back.to_conversion(), Ok(expected));
+        assert_eq!(parameters.carried.keys().collect::<Vec<_>>(), ["campaign"]);
+        let default = Claim::default().to_conversion().unwrap();
+        assert_eq!((default.status.as_str(), default.amount_micros), ("approved", 0));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_claim_is_named() {
+        for (claim, problem) in [
+            (Claim { status: "Approved", ..Claim::default() }, "`status` is pending"),
+            (Claim { amount: "1", ..Claim::default() }, "`amount` needs a `currency`"),
+            (Claim { amount: "1e3", currency: "EUR", ..Claim::default() }, "`amount` is not a dec"),
+            (Claim { amount: "1", currency: "E1R", ..Claim::default() }, "`currency` has three"),
+            (Claim { currency: "EU", ..Claim::default() }, "`currency` has three"),
+            (Claim { currency: "€", ..Claim::default() }, "`currency` has three"),
+        ] {
+            let refusal = claim.to_conversion().unwrap_err();
+            assert_eq!(refusal.code(), "invalid_parameters");
+            assert!(refusal.to_string().starts_with(problem), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_reference_is_a_uuid_as_the_table_has_it() {
+        let id = "019b7ca9-8f2e-7707-8707-070707070707";
+        for text in [id, &id.to_uppercase()] {
+            assert_eq!(event_reference("click_id", text).as_deref(), Ok(id));
+        }
+        assert_eq!(event_reference("click_id", "").as_deref(), Ok(""));
+        for text in ["x", &id[1..], &id.replace('-', ""), &format!("{{{id}}}"), "1 OR 1=1"] {
+            assert!(event_reference("click_id", text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What is recorded, and what the client hears of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use adtrack_proto::event::{ConversionFields, InvalidReason, RequestFields};
+
+use super::refusal::Refusal;
+use super::request::message_id;
+use super::{Conversion, MessageId, PreparedProgram, TrackingRequest, check_combination};
+
+/// Of a client that objects.
+const NO_PARAMETERS: &BTreeMap<String, String> = &BTreeMap::new();
+
+/// A tracking request on a program that exists, with a valid combination of parameters.
+#[derive(Debug)]
+pub struct TrackedEvent<'a> {
+    /// The event's id.
+    pub message_id: MessageId,
+    /// Whether the program runs.
+    pub validity: Result<(), InvalidReason>,
+    pub(super) request: &'a TrackingRequest<'a>,
+    pub(super) program: Arc<PreparedProgram>,
+}
+
+impl<'a> TrackedEvent<'a> {
+    /// Validates `request` against `program`. `random` makes the message id unguessable.
+    pub fn new(
+        request: &'a TrackingRequest<'a>,
+        program: Arc<PreparedProgram>,
+        random: u128,
+    ) -> Result<Self, Refusal> {
+        check_combination(&request.parameters, &program)?;
+        let validity = program.validity.at(request.received_at);
+        Ok(Self { message_id: message_id(request, random), validity, request, program })
+    }
+
+    /// The event as it is recorded: protobuf `TrackingEvent`.
+    pub fn to_protobuf(&self) -> Vec<u8> {
+        let request = self.request;
+        let client = &request.client;
+        let parameters = &request.parameters;
+        let with_flags = |traffic_flags: &[&str]| {
+            self.program.event_fields.with(&RequestFields {
+                user_agent: &client.user_agent,
+                is_valid: self.validity.is_ok(),
+                message_id: &self.message_id,
+                event_type: request.event_type,
+                occurred_at_ms: request.occurred_at.as_millisecond(),
+                received_at_ms: request.received_at.as_millisecond(),
+                visitor_id: &client.visitor_id,
+                click_id: &request.click_id,
+                impression_id: &request.impression_id,
+                referrer: &client.referrer,
+                client_ip: client.address.as_str(),
+                traffic_flags,
+                parameters: if client.objects { NO_PARAMETERS } else { &parameters.carried },
+                conversion: request.conversion.as_deref().map(Conversion::fields),
+                invalid_reason: self.validity.err(),
+                client_event_id: parameters.event_id.as_deref().unwrap_or_default(),
+                host: &client.host,
+            })
+        };
+        client.traffic_flags.with_names(with_flags)
+    }
+
+    /// When the request was taken, milliseconds since the Unix epoch.
+    pub fn received_at_ms(&self) -> u64 {
+        u64::try_from(self.request.received_at.as_millisecond()).unwrap_or(0)
+    }
+
+    /// The JSON that the client gets.
+    pub fn to_json(&self) -> String {
+        let user_agent = &self.request.client.user_agent;
+        let fields = &self.program.answer_fields;
+        let mut json = String::with_capacity(user_agent.len() + fields.len() + 100);
+        json.push_str(r#"{"userAgent":"#);
+        push_json_text(&mut json, user_agent);
+        json.push(',');
+        json.push_str(fields);
+        json.push_str(r#","messageId":""#);
+        json.push_str(&self.message_id);
+        json.push_str(if self.validity.is_ok() {
+            r#"","valid":true}"#
+        } else {
+            r#"","valid":false}"#
+        });
+        json
+    }
+}
+
+/// Most texts have nothing to escape.
+fn push_json_text(json: &mut String, text: &str) {
+    let is_escaped = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+    // To the end, whatever is found: many bytes at a time then.
+    if !text.bytes().fold(false, |found, byte| found | is_escaped(byte)) {
+        json.push('"');
+        json.push_str(text);
+        json.push('"');
+    } else {
+        json.push_str(&serde_json::Value::from(text).to_string());
+    }
+}
+
+impl Conversion {
+    fn fields(&self) -> ConversionFields<'_> {
+        ConversionFields {
+            transaction_id: &self.transaction_id,
+            amount_micros: self.amount_micros,
+            currency: &self.currency,
+            event_name: &self.event_name,
+            status: &self.status,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use adtrack_proto::event::{EventType, TrackingEvent};
+    use adtrack_proto::program::CoreData;
+    use adtrack_proto::{ProgramId, Version};
+    use prost::Message;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::{Client, Parameters, Rules};
+
+    fn answer(valid: bool) -> TrackedEvent<'static> {
+        let json = format!(
+            r#"{{"programId":"212313","programName":"p\"2","checksum":"124","customerId":-9124,
+            "customerName":"C\u00fc","valid":{valid}}}"#
+        );
+        let CoreData::Program(program) = CoreData::from_json(json.as_bytes()).unwrap() else {
+            panic!("a program")
+        };
+        let request = TrackingRequest {
+            program_id: ProgramId::parse("212313").unwrap(),
+            event_type: EventType::Event,
+            parameters: Parameters::parse("checksum=124&a=1", Rules::EVENT).unwrap(),
+            client: Client {
+                user_agent: "quote \" back \\ control \u{1} <script>".into(),
+                referrer: "https://r.example/".into(),
+                host: "t.example".into(),
+                ..Client::default()
+            },
+            impression_id: String::new(),
+            click_id: String::new(),
+            conversion: None,
+            occurred_at: "2026-01-02T03:04:05.678Z".parse().unwrap(),
+            received_at: "2026-01-02T03:04:05.678Z".parse().unwrap(),
+        };
+        let program = PreparedProgram::new(*program, Version::zero());
+        TrackedEvent::new(
+            Box::leak(Box::new(request)),
+            Arc::new(program),
+            u128::from_le_bytes([7; 16]),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn the_answer_is_json_with_the_members_in_order() {
+        let answer = answer(true);
+        let expected = concat!(
+            r#"{"userAgent":"quote \" back \\ control \u0001 <script>","programId":"212313","#,
+            r#""programName":"p\"2","checksum":"124","customerId":-9124,"customerName":"Cü","#,
+            r#""messageId":"019b7ca9-8f2e-7707-8707-070707070707","valid":true}"#
+        );
+        assert_eq!(answer.to_json(), expected);
+        assert_eq!(Uuid::try_parse(&answer.message_id).unwrap().get_version_num(), 7);
+        serde_json::from_str::<serde_json::Value>(&answer.to_json()).unwrap();
+    }
+
+    #[test]
+    fn the_event_has_what_program_and_request_say() {
+        let event = TrackingEvent::decode(&*answer(false).to_protobuf()).unwrap();
+        let expected = TrackingEvent {
+            program_id: "212313".into(),
+            checksum: "124".into(),
+            customer_id: -9124,
+            user_agent: "quote \" back \\ control \u{1} <script>".into(),
+            program_name: "p\"2".into(),
+            customer_name: "Cü".into(),
+            is_valid: false,
+            message_id: "019b7ca9-8f2e-7707-8707-070707070707".into(),
+            event_type: EventType::Event.into(),
+            occurred_at_ms: 1_767_323_045_678,
+            received_at_ms: 1_767_323_045_678,
+            referrer: "https://r.example/".into(),
+            parameters: [("a".to_owned(), "1".to_owned())].into(),
+            invalid_reason: "program_disabled".into(),
+            host: "t.example".into(),
+            ..TrackingEvent::default()
+        };
+        assert_eq!(event, expected);
+    }
+}

@@ -1,0 +1,135 @@
+//! A program with what every request on it needs already rendered.
+
+use adtrack_proto::event::ProgramFields;
+use adtrack_proto::program::{CoreData, Program, Validity};
+use adtrack_proto::{ProgramId, Version};
+use serde_json::json;
+
+/// A program as the cache holds it: what is the same for all its requests is rendered once, when
+/// it is cached, and copied from then on. Small, because there are many: a text stands by itself only
+/// where a request asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreparedProgram {
+    /// Its place in the stream's order.
+    pub version: Version,
+    /// When it runs.
+    pub validity: Validity,
+    /// What a request may name to show that it means this program.
+    pub checksum: Box<str>,
+    /// The customer whose program it is; as `checksum`.
+    pub customer_id: i64,
+    /// Its part of an event.
+    pub event_fields: ProgramFields,
+    /// Its part of the answer's JSON: `"programId":…,"customerName":…`.
+    pub(super) answer_fields: Box<str>,
+    /// Where a click goes while the program is valid.
+    pub landing_url: Option<Box<str>>,
+    /// Where a click goes while it is not.
+    pub fallback_url: Option<Box<str>>,
+    /// Hosts that a link may name as its landing page.
+    pub allowed_hosts: Box<[Box<str>]>,
+    /// The key that conversions have to be signed with.
+    pub conversion_key_id: Option<Box<str>>,
+    /// Names of a conversion's parameters: a network's, and ours.
+    pub parameter_aliases: Box<[(Box<str>, Box<str>)]>,
+}
+
+impl PreparedProgram {
+    /// Renders what a request on `program` needs.
+    pub fn new(program: Program, version: Version) -> Self {
+        let answer_fields = format!(
+            r#""programId":{},"programName":{},"checksum":{},"customerId":{},"customerName":{}"#,
+            json!(program.program_id.as_str()),
+            json!(program.program_name),
+            json!(program.checksum),
+            program.customer_id,
+            json!(program.customer_name),
+        );
+        let event_fields = ProgramFields::of(&program);
+        // Taken apart without `..`, so that a new member cannot be forgotten.
+        let Program {
+            validity,
+            checksum,
+            customer_id,
+            landing_url,
+            fallback_url,
+            allowed_hosts,
+            conversion_key_id,
+            parameter_aliases,
+            // In the rendered fields.
+            program_id: _,
+            program_name: _,
+            customer_name: _,
+            test: _,
+        } = program;
+        Self {
+            version,
+            validity,
+            event_fields,
+            answer_fields: answer_fields.into(),
+            checksum: checksum.into(),
+            customer_id,
+            landing_url: landing_url.map(Into::into),
+            fallback_url: fallback_url.map(Into::into),
+            allowed_hosts: allowed_hosts.into_iter().map(Into::into).collect(),
+            conversion_key_id: conversion_key_id.map(Into::into),
+            parameter_aliases: parameter_aliases
+                .into_iter()
+                .map(|(theirs, ours)| (theirs.into(), ours.into()))
+                .collect(),
+        }
+    }
+
+    /// What we call the parameter of a conversion that the program's network calls `name`; none where
+    /// it has no other name for us.
+    pub fn parameter_of(&self, name: &str) -> Option<&str> {
+        let alias = self.parameter_aliases.iter().find(|(theirs, _)| **theirs == *name);
+        alias.map(|(_, ours)| &**ours)
+    }
+
+    /// The program again, as core data has it.
+    pub fn to_program(&self, program_id: ProgramId) -> Program {
+        let event = self.event_fields.to_event();
+        Program {
+            program_id,
+            program_name: event.program_name,
+            checksum: event.checksum,
+            customer_id: self.customer_id,
+            customer_name: event.customer_name,
+            validity: self.validity,
+            landing_url: self.landing_url.as_deref().map(str::to_owned),
+            fallback_url: self.fallback_url.as_deref().map(str::to_owned),
+            allowed_hosts: self.allowed_hosts.iter().map(|host| host.clone().into()).collect(),
+            conversion_key_id: self.conversion_key_id.as_deref().map(str::to_owned),
+            parameter_aliases: self
+                .parameter_aliases
+                .iter()
+                .map(|(theirs, ours)| (theirs.clone().into(), ours.clone().into()))
+                .collect(),
+            test: event.is_test,
+        }
+    }
+
+    /// The program as core-data JSON.
+    pub fn to_json(&self, program_id: ProgramId) -> serde_json::Value {
+        let json = CoreData::Program(Box::new(self.to_program(program_id))).to_json();
+        serde_json::from_str(&json).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_program_is_lost() {
+        let json = br#"{"programId":"p","programName":"n","checksum":"124","customerId":9124,
+            "customerName":"c","valid":false,"validFrom":"2026-01-01T00:00:00Z",
+            "validUntil":"2027-01-01T00:00:00Z","landingUrl":"https://a.example/",
+            "fallbackUrl":"https://b.example/","allowedHosts":["a.example","b.example"],
+            "conversionKeyId":"k","parameterAliases":{"payout":"amount"},"test":true}"#;
+        let CoreData::Program(program) = CoreData::from_json(json).unwrap() else { panic!() };
+        let prepared = PreparedProgram::new((*program).clone(), Version::zero());
+        assert_eq!(prepared.to_program(program.program_id.clone()), *program);
+    }
+}

@@ -1,0 +1,368 @@
+//! An item of a batch: one event, as a client describes it in JSON.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use adtrack_proto::ProgramId;
+use adtrack_proto::event::EventType;
+use jiff::{SignedDuration, Timestamp};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::domain::client::address::TruncatedAddress;
+use crate::domain::client::privacy::refuses_consent;
+use crate::domain::request::json::{Name, members, scalar};
+use crate::domain::{
+    Claim, Client, Parameters, Refusal, Rules, TrackingRequest, TrafficFlags, cut_text,
+    event_reference, referrer_without_query,
+};
+
+/// How long ago an event may have happened, by a client's clock.
+const MAX_AGE: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// How far ahead of ours a client's clock may be.
+const MAX_AHEAD: SignedDuration = SignedDuration::from_mins(5);
+/// Parameters by these names are members of the item.
+const RESERVED: [&str; 2] = ["checksum", "customerId"];
+
+const KNOWN: &str = "programId, eventType, eventId, occurredAt, checksum, customerId, parameters, \
+    clickId, impressionId, transactionId, eventName, status, amount, currency, sig, userAgent and \
+    referrer";
+
+/// The members as they stand in JSON; null counts as absent.
+#[derive(Debug, Default)]
+struct RawItem<'a> {
+    program_id: Option<&'a RawValue>,
+    event_type: Option<&'a RawValue>,
+    event_id: Option<&'a RawValue>,
+    occurred_at: Option<&'a RawValue>,
+    checksum: Option<&'a RawValue>,
+    customer_id: Option<&'a RawValue>,
+    parameters: Option<&'a RawValue>,
+    click_id: Option<&'a RawValue>,
+    impression_id: Option<&'a RawValue>,
+    transaction_id: Option<&'a RawValue>,
+    event_name: Option<&'a RawValue>,
+    status: Option<&'a RawValue>,
+    amount: Option<&'a RawValue>,
+    currency: Option<&'a RawValue>,
+    sig: Option<&'a RawValue>,
+    user_agent: Option<&'a RawValue>,
+    referrer: Option<&'a RawValue>,
+}
+
+impl<'a> RawItem<'a> {
+    /// Where the value of the member `name` goes; none where there is no such member.
+    fn slot(&mut self, name: &str) -> Option<&mut Option<&'a RawValue>> {
+        Some(match name {
+            "programId" => &mut self.program_id,
+            "eventType" => &mut self.event_type,
+            "eventId" => &mut self.event_id,
+            "occurredAt" => &mut self.occurred_at,
+            "checksum" => &mut self.checksum,
+            "customerId" => &mut self.customer_id,
+            "parameters" => &mut self.parameters,
+            "clickId" => &mut self.click_id,
+            "impressionId" => &mut self.impression_id,
+            "transactionId" => &mut self.transaction_id,
+            "eventName" => &mut self.event_name,
+            "status" => &mut self.status,
+            "amount" => &mut self.amount,
+            "currency" => &mut self.currency,
+            "sig" => &mut self.sig,
+            "userAgent" => &mut self.user_agent,
+            "referrer" => &mut self.referrer,
+            _ => return None,
+        })
+    }
+}
+
+/// A value of a batch as it is read: an item, or why it is none. JSON that is malformed is an error of
+/// the whole batch.
+#[derive(Debug)]
+pub struct ReadItem<'a>(Result<RawItem<'a>, &'static str>);
+
+const NO_OBJECT: &str = "an item is a JSON object";
+const TWICE: &str = "a member is given twice";
+const UNKNOWN: &str = "a member is not known";
+
+impl<'de> Deserialize<'de> for ReadItem<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ItemVisitor).map(Self)
+    }
+}
+
+/// Takes every value, to its end, so that what follows can be read.
+struct ItemVisitor;
+
+impl<'de> Visitor<'de> for ItemVisitor {
+    type Value = Result<RawItem<'de>, &'static str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(NO_OBJECT)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut item = RawItem::default();
+        let mut problem = None;
+        while let Some(Name(name)) = map.next_key()? {
+            let value = map.next_value()?;
+            match item.slot(&name) {
+                Some(Some(_)) => problem = Some(TWICE),
+                Some(slot) => *slot = value,
+                // A misspelt member would be lost without a word.
+                None => problem = Some(UNKNOWN),
+            }
+        }
+        Ok(problem.map_or(Ok(item), Err))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+        while sequence.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Err(NO_OBJECT))
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(Err(NO_OBJECT))
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Err(NO_OBJECT))
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Err(NO_OBJECT))
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(Err(NO_OBJECT))
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Err(NO_OBJECT))
+    }
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Err(NO_OBJECT))
+    }
+}
+
+/// An item of a batch, before it is known whether its program exists.
+#[derive(Debug)]
+pub struct BatchItem<'a> {
+    raw: RawItem<'a>,
+    /// The program that it names.
+    pub program_id: ProgramId,
+    event_type: EventType,
+}
+
+/// What a conversion says in an item; kept apart from the request, which borrows nothing of it.
+#[derive(Debug, Default)]
+struct ClaimTexts<'a> {
+    click_id: Cow<'a, str>,
+    event_name: Cow<'a, str>,
+    transaction_id: Cow<'a, str>,
+    status: Cow<'a, str>,
+    amount: Cow<'a, str>,
+    currency: Cow<'a, str>,
+    event_id: Cow<'a, str>,
+    signature: Cow<'a, str>,
+}
+
+impl<'a> BatchItem<'a> {
+    /// What an item is about. The rest is read by [`Self::to_request`].
+    pub fn of(read: ReadItem<'a>) -> Result<Self, Refusal> {
+        let raw = read.0.map_err(|problem| match problem {
+            UNKNOWN => refuse(&format!("{UNKNOWN}; known are {KNOWN}")),
+            problem => refuse(problem),
+        })?;
+        let program_id = text("programId", raw.program_id)?;
+        let event_type = match &*text("eventType", raw.event_type)? {
+            "" | "event" => EventType::Event,
+            "impression" => EventType::Impression,
+            "click" => EventType::Click,
+            "conversion" => EventType::Conversion,
+            _ => return Err(refuse("`eventType` is event, impression, click or conversion")),
+        };
+        let program_id = ProgramId::parse(&program_id).map_err(|_| Refusal::InvalidProgramId)?;
+        Ok(Self { raw, program_id, event_type })
+    }
+
+    /// The request that it stands for: sent by `client`, unless it names another, and taken at
+    /// `received_at`. Consent counts where it names `vendor`. `authorize` says whether a conversion may
+    /// be recorded.
+    pub fn to_request(
+        &self,
+        client: &Client<'a>,
+        vendor: Option<u16>,
+        received_at: Timestamp,
+        authorize: impl FnOnce(&Claim<'_>) -> Result<(), Refusal>,
+    ) -> Result<TrackingRequest<'a>, Refusal> {
+        let texts = self.claim_texts()?;
+        let claim = texts.claim();
+        let conversion = if self.event_type == EventType::Conversion {
+            let conversion = claim.to_conversion()?;
+            authorize(&claim)?;
+            Some(Box::new(conversion))
+        } else if self.has_conversion_members() {
+            let problem = "`transactionId`, `eventName`, `status`, `amount`, `currency` and `sig` are \
+                           of an item with the `eventType` conversion";
+            return Err(refuse(problem));
+        } else {
+            None
+        };
+        let parameters = self.parameters(&claim)?;
+        let mut client = self.client(client)?;
+        if refuses_consent(&parameters, vendor) {
+            client.objects = true;
+            client.visitor_id.clear();
+        }
+        Ok(TrackingRequest {
+            program_id: self.program_id.clone(),
+            event_type: self.event_type,
+            parameters,
+            client,
+            impression_id: event_reference(
+                "impressionId",
+                &text("impressionId", self.raw.impression_id)?,
+            )?,
+            click_id: event_reference("clickId", claim.click_id)?,
+            conversion,
+            occurred_at: self.occurred_at(received_at)?,
+            received_at,
+        })
+    }
+
+    fn claim_texts(&self) -> Result<ClaimTexts<'a>, Refusal> {
+        let raw = &self.raw;
+        let (click_id, event_id) = (text("clickId", raw.click_id)?, text("eventId", raw.event_id)?);
+        if self.event_type != EventType::Conversion {
+            return Ok(ClaimTexts { click_id, event_id, ..ClaimTexts::default() });
+        }
+        let texts = ClaimTexts {
+            click_id,
+            event_id,
+            event_name: text("eventName", raw.event_name)?,
+            transaction_id: text("transactionId", raw.transaction_id)?,
+            status: text("status", raw.status)?,
+            amount: text_or_number("amount", raw.amount)?,
+            currency: text("currency", raw.currency)?,
+            signature: text("sig", raw.sig)?,
+        };
+        for (member, text, max) in [
+            ("eventName", &texts.event_name, 64),
+            ("transactionId", &texts.transaction_id, 128),
+            ("amount", &texts.amount, 64),
+        ] {
+            if text.len() > max {
+                return Err(refuse(&format!("`{member}` has up to {max} bytes")));
+            }
+        }
+        Ok(texts)
+    }
+
+    fn has_conversion_members(&self) -> bool {
+        let raw = &self.raw;
+        let members =
+            [raw.transaction_id, raw.event_name, raw.status, raw.amount, raw.currency, raw.sig];
+        members.iter().any(Option::is_some)
+    }
+
+    fn parameters(&self, claim: &Claim<'_>) -> Result<Parameters, Refusal> {
+        let mut parameters = Parameters::default();
+        if self.raw.checksum.is_some() {
+            let checksum = text("checksum", self.raw.checksum)?;
+            parameters.add("checksum".to_owned(), checksum.into_owned(), Rules::EVENT)?;
+        }
+        if self.raw.customer_id.is_some() {
+            let customer_id = text_or_number("customerId", self.raw.customer_id)?;
+            parameters.add("customerId".to_owned(), customer_id.into_owned(), Rules::EVENT)?;
+        }
+        if self.raw.event_id.is_some() {
+            let event_id = claim.event_id.to_owned();
+            parameters.add("at_event_id".to_owned(), event_id, Rules::EVENT)?;
+        }
+        let Some(carried) = self.raw.parameters else { return Ok(parameters) };
+        let carried =
+            members(carried.get()).map_err(|error| refuse(&format!("`parameters`: {error}")))?;
+        for (name, value) in carried {
+            let of_conversion = self.event_type == EventType::Conversion
+                && Claim::PARAMETERS.iter().any(|(own, _)| *own == name);
+            if of_conversion || RESERVED.contains(&&*name) || name == "at_event_id" {
+                return Err(refuse("a parameter has a name that is a member of the item"));
+            }
+            parameters.add(name.into_owned(), value.into_owned(), Rules::EVENT)?;
+        }
+        Ok(parameters)
+    }
+
+    /// Who the event is of: the sender, unless the item names another's user agent. Nothing is known of
+    /// that one's address and visitor id then.
+    fn client(&self, sender: &Client<'a>) -> Result<Client<'a>, Refusal> {
+        let mut client = sender.clone();
+        if self.raw.user_agent.is_some() {
+            client.user_agent = cut_text(text("userAgent", self.raw.user_agent)?);
+            client.traffic_flags = TrafficFlags::of_user_agent(&client.user_agent);
+            client.address = TruncatedAddress::default();
+            client.visitor_id.clear();
+        }
+        if self.raw.referrer.is_some() {
+            client.referrer = referrer_without_query(text("referrer", self.raw.referrer)?);
+        }
+        Ok(client)
+    }
+
+    fn occurred_at(&self, received_at: Timestamp) -> Result<Timestamp, Refusal> {
+        let text = text_or_number("occurredAt", self.raw.occurred_at)?;
+        if text.is_empty() {
+            return Ok(received_at);
+        }
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        let parsed = if is_number {
+            text.parse().ok().and_then(|ms| Timestamp::from_millisecond(ms).ok())
+        } else {
+            text.parse().ok()
+        };
+        let occurred_at: Timestamp = parsed.ok_or_else(|| {
+            refuse(
+                "`occurredAt` is RFC 3339, as 2026-01-02T03:04:05Z is, or milliseconds since 1970",
+            )
+        })?;
+        let age = received_at.duration_since(occurred_at);
+        if age > MAX_AGE || age < -MAX_AHEAD {
+            return Err(refuse("`occurredAt` is more than 7 days ago or 5 minutes ahead"));
+        }
+        Ok(occurred_at)
+    }
+}
+
+impl ClaimTexts<'_> {
+    fn claim(&self) -> Claim<'_> {
+        Claim {
+            click_id: &self.click_id,
+            event_name: &self.event_name,
+            transaction_id: &self.transaction_id,
+            status: &self.status,
+            amount: &self.amount,
+            currency: &self.currency,
+            event_id: &self.event_id,
+            signature: &self.signature,
+        }
+    }
+}
+
+/// The text of a member; empty where it is absent.
+fn text<'a>(member: &str, value: Option<&'a RawValue>) -> Result<Cow<'a, str>, Refusal> {
+    match value {
+        Some(value) if !value.get().starts_with('"') => {
+            Err(refuse(&format!("`{member}` is a text")))
+        }
+        value => text_or_number(member, value),
+    }
+}
+
+/// The text of a member that may be a number too; empty where it is absent.
+fn text_or_number<'a>(member: &str, value: Option<&'a RawValue>) -> Result<Cow<'a, str>, Refusal> {
+    let Some(value) = value else { return Ok(Cow::Borrowed("")) };
+    let is_accepted = !value.get().starts_with(['t', 'f']);
+    let scalar = scalar(value).ok().flatten().filter(|_| is_accepted);
+    scalar.ok_or_else(|| refuse(&format!("`{member}` is a text or a number")))
+}
+
+fn refuse(problem: &str) -> Refusal {
+    Refusal::InvalidParameters(problem.to_owned())
+}

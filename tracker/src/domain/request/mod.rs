@@ -1,0 +1,57 @@
+//! What is asked: a tracking request, and what makes it valid.
+
+mod batch_item;
+pub(crate) mod json;
+mod message_id;
+mod parameters;
+mod validation;
+
+pub use batch_item::{BatchItem, ReadItem};
+pub use message_id::MessageId;
+pub(in crate::domain) use message_id::message_id;
+pub use parameters::{Parameters, Rules, form_pairs, pairs};
+pub use validation::check_combination;
+
+use adtrack_proto::ProgramId;
+use adtrack_proto::event::EventType;
+use jiff::Timestamp;
+
+use crate::domain::Client;
+
+/// A tracking request, before it is known whether its program exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrackingRequest<'a> {
+    /// The program that it names.
+    pub program_id: ProgramId,
+    /// What happened.
+    pub event_type: EventType,
+    /// Its query, or what stands for it in a body.
+    pub parameters: Parameters,
+    /// Who sent it.
+    pub client: Client<'a>,
+    /// The message id of the impression that led to it; empty where none is named.
+    pub impression_id: String,
+    /// The message id of the click that led to it; empty where none is named.
+    pub click_id: String,
+    /// What only a conversion has.
+    pub conversion: Option<Box<Conversion>>,
+    /// When it happened.
+    pub occurred_at: Timestamp,
+    /// When the tracker took it.
+    pub received_at: Timestamp,
+}
+
+/// What only a conversion has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Conversion {
+    /// The advertiser's own id of the transaction; empty where none is given.
+    pub transaction_id: String,
+    /// What kind of conversion it is: `sale`, `signup`, …; empty where none is given.
+    pub event_name: String,
+    /// `pending`, `approved`, `rejected` or `refunded`.
+    pub status: String,
+    /// Millionths of the currency's unit; negative for a refund.
+    pub amount_micros: i64,
+    /// ISO 4217; empty where none is given.
+    pub currency: String,
+}

@@ -1,0 +1,358 @@
+//! The query of a tracking request.
+
+use std::collections::BTreeMap;
+
+use percent_encoding::percent_decode;
+
+use crate::domain::Refusal;
+use crate::domain::client::tcf;
+use crate::domain::limits::{MAX_NAME_BYTES, MAX_PARAMETERS, MAX_QUERY_BYTES, MAX_VALUE_BYTES};
+
+/// Names that begin so are ours, now or later.
+const RESERVED_PREFIX: &str = "at_";
+
+/// Whether European data protection law applies (IAB Europe's Transparency and Consent Framework).
+const GDPR: &str = "gdpr";
+/// A consent string, which may be longer than what is carried: it is read then, and left out.
+const CONSENT: &str = "gdpr_consent";
+/// What every endpoint reads, beside its own.
+const READ_BY_ALL: [&str; 5] = ["checksum", "customerId", "at_event_id", GDPR, CONSENT];
+
+/// The longest id that a client may give its event, in bytes.
+const MAX_EVENT_ID_BYTES: usize = 128;
+
+/// What an endpoint reads itself, and how strict it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// Parameters that the endpoint reads itself, with the most bytes that each may have: not carried.
+    pub own: &'static [(&'static str, usize)],
+    /// Whether what breaks a limit is cut or left out, and the request flagged, instead of refused.
+    pub lenient: bool,
+}
+
+impl Rules {
+    /// Of `/event`.
+    pub const EVENT: Self = Self { own: &[], lenient: false };
+
+    fn is_own(&self, name: &str) -> bool {
+        self.own.iter().any(|(own, _)| *own == name)
+    }
+
+    fn is_read(&self, name: &str) -> bool {
+        READ_BY_ALL.contains(&name) || self.is_own(name)
+    }
+}
+
+/// The parameters of a tracking request, decoded and within their limits.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parameters {
+    /// `checksum`, where it is given: must be the program's.
+    pub checksum: Option<String>,
+    /// `customerId`, where it is given: must be the program's.
+    pub customer_id: Option<String>,
+    /// `at_event_id`, where it is given: the client's own id of the event.
+    pub event_id: Option<String>,
+    /// Those that the endpoint reads itself.
+    pub own: BTreeMap<&'static str, String>,
+    /// All others: carried on the event.
+    pub carried: BTreeMap<String, String>,
+    /// Whether any `gdpr` says that it applies, carried or not.
+    pub gdpr_applies: bool,
+    /// The first `gdpr_consent`, carried or not.
+    pub consent: Option<String>,
+    /// Whether something was cut or left out.
+    pub cut: bool,
+}
+
+impl Parameters {
+    /// Reads a query (without its question mark), as forms are encoded: `+` is a space. Of one that is too
+    /// long a lenient endpoint carries nothing beyond the limit, and still reads there what it reads at
+    /// all: left out, an objection or a page that is not followed would count as not given.
+    pub fn parse(query: &str, rules: Rules) -> Result<Self, Refusal> {
+        let mut parameters = Self::default();
+        if query.is_empty() {
+            return Ok(parameters);
+        }
+        if query.len() > MAX_QUERY_BYTES {
+            if !rules.lenient {
+                return Err(Refusal::UriTooLong);
+            }
+            parameters.cut = true;
+        }
+        let mut end = 0;
+        for pair in query.split('&') {
+            end += pair.len();
+            let is_beyond = end > MAX_QUERY_BYTES;
+            end += 1;
+            if pair.is_empty() {
+                continue;
+            }
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match (decode(name), decode(value)) {
+                (Ok(name), _) if is_beyond && !rules.is_read(&name) => {}
+                (Ok(name), Ok(value)) => parameters.add(name, value, rules)?,
+                // Judged by whoever reads it: left out, it would count as not given.
+                (Ok(name), Err(_)) if rules.lenient && rules.is_own(&name) => {
+                    let value = percent_decode(value.as_bytes()).decode_utf8_lossy();
+                    parameters.add(name, value.into_owned(), rules)?;
+                }
+                (Err(_), _) | (_, Err(_)) if rules.lenient => parameters.cut = true,
+                (Err(refusal), _) | (_, Err(refusal)) => return Err(refusal),
+            }
+        }
+        Ok(parameters)
+    }
+
+    /// Takes one more.
+    pub fn add(&mut self, name: String, value: String, rules: Rules) -> Result<(), Refusal> {
+        match self.try_add(name, value, rules) {
+            Err(_) if rules.lenient => {
+                self.cut = true;
+                Ok(())
+            }
+            added => added,
+        }
+    }
+
+    fn try_add(&mut self, name: String, mut value: String, rules: Rules) -> Result<(), Refusal> {
+        check_length("name", &name, 1, MAX_NAME_BYTES)?;
+        let own = rules.own.iter().find(|(own, _)| *own == name);
+        let max = match own {
+            Some((_, max)) => *max,
+            None if name == CONSENT => tcf::MAX_BYTES,
+            None => MAX_VALUE_BYTES,
+        };
+        if rules.lenient && own.is_none() && value.len() > max {
+            value.truncate(value.floor_char_boundary(max));
+            self.cut = true;
+        }
+        check_length("value", &value, 0, max)?;
+        match (name.as_str(), own) {
+            ("checksum", _) => set_once(&mut self.checksum, value),
+            ("customerId", _) => set_once(&mut self.customer_id, value),
+            ("at_event_id", _) => {
+                check_length("at_event_id", &value, 1, MAX_EVENT_ID_BYTES)?;
+                set_once(&mut self.event_id, value)
+            }
+            (_, Some((own, _))) => {
+                let mut slot = self.own.remove(own);
+                let set = set_once(&mut slot, value);
+                self.own.extend(slot.map(|value| (*own, value)));
+                set
+            }
+            (GDPR, None) => {
+                self.gdpr_applies |= value == "1";
+                self.carry(name, value)
+            }
+            (CONSENT, None) => {
+                set_once(&mut self.consent, value.clone())?;
+                if value.len() > MAX_VALUE_BYTES { Ok(()) } else { self.carry(name, value) }
+            }
+            (_, None) => self.carry(name, value),
+        }
+    }
+
+    fn carry(&mut self, name: String, value: String) -> Result<(), Refusal> {
+        if name.starts_with(RESERVED_PREFIX) {
+            return Err(refuse("a parameter name that begins with `at_` is reserved"));
+        }
+        if self.carried.contains_key(&name) {
+            return Err(refuse("a parameter name is given twice"));
+        }
+        if self.carried.len() == MAX_PARAMETERS {
+            return Err(refuse(&format!("more than {MAX_PARAMETERS} parameters are given")));
+        }
+        self.carried.insert(name, value);
+        Ok(())
+    }
+}
+
+/// The first of a name stays.
+fn set_once(slot: &mut Option<String>, value: String) -> Result<(), Refusal> {
+    if slot.is_some() {
+        return Err(refuse("a parameter name is given twice"));
+    }
+    *slot = Some(value);
+    Ok(())
+}
+
+/// The decoded names and values of a query, for whoever has to rename them first.
+pub fn pairs(query: &str) -> Result<Vec<(String, String)>, Refusal> {
+    if query.len() > MAX_QUERY_BYTES {
+        return Err(Refusal::UriTooLong);
+    }
+    form_pairs(query)
+}
+
+/// The decoded names and values of a form.
+pub fn form_pairs(form: &str) -> Result<Vec<(String, String)>, Refusal> {
+    let pairs = form.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Ok((decode(name)?, decode(value)?))
+    });
+    pairs.collect()
+}
+
+fn decode(text: &str) -> Result<String, Refusal> {
+    if !text.contains(['%', '+']) {
+        return Ok(text.to_owned());
+    }
+    let spaced = text.replace('+', " ");
+    let decoded = percent_decode(spaced.as_bytes()).decode_utf8();
+    decoded.map(Into::into).map_err(|_| refuse("a parameter is not UTF-8"))
+}
+
+fn check_length(part: &str, text: &str, min: usize, max: usize) -> Result<(), Refusal> {
+    if (min..=max).contains(&text.len()) {
+        Ok(())
+    } else {
+        Err(refuse(&format!("a parameter {part} has {min} to {max} bytes")))
+    }
+}
+
+fn refuse(problem: &str) -> Refusal {
+    Refusal::InvalidParameters(problem.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_names_are_taken_out_and_others_carried() {
+        let parameters =
+            Parameters::parse("a=1&checksum=124&b=x+y%26z&customerId=9124&c&&d=", Rules::EVENT)
+                .unwrap();
+        assert_eq!(parameters.checksum.as_deref(), Some("124"));
+        assert_eq!(parameters.customer_id.as_deref(), Some("9124"));
+        let carried: Vec<_> = parameters
+            .carried
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        assert_eq!(carried, [("a", "1"), ("b", "x y&z"), ("c", ""), ("d", "")]);
+        assert_eq!(Parameters::parse("", Rules::EVENT), Ok(Parameters::default()));
+    }
+
+    #[test]
+    fn limits_hold_at_their_edge() {
+        let many =
+            |count: usize| (0..count).map(|n| format!("p{n}=v")).collect::<Vec<_>>().join("&");
+        let name = |length: usize| format!("{}=v", "n".repeat(length));
+        let value = |length: usize| format!("n={}", "%C3%BC".repeat(length / 2));
+        for query in [many(20) + "&checksum=1&customerId=2", name(64), value(512)] {
+            assert!(Parameters::parse(&query, Rules::EVENT).is_ok(), "{query}");
+        }
+        for query in [
+            many(21),
+            name(65),
+            value(514),
+            "=v".into(),
+            "a=1&a=1".into(),
+            "checksum=1&checksum=1".into(),
+            "at_new=1".into(),
+            "a=%ff".into(),
+        ] {
+            let refusal = Parameters::parse(&query, Rules::EVENT).unwrap_err();
+            assert_eq!(refusal.code(), "invalid_parameters", "{query}");
+        }
+    }
+
+    #[test]
+    fn a_query_that_is_too_long_is_refused_as_a_whole() {
+        for lenient in [false, true] {
+            let rules = Rules { own: &[], lenient };
+            let query = |length: usize| format!("&{}", "&".repeat(length - 1));
+            assert!(Parameters::parse(&query(MAX_QUERY_BYTES), rules).is_ok());
+            let longer = Parameters::parse(&query(MAX_QUERY_BYTES + 1), rules);
+            let cut = Parameters { cut: true, ..Parameters::default() };
+            assert_eq!(longer, if lenient { Ok(cut) } else { Err(Refusal::UriTooLong) });
+        }
+    }
+
+    #[test]
+    fn a_long_consent_is_read_and_not_carried() {
+        for lenient in [false, true] {
+            let rules = Rules { own: &[], lenient };
+            let parse = |length| {
+                Parameters::parse(&format!("a=1&gdpr_consent={}", "C".repeat(length)), rules)
+            };
+            for (length, carried) in [(512, 2), (513, 1), (4_096, 1)] {
+                let parameters = parse(length).unwrap();
+                assert_eq!(parameters.consent.as_ref().map(String::len), Some(length));
+                assert_eq!(
+                    (parameters.carried.len(), parameters.cut),
+                    (carried, false),
+                    "{length}"
+                );
+            }
+            assert_eq!(parse(4_097).is_ok(), lenient);
+        }
+        let long = format!("gdpr_consent={}", "C".repeat(600));
+        for twice in [
+            format!("{long}&{long}"),
+            format!("{long}&gdpr_consent=C"),
+            format!("gdpr_consent=C&{long}"),
+        ] {
+            assert!(Parameters::parse(&twice, Rules::EVENT).is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_read_is_read_wherever_it_is() {
+        let rules = Rules { own: &[("url", 600)], lenient: true };
+        let many: String = (0..MAX_PARAMETERS).map(|n| format!("p{n}=v&")).collect();
+        let long = format!("z={}&", "z".repeat(MAX_QUERY_BYTES));
+        for before in [many, long, "gdpr=0&gdpr_consent=C&gdpr_consent=D&".to_owned()] {
+            let query = format!("{before}a=1&checksum=7&url=u&gdpr=1&gdpr_consent=C");
+            let parameters = Parameters::parse(&query, rules).unwrap();
+            assert!(parameters.cut && parameters.gdpr_applies, "{before}");
+            assert_eq!(parameters.consent.as_deref(), Some("C"));
+            assert_eq!(parameters.checksum.as_deref(), Some("7"));
+            assert_eq!(parameters.own["url"], "u");
+        }
+        // The limit is between them.
+        let query = format!("a=1&z={}&b=1&checksum=7", "z".repeat(MAX_QUERY_BYTES - 8));
+        let parameters = Parameters::parse(&query, rules).unwrap();
+        assert!(parameters.carried.keys().eq(["a", "z"]), "{:?}", parameters.carried.keys());
+        assert!(!Parameters::parse("gdpr=0", rules).unwrap().gdpr_applies);
+    }
+
+    #[test]
+    fn what_is_the_endpoints_own_is_not_carried() {
+        let rules = Rules { own: &[("url", 600)], lenient: false };
+        let long = "u".repeat(600);
+        let parameters =
+            Parameters::parse(&format!("url={long}&at_event_id=e-1&x=1"), rules).unwrap();
+        assert_eq!(parameters.own["url"], long);
+        assert_eq!(parameters.event_id.as_deref(), Some("e-1"));
+        assert_eq!(parameters.carried.len(), 1);
+        for query in ["url=1&url=2", "at_event_id=", &format!("at_event_id={}", "x".repeat(129))] {
+            assert!(Parameters::parse(query, rules).is_err(), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_lenient_endpoint_cuts_and_says_so() {
+        let rules = Rules { own: &[("url", 10)], lenient: true };
+        let many: String = (0..25).map(|n| format!("&p{n}={n}")).collect();
+        let long = "ü".repeat(300);
+        for (query, carried) in [
+            (format!("url=1{many}"), 20),
+            (format!("url=1&v={long}"), 1),
+            ("url=1&url=2".to_owned(), 0),
+            ("url=1&a=%ff&b=1".to_owned(), 1),
+            ("url=1&at_new=1".to_owned(), 0),
+            (format!("url=1&{long}=1"), 0),
+        ] {
+            let parameters = Parameters::parse(&query, rules).unwrap();
+            assert!(parameters.cut, "{query}");
+            assert_eq!((parameters.carried.len(), &*parameters.own["url"]), (carried, "1"));
+            assert!(parameters.carried.values().all(|value| value.len() <= MAX_VALUE_BYTES));
+        }
+        // A URL that is cut would be another one, and one that is no text is still given.
+        assert_eq!(Parameters::parse("url=%ff", rules).unwrap().own["url"], "\u{fffd}");
+        assert!(Parameters::parse("url=12345678901", rules).unwrap().own.is_empty());
+        assert!(!Parameters::parse("url=1&a=1", rules).unwrap().cut);
+    }
+}

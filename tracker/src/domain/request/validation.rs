@@ -1,0 +1,51 @@
+//! "Are these parameters a valid combination?"
+
+use crate::domain::{Parameters, PreparedProgram, Refusal};
+
+/// Whether the parameters that name the program's own data name it rightly.
+pub fn check_combination(
+    parameters: &Parameters,
+    program: &PreparedProgram,
+) -> Result<(), Refusal> {
+    if parameters.checksum.as_deref().is_some_and(|checksum| checksum != &*program.checksum) {
+        return Err(Refusal::ParameterMismatch("checksum"));
+    }
+    let is_customer = |text: &String| text.parse() == Ok(program.customer_id);
+    if parameters.customer_id.as_ref().is_some_and(|text| !is_customer(text)) {
+        return Err(Refusal::ParameterMismatch("customerId"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use adtrack_proto::Version;
+    use adtrack_proto::program::CoreData;
+
+    use super::*;
+    use crate::domain::Rules;
+
+    fn check(query: &str) -> Result<(), Refusal> {
+        let json = br#"{"programId":"p","programName":"n","checksum":"124","customerId":9124,
+            "customerName":"c","valid":true}"#;
+        let CoreData::Program(program) = CoreData::from_json(json).unwrap() else { panic!() };
+        let program = PreparedProgram::new(*program, Version::zero());
+        check_combination(&Parameters::parse(query, Rules::EVENT).unwrap(), &program)
+    }
+
+    #[test]
+    fn what_is_given_must_match() {
+        for query in ["", "checksum=124", "customerId=9124", "customerId=9124&checksum=124&x=1"] {
+            assert_eq!(check(query), Ok(()), "{query}");
+        }
+        for (query, parameter) in [
+            ("checksum=125", "checksum"),
+            ("checksum=", "checksum"),
+            ("checksum=124&customerId=1", "customerId"),
+            ("customerId=x", "customerId"),
+            ("customerId=", "customerId"),
+        ] {
+            assert_eq!(check(query), Err(Refusal::ParameterMismatch(parameter)), "{query}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Bodies of requests: their media type, and their bytes within a bound. [`super::connection`] bounds how
+//! long they may take.
+
+use std::io::Read;
+
+use actix_web::HttpRequest;
+use actix_web::dev::Payload;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use bytes::{Bytes, BytesMut};
+use flate2::read::MultiGzDecoder;
+use futures::StreamExt;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::domain::Refusal;
+
+/// The media type of the body, without parameters, in lower case; empty if none is given.
+pub(super) fn media_type(request: &HttpRequest) -> String {
+    let value = header(request, CONTENT_TYPE);
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn header(request: &HttpRequest, name: HeaderName) -> &str {
+    request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// Bytes of bodies that are held at a time, over all connections. Each connection may hold one, and there
+/// may be many.
+const MAX_HELD_BYTES: usize = 256 << 20;
+
+/// Bounds the bytes of all bodies that requests hold: a permit per byte.
+#[derive(Debug)]
+pub struct Bodies(Semaphore);
+
+impl Default for Bodies {
+    fn default() -> Self {
+        Self(Semaphore::new(MAX_HELD_BYTES))
+    }
+}
+
+impl Bodies {
+    /// Reads the body, of at most `limit` bytes. Its permit is to be held as long as the body.
+    pub(super) async fn read(
+        &self,
+        request: &HttpRequest,
+        payload: &mut Payload,
+        limit: usize,
+    ) -> Result<(Bytes, SemaphorePermit<'_>), Refusal> {
+        let announced = header(request, CONTENT_LENGTH).parse().unwrap_or(0_usize);
+        if announced > limit {
+            return Err(too_large(limit));
+        }
+        let mut permit = self.acquire(0)?;
+        let mut body = BytesMut::with_capacity(announced);
+        while let Some(part) = payload.next().await {
+            let part =
+                part.map_err(|_| Refusal::InvalidBody("the body is cut short".to_owned()))?;
+            if body.len() + part.len() > limit {
+                return Err(too_large(limit));
+            }
+            permit.merge(self.acquire(part.len())?);
+            body.extend_from_slice(&part);
+        }
+        Ok((body.freeze(), permit))
+    }
+
+    fn acquire(&self, bytes: usize) -> Result<SemaphorePermit<'_>, Refusal> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.0.try_acquire_many(bytes).map_err(|_| Refusal::Overloaded)
+    }
+}
+
+/// The body as it was before `Content-Encoding`, of at most `limit` bytes: what is longer is not
+/// inflated further.
+pub(super) fn decoded(request: &HttpRequest, body: Bytes, limit: usize) -> Result<Bytes, Refusal> {
+    match header(request, CONTENT_ENCODING).trim().to_ascii_lowercase().as_str() {
+        "" | "identity" => Ok(body),
+        "gzip" | "x-gzip" => inflate(&body, limit),
+        _ => Err(Refusal::UnsupportedMediaType("the body's encoding is gzip or none")),
+    }
+}
+
+fn inflate(body: &[u8], limit: usize) -> Result<Bytes, Refusal> {
+    let mut inflated = Vec::with_capacity((4 * body.len()).min(limit));
+    let one_more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    MultiGzDecoder::new(body)
+        .take(one_more)
+        .read_to_end(&mut inflated)
+        .map_err(|_| Refusal::InvalidBody("the body is not gzip, or cut short".to_owned()))?;
+    if inflated.len() > limit { Err(too_large(limit)) } else { Ok(inflated.into()) }
+}
+
+fn too_large(limit: usize) -> Refusal {
+    Refusal::PayloadTooLarge(format!("the body has more than {limit} bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    fn gzip(data: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn gzip_is_inflated_up_to_the_bound() {
+        let data = vec![b'x'; 1_000];
+        assert_eq!(inflate(&gzip(&data), 1_000).unwrap(), data);
+        assert_eq!(inflate(&gzip(&data), 999).unwrap_err().code(), "payload_too_large");
+        let halves = [gzip(&data[..400]), gzip(&data[400..])].concat();
+        assert_eq!(inflate(&halves, 1_000).unwrap(), data, "RFC 1952: members follow each other");
+        // A thousandfold.
+        let bomb = gzip(&vec![0; 64 << 20]);
+        assert!(bomb.len() < 1 << 17);
+        assert_eq!(inflate(&bomb, 1 << 20).unwrap_err().code(), "payload_too_large");
+    }
+
+    #[test]
+    fn bounds_all_bodies_together() {
+        let bodies = Bodies::default();
+        let first = bodies.acquire(MAX_HELD_BYTES);
+        assert!(first.is_ok());
+        assert_eq!(bodies.acquire(1).err(), Some(Refusal::Overloaded));
+        drop(first);
+        assert!(bodies.acquire(MAX_HELD_BYTES).is_ok());
+        assert_eq!(bodies.0.available_permits(), MAX_HELD_BYTES);
+    }
+
+    #[test]
+    fn reports_invalid_gzip() {
+        let cut = gzip(b"hello");
+        for body in [&b"hello"[..], b"", &cut[..cut.len() - 1], &[&cut[..], b"junk"].concat()] {
+            assert_eq!(inflate(body, 100).unwrap_err().code(), "invalid_body");
+        }
+    }
+}

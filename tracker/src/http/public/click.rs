@@ -1,0 +1,106 @@
+//! `GET /click/{programId}`: records, and redirects people to the landing page.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CACHE_CONTROL, HeaderName, HeaderValue, LOCATION};
+use actix_web::{HttpRequest, HttpResponse};
+use adtrack_proto::event::EventType;
+use uuid::Uuid;
+
+use super::click_settings::ClickSettings;
+use super::state::Public;
+use super::tracking_request::tracking_request;
+use super::visitors::VisitorSettings;
+use crate::domain::{
+    CLICK_RULES, Destination, IMPRESSION_ID, Refusal, SigningKeys, TrackingRequest, TrafficFlags,
+};
+use crate::http::problem::Problem;
+use crate::track::{EventSink, Programs};
+
+/// The header that says that a redirect stands for no event.
+const RECORDED: HeaderName = HeaderName::from_static("adtrack-recorded");
+
+pub(super) async fn click<P: Programs, S: EventSink>(
+    request: &HttpRequest,
+    id: &str,
+    record: bool,
+    public: &Public<P, S>,
+) -> Result<HttpResponse, Refusal> {
+    let tracking = click_request(request, id, &public.visitors)?;
+    let event = public.tracker.validate(&tracking).await?;
+    let no_keys = SigningKeys::default();
+    let keys = public.clicks.keys().unwrap_or(&no_keys);
+    // Before it is recorded: a refused click is not.
+    let destination = event.destination(keys)?;
+    if record {
+        public.record(&event)?;
+    }
+    let mut response = match (destination, &public.clicks.default_fallback_url) {
+        (Destination::Page(page), _) => redirect(&page),
+        (Destination::Nowhere, Some(page)) => redirect(page.as_str()),
+        // Browsers stay where they are, and an app has what it wanted.
+        (Destination::Nowhere, None) => HttpResponse::NoContent()
+            .insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store")))
+            .finish(),
+        (Destination::Gone(reason), _) => Problem::ProgramNotValid(reason).to_response(),
+    };
+    if record {
+        public.add_event_id(&event.message_id, &tracking.client, &mut response);
+    }
+    Ok(response)
+}
+
+fn click_request<'a>(
+    request: &'a HttpRequest,
+    id: &str,
+    visitors: &VisitorSettings,
+) -> Result<TrackingRequest<'a>, Refusal> {
+    let mut click = tracking_request(request, id, EventType::Click, CLICK_RULES, visitors)?;
+    let named = click.parameters.own.get(IMPRESSION_ID).filter(|id| !id.is_empty());
+    let impression = named.map(|id| Uuid::try_parse(id));
+    if click.parameters.cut || matches!(impression, Some(Err(_))) {
+        click.client.traffic_flags.insert(TrafficFlags::PARAMETERS_CUT);
+    }
+    if let Some(Ok(impression)) = impression {
+        click.impression_id = impression.to_string();
+    }
+    Ok(click)
+}
+
+/// The response to a refused click. People are not stranded for what they cannot change: they are sent to
+/// the fallback page. What the link itself has wrong (another program's checksum, a page that is not
+/// allowed) is an error for the link's author to see.
+pub(super) fn refusal_response(refusal: Refusal, settings: &ClickSettings) -> HttpResponse {
+    let strands = match &refusal {
+        Refusal::InvalidProgramId
+        | Refusal::ProgramNotFound
+        | Refusal::UriTooLong
+        | Refusal::HeadersTooLarge
+        | Refusal::CoreDataUnavailable
+        | Refusal::Overloaded
+        | Refusal::RateLimited
+        | Refusal::Draining => true,
+        Refusal::InvalidParameters(_)
+        | Refusal::ParameterMismatch(_)
+        | Refusal::UrlNotAllowed(_)
+        | Refusal::InvalidSignature
+        | Refusal::ConversionKeyUnavailable
+        | Refusal::InvalidBody(_)
+        | Refusal::PayloadTooLarge(_)
+        | Refusal::UnsupportedMediaType(_) => false,
+    };
+    match &settings.default_fallback_url {
+        Some(page) if strands => {
+            let mut response = redirect(page.as_str());
+            response.headers_mut().insert(RECORDED, HeaderValue::from_static("false"));
+            response
+        }
+        _ => Problem::from(refusal).to_response(),
+    }
+}
+
+fn redirect(page: &str) -> HttpResponse {
+    HttpResponse::build(StatusCode::FOUND)
+        .insert_header((LOCATION, page))
+        .insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store")))
+        .finish()
+}

@@ -1,0 +1,27 @@
+//! `GET /event/{programId}`: records, and responds with what the event says, as JSON.
+
+use actix_web::{HttpRequest, HttpResponse};
+use adtrack_proto::event::EventType;
+
+use super::state::Public;
+use super::tracking_request::{json, tracking_request};
+use crate::domain::{Refusal, Rules};
+use crate::track::{EventSink, Programs};
+
+pub(super) async fn event<P: Programs, S: EventSink>(
+    request: &HttpRequest,
+    id: &str,
+    record: bool,
+    public: &Public<P, S>,
+) -> Result<HttpResponse, Refusal> {
+    let tracking = tracking_request(request, id, EventType::Event, Rules::EVENT, &public.visitors)?;
+    let event = public.tracker.validate(&tracking).await?;
+    if record {
+        public.record(&event)?;
+    }
+    let mut response = json(&event);
+    if record {
+        public.visitors.remember(&tracking.client, response.headers_mut());
+    }
+    Ok(response)
+}

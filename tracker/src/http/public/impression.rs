@@ -1,0 +1,30 @@
+//! `GET /impression/{programId}`: what an image tag or a page script requests when an ad was shown.
+//! Records, and responds with a pixel.
+
+use actix_web::{HttpRequest, HttpResponse};
+use adtrack_proto::event::EventType;
+
+use super::pixel::pixel;
+use super::state::Public;
+use super::tracking_request::tracking_request;
+use crate::domain::{Refusal, Rules};
+use crate::track::{EventSink, Programs};
+
+pub(super) async fn impression<P: Programs, S: EventSink>(
+    request: &HttpRequest,
+    id: &str,
+    record: bool,
+    public: &Public<P, S>,
+) -> Result<HttpResponse, Refusal> {
+    let tracking =
+        tracking_request(request, id, EventType::Impression, Rules::EVENT, &public.visitors)?;
+    let event = public.tracker.validate(&tracking).await?;
+    if record {
+        public.record(&event)?;
+    }
+    let mut response = pixel();
+    if record {
+        public.add_event_id(&event.message_id, &tracking.client, &mut response);
+    }
+    Ok(response)
+}

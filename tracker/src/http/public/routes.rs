@@ -1,0 +1,184 @@
+//! The route table of the public listener.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::time::Instant;
+
+use actix_web::dev::Payload;
+use actix_web::http::Method;
+use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
+
+use super::batch::batch;
+use super::click::{self, click};
+use super::conversion::conversion;
+use super::endpoint::Endpoint;
+use super::event::event;
+use super::impression::impression;
+use super::pixel::{ENDING, problem_pixel};
+use super::state::Public;
+use crate::domain::Refusal;
+use crate::http::documents::{PAGE_SCRIPT, PUBLIC_API};
+use crate::http::health;
+use crate::http::problem::Problem;
+use crate::track::{EventSink, Programs};
+
+/// Where a path leads.
+enum Route<'a> {
+    /// To an endpoint that records events.
+    Endpoint(Target<'a>),
+    /// To something that can be read.
+    Resource(Resource),
+    /// Nowhere.
+    NotFound,
+}
+
+/// An endpoint, and what its path says.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    endpoint: Endpoint,
+    /// The program's id, perhaps percent-encoded. Empty for a batch.
+    id: &'a str,
+    /// Whether the response is a pixel, whatever happens.
+    as_pixel: bool,
+}
+
+/// What can be read and records nothing.
+enum Resource {
+    HealthCheck,
+    HealthLive,
+    HealthReady,
+    PageScript,
+    Description,
+}
+
+impl<'a> Route<'a> {
+    /// A few prefixes, compared by hand: actix-web's router matches every request with a regular
+    /// expression and a map of resources, at the cost of a third of the handler.
+    fn of(path: &'a str) -> Self {
+        if let Some(id) = path.strip_prefix("/event/") {
+            return Self::endpoint(Endpoint::Event, id, false);
+        }
+        if let Some(id) = path.strip_prefix("/impression/") {
+            return Self::endpoint(
+                Endpoint::Impression,
+                id.strip_suffix(ENDING).unwrap_or(id),
+                true,
+            );
+        }
+        if let Some(id) = path.strip_prefix("/click/") {
+            return Self::endpoint(Endpoint::Click, id, false);
+        }
+        if let Some(id) = path.strip_prefix("/conversion/") {
+            return match id.strip_suffix(ENDING) {
+                Some(id) => Self::endpoint(Endpoint::Conversion, id, true),
+                None => Self::endpoint(Endpoint::Conversion, id, false),
+            };
+        }
+        match path {
+            "/events" => Self::endpoint(Endpoint::Batch, "", false),
+            "/health/check" => Self::Resource(Resource::HealthCheck),
+            "/health/live" => Self::Resource(Resource::HealthLive),
+            "/health/ready" => Self::Resource(Resource::HealthReady),
+            "/adtrack.js" => Self::Resource(Resource::PageScript),
+            "/openapi.yaml" => Self::Resource(Resource::Description),
+            _ => Self::NotFound,
+        }
+    }
+
+    fn endpoint(endpoint: Endpoint, id: &'a str, as_pixel: bool) -> Self {
+        Self::Endpoint(Target { endpoint, id, as_pixel })
+    }
+}
+
+/// Registers the routes, as actix-web's default service.
+pub(super) fn configure<P, S>(config: &mut web::ServiceConfig, public: web::Data<Public<P, S>>)
+where
+    P: Programs + 'static,
+    S: EventSink + 'static,
+{
+    config.default_service(web::to(move |mut incoming: Incoming| {
+        let public = public.clone();
+        async move {
+            let response = respond(&incoming.request, &mut incoming.payload, &public).await;
+            public.visitors.cors_allowed_origins.apply(&incoming.request, response)
+        }
+    }));
+}
+
+/// A request and its body, which handlers read themselves.
+struct Incoming {
+    request: HttpRequest,
+    payload: Payload,
+}
+
+impl FromRequest for Incoming {
+    type Error = Infallible;
+    type Future = Ready<Result<Self, Infallible>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        ready(Ok(Self { request: request.clone(), payload: payload.take() }))
+    }
+}
+
+async fn respond<P: Programs, S: EventSink>(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    public: &Public<P, S>,
+) -> HttpResponse {
+    let target = match Route::of(request.path()) {
+        Route::Endpoint(target) => target,
+        Route::Resource(resource) => return read(request, &resource, public),
+        Route::NotFound => return Problem::NotFound.to_response(),
+    };
+    let Target { endpoint, id, as_pixel } = target;
+    let record = match endpoint.records(request.method()) {
+        Ok(record) => record,
+        Err(problem) => return target.problem_response(&problem),
+    };
+    let started_at = Instant::now();
+    let result = match (public.check_rate(request, endpoint), endpoint) {
+        (Err(refusal), _) => Err(refusal),
+        (Ok(()), Endpoint::Event) => event(request, id, record, public).await,
+        // Boxed, so that what they hold makes the future of an `/event` no larger.
+        (Ok(()), Endpoint::Impression) => Box::pin(impression(request, id, record, public)).await,
+        (Ok(()), Endpoint::Click) => Box::pin(click(request, id, record, public)).await,
+        (Ok(()), Endpoint::Conversion) => {
+            Box::pin(conversion(request, payload, id, as_pixel, record, public)).await
+        }
+        (Ok(()), Endpoint::Batch) => Box::pin(batch(request, payload, public)).await,
+    };
+    let mut response = match result {
+        Ok(response) => response,
+        Err(refusal) => target.refusal_response(refusal, public),
+    };
+    public.on_response(endpoint, started_at, &mut response);
+    response
+}
+
+impl Target<'_> {
+    fn refusal_response<P, S>(&self, refusal: Refusal, public: &Public<P, S>) -> HttpResponse {
+        public.metrics.http.record_refusal(&refusal);
+        match self.endpoint {
+            Endpoint::Click => click::refusal_response(refusal, &public.clicks),
+            _ => self.problem_response(&refusal.into()),
+        }
+    }
+
+    fn problem_response(&self, problem: &Problem) -> HttpResponse {
+        if self.as_pixel { problem_pixel(problem) } else { problem.to_response() }
+    }
+}
+
+/// Responds with a resource to GET and HEAD, and to nothing else.
+fn read<P, S>(request: &HttpRequest, resource: &Resource, public: &Public<P, S>) -> HttpResponse {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Problem::MethodNotAllowed("GET, HEAD").to_response();
+    }
+    match resource {
+        Resource::HealthCheck => health::check(&public.health),
+        Resource::HealthLive => health::live(),
+        Resource::HealthReady => health::ready(&public.health),
+        Resource::PageScript => PAGE_SCRIPT.response(request),
+        Resource::Description => PUBLIC_API.response(request),
+    }
+}

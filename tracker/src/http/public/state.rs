@@ -1,0 +1,97 @@
+//! What the public listener needs, and what every endpoint does with it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix_web::http::ConnectionType;
+use actix_web::http::header::HeaderValue;
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::body::Bodies;
+use super::click_settings::ClickSettings;
+use super::endpoint::Endpoint;
+use super::pixel::EVENT_ID;
+use super::rate_limits::RateLimits;
+use super::signatures::ConversionGuard;
+use super::visitors::VisitorSettings;
+use crate::domain::{Client, MessageId, Refusal, TrackedEvent};
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::track::{EventSink, Programs, Tracker};
+
+/// What the public listener needs.
+#[derive(Debug, Clone)]
+pub struct Public<P, S> {
+    /// The use case.
+    pub tracker: Tracker<P, S>,
+    /// For the health checks.
+    pub health: Health,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Which visitors are recognized, and which pages may call.
+    pub visitors: VisitorSettings,
+    /// Of clicks.
+    pub clicks: ClickSettings,
+    /// Checks the signatures of conversions.
+    pub conversions: Arc<ConversionGuard>,
+    /// The bodies that are held now.
+    pub bodies: Arc<Bodies>,
+    /// How many requests an address may make; none if there is no limit.
+    pub rate_limits: Option<Arc<RateLimits>>,
+}
+
+impl<P: Programs, S: EventSink> Public<P, S> {
+    /// Records the event, and counts it.
+    pub(super) fn record(&self, event: &TrackedEvent<'_>) -> Result<(), Refusal> {
+        self.tracker.record(event)?;
+        self.metrics.http.requests_accepted.inc();
+        Ok(())
+    }
+}
+
+impl<P, S> Public<P, S> {
+    /// Refuses a request beyond the rate limit of its client's address.
+    pub(super) fn check_rate(
+        &self,
+        request: &HttpRequest,
+        endpoint: Endpoint,
+    ) -> Result<(), Refusal> {
+        match &self.rate_limits {
+            Some(limits) => limits.check(request, endpoint, &self.visitors),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds the event's id as a header, for responses whose body cannot carry it, and renews the
+    /// visitor's cookie.
+    pub(super) fn add_event_id(
+        &self,
+        message_id: &MessageId,
+        client: &Client<'_>,
+        response: &mut HttpResponse,
+    ) {
+        let headers = response.headers_mut();
+        if let Ok(id) = HeaderValue::from_str(message_id) {
+            headers.insert(EVENT_ID, id);
+        }
+        self.visitors.remember(client, headers);
+    }
+
+    /// Measures a request that started at `started_at`. Closes keep-alive connections while draining,
+    /// so that clients reconnect to another instance.
+    pub(super) fn on_response(
+        &self,
+        endpoint: Endpoint,
+        started_at: Instant,
+        response: &mut HttpResponse,
+    ) {
+        let histogram = match endpoint {
+            Endpoint::Batch => &self.metrics.http.batch_seconds,
+            _ => &self.metrics.http.request_seconds,
+        };
+        histogram.observe(started_at.elapsed().as_secs_f64());
+        if self.health.is_draining() {
+            response.head_mut().set_connection_type(ConnectionType::Close);
+        }
+    }
+}

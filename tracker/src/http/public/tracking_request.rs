@@ -1,0 +1,52 @@
+//! What the endpoints of single events share: from an HTTP request to a [`TrackingRequest`], and from
+//! its event to JSON.
+
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse};
+use adtrack_proto::ProgramId;
+use adtrack_proto::event::EventType;
+use jiff::Timestamp;
+use percent_encoding::percent_decode_str;
+
+use super::client::client;
+use super::visitors::VisitorSettings;
+use crate::domain::{Parameters, Refusal, Rules, TrackedEvent, TrackingRequest};
+
+/// What a request on the program `id` says, from its query and headers.
+pub fn tracking_request<'a>(
+    request: &'a HttpRequest,
+    id: &str,
+    event_type: EventType,
+    rules: Rules,
+    visitors: &VisitorSettings,
+) -> Result<TrackingRequest<'a>, Refusal> {
+    let program_id = parse_program_id(id)?;
+    let parameters = Parameters::parse(request.uri().query().unwrap_or_default(), rules)?;
+    let client = client(request, &parameters, visitors)?;
+    let received_at = Timestamp::now();
+    Ok(TrackingRequest {
+        program_id,
+        event_type,
+        parameters,
+        client,
+        impression_id: String::new(),
+        click_id: String::new(),
+        conversion: None,
+        occurred_at: received_at,
+        received_at,
+    })
+}
+
+/// Ids are seldom percent-encoded: nothing in them has to be.
+pub(super) fn parse_program_id(text: &str) -> Result<ProgramId, Refusal> {
+    let decode = || ProgramId::parse(&percent_decode_str(text).decode_utf8().ok()?).ok();
+    ProgramId::parse(text).ok().or_else(decode).ok_or(Refusal::InvalidProgramId)
+}
+
+/// The response that tells a client of its program and its event.
+pub(super) fn json(event: &TrackedEvent<'_>) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")))
+        .insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store")))
+        .body(event.to_json())
+}

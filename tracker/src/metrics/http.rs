@@ -1,0 +1,52 @@
+//! Requests of ad clients.
+
+use prometheus::{Histogram, IntCounter};
+
+use super::registrar::{EVENTS_BUCKETS, REQUEST_BUCKETS, Registrar};
+use crate::domain::Refusal;
+
+/// Requests of ad clients. Each metric has its description below, where it is registered.
+#[derive(Debug)]
+pub struct HttpMetrics {
+    pub requests_accepted: IntCounter,
+    requests_refused: Vec<IntCounter>,
+    pub request_seconds: Histogram,
+    pub batch_seconds: Histogram,
+    pub events_per_batch: Histogram,
+}
+
+impl HttpMetrics {
+    pub(super) fn new(registrar: &Registrar<'_>) -> prometheus::Result<Self> {
+        let requests = registrar.counters(
+            "adtrack_requests_total",
+            "Tracking requests by answer: accepted, or the problem's code; of a batch, each item",
+            "answer",
+        )?;
+        Ok(Self {
+            requests_accepted: requests.with_label_values(&["accepted"]),
+            requests_refused: Refusal::codes()
+                .map(|code| requests.with_label_values(&[code]))
+                .collect(),
+            request_seconds: registrar.histogram(
+                "adtrack_request_seconds",
+                "Time from a tracking request's headers to its response",
+                &REQUEST_BUCKETS,
+            )?,
+            batch_seconds: registrar.histogram(
+                "adtrack_batch_seconds",
+                "Time from the headers of a batch (POST /events) to its response",
+                &REQUEST_BUCKETS,
+            )?,
+            events_per_batch: registrar.histogram(
+                "adtrack_events_per_batch",
+                "Items of a batch (POST /events), accepted or not",
+                &EVENTS_BUCKETS,
+            )?,
+        })
+    }
+
+    /// Counts a refused request.
+    pub fn record_refusal(&self, refusal: &Refusal) {
+        self.requests_refused[refusal.index()].inc();
+    }
+}

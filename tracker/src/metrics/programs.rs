@@ -1,0 +1,90 @@
+//! Core data: L1, L2, and what keeps them fresh.
+
+use prometheus::{Histogram, IntCounter, IntGauge};
+
+use super::registrar::{REQUEST_BUCKETS, Registrar};
+
+/// Core data: L1, L2, and what keeps them fresh. Each metric has its description below, where it is registered.
+#[derive(Debug)]
+pub struct ProgramMetrics {
+    pub local_hits: IntCounter,
+    pub local_negative_hits: IntCounter,
+    pub local_stale_hits: IntCounter,
+    pub local_misses: IntCounter,
+    pub local_entries: IntGauge,
+    pub loads_found: IntCounter,
+    pub loads_absent: IntCounter,
+    pub loads_failed: IntCounter,
+    pub loads_rejected: IntCounter,
+    pub load_seconds: Histogram,
+    pub loads_in_flight: IntGauge,
+    pub updates_applied: IntCounter,
+    pub updates_ignored: IntCounter,
+    pub updates_not_held: IntCounter,
+    pub updates_malformed: IntCounter,
+    pub subscribed: IntGauge,
+    pub subscriptions: IntCounter,
+    pub redis_connected: IntGauge,
+    pub verifications: IntCounter,
+    pub verified_at: IntGauge,
+}
+
+impl ProgramMetrics {
+    pub(super) fn new(registrar: &Registrar<'_>) -> prometheus::Result<Self> {
+        let lookups = registrar.counters(
+            "adtrack_l1_lookups_total",
+            "Look-ups in L1: hit, negative_hit (known to be unknown), stale_hit (served \
+             past its TTL or unverified, because Redis is away), miss (Redis was asked)",
+            "result",
+        )?;
+        let loads = registrar.counters(
+            "adtrack_l2_loads_total",
+            "Reads of Redis: found, absent, failed, rejected (too many waiting)",
+            "result",
+        )?;
+        let updates = registrar.counters(
+            "adtrack_updates_total",
+            "Core-data updates received by pub/sub: applied, ignored (not newer), not_held \
+             (L1 is full of others), malformed",
+            "result",
+        )?;
+        Ok(Self {
+            local_hits: lookups.with_label_values(&["hit"]),
+            local_negative_hits: lookups.with_label_values(&["negative_hit"]),
+            local_stale_hits: lookups.with_label_values(&["stale_hit"]),
+            local_misses: lookups.with_label_values(&["miss"]),
+            local_entries: registrar.gauge("adtrack_l1_entries", "Programs in L1")?,
+            loads_found: loads.with_label_values(&["found"]),
+            loads_absent: loads.with_label_values(&["absent"]),
+            loads_failed: loads.with_label_values(&["failed"]),
+            loads_rejected: loads.with_label_values(&["rejected"]),
+            load_seconds: registrar.histogram(
+                "adtrack_l2_load_seconds",
+                "Time of a read of Redis",
+                &REQUEST_BUCKETS,
+            )?,
+            loads_in_flight: registrar
+                .gauge("adtrack_l2_loads_in_flight", "Reads of Redis under way")?,
+            updates_applied: updates.with_label_values(&["applied"]),
+            updates_ignored: updates.with_label_values(&["ignored"]),
+            updates_not_held: updates.with_label_values(&["not_held"]),
+            updates_malformed: updates.with_label_values(&["malformed"]),
+            subscribed: registrar
+                .gauge("adtrack_subscribed", "1 while the pub/sub subscription stands")?,
+            subscriptions: registrar.counter(
+                "adtrack_subscriptions_total",
+                "Subscriptions made; each but the first repairs a break",
+            )?,
+            redis_connected: registrar
+                .gauge("adtrack_redis_connected", "1 while the data connection to Redis stands")?,
+            verifications: registrar.counter(
+                "adtrack_l1_verifications_total",
+                "Whole verifications of L1 against Redis",
+            )?,
+            verified_at: registrar.gauge(
+                "adtrack_l1_verified_timestamp_seconds",
+                "When L1 was last verified against Redis, Unix time",
+            )?,
+        })
+    }
+}
