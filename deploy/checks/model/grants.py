@@ -17,7 +17,8 @@ REDRIVE, CORE_DATA = "an operator's redrive", "the data team's core-data"
 
 # File and call of the source → who makes it, and the permission that it takes.
 CALLS = {
-    ("tracker/src/delivery/kinesis.rs", "kinesis", "put_records"): ({TRACKER, REDRIVE}, "kinesis:PutRecords"),
+    ("deploy/runtime/src/kinesis.rs", "kinesis", "put_records"):
+        ({TRACKER, REDRIVE, CORE_DATA}, "kinesis:PutRecords"),
     ("tracker/src/delivery/spill.rs", "object_store", "put"): ({TRACKER}, "s3:PutObject"),
     ("tracker/src/delivery/spill.rs", "object_store", "list"): ({REDRIVE}, "s3:ListBucket"),
     ("tracker/src/delivery/spill.rs", "object_store", "get"): ({REDRIVE}, "s3:GetObject"),
@@ -26,7 +27,6 @@ CALLS = {
     ("kinesis-consumer/src/store/once.rs", "dynamodb", "put_item"): ({CONSUMER}, "dynamodb:PutItem"),
     ("deploy/runtime/src/lambda/failure_store.rs", "object_store", "put"):
         ({CONSUMER, UPDATER}, "s3:PutObject"),
-    ("redis-updater/src/core_data/stream.rs", "kinesis", "put_records"): ({CORE_DATA}, "kinesis:PutRecords"),
     ("deploy/runtime/src/storage.rs", "object_store", "head"): ({OPERATOR}, "s3:GetObject"),
     ("deploy/runtime/src/storage.rs", "object_store", "get_range"): ({OPERATOR}, "s3:GetObject"),
     # The ECS agent asks for it in the task's name.

@@ -207,7 +207,7 @@ def _setting(container, name, default=None):
 
 @relation
 def idle_connections_are_closed_by_the_load_balancer(system):
-    """Idle time-out < the tracker's keep-alive (KEEP_ALIVE, tracker/src/http/server.rs): a request on a
+    """Idle time-out < the tracker's keep-alive (KEEP_ALIVE, tracker/src/http/public/server.rs): a request on a
     connection that the tracker is closing becomes a 502."""
     for balancer in system.of_type("AWS::ElasticLoadBalancingV2::LoadBalancer"):
         attributes = _attributes(balancer, "LoadBalancerAttributes")

@@ -14,7 +14,7 @@ function_metrics = source.function_metrics
 @functools.cache
 def keep_alive_seconds():
     """For how long the tracker keeps an idle connection."""
-    text = (ROOT / "tracker/src/http/server.rs").read_text()
+    text = (ROOT / "tracker/src/http/public/server.rs").read_text()
     return int(re.search(r"KEEP_ALIVE: Duration = Duration::from_secs\((\d+)\)", text)[1])
 
 

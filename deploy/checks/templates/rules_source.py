@@ -10,9 +10,9 @@ from rules import at, default_of, metrics_of, resources, rule, whatever_the_cond
 
 # Files whose settings each program reads.
 SETTINGS_OF = {
-    "tracker": ["tracker/src/config.rs", "tracker/src/http/click_settings.rs",
-                "tracker/src/http/conversion.rs", "tracker/src/http/rate_limits.rs",
-                "tracker/src/http/server.rs", "tracker/src/http/visitors.rs",
+    "tracker": ["tracker/src/config.rs", "tracker/src/http/public/click_settings.rs",
+                "tracker/src/http/public/rate_limits.rs", "tracker/src/http/public/server.rs",
+                "tracker/src/http/public/signatures.rs", "tracker/src/http/public/visitors.rs",
                 "deploy/runtime/src/redis_settings.rs", "deploy/runtime/src/telemetry.rs"],
     "kinesis-consumer": ["kinesis-consumer/src/config.rs", "deploy/runtime/src/telemetry.rs"],
     "redis-updater": ["redis-updater/src/config.rs", "deploy/runtime/src/redis_settings.rs",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 FUNCTIONS = ("kinesis-consumer", "redis-updater")
-CRATES = ("tracker", "kinesis-consumer", "redis-updater", "deploy/runtime")
+CRATES = ("tracker", "kinesis-consumer", "redis-updater", "redis-updater/core-data", "deploy/runtime")
 SERVICES = ("kinesis", "dynamodb", "s3", "sqs", "sns", "secretsmanager", "ssm", "sts", "ecs", "kms",
             "cloudwatch")
 OBJECT_STORE_CALLS = ("put", "put_opts", "put_multipart", "get", "get_opts", "get_range", "head",
@@ -88,7 +88,7 @@ def variables():
 @functools.cache
 def tracker_metrics():
     """The tracker's metrics: name → (type, label or none)."""
-    text = dict(sources())["tracker/src/metrics.rs"]
+    text = "".join(text for path, text in sources() if path.startswith("tracker/src/metrics/"))
     found = {}
     pattern = r"\.\s*(counter|counters|gauge|float_gauge|histogram)\(\s*\"(adtrack_\w+)\",(.*?)\)\?"
     for kind, name, rest in re.findall(pattern, text, re.S):
