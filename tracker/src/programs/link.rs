@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 /// For every answer.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
 /// For connecting, and for every answer: all in memory, and near.
-pub const TIMEOUTS: RedisTimeouts = RedisTimeouts { connect: TIMEOUT, answer: TIMEOUT };
+pub const TIMEOUTS: RedisTimeouts = RedisTimeouts { connect: TIMEOUT, response: TIMEOUT };
 /// Between two probes.
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// Probes between two looks whether Redis' name leads to another server by now: an old primary that
