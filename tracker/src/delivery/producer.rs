@@ -1,5 +1,5 @@
-//! Drains the journal into the stream: reads events, makes calls, frees what the stream took. When
-//! to call, and what goes again, [`Schedule`] decides.
+//! Drains the journal into the stream: reads events, makes calls, frees what the stream took. [`Schedule`]
+//! decides when to call and what to send again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +20,7 @@ use super::schedule::{Attempt, CallOutcome, FAILURES_UNTIL_REFUSING, Schedule};
 use crate::flag::Flag;
 use crate::metrics::Metrics;
 
-/// Bytes of events that were read and not acknowledged: what is held in memory while the stream is
-/// failing.
+/// Bytes of events that are read and not acknowledged. Bounds the memory used while the stream is failing.
 const MAX_UNACKNOWLEDGED_BYTES: usize = 6 * 1024 * 1024;
 /// Events whose place in the journal is not free yet. An event that its shard does not take keeps
 /// the places of at most this many events behind it occupied; they are delivered all the same.
@@ -66,7 +65,7 @@ pub struct Delivery {
 
 impl Delivery {
     /// Waits until delivery ends on its own, which it never should.
-    pub async fn ended(&mut self) {
+    pub async fn wait_for_end(&mut self) {
         if let Some(task) = &mut self.task {
             report_panic(task.await);
             self.task = None;
@@ -331,7 +330,8 @@ impl Producer {
     }
 }
 
-/// Sends each record to another shard, perhaps: one that is throttled holds nothing back for long.
+/// Gives each record a new partition key, which probably leads to another shard: a throttled shard holds
+/// nothing back for long.
 fn with_new_partition_keys(mut batch: Batch) -> Batch {
     for record in &mut batch.records {
         record.partition_key = Uuid::new_v4();

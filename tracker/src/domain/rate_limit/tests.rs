@@ -71,7 +71,7 @@ fn parses_rates_and_bursts() {
 fn admits_a_burst_and_then_the_rate() {
     let limiter = limiter("50/200");
     let client = address("203.0.113.7");
-    let mut admitted = |now| (0..1_000).filter(|_| limiter.admits(client, now)).count();
+    let admitted = |now| (0..1_000).filter(|_| limiter.admits(client, now)).count();
     assert_eq!(admitted(SECOND), 200);
     assert_eq!(admitted(2 * SECOND), 50);
     assert_eq!(admitted(2 * SECOND + Duration::from_millis(20)), 1);
