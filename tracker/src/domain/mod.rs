@@ -1,5 +1,5 @@
-//! The heart: what a tracking request is, what makes it valid, and what becomes of it. Pure: no I/O, no
-//! clock, no runtime.
+//! The rules: what a tracking request is, what makes it valid, and which event it becomes. Pure: no I/O,
+//! no clock, no runtime.
 //!
 //! | question | module |
 //! |---|---|
@@ -9,7 +9,7 @@
 //! | About which program? | [`program`] |
 //! | What does a click lead to? | [`click`]: landing page, signed links |
 //! | What does a conversion claim? | [`conversion`]: amount, status, signature |
-//! | What is recorded, what does the client hear? | [`event`] |
+//! | What is recorded, what is the response? | [`event`] |
 //! | Why is a request refused? | [`refusal`], `limits` |
 
 pub mod click;
