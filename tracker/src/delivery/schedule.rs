@@ -10,8 +10,8 @@
 //!
 //! - *Healthy*: up to [`MAX_IN_FLIGHT`] calls, each as full as it gets. Records that the stream
 //!   rejected are due again after their own backoff; the others do not wait for them.
-//! - *Failing*: nothing is sent until the pause is over, then one record at a time. An outage costs
-//!   no more than good times, and the first record that gets through ends it.
+//! - *Failing*: nothing is sent until the pause is over, then one record at a time. An outage costs no
+//!   more calls than normal operation, and the first record that is delivered ends it.
 //! - A probe that gets no response for [`PROBE_INTERVAL`] no longer holds back the next one: the
 //!   stream may have recovered, and the silent call may be lost.
 
@@ -58,7 +58,7 @@ struct Retry {
     attempt: Attempt,
 }
 
-/// A batch, and how often its records were sent in vain.
+/// A batch, and how often sending its records has failed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Attempt {
     /// What to send.

@@ -52,7 +52,7 @@ use adtrack_proto::ProgramId;
 
 pub use self::link::{RedisLink, TIMEOUTS};
 pub use self::loader::{Loader, LoaderHandle};
-pub use self::local::{CacheLimits, Cached, Known, LocalPrograms, Pushed};
+pub use self::local::{CacheLimits, Cached, Known, LocalPrograms, PushOutcome};
 pub use self::redis::RedisPrograms;
 pub use self::updates::Updates;
 pub use self::warm_up::WarmUp;
@@ -61,11 +61,11 @@ use crate::domain::PreparedProgram;
 use crate::metrics::Metrics;
 use crate::track::{CoreDataUnavailable, Programs};
 
-/// How long a request whose program L1 holds, but cannot vouch for, waits for Redis while no
-/// subscription stands: until a silent Redis is noticed to be away, no request waits longer.
+/// How long a request waits for Redis if L1 holds its program but does not trust the entry, while not
+/// subscribed. Bounds the wait until a Redis that does not respond is noticed.
 const UNSUBSCRIBED_WAIT: Duration = Duration::from_millis(50);
 
-/// The two tiers.
+/// Programs in two tiers.
 #[derive(Debug, Clone)]
 pub struct TwoTierPrograms {
     local: LocalPrograms,
@@ -97,7 +97,7 @@ impl Programs for TwoTierPrograms {
             return Ok(cached.known.program());
         }
         self.metrics.programs.local_misses.inc();
-        // That an id was unknown is not believed past its time.
+        // An expired entry that says that an id is unknown is not served.
         let Some(stale) = cached.filter(|cached| cached.known.version().is_some()) else {
             return Ok(self.loader.load(id).await?.program());
         };
