@@ -179,7 +179,7 @@ pub fn compare(a: &Report, b: &Report) -> String {
         );
     }
     for warning in warnings(a, b) {
-        let _ = writeln!(text, "Mind: {warning}");
+        let _ = writeln!(text, "Warning: {warning}");
     }
     let _ = writeln!(
         text,

@@ -160,6 +160,6 @@ fn compares_two_runs_with_their_noise() {
     assert!(p50.contains("+22.") && p50.contains("differs"), "{p50}");
     let same = compare(&a, &a);
     assert!(line(&same, "latency p50").contains("within noise"), "{same}");
-    assert!(!same.contains("Mind:"), "{same}");
-    assert!(compare(&a, &report(4, false, 2)).contains("Mind: a run is invalid"));
+    assert!(!same.contains("Warning:"), "{same}");
+    assert!(compare(&a, &report(4, false, 2)).contains("Warning: a run is invalid"));
 }

@@ -145,8 +145,8 @@ async fn start(options: &StackOptions) -> Result<Stack, StackError> {
     Ok(stack)
 }
 
-/// Reports it if the tracker ends on its own. The rest keeps running, so that you can start another
-/// tracker by hand. Never returns.
+/// Prints a message if the tracker ends on its own. The rest keeps running, so that you can start
+/// another tracker by hand. Never returns.
 async fn watch(stack: &mut Stack, folder: &Path) {
     if let Some(tracker) = stack.tracker() {
         let status = tracker.wait().await;

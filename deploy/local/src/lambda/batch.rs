@@ -75,7 +75,7 @@ struct Failure {
 }
 
 /// Interprets a function's response as AWS does with `ReportBatchItemFailures`. An empty response, `null`
-/// and an empty list mean success. The retry starts at the first of the reported records. If an
+/// and an empty list mean success. The retry starts at the earliest of the reported records. If an
 /// identifier is not a record of the batch, the whole batch has failed.
 pub fn verdict(response: &[u8], records: &[Record]) -> Verdict {
     if response.trim_ascii().is_empty() {
