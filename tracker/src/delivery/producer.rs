@@ -22,8 +22,8 @@ use crate::metrics::Metrics;
 
 /// Bytes of events that are read and not acknowledged. Bounds the memory used while the stream is failing.
 const MAX_UNACKNOWLEDGED_BYTES: usize = 6 * 1024 * 1024;
-/// Events whose place in the journal is not free yet. An event that its shard does not take keeps
-/// the places of at most this many events behind it occupied; they are delivered all the same.
+/// The most events whose places in the journal are not free yet. An event that its shard keeps rejecting
+/// blocks the places of at most this many later events, which are delivered nevertheless.
 const MAX_OUTSTANDING: usize = 200_000;
 /// Between two looks at the journal, at shutdown.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
@@ -45,7 +45,7 @@ pub struct Producer {
     reported_nearly_full: bool,
 }
 
-/// A call that ended.
+/// A call that has ended.
 #[derive(Debug)]
 struct CompletedCall {
     attempt: Attempt,
@@ -74,7 +74,7 @@ impl Delivery {
 
     /// Delivers what is left until `deadline`; nothing if delivery ended on its own.
     pub async fn drain(self, deadline: Instant) {
-        // A producer that has ended shows in its task.
+        // Fails only if the producer has ended, which its task reports.
         let _ = self.stop.send(deadline);
         if let Some(task) = self.task {
             report_panic(task.await);

@@ -23,10 +23,11 @@ use tokio::time::Instant;
 
 use super::batch::Batch;
 
-/// `PutRecords` calls under way at a time: 1 MiB each, about 5,000 events; at 20 ms a call, about a
+/// `PutRecords` calls under way at a time: 1 MiB each, about 5,000 events; at 20 ms per call, about a
 /// million events per second.
 const MAX_IN_FLIGHT: usize = 4;
-/// Failed calls in a row until the stream counts as refusing: one throttle is no alarm.
+/// Consecutive failed calls after which the stream counts as refusing: a single throttled call is no reason
+/// for an alarm.
 pub const FAILURES_UNTIL_REFUSING: u32 = 3;
 /// For records that were rejected while others were delivered: their shard is throttled.
 const RECORD_BACKOFF: Backoff =
@@ -67,7 +68,7 @@ pub struct Attempt {
     pub failures: u32,
 }
 
-/// How a call ended, as far as it decides when to call again.
+/// The outcome of a call, as far as it decides when to call again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallOutcome {
     /// The stream took at least one record.
@@ -108,8 +109,8 @@ impl Schedule {
         self.in_flight == 0 || self.in_flight < MAX_IN_FLIGHT && (!self.is_failing() || is_silent())
     }
 
-    /// When to look again: the end of the pause, or the next retry. None if nothing waits for a time
-    /// or no call is free.
+    /// When to look again: the end of the pause, or the next retry. None if there is nothing to wait
+    /// for, or no further call is allowed.
     pub fn wake_up_at(&self, now: Instant) -> Option<Instant> {
         let next_retry = || self.retries.front().map(|retry| retry.due_at);
         let pause_end = self.paused_until.filter(|_| self.is_paused(now));

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | Who asks? | [`client`]: address, privacy signals, bots and other traffic flags |
 //! | How often may they? | [`rate_limit`] |
-//! | What is asked? | [`request`]: parameters, batch items, the valid combinations, the message id |
+//! | What does it ask for? | [`request`]: parameters, batch items, the valid combinations, the message id |
 //! | About which program? | [`program`] |
 //! | What does a click lead to? | [`click`]: landing page, signed links |
 //! | What does a conversion claim? | [`conversion`]: amount, status, signature |

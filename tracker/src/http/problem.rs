@@ -12,7 +12,7 @@ use crate::domain::Refusal;
 /// retry is admitted then.
 const RETRY_AFTER_SECONDS: &str = "1";
 
-/// What a client is told went wrong.
+/// A problem, as the client is told of it.
 #[derive(Debug)]
 pub enum Problem {
     /// A tracking request is refused.

@@ -1,7 +1,7 @@
 //! Core data, read in two tiers: L1 in memory, L2 in Redis; and what keeps L1 fresh.
 //!
 //! ```text
-//! find ─→ local (L1) ─ miss → loader (one read a program) → redis (L2) ← link (kept by a task)
+//! find ─→ local (L1) ─ miss → loader (one read per program) → redis (L2) ← link (kept by a task)
 //!             ↑                    │
 //!             ├────────────────────┘ newer only
 //!             ├── updates (pub/sub; L1 is verified whenever the subscription is made) ← redis
@@ -11,10 +11,10 @@
 //! # Freshness of L1
 //!
 //! Updates are pushed by Redis pub/sub, which delivers at most once: what is published while a subscription
-//! is broken is lost, silently. Three things together make L1 right all the same.
+//! is broken is silently lost. Three things together keep L1 right nevertheless.
 //!
 //! 1. *Versions.* Every value carries its place in the core-data stream's order. L1 replaces an entry only
-//!    with a newer version, whoever brings it and in whatever order.
+//!    with a newer version, regardless of who brings it and in which order.
 //! 2. *Trust.* L1 believes an entry only if every change since the entry was read has been pushed. One
 //!    moment, `trusted_since`, says so for all entries at once:
 //!
@@ -24,7 +24,7 @@
 //!    | subscribed at *t* | if it was read or pushed after *t*; all versions are being compared with Redis |
 //!    | verified | for its TTL |
 //!
-//!    An entry's time is when its read *started*: Redis may have answered before *t* and lack what was
+//!    An entry's time is when its read *started*: Redis may have replied before *t*, without what was
 //!    published in between. A read that started before *t* and ends after it is repeated.
 //! 3. *Registered loads.* A load in flight and an update may race while L1 holds nothing of the program.
 //!    So a load registers before it asks Redis, an update leaves itself with every registered load of its

@@ -1,7 +1,7 @@
 //! The journal: a folder of memory-mapped files that hold every accepted event until Kinesis has it.
 //!
 //! It is the queue between requests and delivery; there is no second copy in memory. An event is copied
-//! into the journal before its response leaves, so a response 2xx means that the event survives the
+//! into the journal before its response leaves, so a 2xx response means that the event survives the
 //! process. The copy goes into mapped memory: it costs no system call, and the kernel keeps it when the
 //! process dies.
 //!
@@ -45,11 +45,11 @@
 //!
 //! # What a crash leaves
 //!
-//! - *Of the process*: everything that was copied. The next start reads from the tails; records behind a
+//! - *Crash of the process*: everything that was copied is left. The next start reads from the tails; records behind a
 //!   head that was not published yet are found by their position and checksum. An event that was being
 //!   copied has no response yet; it is kept if it is whole and dropped if not. Events that Kinesis has but
 //!   whose acknowledgement was lost are delivered again; they become the same row.
-//! - *Of the host*: what the kernel had not written is lost, see [`SyncMode`]. Header and records may be of
+//! - *Crash of the host*: what the kernel had not written is lost, see [`SyncMode`]. Header and records may be of
 //!   different ages then, so a head from before another boot is not believed, and the ring is searched.
 //! - *Damage*: a damaged stretch is skipped, counted and logged; the events before and behind it are
 //!   delivered.
@@ -84,7 +84,7 @@ pub const MIN_BYTES: u64 = 128 * 1024;
 /// alone loses nothing in any mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncMode {
-    /// When the kernel writes it, as a rule within half a minute.
+    /// When the kernel writes them, usually within half a minute.
     Never,
     /// After this time at the latest.
     Interval(Duration),
@@ -230,9 +230,8 @@ impl Journal {
         &self.inner.rings
     }
 
-    /// Appends to this thread's own ring, or to the next one that has room and is not busy: a full ring is
-    /// no reason to refuse while others are empty. Waits only if all are full or busy, for threads that are
-    /// copying one event each.
+    /// Appends to this thread's own ring, or to the next one that has room and is not busy. Waits only if
+    /// all are full or busy, for threads that are copying one event each. Refuses only if all are full.
     fn append(&self, accepted_at: u64, payload: &[u8]) -> Result<(), NotAccepted> {
         let sync = self.inner.sync == SyncMode::Always;
         let rings = self.active();

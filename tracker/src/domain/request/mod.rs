@@ -1,4 +1,4 @@
-//! What is asked: a tracking request, and what makes it valid.
+//! The tracking request, and what makes it valid.
 
 mod batch_item;
 pub(crate) mod json;
