@@ -121,11 +121,11 @@ impl App {
             config.worker_count(),
             config.journal_sync,
         )?;
-        metrics.delivery.journal_replayed.inc_by(journal.replayed());
+        metrics.delivery.journal_replayed.inc_by(journal.replayed_events());
         tracing::info!(
             folder = %config.journal_dir.display(),
             bytes = journal.capacity_bytes(),
-            events = journal.replayed(),
+            events = journal.replayed_events(),
             "the journal is open; events found in it are delivered first"
         );
         let stream = EventStream::new(aws, config.event_stream.clone());

@@ -22,11 +22,11 @@ const PROTECTED: Duration = Duration::from_secs(MINUTES * 60);
 const MINUTES: u64 = 10;
 /// Protection is renewed after this time. The rest is time for calls that fail.
 const RENEWAL: Duration = Duration::from_secs(4 * 60);
-/// Between two checks of the journal's age.
+/// Time between two checks of the journal's age.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The timeout of a call. The agent asks ECS before it responds.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Between calls that fail: at most one per minute in a long outage.
+/// Pauses between failed calls: at most one call per minute in a long outage.
 const BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), ceiling: Duration::from_secs(60) };
 /// Logs the first of consecutive failures, then every 20th.
 const FAILURES_LOG: LogSampling = LogSampling { first: 1, every: 20 };

@@ -111,7 +111,7 @@ mod tests {
         Record { partition_key, data: vec![0; length].into(), claims: Vec::new() }
     }
 
-    fn filled(length: usize) -> Batch {
+    fn full_batch(length: usize) -> Batch {
         let mut batch = Batch::default();
         while batch.has_room_for(length) {
             batch.push(record(0, length));
@@ -121,11 +121,11 @@ mod tests {
 
     #[test]
     fn is_full_at_500_records_or_1_mib() {
-        assert_eq!(filled(200).records.len(), 500);
-        let large = filled(50_000);
+        assert_eq!(full_batch(200).records.len(), 500);
+        let large = full_batch(50_000);
         assert_eq!(large.records.len(), MAX_BYTES / 50_036);
         assert!(large.bytes <= MAX_BYTES);
-        assert_eq!(filled(2_000_000).records.len(), 1, "a large record goes alone");
+        assert_eq!(full_batch(2_000_000).records.len(), 1, "a large record goes alone");
     }
 
     #[test]
@@ -137,8 +137,8 @@ mod tests {
         batch.append(other);
         assert_eq!(batch.records, [record(0, 10), record(1, 20)]);
         assert_eq!(batch.bytes, 30 + 2 * PARTITION_KEY_BYTES);
-        assert!(!filled(50_000).has_room_for_all(&filled(50_000)));
-        assert!(!batch.has_room_for_all(&filled(10)), "500 records already");
+        assert!(!full_batch(50_000).has_room_for_all(&full_batch(50_000)));
+        assert!(!batch.has_room_for_all(&full_batch(10)), "500 records already");
     }
 
     #[test]

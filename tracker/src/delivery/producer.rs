@@ -25,7 +25,7 @@ const MAX_UNACKNOWLEDGED_BYTES: usize = 6 * 1024 * 1024;
 /// The most events whose places in the journal are not free yet. An event that its shard keeps rejecting
 /// blocks the places of at most this many later events, which are delivered nevertheless.
 const MAX_OUTSTANDING: usize = 200_000;
-/// Between two looks at the journal, at shutdown.
+/// Time between two checks of the journal at shutdown.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
 /// Which failed calls of an outage are logged.
 const FAILED_CALLS_LOG: LogSampling = LogSampling { first: FAILURES_UNTIL_REFUSING, every: 20 };
@@ -322,11 +322,11 @@ impl Producer {
         metrics
             .delivery
             .journal_outstanding
-            .set(i64::try_from(self.reader.unacknowledged()).unwrap_or(i64::MAX));
+            .set(i64::try_from(self.reader.unacknowledged_events()).unwrap_or(i64::MAX));
         metrics
             .delivery
             .journal_damaged
-            .inc_by(self.reader.damaged() - metrics.delivery.journal_damaged.get());
+            .inc_by(self.reader.damaged_stretches() - metrics.delivery.journal_damaged.get());
     }
 }
 

@@ -109,7 +109,7 @@ impl Schedule {
         self.in_flight == 0 || self.in_flight < MAX_IN_FLIGHT && (!self.is_failing() || is_silent())
     }
 
-    /// When to look again: the end of the pause, or the next retry. None if there is nothing to wait
+    /// When to check again: the end of the pause, or the next retry. None if there is nothing to wait
     /// for, or no further call is allowed.
     pub fn wake_up_at(&self, now: Instant) -> Option<Instant> {
         let next_retry = || self.retries.front().map(|retry| retry.due_at);

@@ -58,15 +58,15 @@ impl SigningKeys {
 
     /// The signature of `message` with the key `id`; none if there is no such key.
     pub fn sign(&self, id: &str, message: &[u8]) -> Option<[u8; 32]> {
-        Some(self.keyed(id, message)?.finalize().into_bytes().into())
+        Some(self.mac(id, message)?.finalize().into_bytes().into())
     }
 
     /// Whether `signature` is the signature of `message` with the key `id`. Compares in constant time.
     pub fn verify(&self, id: &str, message: &[u8], signature: &[u8]) -> bool {
-        self.keyed(id, message).is_some_and(|keyed| keyed.verify_slice(signature).is_ok())
+        self.mac(id, message).is_some_and(|mac| mac.verify_slice(signature).is_ok())
     }
 
-    fn keyed(&self, id: &str, message: &[u8]) -> Option<Hmac<Sha256>> {
+    fn mac(&self, id: &str, message: &[u8]) -> Option<Hmac<Sha256>> {
         Some(self.0.get(id)?.clone().chain_update(message))
     }
 }

@@ -42,7 +42,7 @@ pub fn configure(config: &mut web::ServiceConfig, management: web::Data<Manageme
         .service(resource("/metrics", "GET", web::get().to(metrics)))
         .service(resource("/cache/fill", "POST", web::post().to(fill)))
         .service(resource("/cache/purge", "POST", web::post().to(purge)))
-        .service(resource("/cache/{programId}", "GET", web::get().to(cached)))
+        .service(resource("/cache/{programId}", "GET", web::get().to(get_cached)))
         .service(resource("/health/live", "GET", web::get().to(health::live_process)))
         .service(resource("/health/ready", "GET", web::get().to(ready)))
         .service(resource("/openapi.yaml", "GET", web::get().to(description)))
@@ -96,7 +96,7 @@ async fn purge(management: web::Data<Management>) -> HttpResponse {
 }
 
 /// What L1 holds for a program.
-async fn cached(id: web::Path<String>, management: web::Data<Management>) -> HttpResponse {
+async fn get_cached(id: web::Path<String>, management: web::Data<Management>) -> HttpResponse {
     let Ok(id) = ProgramId::parse(&id) else {
         return Problem::from(Refusal::InvalidProgramId).to_response();
     };

@@ -42,7 +42,7 @@ impl RedisPrograms {
         &self,
         ids: &[ProgramId],
     ) -> Result<Vec<Result<Known, ReadError>>, ReadError> {
-        let commands = ids.iter().map(hash_of).chain([loaded()]);
+        let commands = ids.iter().map(hash_of).chain([loaded_command()]);
         let mut replies = self.query(commands.collect()).await?;
         let loaded: RedisResult<bool> = value(replies.pop());
         let known = |(id, reply)| match (known_of(id, value(Some(reply))?)?, &loaded) {
@@ -111,7 +111,7 @@ impl RedisPrograms {
     }
 }
 
-fn loaded() -> Cmd {
+fn loaded_command() -> Cmd {
     let mut command = redis::cmd("EXISTS");
     command.arg(keys::LOADED);
     command

@@ -188,7 +188,7 @@ impl Journal {
     }
 
     /// Events found when the journal was opened.
-    pub fn replayed(&self) -> u64 {
+    pub fn replayed_events(&self) -> u64 {
         self.inner.replayed
     }
 
@@ -367,7 +367,11 @@ mod tests {
         let used = journal.used_bytes();
         drop((reader, journal));
         let journal = open(folder.path(), MIB, 1);
-        assert_eq!((journal.replayed(), journal.used_bytes()), (4, used), "all are replayed");
+        assert_eq!(
+            (journal.replayed_events(), journal.used_bytes()),
+            (4, used),
+            "all are replayed"
+        );
         let mut reader = journal.reader();
         let (_, claims) = read_all(&mut reader);
         reader.acknowledge(&claims[1..]);
@@ -397,7 +401,7 @@ mod tests {
         let shapes = [(MIB, 4), (2 * MIB, 4), (2 * MIB, 1), (MIB, 8), (MIB, 2)];
         for (round, (bytes, workers)) in (0..).zip(shapes) {
             let journal = open(folder.path(), bytes, workers);
-            assert_eq!(journal.replayed(), round);
+            assert_eq!(journal.replayed_events(), round);
             assert!(journal.capacity_bytes() <= bytes);
             journal.accept(&event(round, 100)).unwrap();
         }

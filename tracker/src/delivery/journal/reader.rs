@@ -124,7 +124,7 @@ impl JournalReader {
     }
 
     /// Events that were read and not acknowledged.
-    pub fn unacknowledged(&self) -> usize {
+    pub fn unacknowledged_events(&self) -> usize {
         self.unacknowledged.0
     }
 
@@ -153,7 +153,7 @@ impl JournalReader {
     }
 
     /// Damaged stretches found so far.
-    pub fn damaged(&self) -> u64 {
+    pub fn damaged_stretches(&self) -> u64 {
         self.damaged
     }
 }

@@ -136,7 +136,7 @@ mod tests {
         (0..count).map(|_| AtomicU64::new(u64::MAX)).collect()
     }
 
-    fn written(position: u64, payload: &[u8]) -> Vec<AtomicU64> {
+    fn record_words(position: u64, payload: &[u8]) -> Vec<AtomicU64> {
         let words = words(words_of(payload.len()));
         write(&words, position, 77, payload);
         words
@@ -148,7 +148,7 @@ mod tests {
             position in any::<u64>(),
             payload in proptest::collection::vec(any::<u8>(), 0..100),
         ) {
-            let words = written(position, &payload);
+            let words = record_words(position, &payload);
             prop_assert_eq!(read(&words, position), Found::Record(Record { accepted_at: 77, payload }));
             prop_assert_eq!(read(&words, position.wrapping_add(8)), Found::Nothing);
         }
@@ -158,7 +158,7 @@ mod tests {
             payload in proptest::collection::vec(any::<u8>(), 0..60),
             bit in any::<prop::sample::Index>(),
         ) {
-            let words = written(4_096, &payload);
+            let words = record_words(4_096, &payload);
             let bit = bit.index(words.len() * 64);
             let padding = payload.len() * 8 + 192..words.len() * 64;
             words[bit / 64].fetch_xor(1 << (bit % 64), Ordering::Relaxed);

@@ -172,7 +172,7 @@ mod tests {
     }
 
     /// The query of a link that is signed until `expires`.
-    fn signed(url: &str, expires: i64) -> String {
+    fn signed_query(url: &str, expires: i64) -> String {
         let program_id = &ProgramId::parse("212313").unwrap();
         let link = SignedLink { program_id, url, key_id: "k1", expires };
         let signature = link.sign(&keys()).unwrap();
@@ -212,15 +212,15 @@ mod tests {
             assert_eq!(page(&program, query), format!("https://www.shop.example{expected}"));
         }
         assert_eq!(page(&program, "url="), page(&program, ""));
-        let other = signed("https://other.example/{x}#{click_id}", NOW + 1);
+        let other = signed_query("https://other.example/{x}#{click_id}", NOW + 1);
         assert_eq!(
             page(&program, &format!("{other}&x=1&appended=by-a-network")),
             format!("https://other.example/1#{CLICK}")
         );
-        let plain = signed("https://other.example/+?a=b c", NOW + 1);
+        let plain = signed_query("https://other.example/+?a=b c", NOW + 1);
         // The signature is valid, but browsers read this URL differently.
         assert!(destination(&program, &plain).is_err());
-        let plus = signed("https://other.example/+", NOW + 1);
+        let plus = signed_query("https://other.example/+", NOW + 1);
         assert_eq!(page(&program, &plus), format!("https://other.example/+?click_id={CLICK}"));
 
         for query in [
@@ -236,7 +236,7 @@ mod tests {
             &other.replace("at_key=k1", "at_key=k2"),
             &other.replace("sig=", "sig=x"),
             &other.replace("url=", "url=https://evil.example/&url="),
-            &signed("https://other.example/", NOW),
+            &signed_query("https://other.example/", NOW),
             &format!("url=https://www.shop.example/{}", "x".repeat(2_048)),
         ] {
             let refusal = destination(&program, query).unwrap_err();

@@ -125,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    fn truncated(address: &str) -> String {
+    fn truncate(address: &str) -> String {
         TruncatedAddress::of(address.parse().unwrap()).as_str().to_owned()
     }
 
@@ -142,10 +142,10 @@ mod tests {
             ("::1", "::"),
             ("::ffff:192.0.2.7", "192.0.2.0"),
         ] {
-            assert_eq!(truncated(address), kept);
+            assert_eq!(truncate(address), kept);
         }
         let longest = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
-        assert_eq!(truncated(longest), "ffff:ffff:ffff::");
+        assert_eq!(truncate(longest), "ffff:ffff:ffff::");
         assert_eq!(TruncatedAddress::default().as_str(), "");
     }
 
@@ -154,7 +154,7 @@ mod tests {
         for octet in 0..=255 {
             let address = Ipv4Addr::new(octet, 255 - octet, octet / 2, 7);
             let [a, b, c, _] = address.octets();
-            assert_eq!(truncated(&address.to_string()), Ipv4Addr::new(a, b, c, 0).to_string());
+            assert_eq!(truncate(&address.to_string()), Ipv4Addr::new(a, b, c, 0).to_string());
         }
     }
 

@@ -44,7 +44,7 @@ pub fn without_query(referrer: &[u8]) -> &[u8] {
 /// A referrer without query and fragment, cut to the longest header.
 pub fn referrer_without_query(referrer: Cow<'_, str>) -> Cow<'_, str> {
     let end = without_query(referrer.as_bytes()).len();
-    cut_text(truncated(referrer, end))
+    cut_text(truncate(referrer, end))
 }
 
 /// A header's value as UTF-8, cut to the longest header at a character boundary.
@@ -57,11 +57,11 @@ pub fn cut(header: &[u8]) -> Cow<'_, str> {
 /// A text in place of a header's value, cut to the longest header at a character boundary.
 pub fn cut_text(text: Cow<'_, str>) -> Cow<'_, str> {
     let end = text.floor_char_boundary(MAX_HEADER_BYTES);
-    truncated(text, end)
+    truncate(text, end)
 }
 
 /// The first `end` bytes, which must end at a character boundary.
-fn truncated(text: Cow<'_, str>, end: usize) -> Cow<'_, str> {
+fn truncate(text: Cow<'_, str>, end: usize) -> Cow<'_, str> {
     match text {
         Cow::Borrowed(text) => Cow::Borrowed(&text[..end]),
         Cow::Owned(mut text) => {

@@ -23,7 +23,7 @@ fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn admitted(limiter: &RateLimiter, hash: u64, now: Duration, requests: usize) -> usize {
+fn count_admitted(limiter: &RateLimiter, hash: u64, now: Duration, requests: usize) -> usize {
     (0..requests).filter(|_| limiter.admits_hash(hash, now)).count()
 }
 
@@ -107,7 +107,7 @@ fn counts_ipv6_by_64_and_ipv4_by_address() {
 fn keeps_an_entry_with_a_debt_from_others() {
     let limiter = limiter("1/10");
     let limited = hash(7, 1);
-    assert_eq!(admitted(&limiter, limited, SECOND, 100), 10);
+    assert_eq!(count_admitted(&limiter, limited, SECOND, 100), 10);
 
     // Half of these 160 are in the same set, ten times as many as it has entries.
     for tag in 2..162 {
@@ -115,7 +115,7 @@ fn keeps_an_entry_with_a_debt_from_others() {
     }
 
     assert!(!limiter.admits_hash(limited, SECOND));
-    assert_eq!(admitted(&limiter, limited, 4 * SECOND, 100), 3, "its debt is unchanged");
+    assert_eq!(count_admitted(&limiter, limited, 4 * SECOND, 100), 3, "its debt is unchanged");
 }
 
 #[test]
@@ -124,8 +124,8 @@ fn admits_uncounted_addresses_while_their_set_is_full() {
     for tag in 0..8 {
         assert!(limiter.admits_hash(hash(0, tag), SECOND));
     }
-    assert_eq!(admitted(&limiter, hash(0, 8), SECOND, 100), 100);
-    assert_eq!(admitted(&limiter, hash(0, 8), 2 * SECOND, 100), 1);
+    assert_eq!(count_admitted(&limiter, hash(0, 8), SECOND, 100), 100);
+    assert_eq!(count_admitted(&limiter, hash(0, 8), 2 * SECOND, 100), 1);
 }
 
 /// The owner of an IPv6 /32 has as many networks of size /64 as IPv4 has addresses.
@@ -148,7 +148,7 @@ fn a_flood_from_an_ipv6_32_evicts_nobody_and_limits_nobody_else() {
 }
 
 #[test]
-fn shares_a_bucket_seldom() {
+fn rarely_shares_a_bucket() {
     let limiter = limiter("1/1");
     let clients = 20_000_u32;
     let refused = (0..clients)
@@ -163,7 +163,7 @@ fn threads_admit_exactly_a_burst_for_each_address() {
     let limiter = limiter("10/1000");
     // Four in one set, and one elsewhere.
     let clients = [hash(3, 1), hash(3, 2), hash(3, 3), hash(3, 4), hash(4, 1)];
-    let admit_all = || clients.map(|client| admitted(&limiter, client, SECOND, 5_000));
+    let admit_all = || clients.map(|client| count_admitted(&limiter, client, SECOND, 5_000));
     let by_thread: Vec<_> = thread::scope(|scope| {
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(admit_all)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()

@@ -26,12 +26,12 @@ fn message_uuid(request: &TrackingRequest<'_>, random: u128) -> Uuid {
     let program = request.program_id.as_str();
     let kind = request.event_type.name();
     if let Some(event_id) = &request.parameters.event_id {
-        return hashed(&["client event", program, kind, event_id]);
+        return hash(&["client event", program, kind, event_id]);
     }
     if let Some(conversion) = &request.conversion
         && !(conversion.transaction_id.is_empty() && request.click_id.is_empty())
     {
-        return hashed(&[
+        return hash(&[
             "transaction",
             program,
             &request.click_id,
@@ -47,7 +47,7 @@ fn message_uuid(request: &TrackingRequest<'_>, random: u128) -> Uuid {
 
 /// A `UUIDv8` from SHA-256 over the parts. Each follows its length, so that no two lists of parts hash the
 /// same text.
-fn hashed(parts: &[&str]) -> Uuid {
+fn hash(parts: &[&str]) -> Uuid {
     // Joined first: hashing one text costs less than hashing many.
     let mut text = Vec::with_capacity(parts.iter().map(|part| 8 + part.len()).sum());
     for part in parts {

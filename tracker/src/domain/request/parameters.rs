@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn enforces_limits_at_their_edge() {
+    fn enforces_limits_exactly() {
         let many =
             |count: usize| (0..count).map(|n| format!("p{n}=v")).collect::<Vec<_>>().join("&");
         let name = |length: usize| format!("{}=v", "n".repeat(length));

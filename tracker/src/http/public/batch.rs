@@ -63,7 +63,7 @@ pub(super) async fn batch<P: Programs, S: EventSink>(
         ));
     }
     let (body, _permit) = public.bodies.read(request, payload, MAX_BODY_BYTES).await?;
-    let body = body::decoded(request, body, MAX_BODY_BYTES)?;
+    let body = body::decode(request, body, MAX_BODY_BYTES)?;
     let text = str::from_utf8(&body)
         .map_err(|error| Refusal::InvalidBody(format!("the body is not UTF-8: {error}")))?;
     let items: Vec<_> = items(text)?.into_iter().map(BatchItem::of).collect();

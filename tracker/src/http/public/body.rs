@@ -69,7 +69,7 @@ impl Bodies {
 }
 
 /// Decodes the body according to its `Content-Encoding`. Stops inflating beyond `limit` bytes.
-pub(super) fn decoded(request: &HttpRequest, body: Bytes, limit: usize) -> Result<Bytes, Refusal> {
+pub(super) fn decode(request: &HttpRequest, body: Bytes, limit: usize) -> Result<Bytes, Refusal> {
     match header(request, CONTENT_ENCODING).trim().to_ascii_lowercase().as_str() {
         "" | "identity" => Ok(body),
         "gzip" | "x-gzip" => inflate(&body, limit),

@@ -82,7 +82,7 @@ async fn read_pairs(
     if body.is_empty() {
         return Ok(given);
     }
-    let body = body::decoded(request, body, MAX_BODY_BYTES)?;
+    let body = body::decode(request, body, MAX_BODY_BYTES)?;
     let text = str::from_utf8(&body)
         .map_err(|error| Refusal::InvalidBody(format!("the body is not UTF-8: {error}")))?;
     match body::media_type(request).as_str() {

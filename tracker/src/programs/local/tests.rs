@@ -8,7 +8,7 @@ fn id() -> ProgramId {
     ProgramId::parse("p").unwrap()
 }
 
-fn numbered(number: u64) -> ProgramId {
+fn numbered_id(number: u64) -> ProgramId {
     ProgramId::parse(&format!("p{number}")).unwrap()
 }
 
@@ -22,7 +22,7 @@ fn local() -> LocalPrograms {
 }
 
 /// L1 once its subscription is verified.
-fn verified() -> LocalPrograms {
+fn verified_local() -> LocalPrograms {
     let local = local();
     local.on_subscribed();
     local.on_verified();
@@ -66,10 +66,10 @@ fn finish(load: LoadGuard, known: Known) -> String {
 }
 
 /// L1, full of other programs.
-fn full() -> LocalPrograms {
-    let local = verified();
+fn full_local() -> LocalPrograms {
+    let local = verified_local();
     for number in 0..CAPACITY {
-        let load = local.begin_load(numbered(number));
+        let load = local.begin_load(numbered_id(number));
         assert!(matches!(load.finish(program("0.1", "other")), LoadOutcome::Known(_)));
     }
     local.inner.programs.run_pending_tasks();
@@ -78,7 +78,7 @@ fn full() -> LocalPrograms {
 
 #[test]
 fn keeps_the_newest_version_in_every_order() {
-    let local = verified();
+    let local = verified_local();
     assert_eq!(local.push(id(), program("0.9", "nine")), PushOutcome::Applied);
     assert_eq!(local.push(id(), program("0.8", "eight")), PushOutcome::Older);
     assert_eq!(load(&local, program("0.8", "eight")), "nine");
@@ -90,7 +90,7 @@ fn keeps_the_newest_version_in_every_order() {
 
 #[test]
 fn applies_deletions_as_updates() {
-    let local = verified();
+    let local = verified_local();
     local.push(id(), program("0.1", "one"));
     local.push(id(), deleted("0.2"));
     assert_eq!(held(&local), "deleted at 0.2");
@@ -101,7 +101,7 @@ fn applies_deletions_as_updates() {
 
 #[test]
 fn replaces_absence_by_anything_and_nothing_by_absence() {
-    let local = verified();
+    let local = verified_local();
     assert_eq!(load(&local, Known::Absent), "absent");
     local.push(id(), program("0.0", "sample"));
     assert_eq!(held(&local), "sample");
@@ -110,7 +110,7 @@ fn replaces_absence_by_anything_and_nothing_by_absence() {
 
 #[test]
 fn keeps_an_update_pushed_during_a_load() {
-    for local in [verified(), full()] {
+    for local in [verified_local(), full_local()] {
         // The update arrives after Redis was read and before its reply arrives.
         let load = local.begin_load(id());
         local.push(id(), program("0.2", "new"));
@@ -122,7 +122,7 @@ fn keeps_an_update_pushed_during_a_load() {
 
 #[test]
 fn keeps_an_update_pushed_during_a_load_that_finds_nothing() {
-    for local in [verified(), full()] {
+    for local in [verified_local(), full_local()] {
         let load = local.begin_load(id());
         local.push(id(), program("0.1", "announced"));
         assert_eq!(finish(load, Known::Absent), "announced");
@@ -132,7 +132,7 @@ fn keeps_an_update_pushed_during_a_load_that_finds_nothing() {
 
 #[test]
 fn hands_an_update_to_all_loads_of_its_program() {
-    let local = full();
+    let local = full_local();
     let (first, second) = (local.begin_load(id()), local.begin_load(id()));
     local.push(id(), program("0.2", "new"));
     assert_eq!(finish(first, program("0.1", "old")), "new");
@@ -144,7 +144,7 @@ fn hands_an_update_to_all_loads_of_its_program() {
 
 #[test]
 fn forgets_a_cancelled_load() {
-    let local = verified();
+    let local = verified_local();
     drop(local.begin_load(id()));
     assert!(local.inner.loads().is_empty());
 }
@@ -183,7 +183,7 @@ fn trusts_older_entries_once_they_are_verified() {
 
 #[test]
 fn forgets_unknown_ids_on_subscription() {
-    let local = verified();
+    let local = verified_local();
     load(&local, Known::Absent);
     assert!(local.get_fresh(&id()).is_some());
     local.on_subscribed();
@@ -192,7 +192,7 @@ fn forgets_unknown_ids_on_subscription() {
 
 #[test]
 fn expires_entries_after_their_ttl() {
-    let local = verified();
+    let local = verified_local();
     let age = |known: Known, seconds| {
         let at = Instant::now();
         local.is_fresh(&Cached { known, at }, at + Duration::from_secs(seconds))
@@ -204,24 +204,24 @@ fn expires_entries_after_their_ttl() {
 
 #[test]
 fn never_evicts_programs_for_unknown_ids_or_a_bulk_feed() {
-    let local = full();
+    let local = full_local();
     for number in 1_000..20_000 {
-        let load = local.begin_load(numbered(number));
+        let load = local.begin_load(numbered_id(number));
         assert!(matches!(load.finish(Known::Absent), LoadOutcome::Known(Known::Absent)));
-        assert_eq!(local.push(numbered(number), program("0.1", "bulk")), PushOutcome::NotHeld);
+        assert_eq!(local.push(numbered_id(number), program("0.1", "bulk")), PushOutcome::NotHeld);
     }
     local.inner.programs.run_pending_tasks();
     for number in 0..CAPACITY {
-        assert!(local.get(&numbered(number)).is_some(), "{number}");
+        assert!(local.get(&numbered_id(number)).is_some(), "{number}");
     }
-    assert_eq!(local.push(numbered(0), program("0.2", "held")), PushOutcome::Applied);
+    assert_eq!(local.push(numbered_id(0), program("0.2", "held")), PushOutcome::Applied);
 }
 
 #[test]
 fn takes_pushed_programs_while_there_is_room() {
-    let local = verified();
+    let local = verified_local();
     for number in 0..CAPACITY {
-        local.push(numbered(number), program("0.1", "bulk"));
+        local.push(numbered_id(number), program("0.1", "bulk"));
         local.inner.programs.run_pending_tasks();
     }
     assert_eq!(local.len(), CAPACITY * 9 / 10);

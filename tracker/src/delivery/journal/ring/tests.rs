@@ -50,7 +50,7 @@ fn fill(ring: &Ring, from: u64, length: usize) -> u64 {
 }
 
 #[test]
-fn keeps_unacknowledged_records_over_restarts() {
+fn keeps_unacknowledged_records_across_restarts() {
     let (_folder, path) = file();
     let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
     for number in 0..10 {
