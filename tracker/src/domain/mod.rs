@@ -3,8 +3,8 @@
 //!
 //! | question | module |
 //! |---|---|
-//! | Who asks? | [`client`]: address, privacy signals, bots and other traffic flags |
-//! | How often may they? | [`rate_limit`] |
+//! | Which client asks? | [`client`]: address, privacy signals, bots and other traffic flags |
+//! | How often may it ask? | [`rate_limit`] |
 //! | What does it ask for? | [`request`]: parameters, batch items, the valid combinations, the message id |
 //! | About which program? | [`program`] |
 //! | What does a click lead to? | [`click`]: landing page, signed links |

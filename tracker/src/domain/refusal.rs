@@ -70,7 +70,7 @@ impl Refusal {
         RefusalCode::from(self).into()
     }
 
-    /// Its place among [`Refusal::codes`].
+    /// The position of [`Self::code`] in [`Self::codes`].
     pub fn index(&self) -> usize {
         RefusalCode::from(self) as usize
     }

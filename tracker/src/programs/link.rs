@@ -21,8 +21,8 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
 pub const TIMEOUTS: RedisTimeouts = RedisTimeouts { connect: TIMEOUT, response: TIMEOUT };
 /// Time between two probes.
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(1);
-/// Every so many probes, the keeper checks whether Redis' name leads to another server: an old primary that
-/// is cut off from the cluster keeps its connections.
+/// Number of probes between two checks whether Redis' name leads to another server. They are needed because
+/// an old primary that is cut off from the cluster keeps its connections.
 const PROBES_PER_PRIMARY_CHECK: u32 = 5;
 /// However long Redis was unavailable, the tracker reconnects within 2 s of its return.
 pub(super) const RECONNECT: Backoff =

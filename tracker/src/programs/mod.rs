@@ -27,16 +27,16 @@
 //!    An entry's time is when its read *started*: Redis may have replied before *t*, without what was
 //!    published in between. A read that started before *t* and ends after it is repeated.
 //! 3. *Registered loads.* A load in flight and an update may race while L1 holds nothing of the program.
-//!    So a load registers before it asks Redis, an update leaves itself with every registered load of its
-//!    program, and the newer of the two is taken when the load ends.
+//!    So a load registers before it asks Redis, an update is also handed to every registered load of its
+//!    program, and L1 stores the newer of the two when the load ends.
 //!
 //! Who writes L1: the [`loader`] (the only task that reads Redis for requests: one read per program,
 //! however many requests wait), [`updates`] (pushes and verification) and [`warm_up`]. Who reads it: every
-//! request, without a lock. If Redis is away, an entry past its trust still serves, counted as stale, up to
-//! `CACHE_STALE_SECONDS`; a program that L1 does not hold is then 503, never 404. Nothing survives a crash:
-//! L1 is filled from Redis again.
+//! request, without a lock. If Redis is unavailable, an entry that is no longer trusted is still
+//! served, counted as stale, up to `CACHE_STALE_SECONDS`; a program that L1 does not hold is then 503, never
+//! 404. Nothing survives a crash: L1 is filled from Redis again.
 //!
-//! docs/adr/0007-freshness.md says what else was considered.
+//! docs/adr/0007-freshness.md lists the alternatives.
 
 mod link;
 mod loader;

@@ -19,10 +19,10 @@
 //! ```
 //!
 //! Head and tail are *positions*: words ever written to the ring. They only grow; a position modulo the
-//! capacity is a place in the file. A record ([`record`]) carries its length, its position and a CRC-32
-//! over both and the payload, so a record of the previous lap, a half-written one and a damaged one are
-//! all recognized. The header page ([`ring`]) holds magic number, format version and capacity, the head,
-//! and the tail twice; each position is stored with its complement.
+//! capacity is a place in the file. A record ([`record`]) carries its length, its position, the time of
+//! acceptance and a CRC-32 over these and the payload, so a record of the previous lap, a half-written one
+//! and a damaged one are all recognized. The header page ([`ring`]) holds magic number, format version and
+//! capacity, the head, and the tail twice; each position is stored with its complement.
 //!
 //! # Who writes, who reads
 //!
@@ -45,13 +45,13 @@
 //!
 //! # What a crash leaves
 //!
-//! - *Crash of the process*: everything that was copied is left. The next start reads from the tails; records behind a
-//!   head that was not published yet are found by their position and checksum. An event that was being
-//!   copied has no response yet; it is kept if it is whole and dropped if not. Events that Kinesis has but
-//!   whose acknowledgement was lost are delivered again; they become the same row.
-//! - *Crash of the host*: what the kernel had not written is lost, see [`SyncMode`]. Header and records may be of
-//!   different ages then, so a head from before another boot is not believed, and the ring is searched.
-//! - *Damage*: a damaged stretch is skipped, counted and logged; the events before and behind it are
+//! - *Crash of the process*: everything that was copied is left. The next start reads from the tails. It
+//!   finds records beyond the published head by their position and checksum. An event that was being copied
+//!   has no response yet; it is kept if it is complete, else dropped. Events that Kinesis has but whose
+//!   acknowledgement was lost are delivered again; they become the same row.
+//! - *Crash of the host*: what the kernel had not written is lost, see [`SyncMode`]. Header and records may
+//!   then be of different ages, so a head from an earlier boot is not believed, and the ring is searched.
+//! - *Damage*: a damaged stretch is skipped, counted and logged; the events before and after it are
 //!   delivered.
 //!
 //! A journal of another size or number of workers is read to its end and its files are removed at the

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! word 0   length of the payload in bytes (32 bits) | CRC-32 (32 bits)
-//! word 1   the record's position: the bytes ever written to the ring before it
+//! word 1   the record's position: the words ever written to the ring before it
 //! word 2   when the event was accepted, milliseconds since the Unix epoch
 //! word 3…  the payload, little-endian, zero-padded
 //! ```
