@@ -98,8 +98,8 @@ prove: redis-server ## the long proofs: 50 kills, outages, 200,000 programs, mil
 	ADTRACK_PROVE=1 cargo test --locked --release -p core-data --test core_data all_programs -- --nocapture
 	PROPTEST_CASES=1000000 cargo test --locked --release -p adtrack-proto aggregate
 	PROPTEST_CASES=1000000 cargo test --locked --release -p tracker --lib delivery::journal::record
-	PROPTEST_CASES=1000000 cargo test --locked --release -p tracker --lib no_file_makes_it_panic_or_hang
-	PROPTEST_CASES=20000 cargo test --locked --release -p tracker --lib it_is_a_queue_that_survives
+	PROPTEST_CASES=1000000 cargo test --locked --release -p tracker --lib never_panics_or_hangs_on_a_damaged_file
+	PROPTEST_CASES=20000 cargo test --locked --release -p tracker --lib is_a_queue_that_survives_restarts
 	PROPTEST_CASES=1000000 cargo test --locked --release -p tracker --lib delivery::spill
 	deploy/checks/kpl-interop
 	deploy/checks/valkey

@@ -1,12 +1,12 @@
-//! Compiles the `.proto` files with protox, so that no system `protoc` is needed.
+//! Compiles the `.proto` files with protox, so that the build needs no system `protoc`.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors =
         protox::compile(["proto/tracking_event.proto", "proto/kpl_aggregate.proto"], ["proto"])?;
     prost_build::Config::new()
-        // A map in key order makes the bytes of an event a function of the event alone.
+        // Maps in key order: equal events encode to equal bytes.
         .btree_map(["."])
-        // A user record shares the bytes of the aggregate that it came in.
+        // A user record shares its aggregate's buffer instead of copying from it.
         .bytes([".kpl"])
         .compile_fds(descriptors)?;
     println!("cargo:rerun-if-changed=proto");

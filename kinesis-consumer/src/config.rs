@@ -15,19 +15,20 @@ pub struct Config {
     /// Name of the DynamoDB table.
     #[arg(long, env, value_parser = non_empty("the name of a DynamoDB table"))]
     pub table_name: String,
-    /// Days until a row expires, counted from when the tracker took the event. Unset: rows stay.
+    /// Days until a row expires, counted from when the tracker received the event. Unset: rows do not
+    /// expire.
     #[arg(long, env, value_parser = integer(1_u32, 36_500))]
     pub event_ttl_days: Option<u32>,
     /// Partitions over which the table's index `by-program` spreads an hour of a program: one for
-    /// every 1,000 events a second of the busiest program. Unset: rows are not in the index.
+    /// every 1,000 events per second of the busiest program. Unset: rows are not in the index.
     #[arg(long, env, value_parser = integer(1_u32, 10_000))]
     pub index_buckets: Option<u32>,
-    /// Where records that can never succeed are kept: s3://BUCKET/PREFIX or file:///FOLDER.
+    /// Where to store records that can never succeed: s3://BUCKET/PREFIX or file:///FOLDER.
     #[arg(long, env, value_parser = storage_url)]
     pub failed_records_url: String,
-    /// Namespace of CloudWatch in which the function's metrics are. One for each deployment: where two
-    /// share it, their metrics are one sum.
-    #[arg(long, env, default_value = "adtrack", value_parser = non_empty("a namespace of CloudWatch"))]
+    /// CloudWatch namespace of the function's metrics. Give each deployment its own: deployments that
+    /// share one have their metrics added up.
+    #[arg(long, env, default_value = "adtrack", value_parser = non_empty("a CloudWatch namespace"))]
     pub metrics_namespace: String,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a comment here would become the text of --help")]
@@ -43,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_documentation_lists_every_setting() {
+    fn documentation_lists_every_setting() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let checked =
             adtrack_runtime::settings_table::check(&root, "kinesis-consumer", &Config::command());

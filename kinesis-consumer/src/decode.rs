@@ -1,4 +1,4 @@
-//! From a Kinesis record's bytes to an event. Pure.
+//! Decodes a user record's bytes into an event. Pure.
 
 use adtrack_proto::event::TrackingEvent;
 use prost::Message;
@@ -6,7 +6,7 @@ use prost::Message;
 /// DynamoDB's limit for a partition key, in bytes.
 const MAX_KEY_BYTES: usize = 2_048;
 
-/// The event in `data`, or why it can never be stored.
+/// Decodes the event in `data`. The error says why it can never be stored.
 pub fn decode(data: &[u8]) -> Result<TrackingEvent, String> {
     let event =
         TrackingEvent::decode(data).map_err(|error| format!("not a TrackingEvent: {error}"))?;
@@ -28,12 +28,12 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_decoded() {
+    fn decodes_an_event() {
         assert_eq!(decode(&event("m").encode_to_vec()), Ok(event("m")));
     }
 
     #[test]
-    fn what_has_no_usable_message_id_is_poison() {
+    fn rejects_records_without_a_usable_message_id() {
         for (data, reason) in [
             (b"not protobuf".to_vec(), "not a TrackingEvent"),
             (vec![], "message_id is empty"),

@@ -1,4 +1,4 @@
-//! One invocation: a batch of events in, the records that a retry may mend out.
+//! Handles one invocation: takes a batch of events, and returns the records to retry.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -16,16 +16,16 @@ use crate::decode::decode;
 use crate::item::{Row, RowSettings};
 use crate::store::EventTable;
 
-/// The name under which failed records and metrics go.
+/// The function's name in failed records and metrics.
 pub const FUNCTION: &str = "kinesis-consumer";
 
-/// Kept of the invocation's time for writing to the failure store and answering.
+/// The part of the invocation's time that is reserved for the failure store and the response.
 const RESERVE: Duration = Duration::from_secs(2);
 
-/// Kept of it for the answer alone.
-const ANSWER_RESERVE: Duration = Duration::from_millis(500);
+/// The part of it that is reserved for the response alone.
+const RESPONSE_RESERVE: Duration = Duration::from_millis(500);
 
-/// The function.
+/// The Lambda function `kinesis-consumer`.
 #[derive(Debug, Clone)]
 pub struct Handler {
     table: EventTable,
@@ -34,20 +34,20 @@ pub struct Handler {
     metrics_namespace: String,
 }
 
-/// The rows of a batch, in the order of its records, so that a batch that is only written in part
-/// is, if it can be, written up to some record. The same event twice is one row: `BatchWriteItem`
-/// refuses a call that names a key twice.
+/// The rows of a batch, in the order of its records. So if only part of a batch gets written, that is, if
+/// possible, the part before some record. Copies of an event become one row, because `BatchWriteItem`
+/// rejects a call that has a key twice.
 #[derive(Debug, Default)]
 struct Rows<'a> {
     rows: Vec<Row>,
-    /// By id: the row's place, and where it came from.
+    /// By id: the row's index in `rows`, and the records that it came from.
     sources: HashMap<String, (usize, Vec<Source<'a>>)>,
     events: usize,
-    /// Events that repeat one of the batch which stays, and differ from it in what counts.
+    /// Repeated events that differ from the row that is kept in a field that must not change.
     differing: usize,
 }
 
-/// Where an event came from: a user record of a Kinesis record.
+/// The user record of a Kinesis record that an event came from.
 #[derive(Debug)]
 struct Source<'a> {
     carrier: &'a StreamRecord,
@@ -62,8 +62,7 @@ impl Source<'_> {
 }
 
 impl Handler {
-    /// The function over `table` and `failures`, whose rows are as `rows` says, and whose metrics are in
-    /// `metrics_namespace`.
+    /// Writes rows to `table` and invalid records to `failures`; metrics go to `metrics_namespace`.
     pub fn new(
         table: EventTable,
         failures: FailureStore,
@@ -73,7 +72,7 @@ impl Handler {
         Self { table, failures, rows, metrics_namespace }
     }
 
-    /// Stores the events of a batch and answers before `deadline`.
+    /// Stores the events of a batch, and responds before `deadline`.
     pub async fn handle(&self, event: KinesisEvent, deadline: SystemTime) -> BatchResponse {
         let records = records_of(event);
         let (rows, mut poison_records) = self.rows_of(&records);
@@ -91,7 +90,7 @@ impl Handler {
                 refused.push(source.poison(format!("DynamoDB refuses it: {reason}")));
             }
         }
-        retry.extend(self.failures.keep(&refused, deadline - ANSWER_RESERVE).await);
+        retry.extend(self.failures.keep(&refused, deadline - RESPONSE_RESERVE).await);
         poison_records.extend(refused);
 
         let differing = rows.differing + unwritten.differing.len();
@@ -139,7 +138,7 @@ impl Handler {
         let mut poison_records = Vec::new();
         for record in records {
             let Some(user_records) = aggregate::user_records(&record.data) else {
-                let reason = "an aggregate with the right checksum that is no protobuf";
+                let reason = "an aggregate with the right checksum that is not valid protobuf";
                 poison_records.push(record.poison(reason.to_owned()));
                 continue;
             };
@@ -159,17 +158,17 @@ impl Handler {
 }
 
 impl<'a> Rows<'a> {
-    /// Adds a row, in place of one of the same event; but of those that are written once the first
-    /// stays.
+    /// Adds a row, replacing an earlier one of the same event. Of rows that are written once, the first
+    /// is kept instead.
     fn add(&mut self, row: Row, source: Source<'a>) {
         self.events += 1;
         match self.sources.entry(row.id().to_owned()) {
             Entry::Occupied(mut known) => {
-                let (place, sources) = known.get_mut();
+                let (index, sources) = known.get_mut();
                 sources.push(source);
                 if !row.is_written_once() {
-                    self.rows[*place] = row;
-                } else if row.differs_from(&self.rows[*place].item()) {
+                    self.rows[*index] = row;
+                } else if row.differs_from(&self.rows[*index].item()) {
                     self.differing += 1;
                 }
             }
@@ -185,7 +184,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// The reserve comes off, but never more than half of what is left of a short invocation.
+/// Subtracts the reserve, but at most half of the time left.
 fn write_deadline(deadline: SystemTime) -> SystemTime {
     let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
     deadline - RESERVE.min(left / 2)

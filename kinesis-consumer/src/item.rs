@@ -1,4 +1,4 @@
-//! From an event to its row. Pure.
+//! Converts an event to its row. Pure.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,25 +11,27 @@ pub type Item = HashMap<String, AttributeValue>;
 
 const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
 
-/// What rows have beside the event.
+/// Settings of the attributes that rows have in addition to the event's.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RowSettings {
-    /// Days until a row expires; none: never.
+    /// Days until a row expires; `None` for never.
     pub ttl_days: Option<u32>,
-    /// Partitions of a program's hour in the index `by-program`; none: rows are not in it.
+    /// Partitions of a program's hour in the index `by-program`; `None` if rows are not in it.
     pub index_buckets: Option<u32>,
 }
 
-/// Attributes for which an item has room at once: more than most events have, and as many as a
-/// `HashMap` of 32 buckets takes.
-const USUAL_ATTRIBUTES: usize = 28;
+/// The initial capacity of an item: more attributes than most events have, and as many as a `HashMap`
+/// with 32 buckets holds.
+const INITIAL_CAPACITY: usize = 28;
 
-/// Of a UUID as text, and of the digit in it that is its version.
+/// The length of a UUID as text.
 const UUID_TEXT_BYTES: usize = 36;
-const UUID_VERSION_PLACE: usize = 14;
+/// The index of the UUID's version digit.
+const UUID_VERSION_INDEX: usize = 14;
 
-/// The attributes in which a repetition has to be as the first was.
-const WHAT_COUNTS: [&str; 10] = [
+/// The attributes that must be the same when an event is repeated: billing and attribution depend on
+/// them.
+const INVARIANT_ATTRIBUTES: [&str; 10] = [
     "program_id",
     "event_type",
     "client_event_id",
@@ -42,48 +44,48 @@ const WHAT_COUNTS: [&str; 10] = [
     "currency",
 ];
 
-/// An event on its way to its row.
+/// An event and what else its row is made from.
 #[derive(Debug)]
 pub struct Row {
     /// The event.
     pub event: TrackingEvent,
-    /// When Kinesis took it.
+    /// When Kinesis received it.
     pub arrived_at: Timestamp,
     /// When it is stored.
     pub stored_at: Timestamp,
-    /// What the row has beside the event.
+    /// Settings of the row's other attributes.
     pub settings: RowSettings,
 }
 
 impl Row {
-    /// Its key in the table.
+    /// The row's key in the table.
     pub fn id(&self) -> &str {
         &self.event.message_id
     }
 
-    /// Whether its id was hashed from what a client brought (a UUID of version 8, RFC 9562): the first
-    /// of such rows stays.
+    /// Whether the id is a hash of data from the client (a UUID of version 8, RFC 9562). Of rows with
+    /// the same such id, the first is kept.
     pub fn is_written_once(&self) -> bool {
         let id = self.id().as_bytes();
-        id.len() == UUID_TEXT_BYTES && id[UUID_VERSION_PLACE] == b'8'
+        id.len() == UUID_TEXT_BYTES && id[UUID_VERSION_INDEX] == b'8'
     }
 
-    /// Whether it says something else than `stored`, a row of the same id, in what counts: what money
-    /// and attribution hang on. When and from where a repetition was sent may differ, and parameters,
-    /// among which clients send times and random numbers.
+    /// Whether it differs from `stored`, a row with the same id, in an attribute that billing or
+    /// attribution depends on. Other attributes may differ: the time and origin of the repetition, and
+    /// its parameters, in which clients send times and random numbers.
     pub fn differs_from(&self, stored: &Item) -> bool {
         let own = self.item();
-        WHAT_COUNTS.iter().any(|name| own.get(*name) != stored.get(*name))
+        INVARIANT_ATTRIBUTES.iter().any(|name| own.get(*name) != stored.get(*name))
     }
 
-    /// The row as DynamoDB takes it.
+    /// The row in DynamoDB's form.
     pub fn item(&self) -> Item {
         item(&self.event, self.arrived_at, self.stored_at, self.settings)
     }
 }
 
-/// The item of `event`. An event without times (the reference writes none) happened and was received
-/// when Kinesis took it, so that a replay of it makes the same row.
+/// The item of `event`. An event without times, as the AWS reference writes it, gets the time at which
+/// Kinesis received it, so that a replay makes the same row.
 fn item(
     event: &TrackingEvent,
     arrived_at: Timestamp,
@@ -94,7 +96,7 @@ fn item(
     let or_arrival = |ms: i64| if ms == 0 { arrived_at.as_millisecond() } else { ms };
     let received_at = or_arrival(event.received_at_ms);
     let occurred_at = or_arrival(event.occurred_at_ms);
-    let mut item = Item::with_capacity(USUAL_ATTRIBUTES);
+    let mut item = Item::with_capacity(INITIAL_CAPACITY);
     item.extend([
         ("id".into(), text(&event.message_id)),
         ("message_id".into(), text(&event.message_id)),
@@ -109,11 +111,11 @@ fn item(
         ("received_at".into(), number(received_at)),
         ("stored_at".into(), number(stored_at.as_millisecond())),
     ]);
-    // The reference never sets is_valid: false would be a lie.
+    // The reference never sets is_valid, so false would mean nothing.
     if event.event_type != i32::from(EventType::Unspecified) {
         item.insert("is_valid".into(), AttributeValue::Bool(event.is_valid));
     }
-    // From when it was received, so that a replay never lengthens a row's life.
+    // Counted from when the event was received, so that a replay does not extend the row's life.
     if let Some(days) = settings.ttl_days {
         let expires_at = received_at / 1_000 + i64::from(days) * SECONDS_PER_DAY;
         item.insert("expires_at".into(), number(expires_at));
@@ -142,7 +144,7 @@ fn item(
         }
     }
     if !event.traffic_flags.is_empty() {
-        // A string set has no duplicates; DynamoDB refuses one that has.
+        // DynamoDB rejects a string set with duplicates.
         let flags: BTreeSet<String> = event.traffic_flags.iter().cloned().collect();
         item.insert("traffic_flags".into(), AttributeValue::Ss(flags.into_iter().collect()));
     }
@@ -161,11 +163,11 @@ fn item(
 }
 
 /// The partition key of the index `by-program`: `{program}#{UTC hour}#{bucket}`, such as
-/// `212313#2026-01-02T03#7`. A program's hour is spread over `buckets` partitions, for one partition
-/// takes about 1,000 writes a second; whoever reads asks for all of them. The bucket is the CRC-32 of
-/// the message id modulo `buckets`, so that a replay finds its own.
+/// `212313#2026-01-02T03#7`. One partition takes about 1,000 writes per second, so a program's hour is
+/// spread over `buckets` partitions; readers query all of them. The bucket is the CRC-32 of the message
+/// id modulo `buckets`, so that a replay goes to the same bucket.
 fn program_bucket(program_id: &str, occurred_at: i64, message_id: &str, buckets: u32) -> String {
-    // Every time that an event can have is one that a timestamp can, but for absurd ones.
+    // Only absurd times do not fit in a `Timestamp`.
     let time = Timestamp::from_millisecond(occurred_at).unwrap_or_default().to_string();
     let hour = time.get(..13).unwrap_or_default();
     let bucket = crc32fast::hash(message_id.as_bytes()) % buckets.max(1);
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn every_attribute_is_written() {
+    fn writes_every_attribute() {
         let event = TrackingEvent {
             program_id: "p".into(),
             checksum: "c".into(),
@@ -268,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repetition_is_compared_in_what_counts() {
+    fn compares_a_repetition_in_its_invariant_attributes() {
         let row = |event: TrackingEvent| Row {
             event,
             arrived_at: at(1),
@@ -311,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_the_reference_has_no_validity_and_the_time_of_its_arrival() {
+    fn event_of_the_reference_has_no_validity_and_its_arrival_time() {
         let event = TrackingEvent { message_id: "m".into(), ..TrackingEvent::default() };
         let item = item(&event, at(1_000), at(2_000), RowSettings::default());
         assert_eq!(
@@ -337,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_programs_hour_spreads_evenly_over_its_buckets() {
+    fn spreads_a_programs_hour_evenly_over_its_buckets() {
         const EVENTS: usize = 10_000;
         let mut counts = HashMap::<String, usize>::new();
         for number in 0..EVENTS {

@@ -1,9 +1,9 @@
-//! The Lambda function that persists events.
+//! The Lambda function that stores events in DynamoDB.
 //!
 //! ```text
 //! Kinesis batch → decode ─┬→ item → store → DynamoDB
-//!                         └→ what can never succeed → failure store
-//!                  what a retry may mend → batchItemFailures
+//!                         └→ records that can never succeed → failure store
+//!                  records that a retry may store → batchItemFailures
 //! ```
 
 pub mod config;

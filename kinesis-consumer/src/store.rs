@@ -1,4 +1,4 @@
-//! The DynamoDB table of events.
+//! Writes rows to the DynamoDB table of events.
 
 mod once;
 
@@ -16,14 +16,14 @@ use futures::StreamExt;
 
 use crate::item::Row;
 
-/// `BatchWriteItem`'s limit.
+/// The limit of `BatchWriteItem`.
 const ITEMS_PER_CALL: usize = 25;
-/// Calls under way at once, per invocation.
+/// Concurrent calls per invocation.
 const CONCURRENT_CALLS: usize = 8;
 const BACKOFF: Backoff =
     Backoff { base: Duration::from_millis(50), ceiling: Duration::from_secs(2) };
 
-/// The table.
+/// The DynamoDB table of events.
 #[derive(Debug, Clone)]
 pub struct EventTable {
     client: Client,
@@ -33,11 +33,12 @@ pub struct EventTable {
 /// The rows that were not written.
 #[derive(Debug, Default)]
 pub struct Unwritten<'a> {
-    /// A retry may mend these: the table throttled, or did not answer, until the deadline.
+    /// A retry may write these: until the deadline, the table throttled them or did not respond.
     pub retryable: Vec<&'a Row>,
-    /// DynamoDB refuses these whenever they come, with its reason.
+    /// DynamoDB always refuses these, for the reason given.
     pub refused: Vec<(&'a Row, String)>,
-    /// The table holds others by their ids, which stay, and from which they differ in what counts.
+    /// The table already has rows with these ids, which are kept, and these differ from them in an
+    /// attribute that must not change.
     pub differing: Vec<&'a Row>,
 }
 
@@ -51,21 +52,21 @@ impl Unwritten<'_> {
 }
 
 enum CallError {
-    /// The request as a whole can never succeed: one item of it is at fault.
+    /// The call can never succeed, because one of its items is invalid.
     Refused(String),
-    /// Throttled, unavailable, no answer, no table, no permission: later it may.
+    /// The call may succeed later: throttled, unavailable, no response, no table, no permission.
     Retryable(String),
 }
 
 impl EventTable {
-    /// The table `name`, by the AWS SDK's own configuration chain.
+    /// Connects to the table `name`, configured by the AWS SDK's own chain.
     pub async fn connect(name: String) -> Self {
         let shared = aws_config::load_defaults(BehaviorVersion::latest()).await;
         Self::new(&shared, name)
     }
 
-    /// The table `name`. Retries are ours, so that each stays within the invocation's deadline and
-    /// repeats only the items that DynamoDB left out.
+    /// Connects to the table `name`. The SDK's retries are off: ours keep to the invocation's deadline,
+    /// and repeat only the items that DynamoDB left out.
     pub fn new(shared: &aws_config::SdkConfig, name: String) -> Self {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(2))
@@ -78,30 +79,29 @@ impl EventTable {
         Self { client: Client::from_conf(config), name }
     }
 
-    /// Writes `rows`, whose ids differ, over what the table holds for their ids; but those that are
-    /// written once never over another. Tries until `deadline`.
+    /// Writes `rows`, whose ids differ, and retries until `deadline`. Replaces rows that the table has
+    /// under their ids, except for ids that are written once.
     pub async fn write<'a>(&self, rows: &'a [Row], deadline: SystemTime) -> Unwritten<'a> {
-        let (once, over): (Vec<&Row>, Vec<&Row>) =
+        let (once, replacing): (Vec<&Row>, Vec<&Row>) =
             rows.iter().partition(|row| row.is_written_once());
-        let (over, once) =
-            tokio::join!(self.write_over(&over, deadline), self.write_once(&once, deadline));
-        over.merge(once)
+        let (replacing, once) =
+            tokio::join!(self.replace(&replacing, deadline), self.write_once(&once, deadline));
+        replacing.merge(once)
     }
 
-    /// Writes `rows` over what the table holds for their ids.
+    /// Writes `rows`, replacing those that the table has under their ids.
     ///
-    /// Each is tried once before any is tried again: rows that are throttled, as those of a hot
-    /// partition of the index are, keep no others waiting.
-    async fn write_over<'a>(&self, rows: &[&'a Row], deadline: SystemTime) -> Unwritten<'a> {
+    /// Tries each row once before it retries any, so that throttled rows, such as those of a hot
+    /// partition of the index, do not delay others.
+    async fn replace<'a>(&self, rows: &[&'a Row], deadline: SystemTime) -> Unwritten<'a> {
         let first =
             in_chunks(rows, |chunk| async move { self.try_once(&chunk, deadline).await }).await;
-        let again = in_chunks(&first.retryable, |chunk| self.try_until(chunk, deadline)).await;
+        let again = in_chunks(&first.retryable, |chunk| self.retry_until(chunk, deadline)).await;
         Unwritten { retryable: Vec::new(), ..first }.merge(again)
     }
 
-    /// Writes up to 25 rows that were tried before, and again those that DynamoDB leaves out, until
-    /// all are written or the deadline is near.
-    async fn try_until<'a>(&self, rows: Vec<&'a Row>, deadline: SystemTime) -> Unwritten<'a> {
+    /// Retries up to 25 rows until all are written or the deadline is near.
+    async fn retry_until<'a>(&self, rows: Vec<&'a Row>, deadline: SystemTime) -> Unwritten<'a> {
         let mut unwritten = Unwritten { retryable: rows, ..Unwritten::default() };
         let mut failures = 0;
         while !unwritten.retryable.is_empty() {
@@ -113,14 +113,14 @@ impl EventTable {
                 break;
             }
             tokio::time::sleep(delay).await;
-            let tried = std::mem::take(&mut unwritten.retryable);
-            unwritten = unwritten.merge(self.try_once(&tried, deadline).await);
+            let rows = std::mem::take(&mut unwritten.retryable);
+            unwritten = unwritten.merge(self.try_once(&rows, deadline).await);
         }
         unwritten
     }
 
-    /// Tries up to 25 rows. One that DynamoDB refuses fails the call for its neighbours, so they are
-    /// then tried one by one.
+    /// Tries up to 25 rows. A row that DynamoDB refuses fails the whole call, so then tries the rows one
+    /// by one.
     async fn try_once<'a>(&self, rows: &[&'a Row], deadline: SystemTime) -> Unwritten<'a> {
         match self.call_until(rows, deadline).await {
             Ok(retryable) => Unwritten { retryable, ..Unwritten::default() },
@@ -141,7 +141,7 @@ impl EventTable {
         }
     }
 
-    /// One call, which ends at the deadline. Returns the rows that are not written, or why DynamoDB
+    /// Makes one call, cut off at the deadline. Returns the rows that are not written, or why DynamoDB
     /// refuses one of them.
     async fn call_until<'a>(
         &self,
@@ -162,7 +162,7 @@ impl EventTable {
         }
     }
 
-    /// One `BatchWriteItem`. Returns the ids that DynamoDB left unprocessed.
+    /// Calls `BatchWriteItem` once. Returns the ids that DynamoDB left unprocessed.
     async fn call(&self, rows: &[&Row]) -> Result<HashSet<String>, CallError> {
         let mut requests = Vec::with_capacity(rows.len());
         for row in rows {
@@ -192,7 +192,7 @@ impl EventTable {
     }
 }
 
-/// Hands `rows` to `write` in the chunks of a call, some at a time.
+/// Passes `rows` to `write` in chunks, several at a time.
 async fn in_chunks<'a, F: Future<Output = Unwritten<'a>>>(
     rows: &[&'a Row],
     write: impl Fn(Vec<&'a Row>) -> F,

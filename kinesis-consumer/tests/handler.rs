@@ -1,5 +1,5 @@
-//! The function, called as Lambda calls it, over a real DynamoDB stand-in. What the stand-in cannot
-//! be made to show (throttles, unprocessed items) comes from a proxy in front of it.
+//! The function, invoked as Lambda does it, with an embedded DynamoDB. A proxy in front of it injects the
+//! faults that it never has (throttles, unprocessed items).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod faults;
@@ -37,7 +37,7 @@ struct Function {
 }
 
 impl Function {
-    /// The function over an empty table; `faults` hit its first calls, one each.
+    /// Starts with an empty table; its first calls get one of `faults` each.
     async fn start(faults: Vec<Fault>) -> Self {
         let dynamodb = aws::dynamodb(Port::Any).await.unwrap();
         let table = Client::new(&aws::sdk_config(&dynamodb.url).await);
@@ -56,15 +56,15 @@ impl Function {
         Self { handler, table, proxy, folder, _dynamodb: dynamodb }
     }
 
-    /// Invokes it; returns the sequence numbers that it reports.
+    /// Invokes the function; returns the sequence numbers that it reports.
     async fn invoke(&self, records: &[Record]) -> Vec<String> {
         self.invoke_within(records, Duration::from_secs(20)).await
     }
 
     async fn invoke_within(&self, records: &[Record], time: Duration) -> Vec<String> {
         let event = serde_json::from_slice(&payload("arn:stream", SHARD, records)).unwrap();
-        let answer = self.handler.handle(event, SystemTime::now() + time).await;
-        answer.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()
+        let response = self.handler.handle(event, SystemTime::now() + time).await;
+        response.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()
     }
 
     async fn row(&self, id: &str) -> Option<HashMap<String, AttributeValue>> {
@@ -120,26 +120,26 @@ fn events(ids: std::ops::Range<u32>) -> Vec<Record> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_becomes_rows() {
+async fn stores_a_batch_as_rows() {
     let function = Function::start(vec![]).await;
     assert_eq!(function.invoke(&events(0..130)).await, Vec::<String>::new());
     assert_eq!(function.row_count().await, 130);
     let row = function.row("m7").await.unwrap();
     assert_eq!(row["program_id"], AttributeValue::S("p".into()));
     assert_eq!(row["expires_at"], AttributeValue::N((1_767_323_045 + 30 * 86_400).to_string()));
-    assert!(function.proxy.calls() <= 6, "25 items a call");
+    assert!(function.proxy.calls() <= 6, "25 items per call");
     assert_eq!(function.failed_records(), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_empty_batch_is_nothing() {
+async fn empty_batch_makes_no_call() {
     let function = Function::start(vec![]).await;
     assert_eq!(function.invoke(&[]).await, Vec::<String>::new());
     assert_eq!(function.proxy.calls(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_delivered_twice_or_with_duplicates_leaves_each_row_once() {
+async fn stores_each_row_once_despite_duplicates_and_redelivery() {
     let function = Function::start(vec![]).await;
     let mut batch = events(0..20);
     batch.extend(events(0..20).into_iter().map(|record| Record {
@@ -154,7 +154,7 @@ async fn a_batch_delivered_twice_or_with_duplicates_leaves_each_row_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn poison_is_kept_whole_and_its_neighbours_stored() {
+async fn keeps_invalid_records_whole_and_stores_the_others() {
     let function = Function::start(vec![]).await;
     let mut batch = events(0..3);
     batch.insert(1, record(5, b"\xff\xfe not protobuf".to_vec()));
@@ -164,7 +164,7 @@ async fn poison_is_kept_whole_and_its_neighbours_stored() {
     }
     assert_eq!(function.row_count().await, 3);
     let failed = function.failed_records();
-    assert_eq!(failed.len(), 2, "once, however often it is delivered");
+    assert_eq!(failed.len(), 2, "redelivery overwrites them");
     assert_eq!((failed[0].sequence_number.as_str(), failed[0].shard_id.as_str()), ("5", SHARD));
     assert_eq!(failed[0].function, "kinesis-consumer");
     assert_eq!(failed[0].data, "//4gbm90IHByb3RvYnVm");
@@ -180,7 +180,7 @@ fn aggregate(user_records: Vec<Vec<u8>>) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn aggregates_and_plain_records_become_rows() {
+async fn stores_aggregates_and_plain_records() {
     let function = Function::start(vec![]).await;
     let user_records = |ids: std::ops::Range<u32>| {
         ids.map(|n| event(&format!("m{n}")).encode_to_vec()).collect::<Vec<_>>()
@@ -188,7 +188,7 @@ async fn aggregates_and_plain_records_become_rows() {
     let batch = [
         record(1, aggregate(user_records(0..40))),
         record(2, event("plain").encode_to_vec()),
-        // Delivered again by a producer that saw no answer, cut otherwise.
+        // Sent again, in other aggregates, by a producer that saw no response.
         record(3, aggregate(user_records(20..60))),
     ];
     assert_eq!(function.invoke(&batch).await, Vec::<String>::new());
@@ -197,7 +197,7 @@ async fn aggregates_and_plain_records_become_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn poison_in_an_aggregate_stands_alone() {
+async fn keeps_only_the_invalid_user_records_of_an_aggregate() {
     let function = Function::start(vec![]).await;
     let good = |id: &str| event(id).encode_to_vec();
     let data = aggregate(vec![good("a"), b"\xff poison".to_vec(), good("b"), good("")]);
@@ -212,7 +212,7 @@ async fn poison_in_an_aggregate_stands_alone() {
         .map(|record| (record.sequence_number.as_str(), record.sub_sequence_number))
         .collect();
     assert_eq!(kept, [("8", 1), ("8", 3), ("9", 0)]);
-    assert_eq!(failed[0].data, "/yBwb2lzb24=", "the user record alone");
+    assert_eq!(failed[0].data, "/yBwb2lzb24=", "only the user record");
 }
 
 fn md5_of(data: &[u8]) -> Vec<u8> {
@@ -221,7 +221,7 @@ fn md5_of(data: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_aggregate_of_which_something_is_not_written_is_reported_once() {
+async fn reports_an_aggregate_with_unwritten_rows_once() {
     let function = Function::start(vec![Fault::Throttled; 1_000]).await;
     let data = aggregate(vec![event("a").encode_to_vec(), event("b").encode_to_vec()]);
     let reported = function.invoke_within(&[record(8, data)], Duration::from_secs(1)).await;
@@ -229,10 +229,10 @@ async fn an_aggregate_of_which_something_is_not_written_is_reported_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_dynamodb_refuses_is_poison_and_its_neighbours_stored() {
+async fn keeps_rows_that_dynamodb_refuses_and_stores_the_others() {
     let function = Function::start(vec![]).await;
     let mut batch = events(0..24);
-    // DynamoDB takes items up to 400 KB.
+    // DynamoDB accepts items of up to 400 KB.
     let large = TrackingEvent { user_agent: "x".repeat(420_000), ..event("large") };
     batch.insert(10, record(7, large.encode_to_vec()));
     assert_eq!(function.invoke(&batch).await, Vec::<String>::new());
@@ -244,7 +244,7 @@ async fn what_dynamodb_refuses_is_poison_and_its_neighbours_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unprocessed_items_alone_are_written_again() {
+async fn retries_only_unprocessed_items() {
     let function = Function::start(vec![Fault::Unprocessed(10), Fault::Unprocessed(3)]).await;
     assert_eq!(function.invoke(&events(0..25)).await, Vec::<String>::new());
     assert_eq!(function.row_count().await, 25);
@@ -252,7 +252,7 @@ async fn unprocessed_items_alone_are_written_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn throttles_and_errors_of_the_service_are_retried() {
+async fn retries_throttles_and_service_errors() {
     let function = Function::start(vec![Fault::Throttled, Fault::ServerError, Fault::Reset]).await;
     assert_eq!(function.invoke(&events(0..5)).await, Vec::<String>::new());
     assert_eq!(function.row_count().await, 5);
@@ -260,28 +260,28 @@ async fn throttles_and_errors_of_the_service_are_retried() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_written_by_the_deadline_is_reported() {
+async fn reports_records_not_written_by_the_deadline() {
     let function = Function::start(vec![Fault::Throttled; 1_000]).await;
-    let begun = Instant::now();
+    let started_at = Instant::now();
     let mut batch = events(0..3);
     batch.push(record(1, b"\xff poison".to_vec()));
     let reported = function.invoke_within(&batch, Duration::from_secs(2)).await;
-    assert_eq!(reported, ["1000", "1001", "1002"], "the poison is not: it is kept");
-    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert_eq!(reported, ["1000", "1001", "1002"], "but not the invalid record, which is kept");
+    assert!(started_at.elapsed() < Duration::from_secs(2));
     assert_eq!(function.failed_records().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_without_an_answer_is_reported_in_time() {
+async fn reports_records_in_time_if_a_call_gets_no_response() {
     let function = Function::start(vec![Fault::Silence; 1_000]).await;
-    let begun = Instant::now();
+    let started_at = Instant::now();
     let reported = function.invoke_within(&events(0..2), Duration::from_secs(2)).await;
     assert_eq!(reported, ["1000", "1001"]);
-    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(started_at.elapsed() < Duration::from_secs(2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unreachable_table_is_reported() {
+async fn reports_records_while_the_table_is_missing() {
     let function = Function::start(vec![]).await;
     function.table.delete_table().table_name(TABLE).send().await.unwrap();
     let reported = function.invoke_within(&events(0..2), Duration::from_secs(1)).await;
@@ -291,7 +291,7 @@ async fn an_unreachable_table_is_reported() {
     assert_eq!(function.row_count().await, 2);
 }
 
-/// A conversion whose id was hashed from what its sender brought.
+/// A conversion whose id is a hash of data from the client.
 fn conversion(number: u32, amount_micros: i64) -> TrackingEvent {
     TrackingEvent {
         event_type: EventType::Conversion.into(),
@@ -309,14 +309,14 @@ impl Function {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_events_with_a_clients_id_the_first_stays() {
+async fn keeps_the_first_event_with_a_clients_id() {
     let function = Function::start(vec![]).await;
     let mut batch = events(0..30);
     let first: Vec<_> = (0..100)
         .map(|n| record(5_000 + n, conversion(n, i64::from(n) + 1).encode_to_vec()))
         .collect();
     batch.extend(first.clone());
-    // Again within the batch, behind the first, with another amount.
+    // Repeated in the same batch, after the first, with another amount.
     batch.extend((0..100).map(|n| record(6_000 + n, conversion(n, 999).encode_to_vec())));
     assert_eq!(function.invoke(&batch).await, Vec::<String>::new());
     assert_eq!(function.row_count().await, 130);
@@ -338,14 +338,14 @@ async fn of_events_with_a_clients_id_the_first_stays() {
     let row = function.row(&conversion(7, 0).message_id).await.unwrap();
     assert_eq!((&row["stored_at"], row["user_agent"].as_s().unwrap().as_str()), (&stored_at, ""));
     assert_eq!(function.failed_records(), []);
-    // Others are still written over.
+    // Other rows are still replaced.
     let other = TrackingEvent { user_agent: "replayed".into(), ..event("m7") };
     function.invoke(&[record(3, other.encode_to_vec())]).await;
     assert_eq!(function.row("m7").await.unwrap()["user_agent"].as_s().unwrap(), "replayed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_that_are_written_once_are_retried_too() {
+async fn retries_rows_that_are_written_once() {
     let faults = vec![Fault::Throttled, Fault::ServerError, Fault::Reset];
     let function = Function::start(faults).await;
     let batch: Vec<_> = (0..5).map(|n| record(n + 1, conversion(n, 1).encode_to_vec())).collect();
@@ -355,14 +355,14 @@ async fn rows_that_are_written_once_are_retried_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_to_be_written_once_is_reported_at_the_deadline_and_refused_alone() {
+async fn handles_deadline_and_refusal_of_rows_that_are_written_once() {
     let function = Function::start(vec![Fault::Throttled; 1_000]).await;
-    let begun = Instant::now();
+    let started_at = Instant::now();
     let batch =
         [record(1, conversion(1, 1).encode_to_vec()), record(2, event("m").encode_to_vec())];
     let reported = function.invoke_within(&batch, Duration::from_secs(2)).await;
     assert_eq!(reported, ["1", "2"]);
-    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(started_at.elapsed() < Duration::from_secs(2));
 
     let function = Function::start(vec![]).await;
     let large = TrackingEvent { user_agent: "x".repeat(420_000), ..conversion(1, 1) };
@@ -373,7 +373,7 @@ async fn a_row_to_be_written_once_is_reported_at_the_deadline_and_refused_alone(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repeat_that_differs_is_told_from_one_that_does_not() {
+async fn distinguishes_differing_repeats_from_equal_ones() {
     let function = Function::start(vec![]).await;
     let table = EventTable::new(&aws::sdk_config(&function.proxy.url).await, TABLE.to_owned());
     let at = |ms| jiff::Timestamp::from_millisecond(ms).unwrap();
@@ -396,7 +396,7 @@ async fn a_repeat_that_differs_is_told_from_one_that_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_of_the_reference_is_stored() {
+async fn stores_an_event_of_the_reference() {
     let function = Function::start(vec![]).await;
     let reference = TrackingEvent {
         program_id: "212313".into(),
@@ -419,7 +419,7 @@ async fn an_event_of_the_reference_is_stored() {
 }
 
 #[test]
-fn the_bootstrap_says_what_it_lacks() {
+fn names_the_missing_or_invalid_setting() {
     let run = |environment: &[(&str, &str)]| {
         let output = Command::new(env!("CARGO_BIN_EXE_kinesis-consumer"))
             .env_clear()

@@ -10,45 +10,46 @@ use crate::scenario::{Connections, MAX_IN_FLIGHT, MAX_PROGRAMS, Scenario};
 use crate::schedule::Arrivals;
 use crate::threshold::{self, Threshold};
 
-/// Load tests of adtrack whose figures can be trusted.
+/// Load-tests adtrack, and says whether the figures can be trusted.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Arguments {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// A command of the program.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Runs a scenario and writes a report.
     ///
-    /// Exit status: 0 all well, 1 the run could not be made, 2 a threshold was crossed, 3 the
-    /// harness itself was the bottleneck, 4 interrupted, 64 wrong usage.
+    /// Exit status: 0 success, 1 the run failed, 2 a threshold was crossed, 3 the harness itself was
+    /// the bottleneck, 4 interrupted, 64 wrong usage.
     #[command(after_help = threshold::help())]
     Run(Box<RunArguments>),
-    /// Lists the scenarios that come with the program.
+    /// Lists the built-in scenarios.
     Scenarios,
     /// Shows a scenario.
     Scenario {
-        /// What to do with it.
+        /// What to do with the scenario.
         #[command(subcommand)]
         command: ScenarioCommand,
     },
-    /// Compares two reports, and says what of the differences is noise.
+    /// Compares two reports, and says which differences are noise.
     Compare {
-        /// A report's JSON.
+        /// JSON file of the first report.
         a: PathBuf,
-        /// Another's.
+        /// JSON file of the second report.
         b: PathBuf,
     },
-    /// A few hundred mixed requests and one core-data change, on a stack that runs: the answers, the
-    /// rows, the times.
+    /// Sends a few hundred mixed requests and one core-data change to a running stack, and shows the
+    /// responses, the rows and how long both took.
     Demo,
-    /// Requests at a steady rate, on a stack that runs, and a count of their rows: no more, no less.
+    /// Sends requests at a steady rate to a running stack, and checks that each became exactly one
+    /// row.
     Count {
-        /// How many requests.
+        /// Number of requests.
         #[arg(long, default_value_t = 10_000, value_parser = cli::integer(1_u32, 10_000_000))]
         requests: u32,
         /// Requests per second.
@@ -57,71 +58,71 @@ pub enum Command {
     },
 }
 
-/// What to do with a scenario.
+/// A command on a scenario.
 #[derive(Debug, Subcommand)]
 pub enum ScenarioCommand {
-    /// Prints its TOML: the start of a scenario of one's own.
+    /// Prints the scenario's TOML, as a starting point for a scenario of your own.
     Show {
-        /// Its name.
+        /// Name of the scenario.
         name: String,
     },
 }
 
-/// What to run, and what to change of it.
+/// Arguments of `loadtest run`.
 #[derive(Debug, Args)]
 pub struct RunArguments {
-    /// A scenario's name, or a TOML file.
+    /// Name of a built-in scenario, or a TOML file.
     #[arg(default_value = "quick")]
     pub scenario: String,
-    /// Where to send; without it a local stack is started, and stopped at the end.
+    /// Where to send requests. Without it, a local stack is started, and stopped at the end.
     #[arg(long)]
     pub url: Option<String>,
-    /// That a host other than this machine may be put under load.
+    /// Allow a target that is not on this machine.
     #[arg(long)]
     pub i_own_this_host: bool,
-    /// The report's file, without extension. [default: target/loadtest/SCENARIO-TIME]
+    /// File of the report, without extension. [default: target/loadtest/SCENARIO-TIME]
     #[arg(long)]
     pub report: Option<PathBuf>,
-    /// Fail if this holds, such as 'p99>5ms', 'errors>0.1%' or 'lost>0'; repeatable.
+    /// Fail if this is true, such as 'p99>5ms', 'errors>0.1%' or 'lost>0'; repeatable.
     #[arg(long, value_name = "CONDITION")]
     pub fail_if: Vec<Threshold>,
-    /// Sender threads. One sends 20,000/s.
+    /// Number of sender threads; one of them sends up to about 20,000 requests/s.
     #[arg(long, default_value_t = 1, value_parser = cli::integer(1_usize, 32))]
     pub threads: usize,
-    /// Makes the requests of a run the same as those of another.
+    /// Seed of the random numbers: runs with the same seed send the same requests.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Do not look at the table.
+    /// Do not check the table for the events' rows.
     #[arg(long)]
     pub no_verify: bool,
-    /// Do not put the scenario's programs on the core-data stream: they are there.
+    /// Do not put the scenario's programs on the core-data stream: they exist already.
     #[arg(long)]
     pub no_preload: bool,
-    /// Changes of the scenario.
+    /// Flags that change the scenario.
     #[command(flatten)]
     pub overrides: Overrides,
 }
 
 /// Flags that change a scenario.
 #[derive(Debug, Default, Args)]
-#[command(next_help_heading = "Changes of the scenario")]
+#[command(next_help_heading = "Changes to the scenario")]
 pub struct Overrides {
     /// One constant rate per second instead of the phases.
     #[arg(long, value_parser = Rate::parse)]
     pub rate: Option<Rate>,
-    /// How long, with one constant rate instead of the phases: 10s, 5m.
+    /// Duration of one constant rate instead of the phases, such as 10s or 5m.
     #[arg(long, value_parser = Period::parse)]
     pub duration: Option<Period>,
     /// Multiplies every rate.
     #[arg(long)]
     pub scale: Option<f64>,
-    /// uniform or poisson.
-    #[arg(long, value_parser = arrivals)]
+    /// How requests arrive: uniform or poisson.
+    #[arg(long, value_parser = parse_arrivals)]
     pub arrivals: Option<Arrivals>,
-    /// How many programs.
+    /// Number of programs.
     #[arg(long, value_parser = Count::<MAX_PROGRAMS>::parse)]
     pub programs: Option<Count<MAX_PROGRAMS>>,
-    /// The exponent of Zipf's law by which they are drawn.
+    /// Exponent of Zipf's law by which programs are drawn.
     #[arg(long, value_parser = Exponent::parse)]
     pub zipf: Option<Exponent>,
     /// Share of requests for programs that do not exist, 0 to 1.
@@ -134,15 +135,15 @@ pub struct Overrides {
     #[arg(long, value_parser = Share::parse)]
     pub mismatching: Option<Share>,
     /// A user agent instead of the scenario's; repeatable.
-    #[arg(long, value_parser = header_text)]
+    #[arg(long, value_parser = parse_header_text)]
     pub user_agent: Vec<HeaderText>,
-    /// Whether connections are used again.
+    /// Whether connections are reused.
     #[arg(long)]
     pub connections: Option<Connections>,
-    /// How long to wait for an answer.
+    /// How long to wait for a response.
     #[arg(long, value_parser = Period::parse)]
     pub timeout: Option<Period>,
-    /// Requests in flight at most; one more fails.
+    /// Most requests in flight at a time; requests beyond it are not sent and count as failed.
     #[arg(long, value_parser = Count::<MAX_IN_FLIGHT>::parse)]
     pub max_in_flight: Option<Count<MAX_IN_FLIGHT>>,
     /// Core-data updates per second.
@@ -151,15 +152,15 @@ pub struct Overrides {
     /// Empty L1 before the first request.
     #[arg(long)]
     pub cold_start: bool,
-    /// How long rows may take to arrive after the last answer.
+    /// How long rows may take to arrive after the last response.
     #[arg(long, value_parser = Period::parse)]
     pub settle: Option<Period>,
-    /// Delete rows as they are counted; only from a stand-in on this machine.
+    /// Delete rows as they are counted; only for a DynamoDB stand-in on this machine.
     #[arg(long)]
     pub drop_counted: bool,
 }
 
-fn arrivals(text: &str) -> Result<Arrivals, String> {
+fn parse_arrivals(text: &str) -> Result<Arrivals, String> {
     match text {
         "uniform" => Ok(Arrivals::Uniform),
         "poisson" => Ok(Arrivals::Poisson),
@@ -167,12 +168,16 @@ fn arrivals(text: &str) -> Result<Arrivals, String> {
     }
 }
 
-fn header_text(text: &str) -> Result<HeaderText, String> {
+fn parse_header_text(text: &str) -> Result<HeaderText, String> {
     HeaderText::try_from(text.to_owned())
 }
 
 impl Overrides {
-    /// Changes `scenario`; an error says which flags do not fit it.
+    /// Applies the flags to `scenario`.
+    ///
+    /// # Errors
+    ///
+    /// If the scenario is not valid with these flags; the message says why.
     pub fn apply(&self, scenario: &mut Scenario) -> Result<(), String> {
         if self.rate.is_some() || self.duration.is_some() {
             scenario.set_constant(self.rate, self.duration);
@@ -182,7 +187,7 @@ impl Overrides {
                 return Err(format!("SCALE={scale}: expected a factor above 0, up to 1000"));
             }
             for phase in &mut scenario.phases {
-                *phase = phase.scaled(scale);
+                *phase = phase.scale(scale);
             }
         }
         set(&mut scenario.arrivals, self.arrivals);
@@ -204,9 +209,9 @@ impl Overrides {
         scenario.check().map_err(|problem| format!("with the flags given: {problem}"))
     }
 
-    /// The flags that were given, for the report.
-    pub fn given(&self) -> Vec<String> {
-        let mut given: Vec<String> = [
+    /// The flags that are set, as they would be typed; for the report.
+    pub fn to_flags(&self) -> Vec<String> {
+        let mut flags: Vec<String> = [
             ("rate", self.rate.map(|rate| rate.0.to_string())),
             ("duration", self.duration.map(|duration| duration.to_string())),
             ("scale", self.scale.map(|scale| scale.to_string())),
@@ -231,16 +236,16 @@ impl Overrides {
         .into_iter()
         .filter_map(|(name, value)| Some(format!("--{name}={}", value?)))
         .collect();
-        given.extend(self.user_agent.iter().map(|agent| format!("--user-agent={:?}", agent.0)));
-        given.extend(self.cold_start.then(|| "--cold-start".to_owned()));
-        given.extend(self.drop_counted.then(|| "--drop-counted".to_owned()));
-        given
+        flags.extend(self.user_agent.iter().map(|agent| format!("--user-agent={:?}", agent.0)));
+        flags.extend(self.cold_start.then(|| "--cold-start".to_owned()));
+        flags.extend(self.drop_counted.then(|| "--drop-counted".to_owned()));
+        flags
     }
 }
 
-fn set<T: Copy>(value: &mut T, by: Option<T>) {
-    if let Some(by) = by {
-        *value = by;
+fn set<T: Copy>(value: &mut T, override_value: Option<T>) {
+    if let Some(override_value) = override_value {
+        *value = override_value;
     }
 }
 
@@ -248,7 +253,7 @@ fn set<T: Copy>(value: &mut T, by: Option<T>) {
 mod tests {
     use super::*;
 
-    fn overridden(flags: &[&str]) -> Result<Scenario, String> {
+    fn apply_to_quick(flags: &[&str]) -> Result<Scenario, String> {
         let all = ["loadtest", "run", "quick"].iter().chain(flags);
         let Command::Run(arguments) = Arguments::try_parse_from(all).unwrap().command else {
             panic!("run");
@@ -260,20 +265,20 @@ mod tests {
     #[test]
     fn flags_change_the_scenario() {
         let scenario =
-            overridden(&["--rate", "50", "--duration", "2s", "--unknown", "0.5"]).unwrap();
+            apply_to_quick(&["--rate", "50", "--duration", "2s", "--unknown", "0.5"]).unwrap();
         assert_eq!(scenario.schedule(0).expected(), 100.0);
         assert_eq!(scenario.requests.unknown, Share(0.5));
         let overrides =
             Overrides { rate: Some(Rate(50.0)), cold_start: true, ..Overrides::default() };
-        assert_eq!(overrides.given(), ["--rate=50", "--cold-start"]);
-        let halved = overridden(&["--scale", "0.5"]).unwrap();
+        assert_eq!(overrides.to_flags(), ["--rate=50", "--cold-start"]);
+        let halved = apply_to_quick(&["--scale", "0.5"]).unwrap();
         assert_eq!(halved.schedule(0).peak(), 1_000.0);
     }
 
     #[test]
-    fn flags_that_do_not_fit_are_explained() {
-        let error = overridden(&["--unknown", "0.9", "--disabled", "0.9"]).unwrap_err();
+    fn rejects_flags_that_do_not_fit_together() {
+        let error = apply_to_quick(&["--unknown", "0.9", "--disabled", "0.9"]).unwrap_err();
         assert!(error.starts_with("with the flags given: requests: unknown"), "{error}");
-        assert!(overridden(&["--scale", "0"]).unwrap_err().starts_with("SCALE=0"));
+        assert!(apply_to_quick(&["--scale", "0"]).unwrap_err().starts_with("SCALE=0"));
     }
 }

@@ -1,31 +1,30 @@
-//! Two runs beside each other, and how much of a difference is noise. Pure.
+//! Compares two runs side by side, and says which differences are more than noise. Pure.
 //!
-//! A run's noise is seen in its slices: the median of their values, the lowest and the highest. To
-//! tell a difference of two runs from it, both runs' slices are drawn anew many times, in blocks of
-//! neighbours because neighbours resemble each other (a block bootstrap), and the difference of the
-//! medians is taken each time: where 95 % of these differences lie on one side of zero, it is called
-//! one. That is the noise within a run; two runs of the same build differ by more, so what matters
-//! is run several times.
+//! The noise of a run shows in its slices: the lowest, the median and the highest of their values. A
+//! block bootstrap separates a difference from that noise: it resamples the slices of both runs many
+//! times, in blocks of neighbours because neighbours resemble each other, and takes the difference of
+//! the medians each time. If 95 % of these differences lie on one side of zero, the runs differ. This
+//! covers the noise within a run; two runs of the same build differ by more, so repeat what matters.
 
 use std::fmt::Write;
 
 use crate::report::{Figures, Report, SliceRow, bytes, time};
 
 const RESAMPLES: usize = 2_000;
-/// Slices that are drawn together.
+/// Neighbouring slices that are resampled together.
 const BLOCK: usize = 5;
-/// Fewer slices say nothing of noise.
-const FEWEST: usize = 5;
+/// With fewer slices than this, the noise is unknown.
+const MIN_SLICES: usize = 5;
 
-type Whole = fn(&Figures) -> Option<f64>;
-type Each = fn(&SliceRow) -> Option<f64>;
+type OfRun = fn(&Figures) -> Option<f64>;
+type OfSlice = fn(&SliceRow) -> Option<f64>;
 
-/// What is compared: its name, how it is written, its value for the run and for a slice.
+/// A figure that is compared: its name, how it is written, its value for the run and for a slice.
 struct Figure {
     name: &'static str,
     format: fn(f64) -> String,
-    whole: Whole,
-    slice: Option<Each>,
+    whole: OfRun,
+    slice: Option<OfSlice>,
 }
 
 const FIGURES: [Figure; 13] = [
@@ -68,7 +67,7 @@ const FIGURES: [Figure; 13] = [
     },
     Figure { name: "errors", format: share, whole: |f| Some(f.error_share), slice: None },
     Figure {
-        name: "CPU a request",
+        name: "CPU per request",
         format: time,
         whole: |f| Some(f.tracker.as_ref()?.cpu_per_request_us),
         slice: Some(cpu_per_request),
@@ -80,13 +79,13 @@ const FIGURES: [Figure; 13] = [
         slice: Some(|s| s.rss_anon_bytes.map(|value| value as f64)),
     },
     Figure {
-        name: "answer to row p99",
+        name: "response to row p99",
         format: time,
         whole: |f| Some(f.truth.as_ref()?.answer_to_row.p99_us),
         slice: Some(|s| s.row_p99_ms.map(|ms| ms * 1e3)),
     },
     Figure {
-        name: "update to answer p50",
+        name: "update to response p50",
         format: time,
         whole: |f| Some(f.core_data.as_ref()?.update_to_answer.p50_us),
         slice: None,
@@ -116,20 +115,20 @@ fn share(value: f64) -> String {
     format!("{:.3} %", value * 100.0)
 }
 
-/// The values of a run's slices, as noise is read from them.
+/// A figure's values in the slices of a run.
 #[derive(Debug, Clone, PartialEq)]
 struct Noise {
     values: Vec<f64>,
 }
 
 impl Noise {
-    fn of(report: &Report, each: Each) -> Self {
+    fn of(report: &Report, value: OfSlice) -> Self {
         let whole = report.slices.iter().filter(|slice| slice.whole);
-        Self { values: whole.filter_map(each).collect() }
+        Self { values: whole.filter_map(value).collect() }
     }
 
     fn spread(&self, format: fn(f64) -> String) -> String {
-        if self.values.len() < FEWEST {
+        if self.values.len() < MIN_SLICES {
             return "too short".to_owned();
         }
         let lowest = self.values.iter().copied().fold(f64::INFINITY, f64::min);
@@ -153,12 +152,12 @@ fn median(values: &mut [f64]) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// The middle 95 % of the differences of the medians, B less A; none where a run is too short.
+/// The middle 95 % of the differences of the medians, B minus A; `None` if a run is too short.
 fn interval(a: &Noise, b: &Noise) -> Option<(f64, f64)> {
-    if a.values.len() < FEWEST || b.values.len() < FEWEST {
+    if a.values.len() < MIN_SLICES || b.values.len() < MIN_SLICES {
         return None;
     }
-    // A fixed seed: the same reports make the same answer.
+    // A fixed seed: the same reports give the same result.
     let mut random = fastrand::Rng::with_seed(1);
     let mut differences: Vec<f64> = (0..RESAMPLES)
         .map(|_| b.resampled_median(&mut random) - a.resampled_median(&mut random))
@@ -167,7 +166,7 @@ fn interval(a: &Noise, b: &Noise) -> Option<(f64, f64)> {
     Some((differences[RESAMPLES / 40], differences[RESAMPLES - 1 - RESAMPLES / 40]))
 }
 
-/// The comparison as text.
+/// Compares two reports as a table in plain text, one figure per line.
 pub fn compare(a: &Report, b: &Report) -> String {
     let mut text = String::new();
     // Writing into a String cannot fail.
@@ -180,11 +179,11 @@ pub fn compare(a: &Report, b: &Report) -> String {
         );
     }
     for warning in warnings(a, b) {
-        let _ = writeln!(text, "Mind: {warning}");
+        let _ = writeln!(text, "Warning: {warning}");
     }
     let _ = writeln!(
         text,
-        "\n{:<21} {:>11} {:>11} {:>9}   {:<12} slices of A: min – median – max; of B",
+        "\n{:<22} {:>11} {:>11} {:>9}   {:<12} slices of A: min – median – max; of B",
         "", "A", "B", "change", "verdict"
     );
     for figure in FIGURES {
@@ -198,8 +197,8 @@ pub fn compare(a: &Report, b: &Report) -> String {
             format!("{:+.1} %", (second / first - 1.0) * 100.0)
         };
         let (verdict, spread) = match figure.slice {
-            Some(each) => {
-                let (noise_a, noise_b) = (Noise::of(a, each), Noise::of(b, each));
+            Some(value) => {
+                let (noise_a, noise_b) = (Noise::of(a, value), Noise::of(b, value));
                 let spread = format!(
                     "{};  {}",
                     noise_a.spread(figure.format),
@@ -211,14 +210,14 @@ pub fn compare(a: &Report, b: &Report) -> String {
         };
         let _ = writeln!(
             text,
-            "{:<21} {:>11} {:>11} {change:>9}   {verdict:<12} {spread}",
+            "{:<22} {:>11} {:>11} {change:>9}   {verdict:<12} {spread}",
             figure.name,
             (figure.format)(first),
             (figure.format)(second)
         );
     }
     text.push_str(
-        "\n\"differs\": 95 % of resampled differences of the slices' medians lie on one side of zero. That is the noise\nwithin a run; runs of the same build differ by more, so repeat what matters. No verdict: one value for a run.\n",
+        "\n\"differs\": 95 % of the resampled differences of the slices' medians lie on one side of zero. This covers the\nnoise within a run; runs of the same build differ by more, so repeat what matters. No verdict: a run has one value.\n",
     );
     text
 }
@@ -231,7 +230,7 @@ fn judge(interval: Option<(f64, f64)>) -> &'static str {
     }
 }
 
-/// What makes two runs hard to compare.
+/// Reasons why two runs are hard to compare.
 fn warnings(a: &Report, b: &Report) -> Vec<&'static str> {
     let differ = [
         (
@@ -241,11 +240,11 @@ fn warnings(a: &Report, b: &Report) -> Vec<&'static str> {
         (a.machine != b.machine, "the machines differ"),
         (
             !a.verdict.valid || !b.verdict.valid,
-            "a run is invalid: its figures are the harness', not the server's",
+            "a run is invalid: its figures describe the harness, not the server",
         ),
         (a.run.interrupted || b.run.interrupted, "a run was interrupted"),
     ];
-    differ.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect()
+    differ.into_iter().filter(|(holds, _)| *holds).map(|(_, warning)| warning).collect()
 }
 
 #[cfg(test)]
@@ -258,19 +257,19 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_beyond_the_noise_is_one() {
+    fn reports_a_difference_larger_than_the_noise() {
         assert_eq!(judge(interval(&noise(100.0), &noise(110.0))), "differs");
         assert_eq!(judge(interval(&noise(100.0), &noise(90.0))), "differs");
     }
 
     #[test]
-    fn a_difference_within_the_noise_is_none() {
+    fn ignores_a_difference_within_the_noise() {
         assert_eq!(judge(interval(&noise(100.0), &noise(100.1))), "within noise");
         assert_eq!(judge(interval(&noise(5.0), &Noise { values: vec![5.0] })), "too short");
     }
 
     #[test]
-    fn the_noise_is_shown() {
+    fn shows_lowest_median_and_highest_value() {
         let noise = Noise { values: vec![5.0, 1.0, 3.0, 4.0, 2.0] };
         assert_eq!(noise.spread(plain), "1 – 3 – 5");
     }

@@ -1,4 +1,5 @@
-//! Core data of a run: loaded before it, changed during it, and how soon a change is answered.
+//! The core data of a run: loads programs before it, changes them during it, and measures how soon
+//! responses show a change.
 
 use std::time::{Duration, Instant};
 
@@ -17,17 +18,17 @@ const RECORDS_PER_CALL: usize = 500;
 const PUT_ATTEMPTS: u32 = 10;
 const PUT_TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(3), call: Duration::from_secs(15) };
-/// For preloaded programs to be answered.
+/// How long to wait until the tracker knows the preloaded programs.
 const PRELOAD_TIMEOUT: Duration = Duration::from_secs(120);
-/// How many of them are looked at.
+/// How many of the preloaded programs are checked.
 const PRELOAD_PROBES: usize = 25;
-/// For a change to be answered.
+/// How long to wait for a response with a changed value.
 const FOLLOW_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between two looks at a program that was changed: what a time to the first right answer is off by.
+/// Pause between two probes of a changed program: the error of the measured time.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(2);
-/// Looks after the first right answer, and the pause between them.
-const LOOKS_AFTER: u32 = 20;
-const LOOK_PAUSE: Duration = Duration::from_millis(10);
+/// Probes after the first response with the new value, to find stale ones, and the pause between them.
+const STALE_PROBES: u32 = 20;
+const STALE_PROBE_PAUSE: Duration = Duration::from_millis(10);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The core-data stream.
@@ -58,7 +59,8 @@ impl CoreDataStream {
         }
     }
 
-    /// Until all are taken. A program is in here once: its records cannot overtake each other.
+    /// Puts a chunk, and retries throttled records. A chunk has one record per program, so that a retry
+    /// cannot reorder the records of a program.
     async fn put_chunk(&self, mut entries: Vec<Entry>) -> Result<(), String> {
         for attempt in 1..=PUT_ATTEMPTS {
             let outcome = self.put(entries.clone()).await?;
@@ -104,7 +106,7 @@ fn record(program: &Program, name: &str, valid: bool) -> String {
 
 const USER_AGENT: &str = concat!("adtrack-loadtest/", env!("CARGO_PKG_VERSION"));
 
-/// For what is not measured. A proxy that the environment names is none of ours.
+/// A client for requests that are not measured. It ignores proxies that the environment names.
 pub fn http_client() -> reqwest::Client {
     http_client_as(USER_AGENT)
 }
@@ -118,7 +120,11 @@ fn http_client_as(user_agent: &str) -> reqwest::Client {
         .unwrap_or_default()
 }
 
-/// Puts the programs on the stream and waits until they are answered.
+/// Puts the programs on the stream and waits until the tracker knows them.
+///
+/// # Errors
+///
+/// If the stream refuses the records, or if the tracker does not know the programs after 120 s.
 pub async fn preload(
     stream: &CoreDataStream,
     url: &str,
@@ -129,19 +135,19 @@ pub async fn preload(
     stream.put_all(all).await?;
     let client = http_client();
     let give_up = Instant::now() + PRELOAD_TIMEOUT;
-    // The last ones of each shard come last; a few at the end cover the shards.
+    // Each shard is stored in order, so the last few programs cover all shards.
     let probes = programs.iter().rev().take(PRELOAD_PROBES).chain([disabled]);
     for program in probes {
-        // HEAD is answered as GET and records nothing.
+        // HEAD gets the same response as GET and records nothing.
         let url = format!("{url}/event/{}", program.id);
         loop {
-            let answer = client.head(&url).send().await;
-            if answer.is_ok_and(|answer| answer.status().is_success()) {
+            let response = client.head(&url).send().await;
+            if response.is_ok_and(|response| response.status().is_success()) {
                 break;
             }
             if Instant::now() > give_up {
                 return Err(format!(
-                    "program {} was not answered {} s after it was put on the core-data stream; is redis-updater running?",
+                    "the tracker does not know program {} {} s after it was put on the core-data stream; is redis-updater running?",
                     program.id,
                     PRELOAD_TIMEOUT.as_secs()
                 ));
@@ -152,20 +158,20 @@ pub async fn preload(
     Ok(())
 }
 
-/// What became of the changes.
+/// The changes of core data during a run, and what became of them.
 #[derive(Debug, Clone)]
 pub struct Changes {
     /// Records put on the stream.
     pub updates: u64,
-    /// Of these, looked after until they were answered: one at a time.
+    /// Updates that were followed until a response showed them; one at a time.
     pub followed: u64,
-    /// From putting the record to the first answer with the new value, in nanoseconds.
+    /// From putting the record to the first response with the new value, in nanoseconds.
     pub freshness: Times,
-    /// Answers with an old value after one with the new value.
-    pub stale_answers: u64,
-    /// Changes that were not answered within 10 s.
-    pub never_answered: u64,
-    /// What went wrong with putting, at last.
+    /// Responses with the old value after one with the new value.
+    pub stale_responses: u64,
+    /// Updates that no response showed within 10 s.
+    pub never_seen: u64,
+    /// The last error of putting a record.
     pub problem: Option<String>,
 }
 
@@ -175,20 +181,21 @@ impl Default for Changes {
             updates: 0,
             followed: 0,
             freshness: run_histogram(),
-            stale_answers: 0,
-            never_answered: 0,
+            stale_responses: 0,
+            never_seen: 0,
             problem: None,
         }
     }
 }
 
-enum Followed {
-    Fresh { after: Duration, stale: u64 },
-    Never,
+enum FollowOutcome {
+    Seen { after: Duration, stale: u64 },
+    NeverSeen,
 }
 
-/// Changes programs in turn, `per_second`, until `stop` turns true. The user agent of the looks at them
-/// holds the run's mark, so that their rows are known, and does not end in it: they are not measured.
+/// Changes programs in turn, `per_second`, until `stop` turns true. The user agent of the probes
+/// contains the run's mark, so that their rows can be found, but does not end in it, so that they do not
+/// count as the run's.
 pub async fn change(
     stream: &CoreDataStream,
     url: &str,
@@ -203,7 +210,7 @@ pub async fn change(
     }
     let client = http_client_as(&format!("{USER_AGENT} {mark} look"));
     let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / per_second));
-    let mut following: JoinSet<Followed> = JoinSet::new();
+    let mut following: JoinSet<FollowOutcome> = JoinSet::new();
     for (number, program) in (0_u64..).zip(programs.iter().cycle()) {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -216,55 +223,55 @@ pub async fn change(
             continue;
         }
         changes.updates += 1;
-        while let Some(Ok(followed)) = following.try_join_next() {
-            changes.add(&followed);
+        while let Some(Ok(outcome)) = following.try_join_next() {
+            changes.record(&outcome);
         }
         if following.is_empty() {
             let (client, url) = (client.clone(), format!("{url}/event/{}", program.id));
             following.spawn(async move { follow(&client, &url, &name, put).await });
         }
     }
-    while let Some(Ok(followed)) = following.join_next().await {
-        changes.add(&followed);
+    while let Some(Ok(outcome)) = following.join_next().await {
+        changes.record(&outcome);
     }
     changes
 }
 
 impl Changes {
-    fn add(&mut self, followed: &Followed) {
+    fn record(&mut self, outcome: &FollowOutcome) {
         self.followed += 1;
-        match followed {
-            Followed::Fresh { after, stale } => {
+        match outcome {
+            FollowOutcome::Seen { after, stale } => {
                 let nanoseconds = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
                 Histogram::saturating_record(&mut self.freshness, nanoseconds);
-                self.stale_answers += stale;
+                self.stale_responses += stale;
             }
-            Followed::Never => self.never_answered += 1,
+            FollowOutcome::NeverSeen => self.never_seen += 1,
         }
     }
 }
 
-/// Asks until the answer has the new name, and a bit longer.
-async fn follow(client: &reqwest::Client, url: &str, name: &str, put: Instant) -> Followed {
+/// Probes a program until a response has the new name, and then a little longer for stale ones.
+async fn follow(client: &reqwest::Client, url: &str, name: &str, put: Instant) -> FollowOutcome {
     let needle = format!("{name:?}");
-    while !answers(client, url, &needle).await.unwrap_or(false) {
+    while !response_contains(client, url, &needle).await.unwrap_or(false) {
         if put.elapsed() > FOLLOW_TIMEOUT {
-            return Followed::Never;
+            return FollowOutcome::NeverSeen;
         }
         tokio::time::sleep(FOLLOW_PAUSE).await;
     }
     let after = put.elapsed();
     let mut stale = 0;
-    for _ in 0..LOOKS_AFTER {
-        tokio::time::sleep(LOOK_PAUSE).await;
-        // No answer is no stale answer.
-        stale += u64::from(answers(client, url, &needle).await == Some(false));
+    for _ in 0..STALE_PROBES {
+        tokio::time::sleep(STALE_PROBE_PAUSE).await;
+        // A request without a response is not a stale response.
+        stale += u64::from(response_contains(client, url, &needle).await == Some(false));
     }
-    Followed::Fresh { after, stale }
+    FollowOutcome::Seen { after, stale }
 }
 
-/// Whether the answer holds a text; none where there is no good answer.
-async fn answers(client: &reqwest::Client, url: &str, text: &str) -> Option<bool> {
-    let answer = client.get(url).send().await.ok()?.error_for_status().ok()?;
-    Some(answer.text().await.ok()?.contains(text))
+/// Whether the response's body contains `text`; `None` if there is no successful response.
+async fn response_contains(client: &reqwest::Client, url: &str, text: &str) -> Option<bool> {
+    let response = client.get(url).send().await.ok()?.error_for_status().ok()?;
+    Some(response.text().await.ok()?.contains(text))
 }

@@ -1,20 +1,21 @@
-//! `make count`: as many rows as accepted requests, no more and no less.
+//! `make count`: checks that every accepted request became exactly one row.
 
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use crate::stack::RunningStack;
-use crate::traffic::{self, Answered};
+use crate::traffic::{self, SentRequest};
 
-/// For the last row to arrive.
+/// How long to wait for the last row.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// For a row that should not be there to arrive.
+/// How long to wait for surplus rows after the last expected one.
 const AFTERMATH: Duration = Duration::from_secs(2);
 
-/// Sends, waits, counts. True where the counts agree and every request was accepted.
+/// Sends requests, waits for their rows and counts them. True if the counts agree and every request
+/// was accepted.
 pub(crate) async fn run(stack: &RunningStack, requests: u32, rate: u32) -> Result<bool, String> {
-    // Marks this run's events, so that other traffic does not disturb the count.
+    // Marks this run's events, so that other traffic does not count.
     let run = format!("{}-{}", std::process::id(), unix_millis());
     println!("Sending {requests} requests at {rate}/s.");
     let start = Instant::now();
@@ -24,36 +25,40 @@ pub(crate) async fn run(stack: &RunningStack, requests: u32, rate: u32) -> Resul
         .map(|(number, program)| format!("/event/{program}?run={run}&n={number}"));
     let (accepted, follow) = mpsc::unbounded_channel();
     let send = async {
-        let answers = traffic::send(stack, paths, rate, accepted).await;
-        (answers, start.elapsed())
+        let sent = traffic::send(stack, paths, rate, accepted).await;
+        (sent, start.elapsed())
     };
-    let ((answers, took), followed) = tokio::join!(send, stack.follow(follow, PATIENCE));
-    let seen = followed?;
-    for (status, count) in traffic::by_status(&answers) {
+    let ((sent, took), followed) = tokio::join!(send, stack.follow(follow, PATIENCE));
+    let delays = followed?;
+    for (status, count) in traffic::count_by_status(&sent) {
         println!("  {count:>7} × {status}");
     }
     println!(
         "  {:.0}/s; latency from the intended time: {}",
         f64::from(requests) / took.as_secs_f64(),
-        traffic::percentiles(answers.iter().map(|answer| answer.latency).collect())
+        traffic::format_percentiles(sent.iter().map(|request| request.latency).collect())
     );
 
-    let ids = answers.iter().filter(|answer| answer.message_id.is_some()).count();
-    println!("  from answer to row: {}", traffic::percentiles(seen.values().copied().collect()));
+    let ids = sent.iter().filter(|request| request.message_id.is_some()).count();
+    println!(
+        "  from response to row: {}",
+        traffic::format_percentiles(delays.values().copied().collect())
+    );
     tokio::time::sleep(AFTERMATH).await;
     let rows = stack.count_rows(&run).await?;
-    let accepted = answers.iter().filter(|answer| is_accepted(answer)).count();
-    let lost = ids - seen.len();
+    let accepted = sent.iter().filter(|request| is_accepted(request)).count();
+    let lost = ids - delays.len();
     println!("  {accepted} accepted, {rows} rows, {lost} of the accepted ids missing");
 
-    let right = accepted == rows && lost == 0 && ids == accepted;
+    let counts_agree = accepted == rows && lost == 0 && ids == accepted;
     let complete = u32::try_from(accepted) == Ok(requests);
-    println!("{}", if right && complete { "OK: no more, no less." } else { "NOT OK." });
-    Ok(right && complete)
+    let ok = counts_agree && complete;
+    println!("{}", if ok { "OK: each request became exactly one row." } else { "NOT OK." });
+    Ok(ok)
 }
 
-fn is_accepted(answer: &Answered) -> bool {
-    answer.status == Ok(200)
+fn is_accepted(request: &SentRequest) -> bool {
+    request.status == Ok(200)
 }
 
 fn unix_millis() -> u128 {

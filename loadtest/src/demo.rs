@@ -1,4 +1,4 @@
-//! `make demo`: what the pipeline does, in a minute.
+//! `make demo`: shows in a minute what the pipeline does.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::stack::RunningStack;
-use crate::traffic::{self, Answered, by_status, percentiles};
+use crate::traffic::{self, SentRequest, count_by_status, format_percentiles};
 
 const REQUESTS: usize = 300;
 const RATE: u32 = 100;
-/// For rows, and for the changed program, to arrive.
+/// How long to wait for the last row, and for the changed program.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One of each kind, and what it shows.
+/// One path of each kind, and what it shows.
 const KINDS: [(&str, &str); 10] = [
     ("/event/212313?checksum=124&customerId=9124", "valid"),
     ("/event/212312?campaign=autumn", "valid, with a parameter of its own"),
     ("/impression/212313.gif?placement=top", "an impression: a transparent pixel"),
-    ("/click/212313?placement=top", "a click: on to the landing page"),
+    ("/click/212313?placement=top", "a click: a redirect to the landing page"),
     ("/conversion/212313?event_name=sale&amount=19.90&currency=EUR", "a conversion"),
     ("/event/disabled", "recorded as not valid: switched off"),
     ("/event/not-started", "recorded as not valid: too early"),
@@ -27,24 +27,24 @@ const KINDS: [(&str, &str); 10] = [
     ("/event/unknown", "refused: program_not_found"),
 ];
 
-/// Shows it. True where every accepted event became a row and the change arrived.
+/// Runs the demo. True if every accepted event became a row and the core-data change arrived.
 pub(crate) async fn run(stack: &RunningStack) -> Result<bool, String> {
     println!("1. {REQUESTS} requests at {RATE}/s to {}\n", stack.tracker_url);
     let paths = KINDS.iter().cycle().take(REQUESTS).map(|(path, _)| (*path).to_owned());
     let (accepted, follow) = mpsc::unbounded_channel();
-    // Rows are looked for while requests are sent: each from its answer on.
-    let (answers, rows) =
+    // Looks for rows while requests are sent, so that the time from response to row is right.
+    let (requests, rows) =
         tokio::join!(traffic::send(stack, paths, RATE, accepted), stack.follow(follow, PATIENCE));
     let rows = rows?;
-    show_answers(&answers);
-    let stored = show_rows(stack, &answers, &rows).await?;
-    let taken = batch(stack).await?;
-    let changed = change(stack).await?;
-    Ok(stored && taken && changed)
+    show_responses(&requests);
+    let stored = show_rows(stack, &requests, &rows).await?;
+    let accepted = send_batch(stack).await?;
+    let changed = change_program(stack).await?;
+    Ok(stored && accepted && changed)
 }
 
-/// Three events in one request, the last of which names no program.
-async fn batch(stack: &RunningStack) -> Result<bool, String> {
+/// Sends three events in one request, of which the last names an unknown program.
+async fn send_batch(stack: &RunningStack) -> Result<bool, String> {
     println!("3. A batch: POST /events, with an impression, a conversion, and a mistake\n");
     let body = serde_json::json!([
         {"programId": "212313", "eventType": "impression", "eventId": "demo-1"},
@@ -58,42 +58,45 @@ async fn batch(stack: &RunningStack) -> Result<bool, String> {
     let status = response.status();
     let text = response.text().await.map_err(|error| error.to_string())?;
     println!("   {} {text}\n", status.as_u16());
-    let answer: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-    Ok(answer["accepted"] == 2 && answer["refused"] == 1)
+    let body: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    Ok(body["accepted"] == 2 && body["refused"] == 1)
 }
 
-fn show_answers(answers: &[Answered]) {
+fn show_responses(requests: &[SentRequest]) {
     for (kind, meaning) in KINDS {
         let of_kind: Vec<_> =
-            answers.iter().filter(|answer| answer.path == kind).cloned().collect();
-        for (status, count) in by_status(&of_kind) {
+            requests.iter().filter(|request| request.path == kind).cloned().collect();
+        for (status, count) in count_by_status(&of_kind) {
             println!("   {count:>4} × {status}   GET {kind:<62} {meaning}");
         }
     }
-    if let Some(example) = answers.iter().find(|answer| answer.path == KINDS[0].0) {
+    if let Some(example) = requests.iter().find(|request| request.path == KINDS[0].0) {
         println!("\n   {}", example.body);
     }
-    let latencies = answers.iter().map(|answer| answer.latency).collect();
-    println!("\n   answered in          {}\n", percentiles(latencies));
+    let latencies = requests.iter().map(|request| request.latency).collect();
+    println!("\n   latency                {}\n", format_percentiles(latencies));
 }
 
 async fn show_rows(
     stack: &RunningStack,
-    answers: &[Answered],
+    requests: &[SentRequest],
     rows: &HashMap<String, Duration>,
 ) -> Result<bool, String> {
-    let accepted: Vec<_> = answers.iter().filter_map(|answer| answer.message_id.clone()).collect();
+    let accepted: Vec<_> =
+        requests.iter().filter_map(|request| request.message_id.clone()).collect();
     let found = accepted.iter().filter(|id| rows.contains_key(*id)).count();
     println!("2. Their rows in DynamoDB, through Kinesis and kinesis-consumer\n");
-    println!("   {found} of {} accepted events are rows", accepted.len());
+    println!("   {found} of {} accepted events have a row", accepted.len());
     if let Some(id) = accepted.first() {
-        println!("\n   {}", stack.row(id).await?);
+        println!("\n   {}", stack.describe_row(id).await?);
     }
-    println!("\n   from answer to row   {}\n", percentiles(rows.values().copied().collect()));
+    let delays = rows.values().copied().collect();
+    println!("\n   from response to row   {}\n", format_percentiles(delays));
     Ok(found == accepted.len())
 }
 
-async fn change(stack: &RunningStack) -> Result<bool, String> {
+/// Renames a program, and waits for a response with the new name.
+async fn change_program(stack: &RunningStack) -> Result<bool, String> {
     let id = "212314";
     let name = format!("program3, renamed at {}", unix_seconds());
     println!("4. A core-data change: program {id} is renamed on the core-data stream\n");
@@ -113,7 +116,7 @@ async fn change(stack: &RunningStack) -> Result<bool, String> {
         };
         if body.contains(&name) {
             println!(
-                "   from PutRecord to the first answer with the new name {:.2?}",
+                "   from PutRecord to the first response with the new name {:.2?}",
                 put.elapsed()
             );
             println!("   (redis-updater stored it in Redis, pub/sub pushed it to the tracker)\n");
@@ -121,7 +124,7 @@ async fn change(stack: &RunningStack) -> Result<bool, String> {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    println!("   no answer had the new name within {PATIENCE:?}\n");
+    println!("   no response had the new name within {PATIENCE:?}\n");
     Ok(false)
 }
 

@@ -1,5 +1,5 @@
-//! The load-test harness: sends requests on a schedule that no answer slows, follows what was
-//! accepted to its row, and reports.
+//! The load-test harness: sends requests on a schedule that slow responses do not delay, follows
+//! every accepted event to its row, and writes a report.
 //!
 //! ```text
 //! scenario (TOML, flags) → schedule ─┐

@@ -1,4 +1,4 @@
-//! What a person sees while a run goes on.
+//! The view of a run in progress, on standard output.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
@@ -7,11 +7,11 @@ use std::time::Duration;
 use crate::recorder::{Failure, Slice, percentile};
 use crate::report::time;
 
-/// Between two lines where nothing can be drawn over.
+/// Slices between two lines if standard output is not a terminal.
 const PLAIN_EVERY: u64 = 5;
 const BAR: usize = 30;
 
-/// The view: redrawn in a terminal, a line now and then elsewhere.
+/// The view of a run: a block that is redrawn in a terminal, or a line every five slices elsewhere.
 #[derive(Debug)]
 pub struct View {
     is_terminal: bool,
@@ -23,7 +23,7 @@ pub struct View {
 }
 
 impl View {
-    /// Of a run of `length`, in slices.
+    /// A view of a run that takes `length`, in slices of length `slice`.
     pub fn new(length: Duration, slice: Duration) -> Self {
         Self {
             is_terminal: std::io::stdout().is_terminal(),
@@ -89,7 +89,7 @@ impl View {
         }
         vec![
             format!(
-                "  {}{} {:>3.0} %   {} s left   ctrl-C ends it with a report",
+                "  {}{} {:>3.0} %   {} s left   ctrl-C ends the run with a report",
                 "█".repeat(full),
                 "░".repeat(BAR - full),
                 share * 100.0,
@@ -120,7 +120,7 @@ impl View {
             let _ = writeln!(text, "\x1b[2K{line}");
         }
         self.drawn = lines.len();
-        // Nothing to do about a closed standard output.
+        // A closed standard output does not end the run.
         let mut out = std::io::stdout();
         let _ = out.write_all(text.as_bytes());
         let _ = out.flush();
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slice_is_a_line_with_its_figures() {
+    fn shows_the_figures_of_a_slice() {
         let mut view = View::new(Duration::from_secs(10), Duration::from_secs(1));
         let mut slice = Slice { sent: 500, in_flight: 3, ..Slice::new(4) };
         slice.latency.saturating_record(2_000_000);

@@ -1,4 +1,4 @@
-//! The program: reads the command line, runs, and says how it went.
+//! The `loadtest` program: reads the command line, runs a command, and sets the exit status.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -22,7 +22,7 @@ const EXIT_INVALID: u8 = 3;
 /// The run was interrupted.
 const EXIT_INTERRUPTED: u8 = 4;
 
-// The senders are threads of their own; what is left needs little.
+// The senders are threads of their own; two threads are enough for the rest.
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     let arguments: Arguments = match runtime_cli::parse() {
@@ -31,11 +31,11 @@ async fn main() -> ExitCode {
     };
     match arguments.command {
         Command::Run(arguments) => run(*arguments).await,
-        Command::Scenarios => scenarios(),
-        Command::Scenario { command: ScenarioCommand::Show { name } } => show(&name),
+        Command::Scenarios => list_scenarios(),
+        Command::Scenario { command: ScenarioCommand::Show { name } } => show_scenario(&name),
         Command::Compare { a, b } => compare_files(&a, &b),
-        Command::Demo => on_running_stack(None).await,
-        Command::Count { requests, rate } => on_running_stack(Some((requests, rate))).await,
+        Command::Demo => run_on_stack(None).await,
+        Command::Count { requests, rate } => run_on_stack(Some((requests, rate))).await,
     }
 }
 
@@ -65,7 +65,7 @@ async fn run(arguments: RunArguments) -> ExitCode {
     }
 }
 
-fn scenarios() -> ExitCode {
+fn list_scenarios() -> ExitCode {
     for (name, toml) in BUILT_IN {
         match Scenario::parse(toml, name) {
             Ok(scenario) => println!("{name:<12} {}", scenario.description),
@@ -75,7 +75,7 @@ fn scenarios() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn show(name: &str) -> ExitCode {
+fn show_scenario(name: &str) -> ExitCode {
     match Scenario::load(name) {
         Ok((_, toml)) => {
             print!("{toml}");
@@ -95,8 +95,8 @@ fn compare_files(a: &Path, b: &Path) -> ExitCode {
     }
 }
 
-/// `make demo`, or with requests and rate `make count`.
-async fn on_running_stack(count: Option<(u32, u32)>) -> ExitCode {
+/// Runs `make demo`, or `make count` if `count` names the number of requests and their rate.
+async fn run_on_stack(count: Option<(u32, u32)>) -> ExitCode {
     let stack = match stack::RunningStack::from_environment().await {
         Ok(stack) => stack,
         Err(problem) => return runtime_cli::usage_error(&problem),

@@ -1,15 +1,15 @@
-//! Which program a request is for: few are asked often, most hardly ever.
+//! Draws the program of a request: a few programs get most requests, most programs hardly any.
 
-/// Zipf's law over `n` items: item k (from 0) is drawn with a probability proportional to
-/// 1 / (k + 1)^exponent. Exponent 0 makes all alike.
+/// A Zipf distribution: item k (from 0) is drawn with a probability proportional to
+/// 1 / (k + 1)^exponent. With exponent 0, all items are equally likely.
 #[derive(Debug, Clone)]
 pub struct Zipf {
-    /// The probability of an item or one before it.
+    /// Probability of each item or one before it.
     cumulative: Vec<f64>,
 }
 
 impl Zipf {
-    /// `items` at least 1.
+    /// A distribution over `items` items, at least 1.
     pub fn new(items: usize, exponent: f64) -> Self {
         let mut sum = 0.0;
         let mut cumulative: Vec<f64> = (1..=items.max(1))
@@ -24,7 +24,7 @@ impl Zipf {
         Self { cumulative }
     }
 
-    /// An item, from 0.
+    /// Draws an item; the first is 0.
     pub fn draw(&self, random: &mut fastrand::Rng) -> usize {
         let dice = random.f64();
         // Rounding may leave the last probability below 1.
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn items_are_drawn_by_zipfs_law() {
+    fn follows_zipfs_law() {
         for exponent in [0.0, 0.8, 1.0, 1.5] {
             let counts = draws(50, exponent);
             let sum: f64 = (1..=50).map(|rank| f64::from(rank).powf(-exponent)).sum();
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn one_item_is_always_drawn() {
+    fn always_draws_the_only_item() {
         assert_eq!(draws(1, 1.0), [DRAWS]);
     }
 }

@@ -1,20 +1,20 @@
-//! What the kernel knows of a process, from `/proc`.
+//! What the kernel reports about processes and the machine, from `/proc`.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Jiffies a second, as `/proc` counts them: `USER_HZ` is 100 on every Linux that Rust runs on.
+/// The unit of CPU time in `/proc`: `USER_HZ` is 100 on every Linux that Rust runs on.
 const JIFFY: Duration = Duration::from_millis(10);
 
-/// CPU time of a process in user and kernel mode.
+/// CPU time of a process in user and kernel mode; `None` if it does not exist.
 pub fn cpu_time(pid: u32) -> Option<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    cpu_of(&stat)
+    parse_cpu_time(&stat)
 }
 
-/// Fields 14 and 15, counted behind the name, which may hold anything.
-fn cpu_of(stat: &str) -> Option<Duration> {
+/// Adds fields 14 and 15, counted from after the name, which may contain any character.
+fn parse_cpu_time(stat: &str) -> Option<Duration> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let user: u32 = fields.next()?.parse().ok()?;
     let system: u32 = fields.next()?.parse().ok()?;
@@ -27,7 +27,7 @@ pub fn rss_anon(pid: u32) -> Option<u64> {
     kilobytes(&status, "RssAnon:").map(|kilobytes| kilobytes * 1024)
 }
 
-/// Memory of this machine, in bytes.
+/// Total memory of this machine, in bytes.
 pub fn memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     kilobytes(&text, "MemTotal:").map(|kilobytes| kilobytes * 1024)
@@ -38,19 +38,19 @@ fn kilobytes(text: &str, name: &str) -> Option<u64> {
     value.split_whitespace().next()?.parse().ok()
 }
 
-/// Open file handles of a process.
+/// Number of open files of a process; `None` if it belongs to another user.
 pub fn open_files(pid: u32) -> Option<u64> {
     let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
     Some(entries.count() as u64)
 }
 
-/// A process' name, up to 15 characters.
+/// Name of a process, cut to 15 characters.
 pub fn name(pid: u32) -> Option<String> {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     Some(name.trim_end().to_owned())
 }
 
-/// The processes that a process has started.
+/// Process ids of a process' children.
 pub fn children(pid: u32) -> Vec<u32> {
     let parent = |child: &u32| {
         let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
@@ -59,17 +59,17 @@ pub fn children(pid: u32) -> Vec<u32> {
     processes().filter(|child| parent(child) == Some(pid)).collect()
 }
 
-/// The threads of a process.
+/// Thread ids of a process.
 pub fn threads(pid: u32) -> Vec<u32> {
     numbers(PathBuf::from(format!("/proc/{pid}/task"))).collect()
 }
 
-/// The process that listens on a port of this machine, where it belongs to the same user.
+/// Process id of the server that listens on a port of this machine, if it belongs to the same user.
 pub fn listener(port: u16) -> Option<u32> {
     let mut sockets = HashSet::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         let text = std::fs::read_to_string(table).unwrap_or_default();
-        sockets.extend(listening(&text, port).map(|inode| format!("socket:[{inode}]")));
+        sockets.extend(listening_inodes(&text, port).map(|inode| format!("socket:[{inode}]")));
     }
     processes().find(|pid| {
         let handles = std::fs::read_dir(format!("/proc/{pid}/fd"));
@@ -80,8 +80,8 @@ pub fn listener(port: u16) -> Option<u32> {
     })
 }
 
-/// Inodes of sockets that listen on a port. Columns 1, 3 and 9: local address, state, inode.
-fn listening(table: &str, port: u16) -> impl Iterator<Item = &str> {
+/// Inodes of the sockets that listen on a port. Columns 1, 3 and 9 are local address, state, inode.
+fn listening_inodes(table: &str, port: u16) -> impl Iterator<Item = &str> {
     const LISTEN: &str = "0A";
     let suffix = format!(":{port:04X}");
     table.lines().skip(1).filter_map(move |line| {
@@ -100,7 +100,7 @@ fn numbers(folder: PathBuf) -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// Busy time of all cores of this machine.
+/// Busy time of all cores of this machine, summed, since it started.
 pub fn machine_cpu_time() -> Option<Duration> {
     let stat = std::fs::read_to_string("/proc/stat").ok()?;
     // user nice system idle iowait irq softirq steal
@@ -120,13 +120,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cpu_time_is_behind_a_name_that_may_hold_anything() {
+    fn finds_cpu_time_after_any_name() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194304 1 0 0 0 250 50 0 0 20 0 1 0 5 6 7";
-        assert_eq!(cpu_of(stat), Some(Duration::from_secs(3)));
+        assert_eq!(parse_cpu_time(stat), Some(Duration::from_secs(3)));
     }
 
     #[test]
-    fn this_process_is_known() {
+    fn reads_this_process() {
         let pid = std::process::id();
         assert!(cpu_time(pid).is_some());
         assert!(rss_anon(pid).unwrap() > 100_000);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_is_found_by_its_port() {
+    fn finds_a_listener_by_its_port() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
         assert_eq!(listener(port), Some(std::process::id()));

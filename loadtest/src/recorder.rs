@@ -1,38 +1,38 @@
-//! What a worker counts. Everything is bounded: histograms have a fixed size, and a slice of time
-//! leaves as soon as it is over.
+//! What a worker counts. Its memory is bounded: histograms have a fixed size, and a worker passes on
+//! each slice of the run as soon as it is over.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// The highest time that is told from higher ones.
+/// The highest time of a histogram; longer times count as this one.
 pub const HIGHEST: Duration = Duration::from_secs(120);
-/// Of the histograms of a whole run: a value is off by at most 0.1 %.
+/// Significant digits of a run's histograms: values are exact to 0.1 %.
 const RUN_DIGITS: u8 = 3;
-/// Of the histograms of a slice: by at most 1 %.
+/// Significant digits of a slice's histograms: values are exact to 1 %.
 const SLICE_DIGITS: u8 = 2;
 
-/// Why a request failed. A status that was expected is no failure, whichever it is.
+/// Why a request failed. A response with an expected status is not a failure, whatever the status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Failure {
-    /// Too many requests were in flight: it was not sent.
+    /// The request was not sent: too many were in flight.
     Overflow,
-    /// Nobody listens there.
+    /// The server refused the connection.
     Refused,
-    /// No connection came about for another reason.
+    /// No connection, for another reason.
     Connect,
-    /// The connection ended before the answer was whole.
+    /// The connection ended before the response was complete.
     Reset,
-    /// No whole answer in time.
+    /// No complete response in time.
     Timeout,
-    /// An answer with a status that was not expected.
+    /// A response with an unexpected status.
     Status,
-    /// What came is not an HTTP answer, or none that can be delimited.
+    /// The bytes received are not an HTTP response, or one whose end is unknown.
     Malformed,
 }
 
 impl Failure {
-    /// All of them, in the order of [`Failure::index`].
+    /// All failures, in the order of [`Failure::index`].
     pub const ALL: [Self; 7] = [
         Self::Overflow,
         Self::Refused,
@@ -43,7 +43,7 @@ impl Failure {
         Self::Malformed,
     ];
 
-    /// Its name in reports.
+    /// Name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Overflow => "overflow",
@@ -56,7 +56,7 @@ impl Failure {
         }
     }
 
-    /// Its place in [`Failure::ALL`].
+    /// Position in [`Failure::ALL`].
     pub fn index(self) -> usize {
         self as usize
     }
@@ -81,37 +81,37 @@ pub fn slice_histogram() -> Times {
     histogram(SLICE_DIGITS)
 }
 
-/// A percentile in nanoseconds; 0 where nothing was recorded.
+/// A percentile in nanoseconds; 0 if nothing was recorded.
 pub fn percentile(times: &Times, percent: f64) -> u64 {
     if times.is_empty() { 0 } else { times.value_at_percentile(percent) }
 }
 
-/// What happened in a slice of the run, of one worker or of all.
+/// What happened in a slice of the run, for one worker or for all.
 #[derive(Debug, Clone)]
 pub struct Slice {
-    /// Its number, from 0.
+    /// Number of the slice, from 0.
     pub index: u64,
-    /// Requests handed to the network in it, or failed to be.
+    /// Requests that were handed to the network in the slice, or could not be.
     pub sent: u64,
-    /// Answers with an expected status that came in it.
-    pub answered: u64,
-    /// Failures noticed in it, by [`Failure::index`].
+    /// Responses with an expected status that arrived in the slice.
+    pub expected_responses: u64,
+    /// Failures noticed in the slice, by [`Failure::index`].
     pub failures: [u64; Failure::ALL.len()],
-    /// Latencies, from the intended time, of the answers that came in it.
+    /// Latencies, from the intended time, of the responses that arrived in the slice.
     pub latency: Times,
     /// How far behind its schedule the harness was.
     pub lag: Times,
-    /// In flight at its end.
+    /// Requests in flight at the end of the slice.
     pub in_flight: u64,
 }
 
 impl Slice {
-    /// An empty one.
+    /// A slice in which nothing has happened yet.
     pub fn new(index: u64) -> Self {
         Self {
             index,
             sent: 0,
-            answered: 0,
+            expected_responses: 0,
             failures: [0; Failure::ALL.len()],
             latency: slice_histogram(),
             lag: slice_histogram(),
@@ -122,52 +122,52 @@ impl Slice {
     /// Adds what another worker saw in the same slice.
     pub fn add(&mut self, other: &Self) {
         self.sent += other.sent;
-        self.answered += other.answered;
+        self.expected_responses += other.expected_responses;
         for (sum, one) in self.failures.iter_mut().zip(other.failures) {
             *sum += one;
         }
-        // Same bounds: it cannot fail.
+        // Cannot fail: the bounds are the same.
         let _ = self.latency.add(&other.latency);
         let _ = self.lag.add(&other.lag);
         self.in_flight += other.in_flight;
     }
 }
 
-/// What a worker, or all workers, saw in the whole run.
+/// What one worker, or all workers, counted in the whole run.
 #[derive(Debug, Clone)]
 pub struct Totals {
-    /// Requests whose time had come: sent, or overflowed.
+    /// Requests whose time had come, whether or not they could be sent.
     pub due: u64,
-    /// Latencies from the intended time: of all answers, and of time-outs, which took at least as
+    /// Latencies from the intended time: of all responses, and of time-outs, which took at least as
     /// long.
     pub latency: Times,
-    /// How far behind its schedule the harness was: the time of sending less the intended time.
+    /// How far behind its schedule the harness was: the time of sending minus the intended time.
     pub lag: Times,
-    /// Answers by kind of request and status: `[kind][status]`.
+    /// Responses by kind of request and status: `[kind][status]`.
     statuses: Vec<Vec<u64>>,
-    /// Failures without an answer by kind of request: `[kind][failure]`.
-    unanswered: Vec<[u64; Failure::ALL.len()]>,
-    /// Answers whose status was not expected, by kind of request.
+    /// Failures without a response by kind of request: `[kind][failure]`.
+    without_response: Vec<[u64; Failure::ALL.len()]>,
+    /// Responses with an unexpected status, by kind of request.
     unexpected: Vec<u64>,
-    /// Events that accepted answers stand for.
+    /// Events that the 2xx and 3xx responses accepted.
     pub accepted_events: u64,
-    /// Those of them whose answer did not name an id.
+    /// Accepted events whose response had no id.
     pub unidentified_events: u64,
-    /// Events of requests that were sent and got no answer: nobody knows whether they are recorded.
+    /// Events of requests that were sent and got no response: they may or may not be recorded.
     pub open_events: u64,
 }
 
 const STATUSES: std::ops::Range<u16> = 100..600;
 
 impl Totals {
-    /// Nothing yet, of so many kinds of request.
+    /// Totals without a request yet, for this many kinds of request.
     pub fn new(kinds: usize) -> Self {
         Self {
             due: 0,
             latency: run_histogram(),
             lag: run_histogram(),
             statuses: vec![vec![0; STATUSES.len()]; kinds],
-            unanswered: vec![[0; Failure::ALL.len()]; kinds],
+            without_response: vec![[0; Failure::ALL.len()]; kinds],
             unexpected: vec![0; kinds],
             accepted_events: 0,
             unidentified_events: 0,
@@ -175,18 +175,18 @@ impl Totals {
         }
     }
 
-    /// Counts an answer.
-    pub fn answer(&mut self, kind: usize, status: u16, expected: bool) {
+    /// Counts a response. `status` is from 100 to 599.
+    pub fn record_response(&mut self, kind: usize, status: u16, is_expected: bool) {
         self.statuses[kind][usize::from(status - STATUSES.start)] += 1;
-        self.unexpected[kind] += u64::from(!expected);
+        self.unexpected[kind] += u64::from(!is_expected);
     }
 
-    /// Counts a request without an answer.
-    pub fn failure(&mut self, kind: usize, failure: Failure) {
-        self.unanswered[kind][failure.index()] += 1;
+    /// Counts a request without a response.
+    pub fn record_failure(&mut self, kind: usize, failure: Failure) {
+        self.without_response[kind][failure.index()] += 1;
     }
 
-    /// Answers by kind of request and status, where there are any.
+    /// Kind of request, status and number of responses, without zeros.
     pub fn statuses(&self) -> impl Iterator<Item = (usize, u16, u64)> {
         self.statuses.iter().enumerate().flat_map(|(kind, counts)| {
             STATUSES
@@ -196,30 +196,30 @@ impl Totals {
         })
     }
 
-    /// Failures of a kind, over all kinds of request.
+    /// Number of failures of this kind, over all kinds of request.
     pub fn failures(&self, failure: Failure) -> u64 {
         match failure {
             Failure::Status => self.unexpected.iter().sum(),
-            other => self.unanswered.iter().map(|counts| counts[other.index()]).sum(),
+            other => self.without_response.iter().map(|counts| counts[other.index()]).sum(),
         }
     }
 
-    /// Failures without an answer of a kind of request.
-    pub fn unanswered(&self, kind: usize) -> u64 {
-        self.unanswered[kind].iter().sum()
+    /// Number of requests of this kind without a response.
+    pub fn without_response(&self, kind: usize) -> u64 {
+        self.without_response[kind].iter().sum()
     }
 
-    /// Answers with unexpected status of a kind of request.
+    /// Number of responses with an unexpected status to this kind of request.
     pub fn unexpected(&self, kind: usize) -> u64 {
         self.unexpected[kind]
     }
 
-    /// All failures.
+    /// Number of failures of all kinds.
     pub fn all_failures(&self) -> u64 {
         Failure::ALL.into_iter().map(|failure| self.failures(failure)).sum()
     }
 
-    /// Adds what another worker saw.
+    /// Adds what another worker counted.
     pub fn add(&mut self, other: &Self) {
         self.due += other.due;
         let _ = self.latency.add(&other.latency);
@@ -229,7 +229,7 @@ impl Totals {
                 *sum += one;
             }
         }
-        for (sums, ones) in self.unanswered.iter_mut().zip(&other.unanswered) {
+        for (sums, ones) in self.without_response.iter_mut().zip(&other.without_response) {
             for (sum, one) in sums.iter_mut().zip(ones) {
                 *sum += one;
             }
@@ -248,20 +248,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failures_index_is_its_place() {
+    fn index_is_the_position_in_all() {
         for (index, failure) in Failure::ALL.into_iter().enumerate() {
             assert_eq!(failure.index(), index);
         }
     }
 
     #[test]
-    fn workers_add_up() {
+    fn adds_the_totals_of_workers() {
         let mut sum = Totals::new(2);
         let mut one = Totals::new(2);
         one.due = 5;
-        one.answer(1, 404, true);
-        one.answer(1, 500, false);
-        one.failure(0, Failure::Timeout);
+        one.record_response(1, 404, true);
+        one.record_response(1, 500, false);
+        one.record_failure(0, Failure::Timeout);
         one.latency.saturating_record(2_000_000);
         sum.add(&one);
         sum.add(&one);
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_longer_than_the_highest_counts_as_the_highest() {
+    fn counts_longer_times_as_the_highest() {
         let mut times = run_histogram();
         times.saturating_record(u64::MAX);
         assert!(times.max() >= 120_000_000_000);

@@ -1,22 +1,22 @@
-//! What is sent: a scenario's mix, drawn at random and written as bytes.
+//! The requests of a scenario: draws them at random and writes them as bytes.
 
 use crate::popularity::Zipf;
 use crate::scenario::value::Status;
 use crate::scenario::{Connections, Endpoint, Method, Scenario};
 
-/// The program that is switched off, behind the scenario's prefix.
+/// Id of the disabled program, without the scenario's prefix.
 pub const DISABLED: &str = "disabled";
-/// How many ids that do not exist are asked for, in turn.
+/// Number of different ids of unknown programs.
 const UNKNOWN_IDS: u32 = 1_000;
 
-/// A program that can be asked for.
+/// A program that requests can name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
-    /// Its id.
+    /// Program id.
     pub id: String,
-    /// Its checksum; empty where it is not ours.
+    /// Checksum; empty if the scenario only names the program by its id.
     pub checksum: String,
-    /// Its customer; 0 where it is not ours.
+    /// Customer id; 0 if the scenario only names the program by its id.
     pub customer_id: u32,
 }
 
@@ -40,7 +40,7 @@ pub fn programs(scenario: &Scenario) -> Vec<Program> {
         .collect()
 }
 
-/// The program of a scenario that is switched off.
+/// The disabled program of a scenario.
 pub fn disabled(scenario: &Scenario) -> Program {
     Program {
         id: format!("{}{DISABLED}", scenario.programs.prefix.0),
@@ -49,7 +49,7 @@ pub fn disabled(scenario: &Scenario) -> Program {
     }
 }
 
-/// How a request is meant.
+/// The variant of a request: a valid one, or one that the tracker has to treat in another way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flavour {
     Plain,
@@ -62,14 +62,14 @@ impl Flavour {
     const ALL: [Self; 4] = [Self::Plain, Self::Disabled, Self::Unknown, Self::Mismatching];
 }
 
-/// A kind of request: an endpoint, and how it is meant.
+/// A kind of request: an endpoint and a variant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kind {
-    /// Its name in reports.
+    /// Name in reports.
     pub name: String,
-    /// Whether the answer has no body whatever its head says.
+    /// Whether it is a `HEAD` request, whose response has no body.
     pub is_head: bool,
-    /// Rows that a 2xx or 3xx answer stands for.
+    /// Number of events that a 2xx or 3xx response accepts.
     pub events: u64,
     expect: Vec<u16>,
 }
@@ -93,32 +93,32 @@ impl Kind {
         }
     }
 
-    /// Whether an answer with this status is right.
+    /// Whether the scenario expects this status.
     pub fn expects(&self, status: u16) -> bool {
         self.expect.contains(&status)
     }
 }
 
-/// A scenario, ready to be sent to a host.
+/// A source of random requests of a scenario to a host.
 #[derive(Debug)]
 pub struct Traffic {
-    /// The kinds of request; a request names its own by the place in here.
+    /// The kinds of request. Elsewhere, a kind is its index in here.
     pub kinds: Vec<Kind>,
-    endpoints: Vec<Prepared>,
-    /// The weight of an endpoint and those before it, of 1 in all.
+    endpoints: Vec<EndpointTemplate>,
+    /// Cumulative weights of the endpoints; the last is 1.
     weights: Vec<f64>,
     programs: Vec<Program>,
     disabled: Program,
     unknown_prefix: String,
     popularity: Zipf,
-    /// The shares of disabled, unknown and mismatching, each with those before it.
+    /// Cumulative shares of disabled, unknown and mismatching requests.
     shares: [f64; 3],
-    /// What follows the request line, one for each user agent.
+    /// What follows the path, for each user agent.
     heads: Vec<String>,
 }
 
 #[derive(Debug)]
-struct Prepared {
+struct EndpointTemplate {
     method: &'static str,
     path: Template,
     body: Option<Template>,
@@ -127,8 +127,8 @@ struct Prepared {
 }
 
 impl Traffic {
-    /// The scenario's requests to `host` (name and port, as the `Host` header has it). Every user
-    /// agent ends in `mark`, by which the run's rows are known.
+    /// Requests to `host` (the value of the `Host` header). Every user agent ends in `mark`, which
+    /// identifies the run's rows.
     pub fn new(scenario: &Scenario, host: &str, mark: &str) -> Self {
         let requests = &scenario.requests;
         let close = match requests.connections {
@@ -151,11 +151,11 @@ impl Traffic {
                     cumulative
                 })
                 .collect(),
-            endpoints: scenario.endpoints.iter().map(Prepared::new).collect(),
+            endpoints: scenario.endpoints.iter().map(EndpointTemplate::new).collect(),
             programs: programs(scenario),
             disabled: disabled(scenario),
             unknown_prefix: format!("{}unknown-", scenario.programs.prefix.0),
-            popularity: Zipf::new(scenario.programs_asked(), scenario.programs.zipf.0),
+            popularity: Zipf::new(scenario.program_count(), scenario.programs.zipf.0),
             shares: [
                 requests.disabled.0,
                 requests.disabled.0 + requests.unknown.0,
@@ -172,7 +172,7 @@ impl Traffic {
         }
     }
 
-    /// Draws a request and writes it at the end of `bytes`. Returns the place of its kind.
+    /// Draws a request and appends it to `bytes`. Returns the index of its kind in `kinds`.
     pub fn write(&self, random: &mut fastrand::Rng, bytes: &mut Vec<u8>) -> usize {
         let dice = random.f64();
         let endpoint = self.weights.partition_point(|&up_to| up_to <= dice);
@@ -184,21 +184,21 @@ impl Traffic {
             Some(_) => Flavour::Mismatching,
             None => Flavour::Plain,
         };
-        let prepared = &self.endpoints[endpoint];
-        bytes.extend_from_slice(prepared.method.as_bytes());
+        let template = &self.endpoints[endpoint];
+        bytes.extend_from_slice(template.method.as_bytes());
         bytes.push(b' ');
-        self.fill(&prepared.path, flavour, random, bytes);
+        self.fill(&template.path, flavour, random, bytes);
         if flavour == Flavour::Mismatching {
-            bytes.push(if prepared.path.has_query { b'&' } else { b'?' });
+            bytes.push(if template.path.has_query { b'&' } else { b'?' });
             bytes.extend_from_slice(b"checksum=mismatch");
         }
         bytes.extend_from_slice(self.heads[random.usize(..self.heads.len())].as_bytes());
-        if let Some(body) = &prepared.body {
-            let body = self.body(body, prepared.batch, flavour, random);
+        if let Some(body) = &template.body {
+            let body = self.body(body, template.batch, flavour, random);
             let length = body.len();
             let head = format!(
                 "Content-Type: {}\r\nContent-Length: {length}\r\n\r\n",
-                prepared.content_type
+                template.content_type
             );
             bytes.extend_from_slice(head.as_bytes());
             bytes.extend_from_slice(&body);
@@ -264,7 +264,7 @@ impl Traffic {
     }
 }
 
-impl Prepared {
+impl EndpointTemplate {
     fn new(endpoint: &Endpoint) -> Self {
         Self {
             method: endpoint.method.name(),
@@ -276,7 +276,7 @@ impl Prepared {
     }
 }
 
-/// Text with places for what differs from request to request.
+/// Text with placeholders for what differs from request to request.
 #[derive(Debug)]
 struct Template {
     parts: Vec<Part>,
@@ -296,13 +296,13 @@ impl Template {
     fn new(text: &str) -> Self {
         let mut parts = Vec::new();
         let mut rest = text;
-        let places = [
+        let placeholders = [
             ("{programId}", (|| Part::ProgramId) as fn() -> Part),
             ("{checksum}", || Part::Checksum),
             ("{customerId}", || Part::CustomerId),
             ("{random}", || Part::Random),
         ];
-        while let Some((at, name, part)) = places
+        while let Some((at, name, part)) = placeholders
             .iter()
             .filter_map(|(name, part)| Some((rest.find(name)?, *name, part)))
             .min_by_key(|(at, _, _)| *at)
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_http() {
+    fn writes_an_http_request() {
         let (_, drawn) =
             requests("[programs]\ncount = 1\n[requests]\nuser_agents = [\"a b\"]\n", 1);
         assert_eq!(
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_kept_and_each_kind_has_its_path() {
+    fn draws_each_kind_by_its_share() {
         let (traffic, drawn) =
             requests("[requests]\nunknown = 0.2\ndisabled = 0.1\nmismatching = 0.3\n", 20_000);
         let share = |name: &str, needle: &str| {
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_an_array_of_bodies() {
+    fn writes_a_batch_as_an_array() {
         let (traffic, drawn) = requests(
             "[programs]\ncount = 1\n[[endpoint]]\nname = \"batch\"\nmethod = \"POST\"\npath = \"/events\"\nbatch = 2\nbody = '{\"programId\":\"{programId}\",\"customerId\":{customerId}}'\n",
             1,
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_divide_endpoints() {
+    fn draws_endpoints_by_weight() {
         let (_, drawn) = requests(
             "[[endpoint]]\nname = \"a\"\npath = \"/a?p={programId}\"\nweight = 3\n[[endpoint]]\nname = \"b\"\nmethod = \"HEAD\"\npath = \"/b\"\n",
             8_000,
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_templates_parts_are_found_in_any_order() {
+    fn finds_placeholders_in_any_order() {
         let template = Template::new("/{random}/{programId}");
         let text = |text: &str| Part::Text(text.to_owned());
         assert_eq!(template.parts, [text("/"), Part::Random, text("/"), Part::ProgramId]);

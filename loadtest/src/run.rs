@@ -22,32 +22,32 @@ use crate::surroundings::Surroundings;
 use crate::target::Target;
 use crate::verify::{EventTable, Findings, Follower, Plan};
 
-/// A report has no more slices than these.
-const MOST_SLICES: f64 = 1_800.0;
+/// The most slices of a report.
+const MAX_SLICES: f64 = 1_800.0;
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The arguments cannot be used.
+    /// The arguments are not valid.
     #[error("{0}")]
     Usage(String),
-    /// Something did not work.
+    /// A part of the run failed.
     #[error("{0}")]
     Failed(String),
 }
 
-/// A report, and where it is.
+/// A finished run: its report, and where it was written.
 #[derive(Debug)]
 pub struct Outcome {
     /// The report.
     pub report: Report,
-    /// Its files, without extension.
+    /// Path of the report's files, without extension.
     pub base: PathBuf,
-    /// What could not be looked at: the report has no figures of it.
+    /// What could not be measured, and why. The report lacks those figures.
     pub problems: Vec<String>,
 }
 
-/// All that was decided before anything is started.
+/// A run whose arguments have been checked, before anything is started.
 struct Prepared {
     arguments: RunArguments,
     scenario: Scenario,
@@ -60,7 +60,11 @@ struct Prepared {
     id: String,
 }
 
-/// Runs it.
+/// Runs a scenario and writes its report.
+///
+/// # Errors
+///
+/// If the arguments are not valid, or if no report could be made.
 pub async fn run(arguments: RunArguments) -> Result<Outcome, RunError> {
     let prepared = Prepared::new(arguments)?;
     let Some(url) = &prepared.arguments.url else {
@@ -75,7 +79,7 @@ pub async fn run(arguments: RunArguments) -> Result<Outcome, RunError> {
         };
         stack.stop().await;
         if outcome.is_ok() {
-            // Its logs are of interest where something went wrong; a folder that stays is no harm.
+            // The logs are kept if the run failed. A folder that cannot be removed does no harm.
             let _ = std::fs::remove_dir_all(&folder);
         }
         return outcome;
@@ -94,7 +98,7 @@ impl Prepared {
             scenario.programs.preload = false;
         }
         let schedule = scenario.schedule(arguments.seed);
-        let seconds = (schedule.duration().as_secs_f64() / MOST_SLICES).ceil().max(1.0);
+        let seconds = (schedule.duration().as_secs_f64() / MAX_SLICES).ceil().max(1.0);
         let name = Path::new(&arguments.scenario)
             .file_stem()
             .map_or_else(|| "run".to_owned(), |stem| stem.to_string_lossy().into_owned());
@@ -139,15 +143,15 @@ impl Prepared {
             self.schedule.duration().as_secs_f64(),
             target.url
         );
-        let (end, ended) = watch::channel(false);
+        let (end, has_ended) = watch::channel(false);
         let sampler = Sampler {
             tracker: self.tracker_process(target),
             management_url: surroundings.management_url.clone(),
             start: running.start.instant,
             every: self.slice,
         };
-        let samples = tokio::spawn(sampler.run(ended.clone()));
-        let changes = self.changes(target, surroundings, &mark, programs, ended);
+        let samples = tokio::spawn(sampler.run(has_ended.clone()));
+        let changes = self.start_changes(target, surroundings, &mark, programs, has_ended);
         let Streams { slices, accepted } = streams;
         let start_ms = running.start.unix_ms;
         let follower = self.follower(surroundings, &mark, start_ms)?;
@@ -166,7 +170,7 @@ impl Prepared {
         let was_interrupted = *interrupted.borrow();
         stop_on_interrupt.abort();
         let totals = running.finish().map_err(RunError::Failed)?;
-        // Whoever looks at the tracker has seen what there was to see.
+        // Fails if the tasks have ended already.
         let _ = end.send(true);
         let changes = changes.await.unwrap_or_default();
         let mut problems: Vec<String> = Vec::new();
@@ -185,35 +189,36 @@ impl Prepared {
                 match findings {
                     Ok(findings) => Some(findings),
                     Err(problem) => {
-                        problems.push(format!("the table cannot be looked at: {problem}"));
+                        problems.push(format!("the table cannot be read: {problem}"));
                         None
                     }
                 }
             }
             None => None,
         };
-        let seen = Seen { problems, start_ms, kinds, totals, slices, samples, changes, findings };
-        self.report(target, seen, seconds, was_interrupted)
+        let measured =
+            Measured { problems, start_ms, kinds, totals, slices, samples, changes, findings };
+        self.report(target, measured, seconds, was_interrupted)
     }
 
-    /// What the scenario needs beside the tracker's public listener.
+    /// Checks that the environment names everything that the scenario needs.
     fn check(&self, surroundings: &Surroundings) -> Result<(), RunError> {
-        let needs = |what: &str, variable: &str, instead: &str| {
-            Err(RunError::Usage(format!("{what} needs {variable} in the environment; {instead}")))
+        let needs = |what: &str, variable: &str, remedy: &str| {
+            Err(RunError::Usage(format!("{what} needs {variable} in the environment; {remedy}")))
         };
         let core_data = &self.scenario.core_data;
         if self.scenario.preloads() && surroundings.core_data.is_none() {
-            return needs("preloading the programs", "CORE_DATA_STREAM", "or say --no-preload");
+            return needs("preloading the programs", "CORE_DATA_STREAM", "or use --no-preload");
         }
         if core_data.updates_per_second.0 > 0.0 && surroundings.core_data.is_none() {
             return needs(
                 "updates_per_second",
                 "CORE_DATA_STREAM",
-                "or say --updates-per-second 0",
+                "or use --updates-per-second 0",
             );
         }
         if core_data.cold_start && surroundings.management_url.is_none() {
-            return needs("cold_start", "MANAGEMENT_URL", "or leave it out of the scenario");
+            return needs("cold_start", "MANAGEMENT_URL", "or remove it from the scenario");
         }
         let drops = self.scenario.verify.drop_counted && !self.arguments.no_verify;
         if drops && !surroundings.table.as_ref().is_some_and(EventTable::is_stand_in) {
@@ -245,8 +250,8 @@ impl Prepared {
             && let Some(url) = &surroundings.management_url
         {
             let url = format!("{url}/cache/purge");
-            let answer = core_data::http_client().post(&url).send().await;
-            answer
+            let response = core_data::http_client().post(&url).send().await;
+            response
                 .and_then(reqwest::Response::error_for_status)
                 .map_err(|error| RunError::Failed(format!("L1 cannot be emptied: {error}")))?;
         }
@@ -299,7 +304,8 @@ impl Prepared {
         process::listener(address.port())
     }
 
-    fn changes(
+    /// Starts to change core data, until `stop` turns true.
+    fn start_changes(
         &self,
         target: &Target,
         surroundings: &Surroundings,
@@ -320,7 +326,7 @@ impl Prepared {
         })
     }
 
-    /// Shows and keeps the slices until the senders have ended.
+    /// Shows and collects the slices until the senders have ended.
     async fn watch(&self, mut slices: tokio::sync::mpsc::UnboundedReceiver<Slice>) -> Vec<Slice> {
         let mut view = View::new(self.schedule.duration(), self.slice);
         let mut merger = Merger::new(self.arguments.threads);
@@ -338,11 +344,11 @@ impl Prepared {
     fn report(
         self,
         target: &Target,
-        seen: Seen,
+        measured: Measured,
         seconds: f64,
         interrupted: bool,
     ) -> Result<Outcome, RunError> {
-        let started_ms = i64::try_from(seen.start_ms).unwrap_or(i64::MAX);
+        let started_ms = i64::try_from(measured.start_ms).unwrap_or(i64::MAX);
         let started = jiff::Timestamp::from_millisecond(started_ms).unwrap_or_default();
         let material = Material {
             run: Run {
@@ -362,30 +368,30 @@ impl Prepared {
                 name: self.name.clone(),
                 description: self.scenario.description.clone(),
                 toml: self.toml.clone(),
-                overrides: self.arguments.overrides.given(),
+                overrides: self.arguments.overrides.to_flags(),
             },
             schedule: self.schedule.clone(),
             slice: self.slice,
-            kinds: seen.kinds,
-            totals: seen.totals,
-            slices: seen.slices,
-            findings: seen.findings,
+            kinds: measured.kinds,
+            totals: measured.totals,
+            slices: measured.slices,
+            findings: measured.findings,
             counted_rows_dropped: self.scenario.verify.drop_counted,
-            changes: seen.changes,
-            samples: seen.samples,
+            changes: measured.changes,
+            samples: measured.samples,
             accepted_lag: self.scenario.harness.accepted_lag.0,
             thresholds: self.arguments.fail_if.clone(),
         };
         let report = report::build(material);
         report.write(&self.base).map_err(RunError::Failed)?;
-        Ok(Outcome { report, base: self.base, problems: seen.problems })
+        Ok(Outcome { report, base: self.base, problems: measured.problems })
     }
 }
 
-/// What a run brought.
-struct Seen {
+/// What a run measured.
+struct Measured {
     problems: Vec<String>,
-    /// When it began, milliseconds since the Unix epoch.
+    /// When the run started, milliseconds since the Unix epoch.
     start_ms: u64,
     kinds: Vec<Kind>,
     totals: Totals,
@@ -411,7 +417,7 @@ fn machine() -> Machine {
     }
 }
 
-/// Ctrl-C: once ends the sending, twice the waiting for rows.
+/// Ctrl-C: the first one ends the sending, the second one the waiting for rows.
 struct Interrupts {
     first: watch::Receiver<bool>,
     second: watch::Receiver<bool>,
@@ -425,7 +431,7 @@ impl Interrupts {
             let (Ok(mut interrupt), Ok(mut terminate)) =
                 (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
             else {
-                // The senders stay: a channel that is closed would be taken for an interrupt.
+                // Keep the senders: a closed channel would count as an interrupt.
                 return std::future::pending().await;
             };
             for sender in [first_sender, second_sender] {
@@ -434,7 +440,7 @@ impl Interrupts {
                     _ = terminate.recv() => {}
                 }
                 println!(
-                    "\nInterrupted: ending in order, with a report. Once more does not wait for rows."
+                    "\nInterrupted: ending with a report. Press ctrl-C again to not wait for rows."
                 );
                 sender.send_replace(true);
             }

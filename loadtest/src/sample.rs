@@ -1,4 +1,4 @@
-//! A look at the tracker and the machine from outside, once a slice.
+//! Samples the tracker's process, its metrics and the machine, once per slice.
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,10 @@ use tokio::sync::watch;
 
 use crate::process;
 
-/// What a look saw. Members that cannot be seen are none.
+/// One sample. A value that cannot be read is `None`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sample {
-    /// When, seconds from the start; negative before it.
+    /// Time of the sample, seconds from the start; negative before it.
     pub at_seconds: f64,
     /// CPU time that the tracker has used so far.
     pub tracker_cpu: Option<Duration>,
@@ -19,48 +19,48 @@ pub struct Sample {
     pub machine_cpu: Option<Duration>,
     /// The tracker's anonymous memory.
     pub rss_anon_bytes: Option<u64>,
-    /// The tracker's file handles.
+    /// The tracker's open files.
     pub open_files: Option<u64>,
-    /// What waits for Kinesis.
+    /// Accepted events that Kinesis has not acknowledged.
     pub journal_bytes: Option<u64>,
-    /// The age of the oldest of it.
+    /// Age of the oldest of these events.
     pub journal_oldest_seconds: Option<f64>,
 }
 
-/// Where to look.
+/// Takes samples while a run goes on.
 #[derive(Debug, Clone)]
 pub struct Sampler {
-    /// The tracker's process, where it is on this machine.
+    /// The tracker's process id, if it runs on this machine.
     pub tracker: Option<u32>,
-    /// Its management.
+    /// URL of the tracker's management listener.
     pub management_url: Option<String>,
-    /// The beginning of the run.
+    /// Start of the run.
     pub start: Instant,
-    /// Between two looks.
+    /// Time between two samples.
     pub every: Duration,
 }
 
 impl Sampler {
-    /// Looks until `stop` turns true, and once more then.
+    /// Takes samples until `stop` turns true, and a last one then.
     pub async fn run(self, mut stop: watch::Receiver<bool>) -> Vec<Sample> {
         let client = crate::core_data::http_client();
         let mut samples = Vec::new();
         let mut ticks = tokio::time::interval_at(self.start.into(), self.every);
         loop {
-            let stopped = tokio::select! {
+            let is_last = tokio::select! {
                 _ = ticks.tick() => false,
                 _ = stop.wait_for(|stop| *stop) => true,
             };
-            samples.push(self.look(&client).await);
-            if stopped {
+            samples.push(self.take(&client).await);
+            if is_last {
                 return samples;
             }
         }
     }
 
-    async fn look(&self, client: &reqwest::Client) -> Sample {
+    async fn take(&self, client: &reqwest::Client) -> Sample {
         let metrics = match &self.management_url {
-            Some(url) => metrics(client, url).await.unwrap_or_default(),
+            Some(url) => get_metrics(client, url).await.unwrap_or_default(),
             None => String::new(),
         };
         let now = Instant::now();
@@ -73,7 +73,7 @@ impl Sampler {
         let cpu = cpu.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         Sample {
             at_seconds: seconds,
-            // /proc counts in 10 ms, the metrics in whole seconds.
+            // /proc counts in units of 10 ms, the metric in whole seconds.
             tracker_cpu: self.tracker.and_then(process::cpu_time).or(cpu),
             harness_cpu: process::cpu_time(std::process::id()),
             machine_cpu: process::machine_cpu_time(),
@@ -91,9 +91,9 @@ impl Sampler {
     }
 }
 
-async fn metrics(client: &reqwest::Client, url: &str) -> Option<String> {
-    let answer = client.get(format!("{url}/metrics")).send().await.ok()?;
-    answer.error_for_status().ok()?.text().await.ok()
+async fn get_metrics(client: &reqwest::Client, url: &str) -> Option<String> {
+    let response = client.get(format!("{url}/metrics")).send().await.ok()?;
+    response.error_for_status().ok()?.text().await.ok()
 }
 
 /// The value of a metric without labels.
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_metrics_value_is_found() {
+    fn finds_the_value_of_a_metric() {
         let text = "# HELP a b\na_total 5\na 2.5\nb{x=\"y\"} 1\n";
         assert_eq!(value(text, "a"), Some(2.5));
         assert_eq!(value(text, "a_total"), Some(5.0));

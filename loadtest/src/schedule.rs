@@ -1,25 +1,26 @@
-//! When requests are to be sent. Pure: a schedule knows no clock, and no answer slows it.
+//! The intended time of every request. Pure: a schedule has no clock, and slow responses do not delay
+//! it.
 //!
-//! A schedule is a rate over time, made of stretches over which the rate changes linearly. The
-//! intended times are those at which the expected number of requests reaches 0, 1, 2, … (uniform
-//! arrivals), or the points of a unit-rate Poisson process (Poisson arrivals: a Poisson process of
-//! any rate is one of rate 1 in the time that the expected number makes).
+//! A schedule is a rate over time, made of segments over which the rate changes linearly. Its integral
+//! is the expected number of requests. With uniform arrivals, a request is due when that number reaches
+//! 0, 1, 2, …; with Poisson arrivals, when it reaches the next point of a Poisson process of rate 1.
+//! (Any Poisson process has rate 1 if time is measured by its expected number.)
 
 use std::time::Duration;
 
-/// A stretch over which the rate goes linearly from one value to another.
+/// A part of a schedule over which the rate changes linearly.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Segment {
-    /// Requests per second at its beginning.
+    /// Requests per second at the start.
     pub from: f64,
-    /// Requests per second at its end.
+    /// Requests per second at the end.
     pub to: f64,
-    /// How long it is.
+    /// Length of the segment.
     pub duration: Duration,
 }
 
 impl Segment {
-    /// The same rate all along.
+    /// A segment with the same rate throughout.
     pub fn constant(rate: f64, duration: Duration) -> Self {
         Self { from: rate, to: rate, duration }
     }
@@ -30,7 +31,7 @@ impl Segment {
         if seconds > 0.0 { (self.to - self.from) / seconds } else { 0.0 }
     }
 
-    /// Requests expected in its first `seconds`.
+    /// Requests expected in the first `seconds`.
     fn expected_within(&self, seconds: f64) -> f64 {
         let seconds = seconds.clamp(0.0, self.duration.as_secs_f64());
         self.from * seconds + self.slope() * seconds * seconds / 2.0
@@ -40,8 +41,8 @@ impl Segment {
         self.expected_within(self.duration.as_secs_f64())
     }
 
-    /// When the expected number reaches `count`, in seconds; the inverse of `expected_within`. In
-    /// this form of the quadratic formula nothing cancels, and a slope of 0 is no special case.
+    /// Seconds until the expected number reaches `count`; the inverse of `expected_within`. This form of
+    /// the quadratic formula has no cancellation, and a slope of 0 is not a special case.
     fn seconds_until(&self, count: f64) -> f64 {
         if count <= 0.0 {
             return 0.0;
@@ -54,20 +55,20 @@ impl Segment {
 /// A named shape of the rate over time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Shape {
-    /// The same rate all along.
+    /// The same rate throughout.
     Constant {
         /// Requests per second.
         rate: f64,
-        /// How long.
+        /// Length of the shape.
         duration: Duration,
     },
     /// Linearly from one rate to another.
     Ramp {
-        /// Requests per second at the beginning.
+        /// Requests per second at the start.
         from: f64,
         /// Requests per second at the end.
         to: f64,
-        /// How long.
+        /// Length of the shape.
         duration: Duration,
     },
     /// From one rate to another in equal steps of equal length, both rates included.
@@ -76,30 +77,30 @@ pub enum Shape {
         from: f64,
         /// Requests per second of the last step.
         to: f64,
-        /// How many steps, at least 2.
+        /// Number of steps, at least 2.
         steps: u32,
-        /// How long all steps together are.
+        /// Length of all steps together.
         duration: Duration,
     },
-    /// A base rate, a steep rise to a peak, the peak, the same way down, and the base again.
+    /// A base rate, a steep rise to a peak, the peak, an equally steep fall, and the base again.
     Spike {
-        /// Requests per second before and after.
+        /// Requests per second before the rise and after the fall.
         base: f64,
-        /// Requests per second at the top.
+        /// Requests per second of the peak.
         peak: f64,
-        /// How long the base lasts before the rise.
+        /// Length of the base before the rise.
         before: Duration,
-        /// How long the rise takes, and the fall.
+        /// Length of the rise, and of the fall.
         rise: Duration,
-        /// How long the peak lasts.
+        /// Length of the peak.
         hold: Duration,
-        /// How long the base lasts after the fall.
+        /// Length of the base after the fall.
         after: Duration,
     },
 }
 
 impl Shape {
-    /// The linear stretches that it is made of.
+    /// The linear segments of the shape.
     pub fn segments(self) -> Vec<Segment> {
         match self {
             Self::Constant { rate, duration } => vec![Segment::constant(rate, duration)],
@@ -128,9 +129,9 @@ impl Shape {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arrivals {
-    /// Evenly: as a metronome.
+    /// At equal distances.
     Uniform,
-    /// At random and independently of each other, as the requests of many visitors.
+    /// At random and independently of each other, like the requests of many visitors.
     Poisson,
 }
 
@@ -142,21 +143,21 @@ pub struct Schedule {
     seed: u64,
 }
 
-/// What rounding may add to an expected number.
+/// The largest error of an expected number by rounding.
 const ROUNDING: f64 = 1e-6;
 
 impl Schedule {
-    /// The stretches in turn. The same seed makes the same Poisson arrivals.
+    /// A schedule of these segments, one after the other. The same seed gives the same Poisson arrivals.
     pub fn new(segments: Vec<Segment>, arrivals: Arrivals, seed: u64) -> Self {
         Self { segments, arrivals, seed }
     }
 
-    /// From the beginning to the end of the last stretch.
+    /// Length of all segments together.
     pub fn duration(&self) -> Duration {
         self.segments.iter().map(|segment| segment.duration).sum()
     }
 
-    /// How many requests are expected within the first `elapsed`.
+    /// Number of requests expected within the first `elapsed`.
     pub fn expected_within(&self, elapsed: Duration) -> f64 {
         let mut left = elapsed.as_secs_f64();
         let mut sum = 0.0;
@@ -170,7 +171,7 @@ impl Schedule {
         sum
     }
 
-    /// How many requests are expected in all.
+    /// Number of requests expected in all.
     pub fn expected(&self) -> f64 {
         self.segments.iter().map(Segment::expected).sum()
     }
@@ -180,7 +181,7 @@ impl Schedule {
         self.segments.iter().flat_map(|segment| [segment.from, segment.to]).fold(0.0, f64::max)
     }
 
-    /// The intended times from the beginning on, in order.
+    /// The intended times since the start, in order.
     pub fn times(&self) -> Times {
         let mut times = Times {
             segments: self.segments.clone(),
@@ -207,7 +208,7 @@ pub struct Times {
     current: usize,
     expected_before: f64,
     seconds_before: f64,
-    /// The expected number at which the next request is sent.
+    /// The expected number of requests at which the next one is due.
     next: f64,
 }
 
@@ -215,7 +216,7 @@ impl Times {
     fn gap(&mut self) -> f64 {
         match self.arrivals {
             Arrivals::Uniform => 1.0,
-            // 1 - f64() is in (0, 1]: its logarithm is finite.
+            // 1 - f64() is in (0, 1], so its logarithm is finite.
             Arrivals::Poisson => -(1.0 - self.random.f64()).ln(),
         }
     }
@@ -254,13 +255,13 @@ mod tests {
         Schedule::new(shape.segments(), Arrivals::Uniform, 0)
     }
 
-    /// How many are sent in `from..to` seconds.
+    /// Number of requests due in `from..to` seconds.
     fn count(schedule: &Schedule, from: f64, to: f64) -> usize {
         schedule.times().filter(|time| (seconds(from)..seconds(to)).contains(time)).count()
     }
 
     #[test]
-    fn a_constant_rate_is_a_metronome() {
+    fn constant_rate_has_equal_gaps() {
         let schedule = uniform(Shape::Constant { rate: 100.0, duration: seconds(2.0) });
         let times: Vec<_> = schedule.times().collect();
         assert_eq!(times.len(), 200);
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ramp_sends_what_its_area_says() {
+    fn ramp_sends_the_area_below_it() {
         let schedule = uniform(Shape::Ramp { from: 0.0, to: 100.0, duration: seconds(10.0) });
         assert_eq!(schedule.times().count(), 500);
         assert_eq!(count(&schedule, 0.0, 5.0), 125);
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_are_equally_long_and_high() {
+    fn steps_have_equal_length_and_height() {
         let schedule =
             uniform(Shape::Step { from: 10.0, to: 30.0, steps: 3, duration: seconds(30.0) });
         for (step, expected) in [(0.0, 100), (10.0, 200), (20.0, 300)] {
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spike_rises_holds_and_falls() {
+    fn spike_rises_holds_and_falls() {
         let shape = Shape::Spike {
             base: 50.0,
             peak: 1_000.0,
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn poisson_arrivals_are_as_many_and_as_irregular_as_they_should_be() {
+    fn poisson_arrivals_have_the_right_number_and_variance() {
         let segments = vec![Segment::constant(1_000.0, seconds(100.0))];
         let schedule = Schedule::new(segments, Arrivals::Poisson, 7);
         let times: Vec<_> = schedule.times().collect();
@@ -324,12 +325,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn times_are_ordered_within_the_run_and_as_many_as_expected(
-            stretches in proptest::collection::vec((0.0..500.0, 0.0..500.0, 1_u64..3_000), 1..6),
+        fn times_are_sorted_within_the_run_and_as_many_as_expected(
+            parts in proptest::collection::vec((0.0..500.0, 0.0..500.0, 1_u64..3_000), 1..6),
             poisson in any::<bool>(),
             seed in any::<u64>(),
         ) {
-            let segments: Vec<_> = stretches
+            let segments: Vec<_> = parts
                 .into_iter()
                 .map(|(from, to, ms)| Segment { from, to, duration: Duration::from_millis(ms) })
                 .collect();
@@ -341,7 +342,7 @@ mod tests {
             prop_assert!(times.last().is_none_or(|last| *last <= end));
             if !poisson {
                 prop_assert!((times.len() as f64 - schedule.expected()).abs() <= 1.0);
-                // At each of them the expected number is its own.
+                // At the n-th intended time, the expected number is n.
                 for (number, time) in times.iter().enumerate().step_by(17) {
                     let expected = schedule.expected_within(*time);
                     prop_assert!((expected - number as f64).abs() < 1e-2, "{number}: {expected}");

@@ -1,4 +1,4 @@
-//! The stack under test: its endpoints, and a look into its table.
+//! A running stack as `demo` and `count` use it: the tracker's URL, the core-data stream, the table.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 const KEYS_PER_CALL: usize = 100;
 const POLL: Duration = Duration::from_millis(20);
 
-/// A stack that runs somewhere.
+/// A stack that is already running.
 #[derive(Debug, Clone)]
 pub(crate) struct RunningStack {
     pub(crate) tracker_url: String,
@@ -24,7 +24,7 @@ pub(crate) struct RunningStack {
 }
 
 impl RunningStack {
-    /// The stack that the environment names.
+    /// The stack that the environment variables name.
     pub(crate) async fn from_environment() -> Result<Self, String> {
         let variable = |name: &str| {
             std::env::var(name).map_err(|_| {
@@ -54,7 +54,7 @@ impl RunningStack {
         Ok(())
     }
 
-    /// How many rows have the parameter `run` with this value.
+    /// Counts the rows whose parameter `run` has this value.
     pub(crate) async fn count_rows(&self, run: &str) -> Result<usize, String> {
         let mut count = 0;
         let mut start = None;
@@ -80,22 +80,22 @@ impl RunningStack {
         }
     }
 
-    /// Looks for the rows of the events that `accepted` names, with the times of their answers, as
-    /// they come; for up to `patience` after the last. Returns how long each took; an id that is
-    /// left out never became a row.
+    /// Waits for the rows of the events that arrive on `accepted`, each with the time of its response,
+    /// until all are there or `patience` after the channel closed. Returns the time from response to
+    /// row by message id; an event without a row is missing.
     pub(crate) async fn follow(
         &self,
         mut accepted: mpsc::UnboundedReceiver<(String, Instant)>,
         patience: Duration,
     ) -> Result<HashMap<String, Duration>, String> {
         let mut missing = HashMap::new();
-        let mut rows = HashMap::new();
+        let mut delays = HashMap::new();
         let mut give_up = None;
         while give_up.is_none_or(|moment| Instant::now() < moment) {
             loop {
                 match accepted.try_recv() {
-                    Ok((id, answered)) => {
-                        missing.insert(id, answered);
+                    Ok((id, responded_at)) => {
+                        missing.insert(id, responded_at);
                     }
                     Err(mpsc::error::TryRecvError::Empty) => break,
                     Err(mpsc::error::TryRecvError::Disconnected) => {
@@ -109,19 +109,19 @@ impl RunningStack {
             }
             let ids: Vec<_> = missing.keys().cloned().collect();
             for chunk in ids.chunks(KEYS_PER_CALL) {
-                for id in self.present(chunk).await? {
-                    if let Some(answered) = missing.remove(&id) {
-                        rows.insert(id, answered.elapsed());
+                for id in self.find_rows(chunk).await? {
+                    if let Some(responded_at) = missing.remove(&id) {
+                        delays.insert(id, responded_at.elapsed());
                     }
                 }
             }
             tokio::time::sleep(POLL).await;
         }
-        Ok(rows)
+        Ok(delays)
     }
 
-    /// A row, in a line.
-    pub(crate) async fn row(&self, id: &str) -> Result<String, String> {
+    /// The attributes of a row on one line.
+    pub(crate) async fn describe_row(&self, id: &str) -> Result<String, String> {
         let key = AttributeValue::S(id.to_owned());
         let output = self.dynamodb.get_item().table_name(&self.table).key("id", key).send().await;
         let item =
@@ -141,7 +141,8 @@ impl RunningStack {
         Ok(attributes.join(" "))
     }
 
-    async fn present(&self, ids: &[String]) -> Result<Vec<String>, String> {
+    /// Those of `ids` that have a row.
+    async fn find_rows(&self, ids: &[String]) -> Result<Vec<String>, String> {
         let keys = ids
             .iter()
             .map(|id| HashMap::from([("id".to_owned(), AttributeValue::S(id.clone()))]))

@@ -1,4 +1,4 @@
-//! What a run can see beside the tracker's public listener: its management, the table, the
+//! What a run uses besides the tracker's public listener: the management listener, the table, the
 //! core-data stream.
 
 use std::collections::HashMap;
@@ -10,22 +10,23 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use crate::core_data::CoreDataStream;
 use crate::verify::EventTable;
 
-/// Of one call to AWS.
+/// Time limit of one attempt of an AWS call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What a run can see; each part may be missing.
+/// The parts of a deployment next to the tracker's public listener. Each may be missing.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
-    /// Where the tracker's metrics are.
+    /// URL of the tracker's management listener, which has the metrics.
     pub management_url: Option<String>,
-    /// Where events end.
+    /// The table in which events are stored.
     pub table: Option<EventTable>,
-    /// Where core data begins.
+    /// The stream that changes core data.
     pub core_data: Option<CoreDataStream>,
 }
 
 impl Surroundings {
-    /// What this process' environment names, by the AWS SDK's own chain.
+    /// The parts that this process' environment names. Credentials come from the AWS SDK's default
+    /// chain.
     pub async fn of_environment() -> Self {
         let shared = defaults().load().await;
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -34,7 +35,8 @@ impl Surroundings {
         Self::new(&shared, &shared, is_stand_in, variable)
     }
 
-    /// What a local stack names, whatever this process' environment says.
+    /// The parts of a local stack with these environment variables. This process' own environment is
+    /// ignored.
     pub async fn of_stack(variables: &HashMap<String, String>) -> Self {
         let value = |name: &str| variables.get(name).cloned();
         let text = |name: &str| value(name).unwrap_or_default();

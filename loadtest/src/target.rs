@@ -1,4 +1,4 @@
-//! Where requests go, and whether they may.
+//! The server under load, and the check that it may be put under load.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -9,21 +9,26 @@ use url::Url;
 
 use crate::engine::Tls;
 
-/// A server to send to.
+/// A server to send requests to.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// Scheme, host and port.
     pub url: String,
-    /// As the `Host` header has it.
+    /// Value of the `Host` header.
     pub host: String,
-    /// Where it listens.
+    /// Addresses that the host's name resolves to; at least one.
     pub addresses: Vec<SocketAddr>,
-    /// For https.
+    /// TLS, if the URL is https.
     pub tls: Option<Tls>,
 }
 
 impl Target {
-    /// Reads and resolves a URL. What is not on this machine is refused unless `is_own`.
+    /// Parses a URL and resolves its host.
+    ///
+    /// # Errors
+    ///
+    /// If `text` is not `http(s)://HOST[:PORT]`, if the host has no address, or if the host is not this
+    /// machine and `is_own` is false.
     pub fn parse(text: &str, is_own: bool) -> Result<Self, String> {
         let problem = |what: &str| format!("URL={text:?}: {what}");
         let url = Url::parse(text).map_err(|error| problem(&error.to_string()))?;
@@ -31,7 +36,7 @@ impl Target {
             return Err(problem("expected http:// or https://"));
         }
         if !matches!(url.path(), "" | "/") || url.query().is_some() {
-            return Err(problem("expected a host and port alone: the scenario has the paths"));
+            return Err(problem("expected only a host and port: the scenario has the paths"));
         }
         let name = url.host_str().ok_or_else(|| problem("expected a host"))?;
         let port = url.port_or_known_default().unwrap_or(80);
@@ -42,8 +47,8 @@ impl Target {
         if addresses.is_empty() {
             return Err(problem("the host has no address"));
         }
-        let is_here = addresses.iter().all(|address| address.ip().is_loopback());
-        if !is_here && !is_own {
+        let is_local = addresses.iter().all(|address| address.ip().is_loopback());
+        if !is_local && !is_own {
             return Err(problem(
                 "not on this machine; a load test of somebody else's host is an attack: \
                  say --i-own-this-host if it is yours",
@@ -58,7 +63,7 @@ impl Target {
         Ok(Self { url: format!("{}://{host}", url.scheme()), host, addresses, tls })
     }
 
-    /// Whether it is on this machine.
+    /// Whether all addresses are on this machine.
     pub fn is_loopback(&self) -> bool {
         self.addresses.iter().all(|address| address.ip().is_loopback())
     }
@@ -66,7 +71,7 @@ impl Target {
 
 fn tls(name: &str) -> Result<Tls, String> {
     let mut roots = RootCertStore::empty();
-    // A root that cannot be read is one that is not trusted.
+    // A root certificate that cannot be read is not trusted.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
@@ -83,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_is_nobody_elses() {
+    fn accepts_loopback() {
         for text in ["http://127.0.0.1:8080", "http://localhost:8080/", "http://[::1]:8080"] {
             assert!(Target::parse(text, false).unwrap().is_loopback(), "{text}");
         }
@@ -91,14 +96,14 @@ mod tests {
     }
 
     #[test]
-    fn another_host_needs_a_word() {
+    fn rejects_another_host_without_the_flag() {
         let error = Target::parse("http://192.0.2.1", false).unwrap_err();
         assert!(error.contains("say --i-own-this-host"), "{error}");
         assert!(Target::parse("http://192.0.2.1", true).is_ok());
     }
 
     #[test]
-    fn what_is_no_target_is_refused() {
+    fn rejects_an_invalid_target() {
         for text in ["127.0.0.1:8080", "ftp://127.0.0.1", "http://127.0.0.1/event/1", "http://"] {
             let error = Target::parse(text, true).unwrap_err();
             assert!(error.starts_with("URL="), "{error}");
@@ -106,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn https_is_spoken() {
+    fn uses_tls_for_https() {
         assert!(Target::parse("https://127.0.0.1:8443", false).unwrap().tls.is_some());
     }
 }

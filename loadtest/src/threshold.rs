@@ -1,4 +1,4 @@
-//! `--fail-if 'p99>5ms'`: what makes a run fail. Pure.
+//! `--fail-if 'p99>5ms'`: conditions under which a run fails. Pure.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,19 +8,19 @@ use crate::report::{Figures, Percentiles, ThresholdRow};
 /// What a value is measured in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unit {
-    /// `us`, `ms`, `s`; microseconds inside.
+    /// `us`, `ms`, `s`; held in microseconds.
     Time,
     /// `%`, or a share of 1.
     Share,
     /// A plain number.
     Count,
-    /// `kb`, `mb`, `gb`, by 1,024; bytes inside.
+    /// `kb`, `mb`, `gb`, powers of 1,024; held in bytes.
     Bytes,
 }
 
 type Measure = fn(&Figures) -> Option<f64>;
 
-/// What can be asked for: name, unit, meaning, where it is.
+/// What a condition can compare: name, unit, meaning, and how to read it from the figures.
 const METRICS: [(&str, Unit, &str, Measure); 22] = [
     ("p50", Unit::Time, "latency, median", |f| latency(f, |p| p.p50_us)),
     ("p90", Unit::Time, "latency, 90 %", |f| latency(f, |p| p.p90_us)),
@@ -30,8 +30,8 @@ const METRICS: [(&str, Unit, &str, Measure); 22] = [
     ("max", Unit::Time, "latency, the highest", |f| latency(f, |p| p.max_us)),
     ("mean", Unit::Time, "latency, mean", |f| latency(f, |p| p.mean_us)),
     ("lag.p99", Unit::Time, "the harness' lag, 99 %", |f| Some(f.lag.p99_us)),
-    ("errors", Unit::Share, "failures of all requests", |f| Some(f.error_share)),
-    ("overflow", Unit::Count, "requests that were one too many in flight", |f| {
+    ("errors", Unit::Share, "failed requests, of all requests", |f| Some(f.error_share)),
+    ("overflow", Unit::Count, "requests not sent: too many were in flight", |f| {
         Some(f.errors_by_kind.get("overflow").copied().unwrap_or(0) as f64)
     }),
     ("rate", Unit::Count, "requests per second sent", |f| Some(f.achieved_rate)),
@@ -39,12 +39,12 @@ const METRICS: [(&str, Unit, &str, Measure); 22] = [
     ("doubled", Unit::Count, "rows that no request accounts for", |f| {
         Some(f.truth.as_ref()?.doubled as f64)
     }),
-    ("row.p50", Unit::Time, "from answer to row, median", |f| row(f, |p| p.p50_us)),
-    ("row.p99", Unit::Time, "from answer to row, 99 %", |f| row(f, |p| p.p99_us)),
-    ("update.p99", Unit::Time, "from core-data update to answer, 99 %", |f| {
+    ("row.p50", Unit::Time, "from response to row, median", |f| row(f, |p| p.p50_us)),
+    ("row.p99", Unit::Time, "from response to row, 99 %", |f| row(f, |p| p.p99_us)),
+    ("update.p99", Unit::Time, "from core-data update to response, 99 %", |f| {
         Some(f.core_data.as_ref()?.update_to_answer.p99_us)
     }),
-    ("stale", Unit::Count, "answers with an old value after one with the new", |f| {
+    ("stale", Unit::Count, "responses with the old value after one with the new", |f| {
         Some(f.core_data.as_ref()?.stale_answers as f64)
     }),
     ("cpu", Unit::Time, "CPU time of the tracker per request", |f| {
@@ -53,15 +53,15 @@ const METRICS: [(&str, Unit, &str, Measure); 22] = [
     ("rss", Unit::Bytes, "the tracker's anonymous memory, at most", |f| {
         Some(f.tracker.as_ref()?.rss_anon_max_bytes as f64)
     }),
-    ("rss.growth", Unit::Bytes, "the same, last less first", |f| {
+    ("rss.growth", Unit::Bytes, "growth of that memory: last minus first", |f| {
         let tracker = f.tracker.as_ref()?;
         Some(tracker.rss_anon_last_bytes as f64 - tracker.rss_anon_first_bytes as f64)
     }),
-    ("files.growth", Unit::Count, "the tracker's file handles, last less first", |f| {
+    ("files.growth", Unit::Count, "growth of the tracker's open files: last minus first", |f| {
         let tracker = f.tracker.as_ref()?;
         Some(tracker.open_files_last as f64 - tracker.open_files_first as f64)
     }),
-    ("journal.age", Unit::Time, "the oldest undelivered event, at most", |f| {
+    ("journal.age", Unit::Time, "age of the oldest undelivered event, at most", |f| {
         Some(f.tracker.as_ref()?.journal_oldest_max_seconds * 1e6)
     }),
 ];
@@ -99,7 +99,9 @@ impl FromStr for Threshold {
         let compact: String = text.split_whitespace().collect();
         let problem = || {
             let names = METRICS.map(|(name, ..)| name).join(", ");
-            format!("expected a condition such as p99>5ms, errors>0.1% or lost>0, of {names}")
+            format!(
+                "expected a condition such as p99>5ms, errors>0.1% or lost>0, with one of {names}"
+            )
         };
         let at = compact.find(['>', '<']).ok_or_else(problem)?;
         let (name, rest) = compact.split_at(at);
@@ -148,7 +150,8 @@ impl fmt::Display for Threshold {
 }
 
 impl Threshold {
-    /// Compares. What was not measured fails: nobody can say that it is kept.
+    /// Compares the condition with the figures. A figure that was not measured fails the run: it is not
+    /// known to be within the threshold.
     pub fn judge(&self, figures: &Figures) -> ThresholdRow {
         let (_, unit, _, measure) = METRICS[self.metric];
         let measured = measure(figures);
@@ -168,7 +171,7 @@ impl Threshold {
     }
 }
 
-/// What can be asked for, a line each, for `--help`.
+/// The text of `--help` that lists what a condition can compare, one per line.
 pub fn help() -> String {
     let mut lines = String::from("What --fail-if can compare (>, >=, <, <=):\n");
     for (name, _, meaning, _) in METRICS {
@@ -208,7 +211,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn conditions_are_judged_with_their_units() {
+    fn compares_values_in_their_units() {
         assert!(failed("p99>4ms") && failed("p99>=4.2ms") && failed("p99 > 4199us"));
         assert!(!failed("p99>4.2ms") && !failed("p99>1s") && failed("p99<1s"));
         assert!(failed("errors>0.1%") && !failed("errors>0.2%") && failed("errors>0.001"));
@@ -217,13 +220,13 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_fails() {
+    fn fails_if_the_figure_was_not_measured() {
         let row = "lost>0".parse::<Threshold>().unwrap().judge(&figures());
         assert!(row.failed && row.measured.is_none());
     }
 
     #[test]
-    fn what_is_no_condition_is_explained() {
+    fn explains_an_invalid_condition() {
         for text in ["", "p99", "p98>5ms", ">5ms", "p99=5ms"] {
             let error = text.parse::<Threshold>().unwrap_err();
             assert!(error.contains("such as p99>5ms"), "{error}");

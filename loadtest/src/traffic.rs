@@ -1,4 +1,4 @@
-//! Requests at their intended times, whatever the answers take.
+//! Sends requests at their intended times, however slow the responses are.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,31 +11,31 @@ use crate::stack::RunningStack;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What one request brought.
+/// A request that was sent, and its outcome.
 #[derive(Debug, Clone)]
-pub(crate) struct Answered {
-    /// The path asked.
+pub(crate) struct SentRequest {
+    /// The path that was requested.
     pub(crate) path: String,
-    /// The status, or why there is none.
+    /// The response's status, or why there is no response.
     pub(crate) status: Result<u16, String>,
-    /// The event's id, where it was accepted.
+    /// The event's id, if it was accepted.
     pub(crate) message_id: Option<String>,
-    /// The answer's body.
+    /// The response's body.
     pub(crate) body: String,
-    /// From the intended time of sending to the whole answer.
+    /// From the intended time of sending to the end of the response.
     pub(crate) latency: Duration,
-    /// When the answer was there.
+    /// When the response was complete.
     pub(crate) at: Instant,
 }
 
-/// Sends `paths` at `rate` per second and waits for all answers. The ids of accepted events go to
-/// `accepted` at once.
+/// Sends `paths` at `rate` per second and waits for all responses. The id of each accepted event goes
+/// to `accepted` at once, with the time of its response.
 pub(crate) async fn send(
     stack: &RunningStack,
     paths: impl IntoIterator<Item = String>,
     rate: u32,
     accepted: mpsc::UnboundedSender<(String, Instant)>,
-) -> Vec<Answered> {
+) -> Vec<SentRequest> {
     let client = client();
     let start = Instant::now();
     let mut requests = JoinSet::new();
@@ -46,31 +46,30 @@ pub(crate) async fn send(
         let url = format!("{}{path}", stack.tracker_url);
         let accepted = accepted.clone();
         requests.spawn(async move {
-            let answered = get(&client, &url, path, intended).await;
-            if let Some(id) = &answered.message_id {
-                // Whoever follows may have given up.
-                let _ = accepted.send((id.clone(), answered.at));
+            let sent = get(&client, &url, path, intended).await;
+            if let Some(id) = &sent.message_id {
+                // Fails if the receiver has given up.
+                let _ = accepted.send((id.clone(), sent.at));
             }
-            answered
+            sent
         });
     }
     requests.join_all().await
 }
 
-/// A client for the stack: a proxy that the environment names is none of ours, and a landing page is
-/// not asked for.
+/// A client for the stack. It ignores proxies that the environment names, and does not follow the
+/// redirect of a click.
 pub(crate) fn client() -> reqwest::Client {
     let user_agent = concat!("adtrack-loadtest/", env!("CARGO_PKG_VERSION"));
     let client = reqwest::Client::builder().no_proxy().redirect(Policy::none());
     client.user_agent(user_agent).build().unwrap_or_default()
 }
 
-/// One request.
-async fn get(client: &reqwest::Client, url: &str, path: String, intended: Instant) -> Answered {
-    let answer = async {
+async fn get(client: &reqwest::Client, url: &str, path: String, intended: Instant) -> SentRequest {
+    let outcome = async {
         let response = client.get(url).timeout(REQUEST_TIMEOUT).send().await?;
         let status = response.status().as_u16();
-        // Of an answer that is a picture or a redirect.
+        // A picture or a redirect has its id in a header.
         let id = response.headers().get("adtrack-event-id");
         let id = id.and_then(|id| id.to_str().ok()).map(str::to_owned);
         Ok::<_, reqwest::Error>((
@@ -79,32 +78,33 @@ async fn get(client: &reqwest::Client, url: &str, path: String, intended: Instan
             String::from_utf8_lossy(&response.bytes().await?).into_owned(),
         ))
     };
-    let answer = answer.await;
+    let outcome = outcome.await;
     let at = Instant::now();
-    let (status, id, body) = match answer {
+    let (status, id, body) = match outcome {
         Ok((status, id, body)) => (Ok(status), id, body),
         Err(error) => (Err(error.to_string()), None, String::new()),
     };
     let json: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
     let message_id = id.or_else(|| json["messageId"].as_str().map(str::to_owned));
-    Answered { path, status, message_id, body, latency: at - intended, at }
+    SentRequest { path, status, message_id, body, latency: at - intended, at }
 }
 
-/// How many answers of each status.
-pub(crate) fn by_status(answers: &[Answered]) -> BTreeMap<String, usize> {
+/// Counts requests by the status of their response.
+pub(crate) fn count_by_status(requests: &[SentRequest]) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
-    for answer in answers {
-        let status = match &answer.status {
+    for request in requests {
+        let status = match &request.status {
             Ok(status) => status.to_string(),
-            Err(_) => "no answer".to_owned(),
+            Err(_) => "no response".to_owned(),
         };
         *counts.entry(status).or_default() += 1;
     }
     counts
 }
 
-/// `p50 … p99 … max …` of durations; the p-th percentile is the smallest that p % do not exceed.
-pub(crate) fn percentiles(mut durations: Vec<Duration>) -> String {
+/// Formats the percentiles of durations as `p50 … p99 … max …`. The p-th percentile is the smallest
+/// duration that p % of all do not exceed.
+pub(crate) fn format_percentiles(mut durations: Vec<Duration>) -> String {
     durations.sort_unstable();
     let Some(max) = durations.last() else { return "none".to_owned() };
     let at = |percent: usize| durations[(durations.len() * percent).div_ceil(100).max(1) - 1];
@@ -116,13 +116,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_the_smallest_that_so_many_do_not_exceed() {
+    fn percentile_is_the_smallest_that_so_many_do_not_exceed() {
         let durations = (1..=200).map(Duration::from_millis).collect();
-        assert_eq!(percentiles(durations), "p50 100.00ms   p99 198.00ms   max 200.00ms");
+        assert_eq!(format_percentiles(durations), "p50 100.00ms   p99 198.00ms   max 200.00ms");
         assert_eq!(
-            percentiles(vec![Duration::from_millis(7)]),
+            format_percentiles(vec![Duration::from_millis(7)]),
             "p50   7.00ms   p99   7.00ms   max   7.00ms"
         );
-        assert_eq!(percentiles(Vec::new()), "none");
+        assert_eq!(format_percentiles(Vec::new()), "none");
     }
 }

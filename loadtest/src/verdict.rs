@@ -1,23 +1,23 @@
-//! Whether a run's figures say something about the server, or only about the harness. Pure.
+//! Decides whether a run's figures describe the server, or only the harness. Pure.
 
 use std::time::Duration;
 
 use crate::report::{Figures, Verdict};
 
-/// A harness that sends less than this share of its schedule measures another load than it says.
+/// The least share of its schedule that the harness has to send in time. Below it, the load is not the
+/// one that the scenario names.
 pub const ACHIEVED_SHARE: f64 = 0.99;
-/// The share of the latency that may be the harness' own lag, at the 99th percentile.
+/// The largest share of the latency that may be the harness' own lag, at the 99th percentile.
 pub const LAG_SHARE: f64 = 0.2;
 
-/// Judges, where `accepted_lag` at the 99th percentile is no matter. The latency contains the lag: it
-/// counts from the intended time. So a lag that is long, and a good part of the latency, makes a figure
-/// that is the harness'; one that is long beside a far longer latency does not change what the figure
-/// says.
+/// Judges whether a run is valid. Latency counts from the intended time and so includes the lag. A lag
+/// (99th percentile) of up to `accepted_lag` is always accepted; a longer one only if it is a small
+/// part of the latency.
 pub fn judge(figures: &Figures, accepted_lag: Duration, interrupted: bool) -> Verdict {
     let mut reasons = Vec::new();
     if figures.achieved_share < ACHIEVED_SHARE && !interrupted {
         reasons.push(format!(
-            "the harness was the bottleneck: it sent {:.1} % of its schedule in time; at least {:.0} % are needed",
+            "the harness was the bottleneck: it sent {:.1} % of its schedule in time; a valid run needs at least {:.0} %",
             figures.achieved_share * 100.0,
             ACHIEVED_SHARE * 100.0
         ));
@@ -36,7 +36,7 @@ pub fn judge(figures: &Figures, accepted_lag: Duration, interrupted: bool) -> Ve
     }
     let valid = reasons.is_empty();
     if interrupted {
-        reasons.push("it was interrupted: the figures are those of the part that ran".to_owned());
+        reasons.push("the run was interrupted: the figures cover the part that ran".to_owned());
     }
     Verdict { valid, reasons }
 }
@@ -69,16 +69,16 @@ mod tests {
     }
 
     #[test]
-    fn a_harness_that_keeps_up_is_believed() {
+    fn accepts_a_harness_that_keeps_up() {
         assert!(judge(&figures(0.995, 900.0, 950.0), ACCEPTED, false).valid, "little lag");
         assert!(
             judge(&figures(1.0, 5_000.0, 80_000.0), ACCEPTED, false).valid,
-            "little beside the latency"
+            "small compared with the latency"
         );
     }
 
     #[test]
-    fn a_harness_that_does_not_is_not() {
+    fn rejects_a_harness_that_falls_behind() {
         let late = judge(&figures(1.0, 5_000.0, 9_000.0), ACCEPTED, false);
         assert!(!late.valid);
         assert!(late.reasons[0].contains("5.0 ms late, which is 56 %"), "{:?}", late.reasons);
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_run_says_so() {
+    fn reports_an_interruption() {
         let verdict = judge(&figures(0.5, 10.0, 900.0), ACCEPTED, true);
         assert!(verdict.valid);
         assert!(verdict.reasons[0].contains("interrupted"));

@@ -1,4 +1,4 @@
-//! The engine against servers whose behaviour is known.
+//! The load generator against servers of known behaviour.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
 use std::io::{Read, Write};
@@ -14,10 +14,10 @@ use loadtest::scenario::Scenario;
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
 const MILLISECOND: u64 = 1_000_000;
 
-/// What a server does with a request that it has read.
+/// How a server reacts to a request.
 type Behaviour = dyn Fn(&str, &mut TcpStream) + Send + Sync;
 
-/// A server with a thread for each connection.
+/// Starts a server with a thread per connection.
 fn serve(behaviour: impl Fn(&str, &mut TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let behaviour: Arc<Behaviour> = Arc::new(behaviour);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -76,23 +76,23 @@ fn run(address: SocketAddr, scenario: &Scenario, workers: usize) -> Outcome {
         follow: true,
     };
     let (running, mut streams) = engine::start(job).unwrap();
-    let begun = running.start.instant;
+    let started_at = running.start.instant;
     let mut merger = Merger::new(workers);
     let mut slices = Vec::new();
     while let Some(slice) = streams.slices.blocking_recv() {
         slices.extend(merger.add(slice));
     }
-    let took = begun.elapsed();
+    let took = started_at.elapsed();
     slices.extend(merger.rest());
     let mut accepted = Vec::new();
-    while let Some(some) = streams.accepted.blocking_recv() {
-        accepted.extend(some);
+    while let Some(events) = streams.accepted.blocking_recv() {
+        accepted.extend(events);
     }
     Outcome { totals: running.finish().unwrap(), slices, accepted, took }
 }
 
 #[test]
-fn a_constant_latency_is_what_is_reported() {
+fn reports_a_constant_latency() {
     let address = serve(|_, stream| {
         std::thread::sleep(Duration::from_millis(20));
         stream.write_all(OK).unwrap();
@@ -105,17 +105,17 @@ fn a_constant_latency_is_what_is_reported() {
     assert!((20 * MILLISECOND..60 * MILLISECOND).contains(&median), "{median}");
     assert!(percentile(&totals.latency, 0.0) >= 19 * MILLISECOND);
     assert_eq!(outcome.slices.iter().map(|slice| slice.sent).sum::<u64>(), 400);
-    assert_eq!(outcome.slices.iter().map(|slice| slice.answered).sum::<u64>(), 400);
+    assert_eq!(outcome.slices.iter().map(|slice| slice.expected_responses).sum::<u64>(), 400);
 }
 
-/// The classic: a closed loop would send nothing during the stall, and report one slow request. Half
-/// of all requests fall into it, so half of all latencies show it.
+/// Coordinated omission: a closed loop would send nothing during the stall, and report one slow
+/// request. Half of all requests are due during the stall, so half of all latencies must show it.
 #[test]
-fn a_stall_shows_in_the_latencies_of_all_who_would_have_waited() {
-    let begun = Arc::new(Mutex::new(None::<Instant>));
+fn stall_shows_in_the_latency_of_every_request_that_was_due() {
+    let first_request_at = Arc::new(Mutex::new(None::<Instant>));
     let address = serve(move |_, stream| {
-        // From 1 s to 2 s after the first request nobody is answered.
-        let first = *begun.lock().unwrap().get_or_insert_with(Instant::now);
+        // The server does not respond from 1 s to 2 s after the first request.
+        let first = *first_request_at.lock().unwrap().get_or_insert_with(Instant::now);
         let since = first.elapsed();
         let stall = Duration::from_secs(1)..Duration::from_secs(2);
         if stall.contains(&since) {
@@ -123,7 +123,6 @@ fn a_stall_shows_in_the_latencies_of_all_who_would_have_waited() {
         }
         stream.write_all(OK).unwrap();
     });
-    // With a single connection: whoever is not sent because it is taken still counts its wait.
     let outcome = run(address, &scenario(100, 2, ""), 1);
     let latency = &outcome.totals.latency;
     assert_eq!(latency.len(), 200);
@@ -134,12 +133,12 @@ fn a_stall_shows_in_the_latencies_of_all_who_would_have_waited() {
     assert!((0.7..1.2).contains(&at(95.0)), "{}", at(95.0));
     assert!((0.9..1.5).contains(&at(99.0)), "{}", at(99.0));
     assert!((0.9..1.5).contains(&at(100.0)), "{}", at(100.0));
-    // The requests were sent while the server stood still.
+    // The requests were sent during the stall.
     assert!(percentile(&outcome.totals.lag, 99.0) < 300 * MILLISECOND);
 }
 
 #[test]
-fn what_exceeds_the_bound_in_flight_fails_and_slows_nothing() {
+fn requests_beyond_max_in_flight_fail_without_delaying_others() {
     let address = serve(|_, stream| {
         std::thread::sleep(Duration::from_millis(1_000));
         let _ = stream.write_all(OK);
@@ -155,7 +154,7 @@ fn what_exceeds_the_bound_in_flight_fails_and_slows_nothing() {
 }
 
 #[test]
-fn failures_are_counted_by_kind() {
+fn counts_failures_by_kind() {
     let address = serve(|request, stream| {
         let path = request.split(' ').nth(1).unwrap();
         let _ = match path {
@@ -195,7 +194,7 @@ fn failures_are_counted_by_kind() {
 }
 
 #[test]
-fn a_refused_connection_is_counted_as_such() {
+fn counts_refused_connections() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -205,7 +204,7 @@ fn a_refused_connection_is_counted_as_such() {
 }
 
 #[test]
-fn expected_statuses_are_no_failures_and_ids_are_handed_on() {
+fn accepts_expected_statuses_and_reports_message_ids() {
     const ID: &str = "01a1fd87-81ac-7202-b10a-070d1de87f87";
     let address = serve(|request, stream| {
         let body = format!(r#"{{"messageId":"{ID}"}}"#);
@@ -236,7 +235,7 @@ fn expected_statuses_are_no_failures_and_ids_are_handed_on() {
 }
 
 #[test]
-fn new_connections_are_made_for_each_request_where_asked() {
+fn opens_a_connection_per_request_if_configured() {
     let connections = Arc::new(Mutex::new(std::collections::HashSet::new()));
     let seen = Arc::clone(&connections);
     let address = serve(move |request, stream| {
@@ -250,7 +249,7 @@ fn new_connections_are_made_for_each_request_where_asked() {
 }
 
 #[test]
-fn a_run_that_is_stopped_waits_for_what_is_in_flight() {
+fn stopped_run_waits_for_requests_in_flight() {
     let address = serve(|_, stream| {
         std::thread::sleep(Duration::from_millis(300));
         stream.write_all(OK).unwrap();
@@ -275,5 +274,5 @@ fn a_run_that_is_stopped_waits_for_what_is_in_flight() {
     while streams.slices.blocking_recv().is_some() {}
     let totals = running.finish().unwrap();
     assert!((10..1_000).contains(&totals.due), "{}", totals.due);
-    assert_eq!(totals.latency.len(), totals.due, "every request that was sent has its answer");
+    assert_eq!(totals.latency.len(), totals.due, "every request that was sent has a response");
 }

@@ -1,4 +1,4 @@
-//! Events followed to their rows in a table that others use, too.
+//! Follows events to their rows in a table that also has other rows.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 const TABLE: &str = "events";
 const MARK: &str = "run/0123abcd";
-/// More than a page of a scan shows.
+/// More than a page of a scan reads.
 const OTHERS: u128 = 2_500;
 const ACCEPTED: u128 = 60;
 const STORED: u128 = 50;
@@ -67,12 +67,12 @@ async fn follow(url: &str, drop_counted: bool) -> Findings {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_are_counted_wherever_they_are_and_those_of_others_stay() {
+async fn counts_the_rows_of_the_run_and_keeps_others() {
     for drop_counted in [false, true] {
         let server = aws::dynamodb(Port::Any).await.unwrap();
         let client = Client::new(&aws::sdk_config(&server.url).await);
         aws::create_table(&client, TABLE).await.unwrap();
-        // A scan of the stand-in is in the order of ids: the run's rows are the last.
+        // The stand-in scans in the order of ids, so the run's rows come last.
         put(&client, (0..OTHERS).map(|n| n << 64), "Mozilla/5.0").await;
         put(&client, (OTHERS..OTHERS + STORED).map(|n| n << 64), &format!("a {MARK}")).await;
         put(&client, (1..=5).map(|n| n + (OTHERS << 65)), &format!("a {MARK} look")).await;

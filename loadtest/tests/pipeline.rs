@@ -1,4 +1,4 @@
-//! A run against the whole pipeline: what the report says of rows, core data and the tracker.
+//! A run against the whole pipeline: the report's figures of rows, core data and the tracker.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use loadtest::report::Report;
 
 const SCENARIO: &str = r#"
-description = "a bit of everything"
+description = "every kind of request"
 
 [[phase]]
 kind = "constant"
@@ -29,7 +29,7 @@ drop_counted = true
 "#;
 
 #[test]
-fn every_accepted_event_and_every_core_data_update_is_followed_to_its_end() {
+fn follows_accepted_events_and_core_data_updates() {
     let folder = tempfile::tempdir().unwrap();
     let scenario = folder.path().join("scenario.toml");
     std::fs::write(&scenario, SCENARIO).unwrap();
@@ -41,22 +41,22 @@ fn every_accepted_event_and_every_core_data_update_is_followed_to_its_end() {
         .args(["--fail-if", "lost>0", "--fail-if", "doubled>0", "--fail-if", "stale>0"])
         .output()
         .unwrap();
-    // 3: this machine is too busy to send in time; what was sent is followed all the same.
+    // 3: the machine is too busy to send on time; events are followed all the same.
     let problem = String::from_utf8_lossy(&output.stderr);
     assert!(matches!(output.status.code(), Some(0 | 3)), "{:?}: {problem}", output.status);
 
     let report = Report::read(&folder.path().join("report.json")).unwrap();
     let figures = report.figures;
     assert_eq!((figures.due, figures.answered, figures.errors), (800, 800, 0));
-    let truth = figures.truth.expect("it looked at the table");
-    // Without those of unknown programs and with a wrong checksum.
+    let truth = figures.truth.expect("the run read the table");
+    // Without requests for unknown programs and with a wrong checksum.
     assert!((600..=800).contains(&truth.accepted), "{}", truth.accepted);
     assert_eq!((truth.stored, truth.lost, truth.doubled), (truth.accepted, 0, 0));
     assert!(truth.counted_rows_dropped && truth.answer_to_row.count == truth.accepted);
 
-    let core_data = figures.core_data.expect("it changed core data");
+    let core_data = figures.core_data.expect("the run changed core data");
     assert!(core_data.followed > 0 && core_data.updates >= core_data.followed);
     assert_eq!((core_data.stale_answers, core_data.never_answered), (0, 0));
-    let tracker = figures.tracker.expect("it saw the tracker's process");
+    let tracker = figures.tracker.expect("the run read the tracker's process");
     assert!(tracker.cpu_seconds > 0.0 && tracker.rss_anon_max_bytes > 0);
 }

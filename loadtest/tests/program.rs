@@ -1,4 +1,4 @@
-//! The program, as a pipeline calls it.
+//! The program as a CI pipeline calls it: flags, exit statuses, files.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
 use std::io::{Read, Write};
@@ -8,8 +8,8 @@ use std::process::{Command, Output, Stdio};
 
 use loadtest::report::Report;
 
-/// A server that answers every request in time.
-fn server() -> SocketAddr {
+/// Starts a server that responds to every request at once.
+fn start_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -17,8 +17,8 @@ fn server() -> SocketAddr {
             std::thread::spawn(move || {
                 let mut buffer = [0; 4096];
                 while stream.read(&mut buffer).is_ok_and(|bytes| bytes > 0) {
-                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
-                    if stream.write_all(answer).is_err() {
+                    let response = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+                    if stream.write_all(response).is_err() {
                         return;
                     }
                 }
@@ -33,7 +33,7 @@ fn loadtest() -> Command {
     for variable in ["TABLE_NAME", "CORE_DATA_STREAM", "MANAGEMENT_URL"] {
         command.env_remove(variable);
     }
-    // Without a region and credentials the SDK looks for them on the network.
+    // Without these, the SDK would look for a region and credentials on the network.
     command.env("AWS_REGION", "us-east-1").env("AWS_EC2_METADATA_DISABLED", "true");
     command
 }
@@ -60,11 +60,11 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
-fn a_threshold_decides_the_exit_status_and_the_report_is_there() {
+fn threshold_decides_the_exit_status() {
     let folder = tempfile::tempdir().unwrap();
-    let url = format!("http://{}", server());
+    let url = format!("http://{}", start_server());
     let kept = run(folder.path(), &url, &["--fail-if", "errors>50%"]);
-    // Where this machine is too busy to send in time, it says so.
+    // 3: the machine is too busy to send on time.
     assert!(matches!(kept.status.code(), Some(0 | 3)), "{}", stderr(&kept));
     let output = String::from_utf8(kept.stdout).unwrap();
     assert!(
@@ -73,7 +73,7 @@ fn a_threshold_decides_the_exit_status_and_the_report_is_there() {
     );
     let report = Report::read(&folder.path().join("report.json")).unwrap();
     assert_eq!((report.figures.due, report.figures.answered), (50, 50));
-    assert!(report.figures.truth.is_none(), "nobody looked at a table");
+    assert!(report.figures.truth.is_none(), "the run did not read a table");
     assert!(folder.path().join("report.html").exists());
 
     let crossed = run(folder.path(), &url, &["--fail-if", "lost>0"]);
@@ -81,9 +81,9 @@ fn a_threshold_decides_the_exit_status_and_the_report_is_there() {
 }
 
 #[test]
-fn wrong_usage_is_64_and_a_line() {
+fn exits_with_64_and_one_line_on_wrong_usage() {
     let folder = tempfile::tempdir().unwrap();
-    let url = format!("http://{}", server());
+    let url = format!("http://{}", start_server());
     for (url, flags, expected) in [
         ("http://192.0.2.1", &[][..], "say --i-own-this-host"),
         (&url, &["--fail-if", "p99"], "such as p99>5ms"),
@@ -101,10 +101,10 @@ fn wrong_usage_is_64_and_a_line() {
 }
 
 #[test]
-fn an_interrupted_run_still_reports() {
+fn interrupted_run_writes_a_report() {
     let folder = tempfile::tempdir().unwrap();
     let mut child = loadtest()
-        .args(["run", &scenario(folder.path()), "--url", &format!("http://{}", server())])
+        .args(["run", &scenario(folder.path()), "--url", &format!("http://{}", start_server())])
         .args(["--duration", "5m", "--report"])
         .arg(folder.path().join("report"))
         .stdout(Stdio::piped())
@@ -113,7 +113,7 @@ fn an_interrupted_run_still_reports() {
     let mut output = child.stdout.take().unwrap();
     let mut first = [0; 10];
     output.read_exact(&mut first).unwrap();
-    // It sends from here on.
+    // The first output means that the run is about to start.
     std::thread::sleep(std::time::Duration::from_secs(1));
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
@@ -125,7 +125,7 @@ fn an_interrupted_run_still_reports() {
 }
 
 #[test]
-fn what_comes_with_it_is_listed_and_shown() {
+fn lists_and_shows_built_in_scenarios() {
     let list = loadtest().arg("scenarios").output().unwrap();
     let list = String::from_utf8(list.stdout).unwrap();
     assert_eq!(list.lines().count(), 4, "{list}");

@@ -1,4 +1,4 @@
-//! The report, from material to file and back.
+//! The report: built from measurements, written to files, read back and compared.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn scenario() -> Scenario {
     Scenario::parse(&toml, "test").unwrap()
 }
 
-/// A run whose answers took `latency_ms` and a bit.
+/// The report of a run whose responses took `latency_ms` and a little more.
 fn report(latency_ms: u64, interrupted: bool, missing_in_time: u64) -> Report {
     let scenario = scenario();
     let kinds = Traffic::new(&scenario, "h", "m").kinds;
@@ -32,7 +32,7 @@ fn report(latency_ms: u64, interrupted: bool, missing_in_time: u64) -> Report {
         for number in 0..RATE {
             let latency = latency_ms * 1_000_000 + (number + index % 3) * 10_000;
             totals.due += 1;
-            totals.answer(0, 200, true);
+            totals.record_response(0, 200, true);
             for times in [&mut totals.latency, &mut slice.latency] {
                 times.saturating_record(latency);
             }
@@ -40,13 +40,13 @@ fn report(latency_ms: u64, interrupted: bool, missing_in_time: u64) -> Report {
                 times.saturating_record(20_000);
             }
             slice.sent += 1;
-            slice.answered += 1;
+            slice.expected_responses += 1;
         }
         slice.sent -= missing_in_time.min(RATE);
         slices.push(slice);
     }
     totals.due += 1;
-    totals.failure(0, Failure::Timeout);
+    totals.record_failure(0, Failure::Timeout);
     slices[5].failures[Failure::Timeout.index()] = 1;
     let sample = |at: u64| Sample {
         at_seconds: at as f64,
@@ -95,7 +95,7 @@ fn report(latency_ms: u64, interrupted: bool, missing_in_time: u64) -> Report {
 }
 
 #[test]
-fn figures_are_those_of_the_material() {
+fn computes_figures_from_the_measurements() {
     let report = report(4, false, 0);
     let figures = &report.figures;
     assert_eq!((figures.due, figures.scheduled, figures.answered), (2_001, 2_000, 2_000));
@@ -109,7 +109,7 @@ fn figures_are_those_of_the_material() {
 }
 
 #[test]
-fn a_schedule_that_was_not_kept_is_invalid() {
+fn marks_a_run_behind_its_schedule_as_invalid() {
     let late = report(4, false, 2);
     assert!(!late.verdict.valid, "98 of 100 in time");
     assert!(summary(&late).contains("INVALID"), "{}", summary(&late));
@@ -118,7 +118,7 @@ fn a_schedule_that_was_not_kept_is_invalid() {
 }
 
 #[test]
-fn json_round_trips_and_other_versions_are_refused() {
+fn reads_its_own_json_and_rejects_other_versions() {
     let folder = tempfile::tempdir().unwrap();
     let base = folder.path().join("report");
     let report = report(4, false, 0);
@@ -126,7 +126,7 @@ fn json_round_trips_and_other_versions_are_refused() {
     assert_eq!(Report::read(&base.with_extension("json")).unwrap(), report);
     for (text, expected) in [
         ("{\"version\": 99}", "it has version 99; this program reads version 1"),
-        ("{}", "it is no report"),
+        ("{}", "not a report"),
         ("nothing", "expected"),
     ] {
         let path = folder.path().join("other.json");
@@ -137,12 +137,12 @@ fn json_round_trips_and_other_versions_are_refused() {
 }
 
 #[test]
-fn the_page_loads_nothing_and_shows_foreign_text_as_text() {
+fn page_loads_nothing_and_escapes_foreign_text() {
     let html = render(&report(4, false, 0));
     for loading in ["src=", "href=", "url(", "@import", "<script", "<link", "<iframe"] {
         assert!(!html.contains(loading), "{loading}");
     }
-    // The only address in it is the target's.
+    // The only URL in it is the target's.
     assert_eq!(html.matches("http").count(), html.matches("http://127.0.0.1:1").count());
     assert!(html.contains("&lt;b&gt;&amp;") && html.contains("a = &quot;&lt;script&gt;&quot;"));
     for chart in ["Latency", "Latency by percentile", "Requests per second", "Errors by kind"] {
@@ -151,7 +151,7 @@ fn the_page_loads_nothing_and_shows_foreign_text_as_text() {
 }
 
 #[test]
-fn two_runs_are_compared_with_their_noise() {
+fn compares_two_runs_with_their_noise() {
     let (a, b) = (report(4, false, 0), report(5, false, 0));
     let line = |text: &str, name: &str| {
         text.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned()
@@ -161,6 +161,6 @@ fn two_runs_are_compared_with_their_noise() {
     assert!(p50.contains("+22.") && p50.contains("differs"), "{p50}");
     let same = compare(&a, &a);
     assert!(line(&same, "latency p50").contains("within noise"), "{same}");
-    assert!(!same.contains("Mind:"), "{same}");
-    assert!(compare(&a, &report(4, false, 2)).contains("Mind: a run is invalid"));
+    assert!(!same.contains("Warning:"), "{same}");
+    assert!(compare(&a, &report(4, false, 2)).contains("Warning: a run is invalid"));
 }

@@ -1,6 +1,7 @@
-//! KPL aggregates as hex, for other implementations to read and write: `deploy/checks/kpl-interop`.
+//! Reads and writes KPL aggregates as hex, so that `deploy/checks/kpl-interop` can compare this
+//! implementation with others.
 //!
-//! `aggregate write` turns lines of text into an aggregate, `aggregate read` an aggregate into lines.
+//! `aggregate write` turns lines of text into an aggregate; `aggregate read` turns an aggregate into lines.
 
 use std::io::Read;
 use std::process::ExitCode;

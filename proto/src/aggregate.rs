@@ -1,5 +1,5 @@
-//! Many events in one Kinesis record, in the aggregation format of the Amazon Kinesis Producer
-//! Library, so that any of its de-aggregators reads them:
+//! Packs many events into one Kinesis record, in the aggregation format of the Amazon Kinesis Producer
+//! Library (KPL), so that any KPL de-aggregator can read them:
 //!
 //! ```text
 //! F3 89 9A C2 | protobuf AggregatedRecord | MD5 of the protobuf
@@ -18,7 +18,7 @@ use kpl::{AggregatedRecord, Record};
 
 const MAGIC: [u8; 4] = [0xf3, 0x89, 0x9a, 0xc2];
 const MD5_BYTES: usize = 16;
-/// Of a user record beside its data: tags and lengths.
+/// What a user record adds to its data: tags and lengths.
 const OVERHEAD_BYTES: usize = 10;
 
 /// An aggregate being filled.
@@ -36,23 +36,23 @@ impl Aggregate {
         self.records.push(record);
     }
 
-    /// How many user records it has.
+    /// The number of user records.
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Whether it has none.
+    /// Whether it has no user records.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// At most how many bytes it takes.
+    /// An upper bound on the encoded records' size; the frame around them is not included.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The Kinesis record's data, to be put under `partition_key`. A lone user record goes as it
-    /// is: every reader takes plain records too.
+    /// Encodes the Kinesis record's data, to be put under `partition_key`. A lone user record is not
+    /// wrapped, because every reader accepts plain records too.
     pub fn finish(mut self, partition_key: &str) -> Bytes {
         if self.records.len() == 1
             && let Some(record) = self.records.pop()
@@ -74,16 +74,16 @@ impl Aggregate {
     }
 }
 
-/// The user records in a Kinesis record: itself, where it is no aggregate. As KPL's own readers do,
-/// what has not the magic number or the right checksum counts as plain. None: an aggregate whose
-/// protobuf cannot be read.
+/// Returns the user records in a Kinesis record. A plain record is its own only user record; as in
+/// KPL's own readers, that is one without the magic number or with a wrong checksum. Returns `None`
+/// for an aggregate with a right checksum whose protobuf cannot be decoded.
 pub fn user_records(data: &Bytes) -> Option<Vec<Bytes>> {
-    let Some(message) = aggregated(data) else { return Some(vec![data.clone()]) };
+    let Some(message) = aggregate_message(data) else { return Some(vec![data.clone()]) };
     let aggregate = AggregatedRecord::decode(message).ok()?;
     Some(aggregate.records.into_iter().map(|record| record.data).collect())
 }
 
-fn aggregated(data: &Bytes) -> Option<Bytes> {
+fn aggregate_message(data: &Bytes) -> Option<Bytes> {
     let end = data.len().checked_sub(MD5_BYTES)?;
     if end < MAGIC.len() || !data.starts_with(&MAGIC) {
         return None;
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_format_is_kpls() {
+    fn writes_the_kpl_format() {
         let bytes = aggregate(&["a".into(), "bc".into()]);
         // Key table "key"; two records with the index written out, as proto2 requires.
         let message = b"\x0a\x03key\x1a\x05\x08\x00\x1a\x01a\x1a\x06\x08\x00\x1a\x02bc";
@@ -122,12 +122,12 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_record_is_plain() {
+    fn does_not_wrap_a_lone_record() {
         assert_eq!(aggregate(&["alone".into()]), "alone");
     }
 
     #[test]
-    fn what_only_looks_like_an_aggregate_is_plain() {
+    fn reads_a_record_that_only_looks_like_an_aggregate_as_plain() {
         let mut bytes = aggregate(&["a".into(), "b".into()]).to_vec();
         *bytes.last_mut().unwrap() ^= 1;
         for data in [bytes, MAGIC.to_vec(), vec![0; 40], vec![]] {
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn an_aggregate_of_no_protobuf_cannot_be_read() {
+    fn rejects_an_aggregate_that_is_not_protobuf() {
         let message = b"\xff\xff\xff";
         let data = [&MAGIC[..], message, &Md5::digest(message)].concat();
         assert_eq!(user_records(&data.into()), None);
@@ -153,7 +153,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(
+        fn never_panics_on_arbitrary_bytes(
             message in proptest::collection::vec(any::<u8>(), 0..200),
             with_checksum in any::<bool>(),
         ) {

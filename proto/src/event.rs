@@ -1,4 +1,4 @@
-//! The event on the event stream: `adtrack.v1.TrackingEvent`.
+//! The event that the event stream carries: `adtrack.v1.TrackingEvent`.
 
 #![allow(missing_docs, reason = "generated; the fields are documented in tracking_event.proto")]
 
@@ -13,7 +13,7 @@ pub use crate::validity::InvalidReason;
 include!(concat!(env!("OUT_DIR"), "/adtrack.v1.rs"));
 
 impl EventType {
-    /// The name in the table, and in what ids are hashed from.
+    /// The name in the DynamoDB table and in the input of hashed event ids.
     pub fn name(self) -> &'static str {
         match self {
             Self::Unspecified => "unspecified",
@@ -25,15 +25,15 @@ impl EventType {
     }
 }
 
-/// The part of an event that is the same for every event of a program, encoded once.
+/// The fields that all events of a program share, encoded once.
 ///
-/// Two encoded protobuf messages that follow each other decode as their merge (protobuf encoding
-/// guide, "Last One Wins"), so an event is these bytes followed by the encoded rest.
+/// Two encoded protobuf messages in a row decode as their merge (protobuf encoding guide, "Last One
+/// Wins"), so an event is these bytes followed by the encoded [`RequestFields`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProgramFields(Box<[u8]>);
 
 impl ProgramFields {
-    /// Encodes what an event takes from its program.
+    /// Encodes the fields that an event takes from `program`.
     pub fn of(program: &Program) -> Self {
         let event = TrackingEvent {
             program_id: program.program_id.as_str().to_owned(),
@@ -47,12 +47,12 @@ impl ProgramFields {
         Self(event.encode_to_vec().into())
     }
 
-    /// The event as far as the program goes.
+    /// Decodes them into an event whose other fields are empty.
     pub fn to_event(&self) -> TrackingEvent {
         TrackingEvent::decode(&*self.0).unwrap_or_default()
     }
 
-    /// The bytes of the whole event: these fields, and those of the request.
+    /// Encodes the whole event: these fields followed by those of `request`.
     pub fn with(&self, request: &RequestFields<'_>) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.0.len() + request.size_hint());
         bytes.extend_from_slice(&self.0);
@@ -61,8 +61,8 @@ impl ProgramFields {
     }
 }
 
-/// The part of an event that a request brings, borrowed: encoded for every event, without a copy of
-/// each text on the way. What is empty or zero is left out, as protobuf has it.
+/// The fields that an event takes from its request. They are borrowed, so that encoding copies each text
+/// only once. Empty texts and zeros are not encoded, as in proto3.
 #[derive(Debug, Clone, Copy)]
 #[allow(missing_docs, reason = "documented in tracking_event.proto")]
 pub struct RequestFields<'a> {
@@ -85,7 +85,7 @@ pub struct RequestFields<'a> {
     pub host: &'a str,
 }
 
-/// What only a conversion has.
+/// The fields that only a conversion has.
 #[derive(Debug, Clone, Copy)]
 #[allow(missing_docs, reason = "documented in tracking_event.proto")]
 pub struct ConversionFields<'a> {
@@ -97,7 +97,7 @@ pub struct ConversionFields<'a> {
 }
 
 impl RequestFields<'_> {
-    /// Enough, as a rule, that the buffer does not grow.
+    /// Large enough that the buffer rarely has to grow.
     fn size_hint(&self) -> usize {
         let texts = self.user_agent.len() + self.referrer.len() + self.host.len();
         let parameters = self.parameters.iter().map(|(name, value)| name.len() + value.len() + 12);
@@ -123,7 +123,7 @@ impl RequestFields<'_> {
             text(bytes, TRAFFIC_FLAGS, flag);
         }
         for (name, value) in self.parameters {
-            // A map is a message of key and value for each of its entries.
+            // protobuf encodes each entry of a map as a message of key and value.
             let sizes = [name, value].map(|part| match part.len() {
                 0 => 0,
                 length => 1 + length_delimiter_len(length) + length,
@@ -170,7 +170,7 @@ fn number(bytes: &mut Vec<u8>, tag: u32, number: i64) {
     }
 }
 
-/// Field numbers of tracking_event.proto; tests/formats.rs compares with what prost reads.
+/// The field numbers in tracking_event.proto; tests/formats.rs checks them against prost.
 mod tag {
     pub(super) const USER_AGENT: u32 = 4;
     pub(super) const IS_VALID: u32 = 7;

@@ -1,8 +1,9 @@
-//! What a Lambda keeps of a record that can never succeed.
+//! What a Lambda function stores about a record that can never succeed.
 
 use serde::{Deserialize, Serialize};
 
-/// A user record in the failure store, as JSON: whole, so that it can be repaired and sent again.
+/// A user record in the failure store, as JSON. It is kept whole, so that it can be repaired and sent
+/// again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailedRecord {
@@ -18,7 +19,7 @@ pub struct FailedRecord {
     pub sub_sequence_number: u32,
     /// The Kinesis record's partition key.
     pub partition_key: String,
-    /// When Kinesis took it, RFC 3339.
+    /// When Kinesis received it, RFC 3339.
     pub arrived_at: String,
     /// When the function gave up on it, RFC 3339.
     pub failed_at: String,
@@ -29,8 +30,8 @@ pub struct FailedRecord {
 }
 
 impl FailedRecord {
-    /// The object's name below the store's URL. A function of the record's place in the stream
-    /// alone: a batch that is delivered again overwrites what its first delivery wrote.
+    /// The object's name below the store's URL. It depends only on the record's place in the stream, so
+    /// a redelivered batch overwrites what its first delivery wrote.
     pub fn object_name(&self) -> String {
         let day = self.arrived_at.get(..10).unwrap_or("unknown-day");
         let Self { function, shard_id, sequence_number, sub_sequence_number, .. } = self;

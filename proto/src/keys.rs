@@ -1,27 +1,27 @@
-//! Names that the tracker and redis-updater share.
+//! Redis keys and channels that the tracker and redis-updater share.
 
 use crate::ProgramId;
 
-/// Exists once Redis holds core data at all. Without it an absent program is unknown to nobody:
-/// Redis may just have come back empty.
+/// The key that exists once Redis holds core data. While it is missing, an absent program does not count
+/// as unknown: Redis may have restarted empty.
 pub const LOADED: &str = "adtrack:loaded";
 
-/// The default of `REDIS_CHANNEL`: where updates are published.
+/// The default of `REDIS_CHANNEL`, the channel on which updates are published.
 pub const DEFAULT_CHANNEL: &str = "program-updates";
 
-/// A key among the programs' that is never there: a read of it shows that programs can be read.
+/// A key in the programs' namespace that never exists. Reading it proves that programs can be read.
 pub const PROBE: &str = "program:{}";
 
-/// The hash that holds a program. The braces are written out: they are a Redis Cluster hash tag,
-/// which keeps all keys of one program in one slot.
+/// The key of a program's hash. Its braces are part of the key: a Redis Cluster hash tag, which keeps all
+/// keys of a program in one slot.
 pub fn program(id: &ProgramId) -> String {
     format!("program:{{{id}}}")
 }
 
-/// Matches the key of every program, as `SCAN` takes it.
+/// The `SCAN` pattern that matches the key of every program.
 pub const EVERY_PROGRAM: &str = "program:{*}";
 
-/// The program whose hash stands at `key`; none where it is no program's.
+/// The program whose hash is at `key`; `None` if `key` is not a program's.
 pub fn program_id(key: &str) -> Option<ProgramId> {
     ProgramId::parse(key.strip_prefix("program:{")?.strip_suffix('}')?).ok()
 }

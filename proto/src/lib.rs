@@ -1,11 +1,11 @@
-//! Every format that crosses a process boundary, and nothing else: no I/O, no runtime.
+//! The formats that cross a process boundary, and nothing else: no I/O, no runtime.
 //!
 //! | format | written by | read by | module |
 //! |---|---|---|---|
-//! | the event, protobuf on the event stream | tracker | kinesis-consumer | [`event`] |
+//! | an event, protobuf on the event stream | tracker | kinesis-consumer | [`event`] |
 //! | many events in one Kinesis record | tracker | kinesis-consumer, any KPL reader | [`aggregate`] |
 //! | core data, JSON on the core-data stream | data teams | redis-updater | [`program`] |
-//! | core data, hash in Redis | redis-updater | tracker | [`program`], [`keys`], [`store_script`] |
+//! | core data, a hash in Redis | redis-updater | tracker | [`program`], [`keys`], [`store_script`] |
 //! | core data, JSON on the Redis channel | redis-updater | tracker | [`program`] |
 //! | a record that can never succeed, JSON in the failure store | both Lambdas | people, replay tools | [`failed_record`] |
 

@@ -1,7 +1,6 @@
-//! The members of a core-data record, each declared once: the forms that core data travels in (JSON,
-//! Redis hash), the columns of a CSV file and the table in docs/CORE_DATA.md follow from here. What a
-//! value may be is checked in [`crate::program_json`], which does not compile while a member is
-//! missing there.
+//! The members of a core-data record, each declared once. The JSON form, the Redis hash, the columns of
+//! a CSV file and the table in docs/CORE_DATA.md follow from this declaration. [`crate::program_json`]
+//! checks the values; it does not compile until it handles every member.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,13 +13,13 @@ use crate::program::InvalidCoreData;
 /// A member of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member {
-    /// Its name in JSON, in the hash, and as a column.
+    /// Its name in JSON, in the hash, and as a CSV column.
     pub name: &'static str,
-    /// What kind of value it has.
+    /// The kind of its value.
     pub kind: Kind,
     /// Whether a program must have it.
     pub required: bool,
-    /// What it means and what is accepted, in Markdown.
+    /// What it means and which values are accepted, in Markdown.
     pub description: &'static str,
 }
 
@@ -41,7 +40,7 @@ pub enum Kind {
 
 macro_rules! members {
     ($($name:literal: $field:ident, $kind:ident<$type:ty>, $required:literal, $description:literal;)*) => {
-        /// The members that mean something, in the order in which records have them.
+        /// The members that adtrack reads, in the order in which it writes them.
         pub const MEMBERS: [Member; [$($name),*].len()] = [$(Member {
             name: $name,
             kind: Kind::$kind,
@@ -52,9 +51,9 @@ macro_rules! members {
         /// The fields of a program's hash in Redis.
         pub(crate) const HASH_FIELDS: [&str; MEMBERS.len() + 1] = ["version", $($name),*];
 
-        /// A record as it stands in JSON and in the hash. All members are optional here: which are
-        /// required is checked later, by errors that name the member. `null` counts as absent, unknown
-        /// members are ignored.
+        /// A record before validation, from JSON or from a hash. All members are optional here;
+        /// validation reports a missing one by name. `null` counts as absent, and unknown members are
+        /// ignored.
         #[derive(Debug, Default, Serialize, Deserialize)]
         pub(crate) struct RawRecord {
             $(
@@ -101,27 +100,27 @@ members! {
         "a 64-bit integer, or the same as a string";
     "customerName": customer_name, Text<String>, true, "up to 512 bytes";
     "valid": valid, Boolean<bool>, true, "false: switched off";
-    "validFrom": valid_from, Text<String>, false, "RFC 3339: the first moment at which it runs";
+    "validFrom": valid_from, Text<String>, false, "RFC 3339: the moment from which it runs";
     "validUntil": valid_until, Text<String>, false,
-        "RFC 3339: the first moment at which it no longer runs";
+        "RFC 3339: the moment from which it no longer runs";
     "landingUrl": landing_url, Text<String>, false,
-        "where a click goes: http or https, up to 2,048 bytes; macros only behind the host ([CLICKS.md](CLICKS.md))";
+        "where a click goes: http or https, up to 2,048 bytes; macros only after the host ([CLICKS.md](CLICKS.md))";
     "fallbackUrl": fallback_url, Text<String>, false,
         "where a click goes while the program does not run: http or https, up to 2,048 bytes";
     "allowedHosts": allowed_hosts, List<Vec<String>>, false,
         "up to 100 host names that a click's `url` may lead to";
     "conversionKeyId": conversion_key_id, Text<String>, false,
-        "the key that conversions have to be signed with: an id of up to 64 bytes, never the secret";
+        "the key that conversions must be signed with: an id of up to 64 bytes, never the secret";
     "parameterAliases": parameter_aliases, Pairs<BTreeMap<String, String>>, false,
-        "an object of up to 20: what a network calls a conversion's parameters, and what we call them, as `{\"payout\":\"amount\"}`";
+        "an object of up to 20 entries that map a network's names of conversion parameters to adtrack's, such as `{\"payout\":\"amount\"}`";
     "test": test, Boolean<bool>, false, "true for smoke and load tests: its events are marked";
     "deleted": deleted, Boolean<bool>, false, "true, next to `programId` alone, deletes the program";
 }
 
-/// A value as the hash holds it.
+/// A value that the hash holds as text.
 trait HashValue: Sized {
     fn to_text(&self) -> String;
-    /// Reads it, or says what is wrong.
+    /// The error says what is wrong with the text.
     fn parse(text: String) -> Result<Self, String>;
 }
 
@@ -178,8 +177,8 @@ impl HashValue for BTreeMap<String, String> {
 pub(crate) struct CustomerId(pub(crate) i64);
 
 impl CustomerId {
-    /// Digits with an optional minus; `i64::from_str` would take a plus too.
-    fn of(text: &str) -> Option<Self> {
+    /// Accepts digits with an optional minus sign; `i64::from_str` would accept a plus sign, too.
+    fn from_text(text: &str) -> Option<Self> {
         if text.starts_with('+') { None } else { text.parse().ok().map(Self) }
     }
 }
@@ -190,7 +189,7 @@ impl HashValue for CustomerId {
     }
 
     fn parse(text: String) -> Result<Self, String> {
-        Self::of(&text).ok_or_else(|| format!("{text:?} is not a 64-bit integer"))
+        Self::from_text(&text).ok_or_else(|| format!("{text:?} is not a 64-bit integer"))
     }
 }
 
@@ -212,7 +211,8 @@ impl<'de> Deserialize<'de> for CustomerId {
                     .map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
-                CustomerId::of(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+                CustomerId::from_text(text)
+                    .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
             }
         }
         deserializer.deserialize_any(IntegerOrText)

@@ -1,4 +1,4 @@
-//! Core data: what is known of a program, and how a change of it travels.
+//! Core data: what adtrack knows about a program, and the update that changes it.
 
 use std::collections::BTreeMap;
 
@@ -19,42 +19,42 @@ pub const MAX_ALLOWED_HOSTS: usize = 100;
 pub struct Program {
     /// Its id, unique over all customers.
     pub program_id: ProgramId,
-    /// Its name, for people.
+    /// Its display name.
     pub program_name: String,
-    /// What a tracking link may carry to show that it was made for this program. Public: it guards
-    /// against mistakes in links and authenticates nobody.
+    /// What a tracking link may carry to show that it was made for this program. It is public: it
+    /// catches mistakes in links and authenticates nobody.
     pub checksum: String,
     /// The customer whose program it is.
     pub customer_id: i64,
-    /// The customer's name, for people.
+    /// The customer's display name.
     pub customer_name: String,
-    /// Whether it runs.
+    /// When it runs.
     pub validity: Validity,
-    /// Where a click goes while the program is valid. May hold macros such as `{click_id}`.
+    /// Where a click goes while the program is valid. It may hold macros such as `{click_id}`.
     pub landing_url: Option<String>,
     /// Where a click goes while the program is not valid.
     pub fallback_url: Option<String>,
-    /// Hosts that a link may name as its landing page.
+    /// Hosts that a click's `url` may lead to.
     pub allowed_hosts: Vec<String>,
-    /// The key that its conversions have to be signed with: an id, never the secret.
+    /// The id of the key that its conversions must be signed with; never the secret.
     pub conversion_key_id: Option<String>,
-    /// What a network calls the parameters of a conversion, and what we call them.
+    /// A network's names of conversion parameters, and adtrack's name for each.
     pub parameter_aliases: BTreeMap<String, String>,
     /// For smoke and load tests, not for billing.
     pub test: bool,
 }
 
-/// One record of the core-data stream: the whole program, or that it is gone.
+/// One record of the core-data stream: a whole program, or its deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CoreData {
-    /// The program as it is from now on; what the record leaves out is cleared.
+    /// The whole program; a member that the record leaves out is cleared.
     Program(Box<Program>),
-    /// A tombstone. Only it deletes: absence never does.
+    /// A tombstone: the only way to delete a program. Absence never deletes one.
     Deleted(ProgramId),
 }
 
 impl CoreData {
-    /// The program that it is about.
+    /// The program that the record is about.
     pub fn program_id(&self) -> &ProgramId {
         match self {
             Self::Program(program) => &program.program_id,
@@ -63,16 +63,16 @@ impl CoreData {
     }
 }
 
-/// Core data with its place in the stream's order; what Redis stores and the channel carries.
+/// Core data with its place in the stream's order: what Redis stores and the channel carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
     /// Its place in the order.
     pub version: Version,
-    /// What holds from there on.
+    /// What the program is from this version on.
     pub core_data: CoreData,
 }
 
-/// Why a record is no core data: the member, and what is wrong with it.
+/// Why a record is not valid core data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCoreData {
     /// Not JSON, or a member of the wrong type.
@@ -82,7 +82,7 @@ pub enum InvalidCoreData {
         problem: String,
         /// The line in the record, from 1.
         line: usize,
-        /// The last byte that was read, counted in its line from 1; 0 is the end of the line before.
+        /// The last byte read, counted in its line from 1; 0 is the end of the previous line.
         column: usize,
     },
     /// A required member is absent or null.

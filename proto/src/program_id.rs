@@ -1,15 +1,13 @@
-//! The id of a program.
-
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-/// 1 to 128 characters of `A-Z a-z 0-9 . _ ~ -`: the unreserved characters of RFC 3986, so that
-/// an id stands in a URL, a Redis key and a file name as it is. Cheap to clone.
+/// A program's id: 1 to 128 characters of `A-Z a-z 0-9 . _ ~ -`. These are the unreserved characters of
+/// RFC 3986, so an id needs no escaping in a URL, a Redis key or a file name. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProgramId(Arc<str>);
 
-/// A text that is no program id.
+/// The error for a text that is not a valid program id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a program id has 1 to {} characters of A-Z a-z 0-9 . _ ~ -", ProgramId::MAX_LEN)]
 pub struct InvalidProgramId;
@@ -18,7 +16,7 @@ impl ProgramId {
     /// The longest id, in bytes (all characters are ASCII).
     pub const MAX_LEN: usize = 128;
 
-    /// Checks `text`.
+    /// Checks that `text` is a valid id.
     pub fn parse(text: &str) -> Result<Self, InvalidProgramId> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
         if text.is_empty() || text.len() > Self::MAX_LEN || !text.bytes().all(allowed) {
@@ -50,14 +48,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_unreserved_characters_up_to_the_limit() {
+    fn accepts_unreserved_characters_up_to_the_limit() {
         for text in ["212313", "a", "A-z_0.9~", &"x".repeat(128)] {
             assert_eq!(ProgramId::parse(text).unwrap().as_str(), text);
         }
     }
 
     #[test]
-    fn refuses_everything_else() {
+    fn rejects_everything_else() {
         for text in ["", "a b", "a/b", "ü", "a%20", "{a}", "a\n", "a\0", &"x".repeat(129)] {
             assert_eq!(ProgramId::parse(text), Err(InvalidProgramId), "{text:?}");
         }

@@ -1,6 +1,5 @@
-//! Core data as JSON (stream and channel) and as a Redis hash. Both have the same members
-//! ([`crate::members`]), so both go through one raw form; what a value must be is checked in one place,
-//! [`validate`].
+//! Converts core data from and to JSON (stream and channel) and Redis hashes. Both have the same members
+//! ([`crate::members`]), so both go through one raw form, and [`validate`] checks the values of both.
 
 use std::collections::BTreeMap;
 
@@ -21,15 +20,15 @@ impl CoreData {
         validate(raw_from_json(json)?)
     }
 
-    /// The record of the core-data stream.
+    /// Writes a record of the core-data stream.
     pub fn to_json(&self) -> String {
         to_json(&raw_of(self, None))
     }
 }
 
 impl Update {
-    /// The fields of the hash that Redis holds for a program. Asked for by name, a response has no
-    /// names in it, which halves what a reader has to parse.
+    /// The fields of a program's hash in Redis. Reading them by name (`HMGET`) halves what a reader has to
+    /// parse, because the response leaves the names out.
     pub const HASH_FIELDS: [&str; MEMBERS.len() + 1] = members::HASH_FIELDS;
 
     /// Reads a message of the Redis channel.
@@ -37,13 +36,13 @@ impl Update {
         versioned(raw_from_json(json)?)
     }
 
-    /// The message of the Redis channel.
+    /// Writes a message of the Redis channel.
     pub fn to_json(&self) -> String {
         to_json(&raw_of(&self.core_data, Some(&self.version)))
     }
 
-    /// Reads the values of [`Self::HASH_FIELDS`], in their order. None if all are absent: Redis holds
-    /// no program.
+    /// Reads the values of [`Self::HASH_FIELDS`], in their order. Returns `None` if all are absent, which
+    /// means that Redis does not hold the program.
     pub fn from_hash(values: Vec<Option<String>>) -> Result<Option<Self>, InvalidCoreData> {
         if values.iter().all(Option::is_none) {
             return Ok(None);
@@ -84,7 +83,7 @@ fn versioned(mut raw: RawRecord) -> Result<Update, InvalidCoreData> {
 }
 
 fn validate(raw: RawRecord) -> Result<CoreData, InvalidCoreData> {
-    // Taken apart without `..`, so that a new member cannot be forgotten.
+    // Destructured without `..`, so that this does not compile if a new member is forgotten.
     let RawRecord {
         program_id,
         program_name,
@@ -155,7 +154,9 @@ fn timestamp(
     value
         .map(|text| {
             text.parse().map_err(|_| {
-                invalid(member, format!("{text:?} is not RFC 3339, as 2026-01-01T00:00:00Z is"))
+                let problem =
+                    format!("{text:?} is not an RFC 3339 timestamp, such as 2026-01-01T00:00:00Z");
+                invalid(member, problem)
             })
         })
         .transpose()
@@ -182,7 +183,7 @@ fn hosts(hosts: Vec<String>) -> Result<Vec<String>, InvalidCoreData> {
     for host in &hosts {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
         if host.is_empty() || host.len() > 253 || !host.bytes().all(plain) {
-            let problem = format!("{host:?} is not a host name (ASCII, without scheme and port)");
+            let problem = format!("{host:?} is not a host name (ASCII, without scheme or port)");
             return Err(invalid(member, problem));
         }
     }
@@ -191,7 +192,7 @@ fn hosts(hosts: Vec<String>) -> Result<Vec<String>, InvalidCoreData> {
 
 fn key_id(id: Option<String>) -> Result<Option<String>, InvalidCoreData> {
     if id.as_ref().is_some_and(|id| !(1..=MAX_PARAMETER_NAME_BYTES).contains(&id.len())) {
-        let problem = format!("has 1 to {MAX_PARAMETER_NAME_BYTES} bytes");
+        let problem = format!("must have 1 to {MAX_PARAMETER_NAME_BYTES} bytes");
         return Err(invalid("conversionKeyId", problem));
     }
     Ok(id)
@@ -206,7 +207,7 @@ fn aliases(aliases: BTreeMap<String, String>) -> Result<BTreeMap<String, String>
     for name in aliases.iter().flat_map(|(theirs, ours)| [theirs, ours]) {
         if !(1..=MAX_PARAMETER_NAME_BYTES).contains(&name.len()) {
             let problem = format!(
-                "{name:?} is not a name of a parameter: 1 to {MAX_PARAMETER_NAME_BYTES} bytes"
+                "{name:?} is not a parameter name, which has 1 to {MAX_PARAMETER_NAME_BYTES} bytes"
             );
             return Err(invalid(member, problem));
         }

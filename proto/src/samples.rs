@@ -1,4 +1,4 @@
-//! The sample programs of the local stack: the reference's three, and one for each way in which an
+//! The sample programs of the local stack: the three of the AWS reference, and one for each reason why an
 //! event is not valid.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,8 @@ use crate::{ProgramId, Version};
 
 const RUNS: Validity = Validity { valid: true, from: None, until: None };
 
-/// The reference's sample programs 212312 to 212314, and `disabled`, `not-started`, `ended`.
+/// Updates that store the reference's sample programs 212312 to 212314, and `disabled`, `not-started` and
+/// `ended`.
 pub fn updates() -> Vec<Update> {
     let far_future = Timestamp::from_second(4_102_444_800).ok(); // 2100-01-01
     let past = Timestamp::from_second(1_577_836_800).ok(); // 2020-01-01

@@ -1,21 +1,21 @@
--- Stores one update of one program and publishes it, in one step: nobody can see the one without
--- the other, and an older version never replaces a newer one. An equal version is stored and
--- published again, so that a retry repairs whatever its first attempt left undone.
+-- Stores one update of one program and publishes it, atomically: no client sees the one without the
+-- other. An older version never replaces a newer one. An equal version is stored and published
+-- again, so that a retry completes whatever its first attempt left undone.
 --
 -- KEYS[1]  the program's hash
 -- ARGV[1]  the update's epoch       ARGV[2]  its sequence number (both without leading zeros)
 -- ARGV[3]  the channel              ARGV[4]  the message to publish
 -- ARGV[5]  seconds until the hash expires; 0: never
 -- ARGV[6..] the hash's fields and values
--- Returns 1 when stored, 0 when what Redis holds is newer.
+-- Returns 1 if the update was stored, 0 if Redis holds a newer version.
 
--- Numbers of any length: Lua's own lose digits above 2^53.
+-- Compares decimal numbers of any length: Lua's own numbers lose digits above 2^53.
 local function greater(a, b)
   if #a ~= #b then return #a > #b end
   return a > b
 end
 
--- A key that is no hash (left by another program) has no version, and is replaced.
+-- A key that is not a hash (written by another program) has no version, and is replaced.
 if redis.call('TYPE', KEYS[1]).ok == 'hash' then
   local held = redis.call('HGET', KEYS[1], 'version')
   local epoch, sequence = string.match(held or '', '^(%d+)%.(%d+)$')

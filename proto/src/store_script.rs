@@ -1,14 +1,14 @@
-//! The one step that stores an update in Redis and publishes it.
+//! The Lua script that stores an update in Redis and publishes it in one atomic step.
 
 use crate::keys;
 use crate::program::{CoreData, Update};
 
-/// The Lua script; its keys and arguments are those of [`Call`]. Returns 1 when the update was
-/// stored, 0 when Redis holds a newer version.
+/// The script's source. [`Call`] has its keys and arguments. It returns 1 if the update was stored, 0 if
+/// Redis holds a newer version.
 pub const SOURCE: &str = include_str!("store_program.lua");
 
-/// How long a tombstone stays, in seconds: longer than a Kinesis stream can retain records (365
-/// days), so that no replay brings a deleted program back.
+/// How long Redis keeps a tombstone, in seconds: longer than a Kinesis stream can retain records (365
+/// days), so that no replay restores a deleted program.
 pub const TOMBSTONE_SECONDS: u32 = 400 * 24 * 60 * 60;
 
 /// One call of the script.

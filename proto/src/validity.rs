@@ -5,27 +5,27 @@ use jiff::Timestamp;
 /// When a program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
-    /// Switched off by hand when false.
+    /// False if the program is switched off.
     pub valid: bool,
-    /// The first moment at which it runs; none: it always ran.
+    /// When it starts to run (inclusive); `None` if it always has.
     pub from: Option<Timestamp>,
-    /// The first moment at which it no longer runs; none: it never ends.
+    /// When it stops running (exclusive); `None` if it never does.
     pub until: Option<Timestamp>,
 }
 
-/// Why an event is not valid, as `invalid_reason` on the wire and in the table.
+/// Why an event is not valid: `invalid_reason` on the wire and in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InvalidReason {
     /// The program's `valid` flag is false.
     ProgramDisabled,
-    /// Now is before the program's `validFrom`.
+    /// The event is before the program's `validFrom`.
     ProgramNotStarted,
-    /// Now is not before the program's `validUntil`.
+    /// The event is at or after the program's `validUntil`.
     ProgramEnded,
 }
 
 impl Validity {
-    /// Whether an event at `now` is valid: the flag is set and `validFrom <= now < validUntil`.
+    /// Checks that an event at `now` is valid: the flag is set and `validFrom <= now < validUntil`.
     pub fn at(&self, now: Timestamp) -> Result<(), InvalidReason> {
         if !self.valid {
             Err(InvalidReason::ProgramDisabled)
@@ -40,7 +40,7 @@ impl Validity {
 }
 
 impl InvalidReason {
-    /// The name on the wire.
+    /// The value of `invalid_reason` on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ProgramDisabled => "program_disabled",

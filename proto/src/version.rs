@@ -4,19 +4,19 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
-/// `{epoch}.{sequence}`: the Kinesis sequence number of the record that carried an update, after
-/// an epoch that is raised by hand when the stream is replaced.
+/// The version of an update, `{epoch}.{sequence}`. The sequence is the Kinesis sequence number of the
+/// record that carried the update; an operator raises the epoch when the stream is replaced.
 ///
-/// Ordered by epoch, then by sequence, both as numbers. A sequence number has up to 186 bits, more
-/// than any integer type, so it stays text: of two decimal numbers without leading zeros the
-/// longer is the greater, and of equally long ones the one that sorts later.
+/// Versions are ordered by epoch, then by sequence, both as numbers. A sequence number has up to 186
+/// bits, more than any integer type, so it stays text. Of two decimal numbers without leading zeros, the
+/// longer one is greater; if both have the same length, the one that sorts later is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Version {
     epoch: u64,
     sequence: Box<str>,
 }
 
-/// A text that is no version.
+/// The error for a text that is not a valid version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a version is EPOCH.SEQUENCE: a number below 2^64 and one of 1 to {} digits",
@@ -42,7 +42,7 @@ impl Version {
         Ok(Self { epoch, sequence: sequence.into() })
     }
 
-    /// `0.0`, the version of sample data: older than whatever a stream carries.
+    /// `0.0`, the version of sample data: older than any record on a stream.
     pub fn zero() -> Self {
         Self { epoch: 0, sequence: "0".into() }
     }
@@ -52,7 +52,7 @@ impl Version {
         self.epoch
     }
 
-    /// The sequence number, decimal, without leading zeros.
+    /// The sequence number: decimal, without leading zeros.
     pub fn sequence(&self) -> &str {
         &self.sequence
     }
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_version() {
+    fn rejects_invalid_versions() {
         let too_long = format!("0.{}", "1".repeat(130));
         for text in ["", "1", ".", "1.", ".1", "a.1", "1.a", "-1.1", "+1.1", "1.1.1", &too_long] {
             assert_eq!(text.parse::<Version>(), Err(InvalidVersion), "{text:?}");

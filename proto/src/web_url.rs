@@ -1,4 +1,4 @@
-//! What a URL must be that people are sent to.
+//! Checks of URLs that the tracker redirects people to.
 
 use url::Url;
 
@@ -8,18 +8,19 @@ pub const MAX_URL_BYTES: usize = 2_048;
 /// Whether a URL may hold macros, such as `{click_id}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Macros {
-    /// Behind the authority: in path, query and fragment.
+    /// After the authority: in path, query and fragment.
     Allowed,
     /// Nowhere.
     Refused,
 }
 
-/// Reads `text` as a URL that browsers (by the URL standard, `url.spec.whatwg.org`) and everybody
-/// else (by RFC 3986) read alike: http or https, a host, no user info. Macros stand only behind the
-/// authority, so that no parameter of a request can choose the host.
+/// Parses a URL, and accepts only what browsers (which follow the URL standard, `url.spec.whatwg.org`)
+/// and other clients (which follow RFC 3986) read alike: http or https, with a host, without user
+/// information. Macros are allowed only after the authority, so that no parameter of a request can choose
+/// the host.
 ///
-/// The authority is what stands between `//` and the first `/`, `?` or `#` **as written**: macros are
-/// filled in the text, not in what the parser made of it.
+/// The authority is what is between `//` and the first `/`, `?` or `#` of the text **as written**,
+/// because macros are filled in the text, not in the parsed URL.
 pub fn parse(text: &str, macros: Macros) -> Result<Url, String> {
     if text.len() > MAX_URL_BYTES {
         return Err(format!("has {} bytes; at most {MAX_URL_BYTES} are accepted", text.len()));
@@ -31,7 +32,7 @@ pub fn parse(text: &str, macros: Macros) -> Result<Url, String> {
     if !matches!(parsed.scheme(), "http" | "https") {
         return Err(format!("has the scheme `{}`; http and https are accepted", parsed.scheme()));
     }
-    let (authority, rest) = split_at_authority(text).ok_or("has no `//` behind its scheme")?;
+    let (authority, rest) = split_at_authority(text).ok_or("has no `//` after its scheme")?;
     if authority.is_empty() {
         return Err("has no host".to_owned());
     }
@@ -50,15 +51,15 @@ pub fn parse(text: &str, macros: Macros) -> Result<Url, String> {
     Ok(parsed)
 }
 
-/// The authority of an http or https URL as it is written, and what follows it; none where the text
-/// does not begin with a scheme and `//`. Only of a text that [`parse`] takes are they what a browser
-/// takes them for.
+/// Splits an http or https URL, as written, into its authority and the rest. Returns `None` if the text
+/// does not begin with such a scheme and `//`. A browser splits it in the same place only if [`parse`]
+/// accepts the text.
 pub fn split_at_authority(text: &str) -> Option<(&str, &str)> {
-    let behind = |scheme: &str| {
-        let (begin, rest) = text.split_at_checked(scheme.len())?;
-        begin.eq_ignore_ascii_case(scheme).then_some(rest)
+    let after = |scheme: &str| {
+        let (start, rest) = text.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(rest)
     };
-    let rest = behind("https://").or_else(|| behind("http://"))?;
+    let rest = after("https://").or_else(|| after("http://"))?;
     Some(rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len())))
 }
 
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plain_url_is_taken_with_macros_behind_the_authority() {
+    fn accepts_web_urls_with_macros_after_the_authority() {
         for text in [
             "https://shop.example",
             "HTTPS://Shop.example:8443/a/{b}?c={d}#{e}",
@@ -80,9 +81,9 @@ mod tests {
     }
 
     #[test]
-    fn what_a_browser_may_read_otherwise_is_refused() {
+    fn rejects_urls_that_a_browser_may_read_differently() {
         for text in [
-            // A browser takes what stands before the second colon for the host.
+            // A browser takes what is before the second colon for the host.
             "https:{host}://shop.example/",
             "https:evil.example://shop.example/",
             "https:/evil.example/://shop.example/",

@@ -1,5 +1,5 @@
-//! The formats as they are on the wire, frozen: a red test here means that a deployed peer would
-//! no longer understand us. Regenerating a golden file is a decision, never a fix.
+//! Freezes the wire formats: a failing test here means that a deployed peer would no longer understand
+//! us. Regenerating a golden file is a decision, never a fix.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -64,7 +64,7 @@ fn full_event() -> TrackingEvent {
 }
 
 #[test]
-fn an_event_has_its_golden_bytes() {
+fn event_has_its_golden_bytes() {
     assert_eq!(hex(&full_event().encode_to_vec()), golden("tracking_event.hex").trim());
     let read = TrackingEvent::decode(&*unhex(&golden("tracking_event.hex"))).unwrap();
     assert_eq!(read, full_event());
@@ -92,7 +92,7 @@ struct ReferenceEvent {
 }
 
 #[test]
-fn an_event_of_the_reference_is_read() {
+fn reads_an_event_of_the_reference() {
     let event = TrackingEvent::decode(&*unhex(&golden("reference_event.hex"))).unwrap();
     assert_eq!(event.program_id, "212313");
     assert_eq!(event.customer_id, -7);
@@ -135,7 +135,7 @@ fn update(core_data: CoreData) -> Update {
 }
 
 #[test]
-fn an_update_has_its_golden_json_and_hash() {
+fn update_has_its_golden_json_and_hash() {
     for (name, core_data) in [
         ("program", CoreData::Program(Box::new(full_program()))),
         ("tombstone", CoreData::Deleted(ProgramId::parse("212313").unwrap())),
@@ -149,7 +149,7 @@ fn an_update_has_its_golden_json_and_hash() {
 }
 
 #[test]
-fn the_script_is_called_with_version_channel_message_expiry_and_fields() {
+fn calls_the_script_with_version_channel_message_expiry_and_fields() {
     let deleted = update(CoreData::Deleted(ProgramId::parse("p").unwrap()));
     let call = Call::new(&deleted, "channel");
     assert_eq!(call.key, "program:{p}");
@@ -159,7 +159,7 @@ fn the_script_is_called_with_version_channel_message_expiry_and_fields() {
 }
 
 #[test]
-fn the_reference_json_is_read() {
+fn reads_core_data_of_the_reference() {
     let json = r#"{"userAgent":"Mozilla/5.0","programId":"212313","programName":"program2",
         "checksum":"124","customerId":"9124","customerName":"Customer2",
         "messageId":"06bc2944-886c-4e56-907c-fa248c8af023","valid":true}"#;
@@ -180,12 +180,12 @@ fn the_reference_json_is_read() {
 }
 
 #[test]
-fn a_tombstone_needs_its_id_alone() {
+fn tombstone_needs_only_its_id() {
     let read = CoreData::from_json(br#"{"programId":"p","deleted":true}"#).unwrap();
     assert_eq!(read, CoreData::Deleted(ProgramId::parse("p").unwrap()));
 }
 
-/// `full_program` as JSON with one member set to `value`, or removed where that is null.
+/// `full_program` as JSON, with one member set to `value`.
 fn with(member: &str, value: serde_json::Value) -> Vec<u8> {
     let program = CoreData::Program(Box::new(full_program()));
     let mut json: serde_json::Value = serde_json::from_str(&program.to_json()).unwrap();
@@ -194,7 +194,7 @@ fn with(member: &str, value: serde_json::Value) -> Vec<u8> {
 }
 
 #[test]
-fn a_missing_required_member_is_named() {
+fn names_a_missing_required_member() {
     for member in ["programId", "programName", "checksum", "customerId", "customerName", "valid"] {
         let error = CoreData::from_json(&with(member, serde_json::Value::Null)).unwrap_err();
         assert_eq!(error, InvalidCoreData::Missing(member));
@@ -202,7 +202,7 @@ fn a_missing_required_member_is_named() {
 }
 
 #[test]
-fn a_wrong_member_is_named() {
+fn names_an_invalid_member() {
     let long = "x".repeat(513);
     let long_url = format!("https://e.example/{}", "x".repeat(2_048));
     for (member, value) in [
@@ -236,7 +236,7 @@ fn a_wrong_member_is_named() {
 }
 
 #[test]
-fn what_is_no_json_object_is_refused() {
+fn rejects_anything_but_a_json_object() {
     for json in ["", "null", "[]", r#"["212313","n"]"#, "{", "\"x\"", "{} x", "\u{0}", "\u{feff}{}"]
     {
         let error = CoreData::from_json(json.as_bytes()).unwrap_err();
@@ -252,21 +252,21 @@ fn what_is_no_json_object_is_refused() {
 }
 
 #[test]
-fn an_update_needs_its_version() {
+fn update_needs_a_version() {
     let json = CoreData::Program(Box::new(full_program())).to_json();
     assert_eq!(Update::from_json(json.as_bytes()), Err(InvalidCoreData::Missing("version")));
 }
 
-/// As Redis answers `HMGET`.
+/// The hash as Redis responds to `HMGET`.
 fn values(hash: &HashMap<&str, String>) -> Vec<Option<String>> {
     Update::HASH_FIELDS.iter().map(|field| hash.get(field).cloned()).collect()
 }
 
 #[test]
-fn an_empty_hash_is_no_program_and_a_broken_one_an_error() {
+fn empty_hash_is_no_program_and_an_incomplete_one_is_an_error() {
     assert_eq!(Update::from_hash(vec![None; Update::HASH_FIELDS.len()]), Ok(None));
-    let broken = values(&HashMap::from([("programId", "p".to_owned())]));
-    assert_eq!(Update::from_hash(broken), Err(InvalidCoreData::Missing("version")));
+    let incomplete = values(&HashMap::from([("programId", "p".to_owned())]));
+    assert_eq!(Update::from_hash(incomplete), Err(InvalidCoreData::Missing("version")));
 }
 
 #[test]
@@ -351,7 +351,7 @@ proptest! {
     }
 
     #[test]
-    fn an_event_of_fragments_is_the_whole_event(
+    fn event_encoded_in_two_parts_decodes_as_one(
         program in any_program(),
         texts in proptest::array::uniform14("\\PC{0,40}"),
         traffic_flags in proptest::collection::vec("[a-z]{1,9}", 0..3),
@@ -392,7 +392,7 @@ proptest! {
             host: &host,
         };
         let bytes = ProgramFields::of(&program).with(&request);
-        let of_conversion = |text: String| if is_conversion { text } else { String::new() };
+        let if_conversion = |text: String| if is_conversion { text } else { String::new() };
         let whole = TrackingEvent {
             program_id: program.program_id.to_string(),
             checksum: program.checksum.clone(),
@@ -413,11 +413,11 @@ proptest! {
             client_ip,
             traffic_flags,
             parameters,
-            transaction_id: of_conversion(transaction_id),
+            transaction_id: if_conversion(transaction_id),
             amount_micros: if is_conversion { amount_micros } else { 0 },
-            currency: of_conversion(currency),
-            event_name: of_conversion(event_name),
-            status: of_conversion(status),
+            currency: if_conversion(currency),
+            event_name: if_conversion(event_name),
+            status: if_conversion(status),
             invalid_reason: invalid_reason.map_or(String::new(), |reason| reason.as_str().into()),
             client_event_id,
             host,
@@ -426,7 +426,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_a_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn readers_never_panic_on_arbitrary_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = TrackingEvent::decode(&*bytes);
         let _ = CoreData::from_json(&bytes);
         let _ = Update::from_json(&bytes);

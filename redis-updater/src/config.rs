@@ -12,16 +12,16 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Config {
-    /// Epoch of the core-data stream: raised by hand when the stream is replaced, so that the new
-    /// stream's lower sequence numbers count as later.
+    /// Epoch of the core-data stream. Raise it when the stream is replaced, so that the new stream's
+    /// lower sequence numbers count as later.
     #[arg(long, env, default_value_t = 0)]
     pub core_data_epoch: u64,
-    /// Where records that can never succeed are kept: s3://BUCKET/PREFIX or file:///FOLDER.
+    /// Where to store records that can never succeed: s3://BUCKET/PREFIX or file:///FOLDER.
     #[arg(long, env, value_parser = storage_url)]
     pub failed_records_url: String,
-    /// Namespace of CloudWatch in which the function's metrics are. One for each deployment: where two
-    /// share it, their metrics are one sum.
-    #[arg(long, env, default_value = "adtrack", value_parser = non_empty("a namespace of CloudWatch"))]
+    /// CloudWatch namespace of the function's metrics. Give each deployment its own: deployments that
+    /// share one have their metrics added up.
+    #[arg(long, env, default_value = "adtrack", value_parser = non_empty("a CloudWatch namespace"))]
     pub metrics_namespace: String,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a comment here would become the text of --help")]
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_documentation_lists_every_setting() {
+    fn documentation_lists_every_setting() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let checked =
             adtrack_runtime::settings_table::check(&root, "redis-updater", &Config::command());

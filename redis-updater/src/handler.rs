@@ -1,4 +1,4 @@
-//! One invocation: a batch of core data in, the records that a retry may mend out.
+//! Handles one invocation: takes a batch of core data, and returns the records to retry.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -9,15 +9,15 @@ use adtrack_runtime::lambda::{
 use jiff::Timestamp;
 
 use crate::decode::decode;
-use crate::store::{ProgramStore, Stored};
+use crate::store::{ProgramStore, StoreOutcome};
 
-/// The name under which failed records and metrics go.
+/// The function's name in failed records and metrics.
 pub const FUNCTION: &str = "redis-updater";
 
-/// Kept of the invocation's time for the answer.
-const RESERVE: Duration = Duration::from_millis(500);
+/// The part of the invocation's time that is reserved for the response.
+const RESPONSE_RESERVE: Duration = Duration::from_millis(500);
 
-/// The function.
+/// The Lambda function `redis-updater`.
 pub struct Handler {
     store: ProgramStore,
     failures: FailureStore,
@@ -26,8 +26,8 @@ pub struct Handler {
 }
 
 impl Handler {
-    /// The function over `store` and `failures`, for the core-data stream of `epoch`, whose metrics are
-    /// in `metrics_namespace`.
+    /// Writes programs to `store` and invalid records to `failures`. `epoch` is that of the core-data
+    /// stream; metrics go to `metrics_namespace`.
     pub fn new(
         store: ProgramStore,
         failures: FailureStore,
@@ -37,7 +37,7 @@ impl Handler {
         Self { store, failures, epoch, metrics_namespace }
     }
 
-    /// Stores and publishes the updates of a batch and answers before `deadline`.
+    /// Stores and publishes the updates of a batch, and responds before `deadline`.
     pub async fn handle(&self, event: KinesisEvent, deadline: SystemTime) -> BatchResponse {
         let records = records_of(event);
         let mut updates = Vec::with_capacity(records.len());
@@ -57,15 +57,15 @@ impl Handler {
         let work = async {
             tokio::join!(self.store.store(&updates), self.failures.keep(&poison_records, deadline))
         };
-        let finished = tokio::time::timeout(left.saturating_sub(RESERVE), work).await;
+        let result = tokio::time::timeout(left.saturating_sub(RESPONSE_RESERVE), work).await;
         let mut superseded = 0;
-        let retry: BTreeSet<String> = match finished {
+        let retry: BTreeSet<String> = match result {
             Ok((outcomes, mut retry)) => {
                 for (outcome, sequence_number) in outcomes.into_iter().zip(carriers) {
                     match outcome {
-                        Stored::Stored => {}
-                        Stored::Superseded => superseded += 1,
-                        Stored::Failed(error) => {
+                        StoreOutcome::Stored => {}
+                        StoreOutcome::Superseded => superseded += 1,
+                        StoreOutcome::Failed(error) => {
                             tracing::warn!(sequence_number, error, "an update was not stored");
                             retry.insert(sequence_number);
                         }
@@ -73,7 +73,7 @@ impl Handler {
                 }
                 retry
             }
-            // Nothing is known of any record; all of them are repeatable.
+            // The outcome of every record is unknown; retrying them all is harmless.
             Err(_) => {
                 tracing::error!(
                     records = records.len(),

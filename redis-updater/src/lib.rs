@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! Kinesis batch → decode ─┬→ store → Redis: compare, store and publish in one step
-//!                         └→ what can never succeed → failure store
-//!                  what a retry may repair → batchItemFailures
+//!                         └→ records that can never succeed → failure store
+//!                  records that a retry may store → batchItemFailures
 //! ```
 
 pub mod config;

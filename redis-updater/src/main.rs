@@ -1,4 +1,4 @@
-//! The bootstrap: configuration, clients made once, the runtime loop.
+//! Reads the configuration, creates the clients once and runs the Lambda loop.
 
 use std::process::ExitCode;
 

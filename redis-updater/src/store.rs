@@ -1,4 +1,4 @@
-//! Redis: where programs are stored and updates published.
+//! Stores programs in Redis and publishes updates.
 
 use std::time::Duration;
 
@@ -10,113 +10,118 @@ use tokio::sync::Mutex;
 
 /// Updates per round trip. At about 1 KB each, half a megabyte.
 const UPDATES_PER_PIPELINE: usize = 500;
-/// For a whole pipeline to be answered.
+/// The time limits of calls. The response is that to a whole pipeline.
 pub const TIMEOUTS: RedisTimeouts =
-    RedisTimeouts { connect: Duration::from_secs(2), answer: Duration::from_secs(5) };
-/// For a replica to confirm what was written.
+    RedisTimeouts { connect: Duration::from_secs(2), response: Duration::from_secs(5) };
+/// How long a replica may take to confirm a write.
 const REPLICA_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Redis, over one connection that lives as long as the function's sandbox.
+/// Redis, through one connection that is kept as long as the function's sandbox lives.
 pub struct ProgramStore {
     access: RedisAccess,
     connection: Mutex<Option<RedisConnection>>,
 }
 
-/// What became of an update.
+/// The outcome of storing an update.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stored {
-    /// It is in Redis, on a replica where there is one, and published.
+pub enum StoreOutcome {
+    /// Redis and, if there is one, a replica have it, and it is published.
     Stored,
-    /// Redis holds a newer version: nothing to do.
+    /// Redis holds a newer version, so there is nothing to do.
     Superseded,
-    /// Redis did not take it: a retry may mend that.
+    /// Redis did not take it; a retry may succeed.
     Failed(String),
 }
 
 impl ProgramStore {
-    /// Redis by `access`; connects when it is first needed.
+    /// Connects by `access` on first use.
     pub fn new(access: RedisAccess) -> Self {
         Self { access, connection: Mutex::new(None) }
     }
 
-    /// Stores and publishes `updates`. The answer has one entry for each, in their order.
+    /// Stores and publishes `updates`. Returns an outcome for each, in their order.
     ///
-    /// A connection that has died since the last invocation is replaced, and what it did not take
-    /// sent once more: the versions make repeating it harmless.
-    pub async fn store(&self, updates: &[Update]) -> Vec<Stored> {
+    /// If the connection of the last invocation fails, connects again and sends all updates once more;
+    /// their versions make that harmless.
+    pub async fn store(&self, updates: &[Update]) -> Vec<StoreOutcome> {
         let mut held = self.connection.lock().await;
         if let Some(connection) = held.take() {
-            let outcomes = self.store_by(&connection, updates).await;
-            if is_well(&outcomes) {
+            let outcomes = self.store_through(&connection, updates).await;
+            if have_succeeded(&outcomes) {
                 *held = Some(connection);
                 return outcomes;
             }
-            // Its server may be gone, or a primary that became a replica.
-            tracing::warn!("Redis failed on a connection from before; connecting anew");
+            // Its server may be gone, or may be a primary that became a replica.
+            tracing::warn!("Redis failed on an earlier invocation's connection; connecting again");
         }
         let connection = match self.access.connect().await {
             Ok(connection) => connection,
             Err(error) => {
                 tracing::error!(%error, updates = updates.len(), "Redis cannot be reached");
-                return vec![Stored::Failed(error.to_string()); updates.len()];
+                return vec![StoreOutcome::Failed(error.to_string()); updates.len()];
             }
         };
-        let outcomes = self.store_by(&connection, updates).await;
-        if is_well(&outcomes) {
+        let outcomes = self.store_through(&connection, updates).await;
+        if have_succeeded(&outcomes) {
             *held = Some(connection);
         }
         outcomes
     }
 
-    async fn store_by(&self, connection: &RedisConnection, updates: &[Update]) -> Vec<Stored> {
+    async fn store_through(
+        &self,
+        connection: &RedisConnection,
+        updates: &[Update],
+    ) -> Vec<StoreOutcome> {
         let mut outcomes = Vec::with_capacity(updates.len());
         for chunk in updates.chunks(UPDATES_PER_PIPELINE) {
-            let answers = connection.store(chunk, self.access.channel()).await;
-            outcomes.extend(outcomes_of(answers, chunk.len()));
+            let responses = connection.store(chunk, self.access.channel()).await;
+            outcomes.extend(outcomes_of(responses, chunk.len()));
         }
-        if outcomes.iter().all(|outcome| matches!(outcome, Stored::Failed(_))) {
+        if outcomes.iter().all(|outcome| matches!(outcome, StoreOutcome::Failed(_))) {
             return outcomes;
         }
-        // Only what holds core data may say so; without the mark trackers believe no absence.
+        // Only a Redis that holds core data may have the mark. Without it, trackers report no program
+        // as unknown.
         let mark = async {
             connection.mark_loaded().await.map_err(|error| format!("{}: {error}", keys::LOADED))
         };
-        // A failover to a replica that lacks it would lose what was reported as stored.
+        // A failover to a replica that lacks the updates would lose what was reported as stored.
         let replicas = async {
             connection.wait_for_replicas(REPLICA_TIMEOUT).await.map_err(|error| error.to_string())
         };
-        // Both in one round trip, where there is no replica to wait for.
+        // Concurrently, which is one round trip if there is no replica to wait for.
         let confirmed = async { tokio::try_join!(mark, replicas) };
         if let Err(error) = confirmed.await {
             tracing::error!(error, updates = updates.len(), "a batch is not safe in Redis");
-            outcomes.fill(Stored::Failed(error));
+            outcomes.fill(StoreOutcome::Failed(error));
         }
         outcomes
     }
 }
 
-fn is_well(outcomes: &[Stored]) -> bool {
-    !outcomes.iter().any(|outcome| matches!(outcome, Stored::Failed(_)))
+fn have_succeeded(outcomes: &[StoreOutcome]) -> bool {
+    !outcomes.iter().any(|outcome| matches!(outcome, StoreOutcome::Failed(_)))
 }
 
-/// What became of `count` updates, by the answers to their pipeline.
-fn outcomes_of(answers: RedisResult<Vec<RedisResult<bool>>>, count: usize) -> Vec<Stored> {
-    match answers {
-        Ok(answers) if answers.len() == count => answers
+/// The outcomes of `count` updates, from the responses to their pipeline.
+fn outcomes_of(responses: RedisResult<Vec<RedisResult<bool>>>, count: usize) -> Vec<StoreOutcome> {
+    match responses {
+        Ok(responses) if responses.len() == count => responses
             .into_iter()
-            .map(|answer| match answer {
-                Ok(true) => Stored::Stored,
-                Ok(false) => Stored::Superseded,
-                Err(error) => Stored::Failed(error.to_string()),
+            .map(|response| match response {
+                Ok(true) => StoreOutcome::Stored,
+                Ok(false) => StoreOutcome::Superseded,
+                Err(error) => StoreOutcome::Failed(error.to_string()),
             })
             .collect(),
-        Ok(answers) => {
-            let error = format!("Redis gave {} answers to {count} commands", answers.len());
-            vec![Stored::Failed(error); count]
+        Ok(responses) => {
+            let error = format!("Redis gave {} responses to {count} commands", responses.len());
+            vec![StoreOutcome::Failed(error); count]
         }
         Err(error) => {
             tracing::error!(%error, updates = count, "Redis did not take a pipeline");
-            vec![Stored::Failed(error.to_string()); count]
+            vec![StoreOutcome::Failed(error.to_string()); count]
         }
     }
 }

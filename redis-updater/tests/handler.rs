@@ -1,4 +1,4 @@
-//! The function, called as Lambda calls it, over a real redis-server.
+//! The function, invoked as Lambda does it, with a real redis-server.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::collections::HashMap;
@@ -54,8 +54,8 @@ impl Function {
     async fn invoke(&self, records: &[Record]) -> Vec<String> {
         let event = serde_json::from_slice(&payload("arn:stream", "shardId-000000000000", records));
         let deadline = SystemTime::now() + Duration::from_secs(20);
-        let answer = self.handler.handle(event.unwrap(), deadline).await;
-        answer.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()
+        let response = self.handler.handle(event.unwrap(), deadline).await;
+        response.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()
     }
 
     async fn hash(&self, id: &str) -> HashMap<String, String> {
@@ -67,7 +67,7 @@ impl Function {
         self.hash(id).await.remove("programName").unwrap_or_default()
     }
 
-    /// All messages on the channel from now on.
+    /// Subscribes to the channel of updates.
     async fn subscribe(&self) -> redis::aio::PubSubStream {
         let client = redis::Client::open(self.redis.url()).unwrap();
         let mut subscription = client.get_async_pubsub().await.unwrap();
@@ -98,7 +98,7 @@ fn record(sequence_number: &str, json: &Value) -> Record {
 const NONE: Vec<String> = Vec::new();
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_update_is_stored_and_published_with_its_version() {
+async fn stores_and_publishes_an_update_with_its_version() {
     let function = Function::start_in_epoch(3).await;
     let mut messages = function.subscribe().await;
     assert_eq!(function.invoke(&[record("495", &program("p", "name"))]).await, NONE);
@@ -113,7 +113,7 @@ async fn an_update_is_stored_and_published_with_its_version() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_replaces_the_whole_program() {
+async fn replaces_the_whole_program() {
     let function = Function::start().await;
     let mut full = program("p", "one");
     full["validUntil"] = json!("2030-01-01T00:00:00Z");
@@ -126,7 +126,7 @@ async fn a_record_replaces_the_whole_program() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_older_version_never_replaces_a_newer_one_and_is_not_published() {
+async fn ignores_a_version_older_than_the_stored_one() {
     let function = Function::start().await;
     let long = "49590338271490256608559692538361571095921575989136588898";
     let longer = "149590338271490256608559692538361571095921575989136588898";
@@ -150,7 +150,7 @@ async fn an_older_version_never_replaces_a_newer_one_and_is_not_published() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_higher_epoch_counts_before_the_sequence() {
+async fn compares_epochs_before_sequences() {
     let function = Function::start_in_epoch(10).await;
     function.invoke(&[record("5", &program("p", "epoch 10"))]).await;
     let store = program_store(&function.redis);
@@ -166,7 +166,7 @@ async fn a_higher_epoch_counts_before_the_sequence() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deletion_leaves_a_tombstone_that_outlives_replays() {
+async fn deletion_leaves_a_tombstone_that_outlives_replays() {
     let function = Function::start().await;
     let mut messages = function.subscribe().await;
     let batch = [
@@ -182,14 +182,14 @@ async fn a_deletion_leaves_a_tombstone_that_outlives_replays() {
     assert!((i64::from(TOMBSTONE_SECONDS) - 60..=i64::from(TOMBSTONE_SECONDS)).contains(&ttl));
     next(&mut messages).await;
     assert!(matches!(next(&mut messages).await.core_data, CoreData::Deleted(_)));
-    // Announced again, it stays for good.
+    // A program that is published again does not expire.
     function.invoke(&[record("3", &program("p", "three"))]).await;
     assert_eq!(function.name("p").await, "three");
     assert_eq!(connection.ttl::<_, i64>("program:{p}").await.unwrap(), -1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn poison_is_kept_and_its_neighbours_stored_in_order() {
+async fn keeps_invalid_records_and_stores_the_others_in_order() {
     let function = Function::start().await;
     let batch = [
         record("1", &program("a", "one")),
@@ -216,7 +216,7 @@ async fn poison_is_kept_and_its_neighbours_stored_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_batch_is_pipelined_whole() {
+async fn stores_a_batch_of_several_pipelines() {
     let function = Function::start().await;
     let batch: Vec<_> =
         (0..1_234).map(|n| record(&n.to_string(), &program(&format!("p{n}"), "n"))).collect();
@@ -227,22 +227,23 @@ async fn a_large_batch_is_pipelined_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_away_is_reported_and_its_return_found() {
+async fn reports_an_unreachable_redis_and_reconnects_when_it_returns() {
     let mut function = Function::start().await;
     assert_eq!(function.invoke(&[record("1", &program("p", "one"))]).await, NONE);
     function.redis.kill().await;
     let batch = [record("2", &program("p", "two")), record("3", &json!({"programId": "q"}))];
-    let begun = Instant::now();
-    assert_eq!(function.invoke(&batch).await, ["2"], "the poison is kept, not reported");
-    assert!(begun.elapsed() < Duration::from_secs(5));
-    // The connection of the last invocation is dead, and replaced.
+    let started_at = Instant::now();
+    let reported = function.invoke(&batch).await;
+    assert_eq!(reported, ["2"], "the invalid record is kept, not reported");
+    assert!(started_at.elapsed() < Duration::from_secs(5));
+    // The last invocation's connection is dead and has to be replaced.
     function.redis.start_again().await.unwrap();
     assert_eq!(function.invoke(&batch).await, NONE);
     assert_eq!(function.name("p").await, "two");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_died_between_invocations_costs_nothing() {
+async fn replaces_a_connection_that_died_between_invocations() {
     let mut function = Function::start().await;
     assert_eq!(function.invoke(&[record("1", &program("p", "one"))]).await, NONE);
     function.redis.start_again().await.unwrap();
@@ -251,10 +252,10 @@ async fn a_connection_that_died_between_invocations_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_refuses_writes_is_reported() {
+async fn reports_records_that_redis_refuses_to_write() {
     let function = Function::start().await;
     let mut connection = function.redis.connection().await.unwrap();
-    let replica_of_nothing = ["CONFIG", "SET", "min-replicas-to-write", "1"];
+    let refuse_writes = ["CONFIG", "SET", "min-replicas-to-write", "1"];
     let command = |words: [&str; 4]| {
         let mut command = redis::cmd(words[0]);
         words[1..].iter().for_each(|word| {
@@ -262,16 +263,16 @@ async fn a_redis_that_refuses_writes_is_reported() {
         });
         command
     };
-    let _: () = command(replica_of_nothing).query_async(&mut connection).await.unwrap();
+    let _: () = command(refuse_writes).query_async(&mut connection).await.unwrap();
     assert_eq!(function.invoke(&[record("1", &program("p", "one"))]).await, ["1"]);
-    let any = ["CONFIG", "SET", "min-replicas-to-write", "0"];
-    let _: () = command(any).query_async(&mut connection).await.unwrap();
+    let accept_writes = ["CONFIG", "SET", "min-replicas-to-write", "0"];
+    let _: () = command(accept_writes).query_async(&mut connection).await.unwrap();
     assert_eq!(function.invoke(&[record("1", &program("p", "one"))]).await, NONE);
     assert_eq!(function.name("p").await, "one");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_to_a_demoted_primary_is_left() {
+async fn replaces_a_connection_to_a_demoted_primary() {
     let function = Function::start().await;
     assert_eq!(function.invoke(&[record("1", &program("p", "one"))]).await, NONE);
     let mut connection = function.redis.connection().await.unwrap();
@@ -295,11 +296,11 @@ async fn a_connection_to_a_demoted_primary_is_left() {
     let after = ids(&clients(&mut connection).await);
     let own = ids(&before).len() - 1;
     let kept = ids(&before).iter().filter(|id| after.contains(id)).count();
-    assert_eq!((own, kept), (1, 1), "the function's connection is another one");
+    assert_eq!((own, kept), (1, 1), "the function has a new connection");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_in_which_nothing_was_stored_is_not_marked_as_loaded() {
+async fn does_not_mark_redis_as_loaded_if_nothing_was_stored() {
     let function = Function::start().await;
     let mut connection = function.redis.connection().await.unwrap();
     let acl = ["SETUSER", "default", "-evalsha"];
@@ -309,7 +310,7 @@ async fn a_redis_in_which_nothing_was_stored_is_not_marked_as_loaded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_is_no_hash_is_replaced() {
+async fn replaces_a_key_that_is_not_a_hash() {
     let function = Function::start().await;
     let mut connection = function.redis.connection().await.unwrap();
     let _: () = connection.set("program:{p}", "\"{quoted}\"").await.unwrap();
@@ -318,7 +319,7 @@ async fn a_key_that_is_no_hash_is_replaced() {
 }
 
 #[test]
-fn the_bootstrap_says_what_it_lacks() {
+fn names_the_missing_or_invalid_setting() {
     let run = |environment: &[(&str, &str)]| {
         let output = Command::new(env!("CARGO_BIN_EXE_redis-updater"))
             .env_clear()

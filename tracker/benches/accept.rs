@@ -1,7 +1,7 @@
-//! What accepting an event costs: into the journal, and into a queue in memory with the same bound.
+//! Measures what accepting an event costs, with the journal and with a bounded queue in memory.
 //!
-//! `accept journal|queue COUNT` accepts so many events of 220 bytes. `deploy/checks/bench` counts its
-//! instructions and system calls at two counts and takes the difference.
+//! `accept journal|queue COUNT` accepts so many events of 220 bytes. `deploy/checks/bench` measures
+//! instructions and system calls for two counts and takes the difference.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,7 +15,7 @@ const EVENT: [u8; 220] = [7; 220];
 const BOUND: u64 = 64 << 20;
 
 struct Queue {
-    /// Only moved: what an event's bytes cost to make is no part of either.
+    /// Static bytes, because the cost of making an event's bytes is part of neither.
     events: mpsc::Sender<(u64, &'static [u8])>,
     bytes: AtomicU64,
 }
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
             let (events, _receiver) = mpsc::channel();
             accept(&Queue { events, bytes: AtomicU64::new(0) }, count)
         }
-        // Also what `cargo test` runs: it must work.
+        // `cargo test` runs this without arguments, so it must work.
         _ => {
             let folder = std::env::temp_dir().join(format!("adtrack-bench-{}", std::process::id()));
             let status = match Journal::open(Path::new(&folder), BOUND, 1, SyncMode::Never) {
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
                     ExitCode::FAILURE
                 }
             };
-            // What is left of it is in the folder for temporary files.
+            // If this fails, the files are left in the folder for temporary files.
             let _ = std::fs::remove_dir_all(&folder);
             status
         }

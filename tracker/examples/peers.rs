@@ -1,11 +1,11 @@
-//! What the tracker is compared with by `make bench`: the same HTTP server with less behind it, and
-//! with delivery as it is often done.
+//! Servers that `make bench` compares with the tracker: the same HTTP server with less behind it, and one
+//! that delivers each event before it responds, as is often done.
 //!
 //! `peers MODE ADDRESS`, where MODE is
-//! - `hello`: actix-web's hello world, as many bytes as the tracker answers;
+//! - `hello`: actix-web's hello world, with as many bytes as the tracker's response;
 //! - `null`: the tracker's handler and cache, its events dropped;
-//! - `journal`: the same, its events in a journal that nobody reads: enough for some thousands;
-//! - `awaited`: the tracker's handler, and one `PutRecord` for each event that the answer waits for.
+//! - `journal`: the same, its events in a journal that nobody reads, with room for many thousands;
+//! - `awaited`: the tracker's handler, and one `PutRecord` per event that the response waits for.
 //!
 //! `peers requests ADDRESS COUNT` sends so many requests, one after the other, on one connection;
 //! `peers batches ADDRESS COUNT` as many batches of 500 events.
@@ -109,20 +109,20 @@ fn requests(address: &str, request: &str, count: usize) -> Result<(), Error> {
     let mut connection = TcpStream::connect(address)?;
     for _ in 0..count {
         connection.write_all(request.as_bytes())?;
-        read_answer(&mut connection)?;
+        read_response(&mut connection)?;
     }
     Ok(())
 }
 
-fn read_answer(connection: &mut TcpStream) -> Result<(), Error> {
-    let mut answer = Vec::new();
+fn read_response(connection: &mut TcpStream) -> Result<(), Error> {
+    let mut response = Vec::new();
     let mut buffer = [0; 65_536];
     loop {
         let length = connection.read(&mut buffer)?;
-        answer.extend_from_slice(&buffer[..length]);
-        let text = str::from_utf8(&answer)?;
+        response.extend_from_slice(&buffer[..length]);
+        let text = str::from_utf8(&response)?;
         if length == 0 || !"HTTP/1.1 200".starts_with(text.get(..12).unwrap_or(text)) {
-            return Err("not answered 200".into());
+            return Err("the response is not 200".into());
         }
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let announced = head.lines().find_map(|line| line.strip_prefix("content-length: "));
@@ -155,8 +155,8 @@ fn programs(metrics: &Arc<Metrics>) -> Result<(TwoTierPrograms, RedisLink), Erro
         negative_ttl: Duration::from_secs(30),
         stale: Duration::ZERO,
     });
-    local.subscribed();
-    local.verified();
+    local.on_subscribed();
+    local.on_verified();
     let program = Known::of(Update::from_json(PROGRAM.as_bytes())?);
     local.push(ProgramId::parse("212313")?, program);
     let redis = RedisPrograms::new(link.clone());
@@ -184,7 +184,7 @@ async fn serve<S: EventSink + Send + Sync + 'static>(address: &str, sink: S) -> 
     Ok(public::listen(listener, public, &connections, 1, Duration::from_secs(30))?.await?)
 }
 
-/// What the awaited handler needs.
+/// The state of the awaited handler.
 struct Awaited {
     tracker: Tracker<TwoTierPrograms, Null>,
     kinesis: aws_sdk_kinesis::Client,
@@ -203,13 +203,15 @@ async fn awaited(address: &str) -> Result<(), Error> {
         visitors: Settings::defaults()?.visitors,
     });
     let app = move || {
-        App::new().app_data(data.clone()).route("/event/{programId}", web::get().to(put_and_answer))
+        App::new()
+            .app_data(data.clone())
+            .route("/event/{programId}", web::get().to(put_and_respond))
     };
     Ok(HttpServer::new(app).workers(1).bind(address)?.run().await?)
 }
 
-async fn put_and_answer(request: HttpRequest, awaited: web::Data<Awaited>) -> HttpResponse {
-    let answer = async {
+async fn put_and_respond(request: HttpRequest, awaited: web::Data<Awaited>) -> HttpResponse {
+    let json = async {
         let id = request.match_info().get("programId")?;
         let visitors = &awaited.visitors;
         let request =
@@ -220,7 +222,7 @@ async fn put_and_answer(request: HttpRequest, awaited: web::Data<Awaited>) -> Ht
         put.data(Blob::new(event.to_protobuf())).send().await.ok()?;
         Some(event.to_json())
     };
-    match answer.await {
+    match json.await {
         Some(json) => HttpResponse::Ok().content_type("application/json").body(json),
         None => HttpResponse::ServiceUnavailable().finish(),
     }

@@ -1,4 +1,4 @@
-//! The one place that knows which adapter stands behind which port.
+//! Wires adapters to ports. No other module knows which adapter is behind which port.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -30,14 +30,14 @@ use crate::shutdown::{Background, Shutdown};
 use crate::task_protection::TaskProtection;
 use crate::track::{EventSink, Programs, Tracker};
 
-/// Connections that wait to be accepted.
+/// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4_096;
 
-/// A tracker that listens.
+/// A tracker that is built and listens, but does not serve yet.
 pub struct App {
-    /// Where the public listener is.
+    /// The address of the public listener.
     pub public_address: SocketAddr,
-    /// Where the management listener is.
+    /// The address of the management listener.
     pub management_address: SocketAddr,
     public: Server,
     management: Server,
@@ -53,20 +53,22 @@ pub struct App {
 /// Why the tracker does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// An address cannot be listened on.
-    #[error("{variable}={address}: {error}; choose another address or end what uses it")]
+    /// The tracker cannot listen on an address.
+    #[error(
+        "{variable}={address}: {error}; choose another address or stop the process that uses it"
+    )]
     Listen {
         /// The setting.
         variable: &'static str,
         /// Its value.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         error: std::io::Error,
     },
-    /// The journal cannot be used.
+    /// The journal cannot be opened.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// The spill store cannot be used.
+    /// The spill store cannot be opened.
     #[error("SPILL_URL={url:?}: {problem}; {}", adtrack_runtime::storage::EXPECTED)]
     Spill {
         /// Its URL.
@@ -74,22 +76,22 @@ pub enum BuildError {
         /// What is wrong with it.
         problem: String,
     },
-    /// The ECS agent cannot be asked.
+    /// No HTTP client for the ECS agent can be made.
     #[error("ECS_AGENT_URI={uri}: no HTTP client: {error}")]
     Agent {
         /// Its URI.
         uri: Url,
-        /// What is wrong.
+        /// The client's error.
         error: reqwest::Error,
     },
-    /// Two metrics have one name.
+    /// Two metrics have the same name.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
 }
 
 impl App {
-    /// Wires everything, listens, and starts the background tasks. Needs neither Redis nor Kinesis
-    /// to be there.
+    /// Wires everything, listens, and starts the background tasks. Redis and Kinesis need not be
+    /// available.
     pub fn build(config: &Config, redis: RedisAccess, aws: &SdkConfig) -> Result<Self, BuildError> {
         let metrics = Arc::new(Metrics::new()?);
         let mut background = Background::default();
@@ -119,12 +121,12 @@ impl App {
             config.worker_count(),
             config.journal_sync,
         )?;
-        metrics.delivery.journal_replayed.inc_by(journal.replayed());
+        metrics.delivery.journal_replayed.inc_by(journal.replayed_events());
         tracing::info!(
             folder = %config.journal_dir.display(),
             bytes = journal.capacity_bytes(),
-            events = journal.replayed(),
-            "the journal is open; the events found in it are delivered first"
+            events = journal.replayed_events(),
+            "the journal is open; events found in it are delivered first"
         );
         let stream = EventStream::new(aws, config.event_stream.clone());
         let producer = Producer::new(
@@ -210,45 +212,45 @@ impl App {
         })
     }
 
-    /// Serves until `shutdown` asks for the end, then drains: out of the load balancer, no new
-    /// connections, running requests to their end, what waits to the stream; what does not get there
-    /// in time stays in the journal. Fails where a part ended by itself: whoever started the process
-    /// starts it anew.
+    /// Serves until `shutdown` is requested, then drains: it reports unhealthy to the load balancer,
+    /// accepts no new connections, finishes running requests and delivers the events that wait. Events
+    /// that it cannot deliver in time stay in the journal. Returns a failure if a part ended on its own,
+    /// so that the supervisor restarts the process.
     pub async fn run(mut self, shutdown: Shutdown) -> ExitCode {
         tracing::info!(public = %self.public_address, management = %self.management_address, "the tracker serves");
         let public = self.public.handle();
         let management = self.management.handle();
         let mut servers = tokio::spawn(async { tokio::try_join!(self.public, self.management) });
-        let asked = tokio::select! {
-            () = shutdown.requested() => true,
-            () = self.background.ended() => false,
-            () = self.delivery.ended() => false,
+        let was_requested = tokio::select! {
+            () = shutdown.wait_for_request() => true,
+            () = self.background.wait_for_end() => false,
+            () = self.delivery.wait_for_end() => false,
             _ = &mut servers => false,
         };
-        if !asked {
-            tracing::error!("a part of the tracker ended by itself; draining");
+        if !was_requested {
+            tracing::error!("a part of the tracker ended on its own; draining");
         }
 
         let deadline = Instant::now() + self.grace;
         self.health.drain();
         tokio::time::sleep(self.delay.min(self.grace / 2)).await;
-        // Connections that stay open are not waited for beyond half of the rest: the other half is
-        // delivery's.
+        // Half of the remaining time at most goes to connections that stay open; the rest is for
+        // delivery.
         let rest = deadline.saturating_duration_since(Instant::now());
         if tokio::time::timeout(rest / 2, public.stop(true)).await.is_err() {
-            tracing::warn!("connections were still open; they are closed");
+            tracing::warn!("closing connections that are still open");
         }
         self.journal.close();
         let spill_reserve = if self.spill.is_some() { self.grace / 4 } else { Duration::ZERO };
         self.delivery.drain(deadline - spill_reserve).await;
-        report_end(self.spill, &self.journal, deadline).await;
+        spill_and_report(self.spill, &self.journal, deadline).await;
         if let Err(error) = self.journal.sync_to_disk() {
             tracing::error!(%error, "the journal cannot be synced to the disk");
         }
         self.background.stop().await;
         management.stop(false).await;
         servers.abort();
-        if asked { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        if was_requested { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 
@@ -295,7 +297,7 @@ fn listen_management(
     Ok((server.run(), bound))
 }
 
-/// Binds before anything is served, so that a taken address ends the start.
+/// Binds before anything is served, so that a taken address fails the start.
 fn bind(address: SocketAddr) -> std::io::Result<(std::net::TcpListener, SocketAddr)> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
@@ -305,8 +307,8 @@ fn bind(address: SocketAddr) -> std::io::Result<(std::net::TcpListener, SocketAd
     Ok((listener, bound))
 }
 
-/// The last log line: how much is left, and where.
-async fn report_end(spill: Option<SpillStore>, journal: &Journal, deadline: Instant) {
+/// Spills what is left if there is a store, and writes the last log line: how much is left, and where.
+async fn spill_and_report(spill: Option<SpillStore>, journal: &Journal, deadline: Instant) {
     let bytes = journal.used_bytes();
     if bytes == 0 {
         tracing::info!("drained; nothing is left");
@@ -339,7 +341,7 @@ async fn report_end(spill: Option<SpillStore>, journal: &Journal, deadline: Inst
     }
 }
 
-/// Brings the journal to the disk every `interval`.
+/// Syncs the journal to disk every `interval`.
 async fn sync_regularly(journal: Journal, interval: Duration, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
         let journal = journal.clone();

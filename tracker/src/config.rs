@@ -1,4 +1,4 @@
-//! The settings: flags, or environment variables of the same names.
+//! The tracker's settings: flags, or environment variables of the same names.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,9 +18,9 @@ use crate::http::public::{
 };
 use crate::programs::CacheLimits;
 
-/// Answers ad clients and delivers their events to Kinesis.
+/// Responds to ad clients and delivers their events to Kinesis.
 ///
-/// AWS region, endpoints and credentials come from the AWS SDK's own chain (AWS_REGION,
+/// AWS region, endpoints and credentials come from the AWS SDK's default chain (AWS_REGION,
 /// AWS_ENDPOINT_URL_KINESIS, AWS_ACCESS_KEY_ID, a task's role, …).
 #[derive(Debug, Clone, Parser)]
 #[command(version, args_override_self = true)]
@@ -37,63 +37,63 @@ pub struct Config {
     /// Threads that serve requests. [default: number of cores]
     #[arg(long, env, value_parser = integer(1_usize, 1_024))]
     pub workers: Option<usize>,
-    /// Seconds that shutdown may take: running requests, then delivery of what waits.
+    /// Seconds that shutdown may take: to finish running requests, then to deliver what waits.
     #[arg(long, env, default_value = "25", value_parser = seconds(0, 3_600))]
     pub shutdown_grace_seconds: Duration,
-    /// Seconds, of those, for which it goes on serving while /health/check says that it drains, so
-    /// that the load balancer stops sending before the listener closes.
+    /// Seconds of SHUTDOWN_GRACE_SECONDS during which the tracker keeps serving while /health/check reports
+    /// that it is draining, so that the load balancer stops sending before the listener closes.
     #[arg(long, env, default_value = "5", value_parser = seconds(0, 3_600))]
     pub shutdown_delay_seconds: Duration,
     /// Whether POST /cache/fill loads the sample programs.
     #[arg(long, env, default_value = "false", value_parser = boolean, action = clap::ArgAction::Set)]
     pub sample_programs: bool,
 
-    /// Name of the Kinesis stream that events go to.
+    /// Name of the Kinesis stream that receives the events.
     #[arg(long, env, default_value = "adtrack-events", value_parser = non_empty("the name of a Kinesis stream"), help_heading = "Delivery")]
     pub event_stream: String,
-    /// Milliseconds that an event waits for others to travel with.
+    /// Milliseconds that an event waits for others, to share a Kinesis record with them.
     #[arg(long, env, default_value = "100", value_parser = milliseconds(1, 60_000), help_heading = "Delivery")]
     pub linger_ms: Duration,
-    /// Folder of the journal, in which accepted events wait for Kinesis. One tracker a folder.
+    /// Folder of the journal, in which accepted events wait for Kinesis. One tracker per folder.
     #[arg(long, env, default_value = "./journal", help_heading = "Delivery")]
     pub journal_dir: PathBuf,
-    /// When accepted events are on the disk, which says what a crash of the host may take: `never`
-    /// (when the kernel writes them), an interval (`200ms`, `1s`), `always` (before the answer).
+    /// When accepted events are synced to disk, which decides what a crash of the host may lose: `never`
+    /// (whenever the kernel writes them), every interval (`200ms`, `1s`), `always` (before the response).
     #[arg(long, env, default_value = "never", value_parser = sync, help_heading = "Delivery")]
     pub journal_sync: SyncMode,
-    /// Where shutdown leaves what it could not deliver: s3://BUCKET/PREFIX or file:///FOLDER. Unset:
-    /// it stays in the journal. `redrive` puts it on the stream.
+    /// Where shutdown writes events that it could not deliver, for `redrive` to put on the stream:
+    /// s3://BUCKET/PREFIX or file:///FOLDER. Unset: they stay in the journal.
     #[arg(long, env, value_parser = storage_url, help_heading = "Delivery")]
     pub spill_url: Option<String>,
-    /// Bytes of the journal, allocated at the start; beyond it requests get 503.
+    /// Size of the journal in bytes, allocated at the start. When it is full, requests get 503.
     #[arg(long, env, default_value = "1073741824", value_parser = integer(MIN_BYTES, 1 << 50), help_heading = "Delivery")]
     pub journal_max_bytes: u64,
-    /// URI of the ECS agent, which ECS sets in its tasks. With it the tracker keeps ECS from ending its
-    /// task by a scale-in or a deployment while events wait in the journal.
+    /// URI of the ECS agent, which ECS sets in its tasks. If it is set, the tracker keeps ECS from stopping
+    /// its task (scale-in, deployment) while events wait in the journal.
     #[arg(long, env, value_parser = agent_uri, help_heading = "Delivery")]
     pub ecs_agent_uri: Option<Url>,
-    /// Seconds that the journal's oldest event has to wait for that.
+    /// Seconds that the journal's oldest event must have waited before the tracker protects its task.
     #[arg(long, env, default_value = "30", value_parser = seconds(1, 3_600), help_heading = "Delivery")]
     pub protect_after_seconds: Duration,
 
-    /// Programs held in memory; beyond it the least recently used goes.
+    /// Programs held in memory; beyond that, the least recently used is evicted.
     #[arg(long, env, default_value = "100000", value_parser = integer(1_u64, 100_000_000), help_heading = "Cache")]
     pub cache_capacity: u64,
-    /// Seconds for which a program in memory is good without a look at Redis.
+    /// Seconds for which a program in memory is used without asking Redis again.
     #[arg(long, env, default_value = "600", value_parser = seconds(1, 604_800), help_heading = "Cache")]
     pub cache_ttl_seconds: Duration,
-    /// Seconds for which it is remembered that a program is unknown.
+    /// Seconds for which the tracker remembers that a program is unknown.
     #[arg(long, env, default_value = "30", value_parser = seconds(1, 86_400), help_heading = "Cache")]
     pub negative_cache_ttl_seconds: Duration,
-    /// Seconds past its time for which a program is served while Redis is away.
+    /// Seconds beyond CACHE_TTL_SECONDS for which a program is used while Redis is unavailable.
     #[arg(long, env, default_value = "86400", value_parser = seconds(0, 31_536_000), help_heading = "Cache")]
     pub cache_stale_seconds: Duration,
 
-    /// Seconds, at most, for which a start loads programs from Redis before /health/check turns
-    /// 200, up to the cache's capacity; 0: it does not.
+    /// Seconds, at most, for which the tracker loads programs from Redis at the start, up to the cache's
+    /// capacity, before /health/check turns 200. 0: no warm-up.
     #[arg(long, env, default_value = "0", value_parser = seconds(0, 3_600), help_heading = "Cache")]
     pub warm_up_seconds: Duration,
-    /// Programs a second that it loads then, at most.
+    /// Programs per second that the warm-up loads, at most.
     #[arg(long, env, default_value = "20000", value_parser = integer(1_u32, 10_000_000), help_heading = "Cache")]
     pub warm_up_rate: u32,
 
@@ -120,7 +120,7 @@ pub struct Config {
     pub logs: LogSettings,
 }
 
-/// What else the program does than to serve.
+/// What the program does instead of serving.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum Command {
     /// Asks the tracker at LISTEN_ADDR whether it serves: status 0, else 1. For container images

@@ -1,15 +1,15 @@
-//! A condition that one task reports and others look at.
+//! A condition that one task reports and others check.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A condition, shared by its clones. It orders nothing else: what it guards has its own
-/// synchronization.
+/// A condition, shared by its clones. Setting it orders no other memory access: it must not be used to
+/// publish data.
 #[derive(Debug, Clone, Default)]
 pub struct Flag(Arc<AtomicBool>);
 
 impl Flag {
-    /// A flag that begins as `value`.
+    /// A flag that starts as `value`.
     pub fn new(value: bool) -> Self {
         Self(Arc::new(AtomicBool::new(value)))
     }

@@ -1,4 +1,4 @@
-//! How the tracker is doing. Health is what a load balancer acts on; readiness is what a person reads.
+//! The tracker's health, which a load balancer acts on, and its readiness, which people read.
 
 use crate::delivery::Journal;
 use crate::flag::Flag;
@@ -16,9 +16,9 @@ pub struct Health {
 /// What background tasks report about themselves.
 #[derive(Debug, Clone, Default)]
 pub struct Conditions {
-    /// L1 is known to be up to date: subscribed, and verified since.
+    /// L1 is up to date: subscribed, and verified since.
     pub cache_verified: Flag,
-    /// L1 holds what it should hold before the first request.
+    /// The warm-up of L1 is over, or there is none.
     pub cache_warm: Flag,
     /// The stream keeps failing.
     pub stream_refusing: Flag,
@@ -30,9 +30,9 @@ impl Health {
         Self { redis, journal, conditions, draining: Flag::default() }
     }
 
-    /// Whether a load balancer may send traffic: false while starting (until core data could be
-    /// read once and L1 is warm) and while draining. Nothing else fails it: an orchestrator replaces
-    /// what fails, and would throw accepted events away.
+    /// Whether a load balancer may send traffic: false while starting (until core data has been read once
+    /// and L1 is warm) and while draining. Nothing else makes it false: an orchestrator replaces unhealthy
+    /// tasks, and accepted events would be lost with them.
     pub fn serves(&self) -> bool {
         self.redis.was_connected() && self.conditions.cache_warm.is_set() && !self.is_draining()
     }
@@ -47,7 +47,7 @@ impl Health {
         self.draining.set(true);
     }
 
-    /// What needs a person.
+    /// The problems that need somebody's attention.
     pub fn problems(&self) -> Vec<&'static str> {
         let problems = [
             (self.is_draining(), "draining"),

@@ -1,5 +1,5 @@
-//! `tracker healthcheck`: whether the tracker of this container serves. For container images, which
-//! hold no other program that could ask.
+//! `tracker healthcheck`: checks whether the tracker of this container serves. The image contains no other
+//! program that could.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const REQUEST: &[u8] = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
 const EXPECTED: &[u8] = b"HTTP/1.1 200 ";
 
-/// Asks the public listener, where `LISTEN_ADDR` says that it is. Status 0 where it serves, else 1.
+/// Asks the public listener at `LISTEN_ADDR`. Exits with 0 if it serves, else with 1.
 pub fn run(listen_addr: SocketAddr) -> ExitCode {
     match ask(reachable(listen_addr)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -21,7 +21,7 @@ pub fn run(listen_addr: SocketAddr) -> ExitCode {
     }
 }
 
-/// Every address of this machine is also that of its loopback.
+/// An unspecified address includes the loopback address, which can be connected to.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -41,6 +41,6 @@ fn ask(address: SocketAddr) -> io::Result<()> {
     if status == EXPECTED {
         Ok(())
     } else {
-        Err(io::Error::other("/health/live is not answered 200"))
+        Err(io::Error::other("the response of /health/live is not 200"))
     }
 }

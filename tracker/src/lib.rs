@@ -1,20 +1,21 @@
 //! The tracker.
 //!
 //! ```text
-//! ad client ─HTTP→ http → track: validate → look up → enrich → accept ─respond→ ad client
-//!                                   │ domain   │ programs          │ delivery
-//!                                              ├ L1 (moka)         └→ buffer → PutRecords → Kinesis
-//!                                              ├ L2 (Redis)
-//!                                              └ updates (Redis pub/sub)
+//! ad client ─HTTP→ http → track: look up → validate → enrich → accept ─respond→ ad client
+//!                                │ programs │ domain            │ delivery
+//!                                ├ L1 (moka)                    └→ journal → PutRecords → Kinesis
+//!                                ├ L2 (Redis)
+//!                                └ updates (Redis pub/sub)
 //! ```
 //!
-//! - [`http`]: routes, extraction, answers; knows [`track`] and nothing behind it
+//! - [`http`]: routes, requests, responses. [`http::public`] depends on [`track`] and nothing behind it;
+//!   [`http::management`], for operators, inspects adapters directly
 //! - [`track`]: the use case, and the ports that it needs
-//! - [`domain`]: what a request is, and what becomes of it; pure
-//! - [`programs`]: core data in two tiers, kept fresh by pub/sub
-//! - [`delivery`]: accepted events to the stream
-//! - [`app`]: the one place that wires them; [`config`], [`health`], [`metrics`],
-//!   [`shutdown`], [`task_protection`]
+//! - [`domain`]: what a valid request is, and which event it becomes; pure
+//! - [`programs`]: core data in two tiers, L1 kept fresh by pub/sub
+//! - [`delivery`]: brings accepted events to the stream
+//! - [`app`]: wires them all, with [`config`], [`health`], [`metrics`], [`shutdown`] and
+//!   [`task_protection`]
 
 pub mod app;
 pub mod config;

@@ -1,4 +1,4 @@
-//! The tracker: answers ad clients at once, and delivers their events to Kinesis.
+//! The tracker: responds to ad clients at once, and delivers their events to Kinesis.
 
 use std::process::ExitCode;
 
@@ -31,7 +31,7 @@ async fn main() -> ExitCode {
     let app = match App::build(&config, redis, &aws) {
         Ok(app) => app,
         Err(error) => {
-            tracing::error!(%error, "the tracker does not start");
+            tracing::error!(%error, "the tracker cannot start");
             return ExitCode::FAILURE;
         }
     };

@@ -1,16 +1,16 @@
-//! When to end, and what has to end first.
+//! Shutdown: who requests it, and the background tasks that must end first.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// The end of the process. SIGTERM or SIGINT asks for it; a second one ends the process at once.
+/// A request to shut down. SIGTERM or SIGINT makes it; a second signal ends the process at once.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     requested: CancellationToken,
 }
 
-/// Background tasks: none is detached, all are told to stop and waited for.
+/// The background tasks. None is detached: shutdown tells all of them to stop and waits for them.
 #[derive(Debug, Default)]
 pub struct Background {
     stop: CancellationToken,
@@ -18,28 +18,28 @@ pub struct Background {
 }
 
 impl Shutdown {
-    /// Ends on signals.
+    /// A shutdown that signals request.
     pub fn on_signals() -> Self {
         let shutdown = Self::default();
         let requested = shutdown.requested.clone();
         tokio::spawn(async move {
             next_signal().await;
-            tracing::info!("asked to end; draining");
+            tracing::info!("shutdown requested; draining");
             requested.cancel();
             next_signal().await;
-            tracing::warn!("asked again; ending at once");
+            tracing::warn!("shutdown requested again; ending at once");
             std::process::exit(130);
         });
         shutdown
     }
 
-    /// Asks for the end.
+    /// Requests shutdown.
     pub fn request(&self) {
         self.requested.cancel();
     }
 
-    /// Waits until the end is asked for.
-    pub async fn requested(&self) {
+    /// Waits until shutdown is requested.
+    pub async fn wait_for_request(&self) {
         self.requested.cancelled().await;
     }
 }
@@ -48,7 +48,7 @@ async fn next_signal() {
     let (Ok(mut terminate), Ok(mut interrupt)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
-        tracing::error!("signals cannot be listened to; only SIGKILL ends this process");
+        tracing::error!("cannot listen to signals; only SIGKILL ends this process");
         return std::future::pending().await;
     };
     tokio::select! {
@@ -58,7 +58,7 @@ async fn next_signal() {
 }
 
 impl Background {
-    /// Runs `task`, which gets the token that tells it to stop.
+    /// Runs `task`, which gets the token that asks it to stop.
     pub fn spawn<F>(&mut self, task: impl FnOnce(CancellationToken) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -66,8 +66,8 @@ impl Background {
         self.tasks.spawn(task(self.stop.clone()));
     }
 
-    /// Waits until a task ends by itself, which none should.
-    pub async fn ended(&mut self) {
+    /// Waits until a task ends on its own, which none should.
+    pub async fn wait_for_end(&mut self) {
         if let Some(Err(error)) = self.tasks.join_next().await {
             tracing::error!(%error, "a background task panicked; this is a bug in adtrack");
         }

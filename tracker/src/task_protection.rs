@@ -1,5 +1,5 @@
-//! Keeps ECS from ending this task, by a scale-in or a deployment, while events wait in its journal:
-//! the disk goes with the task. By the endpoint of the task's own agent:
+//! Keeps ECS from stopping this task (scale-in, deployment) while events wait in its journal, whose disk
+//! goes with the task. Uses the endpoint of the task's own agent:
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-scale-in-protection-endpoint.html>.
 
 use std::sync::Arc;
@@ -16,22 +16,22 @@ use url::Url;
 use crate::delivery::Journal;
 use crate::metrics::Metrics;
 
-/// For how long one call protects. Short, for AWS takes up to 48 hours: of a tracker that dies nobody
-/// takes the protection back, and deployments wait for its end.
+/// How long one call protects the task. AWS allows 48 hours, but if a tracker dies, nobody removes its
+/// protection and deployments wait until it expires.
 const PROTECTED: Duration = Duration::from_secs(MINUTES * 60);
 const MINUTES: u64 = 10;
-/// After so long it is set anew; what is left is time for calls that fail.
+/// Protection is renewed after this time. The rest is time for calls that fail.
 const RENEWAL: Duration = Duration::from_secs(4 * 60);
-/// Between two looks at the journal's age.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// Of a call. The agent asks ECS before it answers.
+/// Time between two checks of the journal's age.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The timeout of a call. The agent asks ECS before it responds.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Between calls that fail: no more than one a minute, once an outage lasts.
+/// Pauses between failed calls: at most one call per minute in a long outage.
 const BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), ceiling: Duration::from_secs(60) };
-/// Of failures in a row, the first is logged and then one of so many.
+/// Logs the first of consecutive failures, then every 20th.
 const FAILURES_LOG: LogSampling = LogSampling { first: 1, every: 20 };
-/// What a log line shows of an answer, in characters.
-const MAX_SHOWN: usize = 300;
+/// The most characters of a response that a log line shows.
+const MAX_LOGGED_CHARS: usize = 300;
 
 /// The task that protects the ECS task.
 #[derive(Debug)]
@@ -47,14 +47,14 @@ pub struct TaskProtection {
     retry_at: Option<Instant>,
 }
 
-/// What is known of the protection.
+/// What is known about the protection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Known {
     Off,
     On {
         since: Instant,
     },
-    /// A call whose end is not known, or a process before this one, may have set it.
+    /// A call whose outcome is unknown, or an earlier process, may have set it.
     Unclear {
         since: Instant,
     },
@@ -69,8 +69,8 @@ enum AgentError {
 }
 
 impl TaskProtection {
-    /// Protects this task while the oldest event of `journal` is `after` old or older, by the agent at
-    /// `agent` (`ECS_AGENT_URI`). Fails where no HTTP client can be made.
+    /// Protects this task through the agent at `agent` (`ECS_AGENT_URI`) while the oldest event of `journal`
+    /// is `after` old or older. Fails if no HTTP client can be made.
     pub fn new(
         agent: &Url,
         after: Duration,
@@ -85,16 +85,16 @@ impl TaskProtection {
             journal,
             metrics,
             wanted: false,
-            // Taking back what perhaps is not set costs one call, and shows at the start, not in an
-            // outage, whether the role allows it.
+            // So the first thing is to remove a protection that may not be set. That costs one call, and
+            // shows at the start, not in an outage, whether the role allows it.
             known: Known::Unclear { since: Instant::now() },
             failures: 0,
             retry_at: None,
         })
     }
 
-    /// Watches the journal until `stop`; then takes the protection back, where the journal is empty. Where
-    /// it is not, a container that starts again in this task may still deliver it.
+    /// Watches the journal until `stop`, then removes the protection if the journal is empty. If it is not,
+    /// a container that restarts in this task may still deliver its events.
     pub async fn run(mut self, stop: CancellationToken) {
         stop.run_until_cancelled(self.watch()).await;
         if self.journal.used_bytes() == 0 && self.known.calls_for(false, Instant::now()) {
@@ -103,17 +103,17 @@ impl TaskProtection {
     }
 
     async fn watch(&mut self) {
-        let mut tick = tokio::time::interval(LOOK_INTERVAL);
+        let mut tick = tokio::time::interval(CHECK_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            self.look().await;
+            self.check_journal().await;
         }
     }
 
-    async fn look(&mut self) {
+    async fn check_journal(&mut self) {
         let age = self.metrics.delivery.journal_oldest_seconds.get();
-        let wanted = wants(self.wanted, age, self.after.as_secs_f64());
+        let wanted = wants_protection(self.wanted, age, self.after.as_secs_f64());
         if wanted != self.wanted {
             self.wanted = wanted;
             self.failures = 0;
@@ -128,7 +128,7 @@ impl TaskProtection {
 
     async fn set(&mut self, protect: bool) {
         if protect {
-            // It may take effect even if its answer is never seen.
+            // The call may take effect even if its response never arrives.
             self.known = Known::Unclear { since: Instant::now() };
         }
         match self.call(protect).await {
@@ -143,11 +143,11 @@ impl TaskProtection {
                     tracing::info!(protect, "the ECS task's protection from scale-in was set");
                 }
             }
-            Err(error) => self.failed(protect, &error),
+            Err(error) => self.on_failure(protect, &error),
         }
     }
 
-    fn failed(&mut self, protect: bool, error: &AgentError) {
+    fn on_failure(&mut self, protect: bool, error: &AgentError) {
         self.metrics.task.protection_failed.inc();
         self.failures += 1;
         self.retry_at = Some(Instant::now() + BACKOFF.bound(self.failures));
@@ -156,7 +156,7 @@ impl TaskProtection {
                 %error,
                 protect,
                 failures = self.failures,
-                "the ECS task's protection from scale-in cannot be set, and is tried again: its role \
+                "the ECS task's protection from scale-in cannot be set; trying again. The task's role \
                  needs ecs:UpdateTaskProtection on the cluster's tasks"
             );
         }
@@ -170,27 +170,27 @@ impl TaskProtection {
         };
         let response = self.agent.put(&self.url).json(&state).send().await?;
         let status = response.status();
-        let answer = response.text().await?;
-        // A failure of ECS is told by the body, not always by the status.
-        let set = serde_json::from_str::<Value>(&answer)
-            .is_ok_and(|answer| answer["protection"]["ProtectionEnabled"] == protect);
-        if status.is_success() && set {
+        let body = response.text().await?;
+        // The body reports a failure of ECS; the status does not always.
+        let is_set = serde_json::from_str::<Value>(&body)
+            .is_ok_and(|body| body["protection"]["ProtectionEnabled"] == protect);
+        if status.is_success() && is_set {
             Ok(())
         } else {
-            Err(AgentError::Refused(status, answer.chars().take(MAX_SHOWN).collect()))
+            Err(AgentError::Refused(status, body.chars().take(MAX_LOGGED_CHARS).collect()))
         }
     }
 }
 
-/// Whether the task is to be protected, while `age` seconds are the journal's and `after` the limit.
-/// Taken back well below the limit, so that an age about it does not switch to and fro.
-fn wants(wanted: bool, age: f64, after: f64) -> bool {
+/// Whether to protect the task, given the journal's `age` and the limit `after`, in seconds. Protection ends
+/// well below the limit, so that an age near the limit does not toggle it.
+fn wants_protection(wanted: bool, age: f64, after: f64) -> bool {
     age >= if wanted { after / 2.0 } else { after }
 }
 
 impl Known {
-    /// Whether a call is due, for the protection to be as `wanted` at `now`. What is not taken back ends
-    /// by itself, so that calls which do so end, too.
+    /// Whether a call is due at `now` for the protection to be as `wanted`. Protection expires on its own, so
+    /// nothing need be removed after that.
     fn calls_for(self, wanted: bool, now: Instant) -> bool {
         match self {
             Self::Off => wanted,
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_renewed_before_it_ends_and_taken_back_until_it_has() {
+    fn renews_protection_before_it_expires_and_removes_it_until_then() {
         let since = Instant::now();
         let minutes = |minutes: u64| since + Duration::from_secs(minutes * 60);
         let on = Known::On { since };
@@ -221,10 +221,10 @@ mod tests {
     }
 
     #[test]
-    fn an_age_about_the_limit_does_not_switch_to_and_fro() {
+    fn does_not_toggle_near_the_limit() {
         let mut wanted = false;
         let states = [0.0, 29.9, 30.0, 29.0, 16.0, 31.0, 14.0, 29.0].map(|age| {
-            wanted = wants(wanted, age, 30.0);
+            wanted = wants_protection(wanted, age, 30.0);
             wanted
         });
         assert_eq!(states, [false, false, true, true, true, true, false, false]);

@@ -1,4 +1,4 @@
-//! The use case: validate → look up → enrich → accept; and the ports that it needs.
+//! The use case: look up → validate → enrich → accept; and the ports that it needs.
 
 use std::sync::Arc;
 
@@ -6,29 +6,29 @@ use adtrack_proto::ProgramId;
 
 use crate::domain::{PreparedProgram, Refusal, TrackedEvent, TrackingRequest};
 
-/// Where programs are looked up.
+/// The port by which programs are looked up.
 pub trait Programs {
-    /// The program `id`; none where core data knows no such program.
+    /// The program `id`; none if core data has no such program.
     fn find(
         &self,
         id: &ProgramId,
     ) -> impl Future<Output = Result<Option<Arc<PreparedProgram>>, CoreDataUnavailable>>;
 }
 
-/// Whether a program exists cannot be told now.
+/// Core data cannot be read now, so nobody knows whether the program exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CoreDataUnavailable;
 
-/// Where accepted events go. It delivers what it takes, or says at shutdown that it could not.
+/// The port for accepted events. It delivers what it takes, or reports at shutdown that it could not.
 pub trait EventSink {
-    /// Takes the event, without waiting.
+    /// Takes the event.
     fn accept(&self, event: &AcceptedEvent) -> Result<(), NotAccepted>;
 }
 
 /// An event on its way to the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcceptedEvent {
-    /// When it was accepted, milliseconds since the Unix epoch.
+    /// When it was accepted, in milliseconds since the Unix epoch.
     pub accepted_at: u64,
     /// Protobuf `TrackingEvent`.
     pub bytes: Vec<u8>,
@@ -37,9 +37,9 @@ pub struct AcceptedEvent {
 /// Why the sink does not take an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotAccepted {
-    /// It holds as much as it may.
+    /// It is full.
     Full,
-    /// It takes no more: the process is shutting down.
+    /// It is closed: the process is shutting down.
     Closed,
 }
 
@@ -56,7 +56,7 @@ impl<P: Programs, S: EventSink> Tracker<P, S> {
         Self { programs, sink }
     }
 
-    /// The program `id`.
+    /// Looks up the program `id`.
     pub async fn program(&self, id: &ProgramId) -> Result<Arc<PreparedProgram>, Refusal> {
         let found = self.programs.find(id).await;
         found
@@ -64,8 +64,8 @@ impl<P: Programs, S: EventSink> Tracker<P, S> {
             .ok_or(Refusal::ProgramNotFound)
     }
 
-    /// The event that `request` stands for, if its program exists and it is a valid combination of
-    /// parameters. Records nothing.
+    /// Looks up the program of `request` and returns the event, if the program exists and the parameters
+    /// are a valid combination. Records nothing.
     pub async fn validate<'a>(
         &self,
         request: &'a TrackingRequest<'a>,
@@ -74,7 +74,7 @@ impl<P: Programs, S: EventSink> Tracker<P, S> {
         Self::validate_for(request, program)
     }
 
-    /// As [`Self::validate`], with the program that `request` names.
+    /// Validates `request` against the program that it names, which the caller has looked up.
     pub fn validate_for<'a>(
         request: &'a TrackingRequest<'a>,
         program: Arc<PreparedProgram>,
@@ -82,7 +82,7 @@ impl<P: Programs, S: EventSink> Tracker<P, S> {
         TrackedEvent::new(request, program, rand::random::<u128>())
     }
 
-    /// Records the event: it is accepted if this succeeds, and only then.
+    /// Records the event. It is accepted if, and only if, this succeeds.
     pub fn record(&self, event: &TrackedEvent<'_>) -> Result<(), Refusal> {
         let event =
             AcceptedEvent { accepted_at: event.received_at_ms(), bytes: event.to_protobuf() };

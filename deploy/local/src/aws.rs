@@ -22,15 +22,15 @@ use crate::ports::{self, Port};
 
 /// The region that the stand-ins pretend to be in.
 pub const REGION: &str = "us-east-1";
-/// Credentials that nobody checks.
+/// The value of access key and secret key; the stand-ins do not check credentials.
 pub const DUMMY_CREDENTIAL: &str = "local";
-/// The index of the events' table.
+/// The index of the table of events.
 pub const INDEX: &str = "by-program";
 
-/// A server that ends when it is dropped.
+/// A server in this process, stopped on drop.
 #[derive(Debug)]
 pub struct EmbeddedServer {
-    /// Where it listens, as a URL.
+    /// URL of the server.
     pub url: String,
     task: JoinHandle<()>,
 }
@@ -41,13 +41,13 @@ impl Drop for EmbeddedServer {
     }
 }
 
-/// Kinesis, by ferrokinesis, without write limits.
+/// Starts ferrokinesis without write limits.
 pub async fn kinesis(port: Port) -> Result<EmbeddedServer, StackError> {
     serve_kinesis(port, false).await
 }
 
-/// Kinesis with AWS's write limits (1,000 records/s and 1 MiB/s a shard): beyond them single
-/// records of a `PutRecords` fail.
+/// Starts ferrokinesis with AWS's write limits (1,000 records/s and 1 MiB/s per shard). Beyond them,
+/// single records of a `PutRecords` call fail.
 pub async fn throttled_kinesis(port: Port) -> Result<EmbeddedServer, StackError> {
     serve_kinesis(port, true).await
 }
@@ -66,9 +66,11 @@ async fn serve_kinesis(port: Port, enforce_limits: bool) -> Result<EmbeddedServe
     serve(port, "Kinesis", router).await
 }
 
-/// ferrokinesis gives out a write's sequence numbers and stores its records in two steps. Whoever
-/// reads in between passes over the records that are stored after others with higher numbers, and
-/// never sees them, as happens at no shard of AWS. So a write excludes reads and other writes.
+/// Lets a write exclude reads and other writes.
+///
+/// ferrokinesis assigns a write's sequence numbers and stores its records in two steps. If two writes
+/// overlap, a reader may move past a record that is stored after one with a higher number, and never see
+/// it. A shard of AWS does not behave like this.
 async fn one_write_at_a_time(
     State(lock): State<Arc<RwLock<()>>>,
     request: Request,
@@ -77,7 +79,7 @@ async fn one_write_at_a_time(
     let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok());
     let action = target.and_then(|target| target.rsplit('.').next()).unwrap_or_default();
     let (writes, reads) = (action.starts_with("PutRecord"), action == "GetRecords");
-    // Read whole first: nobody is to wait for a client that is slow.
+    // Read the whole body before taking the lock, so that a slow client does not block others.
     let (parts, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else {
         return StatusCode::BAD_REQUEST.into_response();
@@ -88,7 +90,7 @@ async fn one_write_at_a_time(
     next.run(request).await
 }
 
-/// DynamoDB, by dynoxide.
+/// Starts dynoxide, a DynamoDB in memory.
 pub async fn dynamodb(port: Port) -> Result<EmbeddedServer, StackError> {
     let database = dynoxide::Database::memory()
         .map_err(|error| StackError::Provisioning(format!("DynamoDB: {error}")))?;
@@ -107,7 +109,7 @@ async fn serve(
     let url = url_of(&listener, part)?;
     let task = tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, part, "an embedded server ended");
+            tracing::error!(%error, part, "an embedded server failed");
         }
     });
     Ok(EmbeddedServer { url, task })
@@ -120,7 +122,7 @@ fn url_of(listener: &tokio::net::TcpListener, part: &str) -> Result<String, Stac
     Ok(format!("http://{address}"))
 }
 
-/// What the SDKs need to talk to the stand-in at `url`.
+/// SDK configuration for the stand-in at `url`.
 pub async fn sdk_config(url: &str) -> SdkConfig {
     let credentials =
         aws_sdk_kinesis::config::Credentials::new("local", "local", None, None, "local-stack");
@@ -132,7 +134,7 @@ pub async fn sdk_config(url: &str) -> SdkConfig {
         .await
 }
 
-/// Makes a stream and waits until it is active.
+/// Creates a stream and waits until it is active, for up to 5 s.
 pub async fn create_stream(
     client: &aws_sdk_kinesis::Client,
     name: &str,
@@ -162,7 +164,7 @@ pub async fn create_stream(
     Err(problem("did not become active within 5 s".to_owned()))
 }
 
-/// Makes the events' table as the deployment has it.
+/// Creates the table of events as the CloudFormation template does, without its index.
 pub async fn create_table(client: &aws_sdk_dynamodb::Client, name: &str) -> Result<(), StackError> {
     let create = client
         .create_table()
@@ -181,7 +183,7 @@ pub async fn create_table(client: &aws_sdk_dynamodb::Client, name: &str) -> Resu
     Ok(())
 }
 
-/// Gives the events' table its index `by-program`.
+/// Creates the table's index `by-program`.
 pub async fn create_index(
     client: &aws_sdk_dynamodb::Client,
     table: &str,

@@ -1,33 +1,33 @@
-//! Why a part of the stack does not start.
+//! The error of the local stack.
 
 use std::path::PathBuf;
 
-/// Why a part of the stack does not start; one line that says what to do.
+/// Why a part of the stack cannot start. The message is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StackError {
-    /// No port could be had.
+    /// All ports that were tried are busy.
     #[error(
-        "no free port for {part} from {from} to {to}; end what uses them or choose another start"
+        "no free port for {part} from {from} to {to}; end what uses them or choose another first port"
     )]
     NoPort {
-        /// Which part wanted it.
+        /// The part that needs a port.
         part: &'static str,
         /// The first port tried.
         from: u16,
         /// The last port tried.
         to: u16,
     },
-    /// A program is not on the PATH.
+    /// A program cannot be started.
     #[error("`{program}` cannot be started: {source}; {remedy}")]
     Program {
-        /// The program.
+        /// Path or name of the program.
         program: String,
-        /// What the system said.
+        /// Error of the operating system.
         source: std::io::Error,
         /// What to do.
         remedy: &'static str,
     },
-    /// One of our binaries is not built.
+    /// One of adtrack's own binaries does not exist.
     #[error(
         "{0} is not there; build it with `cargo build --workspace` (--release for a release stack)"
     )]
@@ -35,11 +35,11 @@ pub enum StackError {
     /// A part did not become ready.
     #[error("{part} did not become ready within {seconds} s; its log is {log}")]
     NotReady {
-        /// Which part.
+        /// The part.
         part: String,
-        /// How long it was given.
+        /// The time that it was given.
         seconds: u64,
-        /// Where it logs.
+        /// Path of its log.
         log: String,
     },
     /// A file or folder of the run cannot be written.

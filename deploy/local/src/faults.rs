@@ -1,4 +1,4 @@
-//! A proxy in front of a stand-in that makes the faults which the stand-in never shows.
+//! An HTTP proxy in front of a stand-in for AWS that injects the faults which the stand-in never has.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,35 +17,35 @@ use crate::StackError;
 use crate::index_partitions::{IndexPartitions, PartitionWrites};
 use crate::ports::{self, Port};
 
-/// Longer than any client waits.
+/// Longer than any client waits for a response.
 const FOREVER: Duration = Duration::from_secs(120);
 
 /// What happens to a call.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Fault {
-    /// It takes so much longer.
+    /// The call takes this much longer.
     Latency(Duration),
-    /// 500, and nothing is done.
+    /// The response is 500, and the call is not executed.
     ServerError,
-    /// It is throttled as a whole.
+    /// The whole call is throttled.
     Throttled,
-    /// About this share of a `PutRecords`' records fails.
+    /// About this share of the records of a `PutRecords` call fails.
     Partial(f64),
-    /// Of a `BatchWriteItem`, each partition of the table's index takes so many rows a second; what is
-    /// more is left unprocessed.
+    /// Each partition of the table's index takes this many rows per second. The other rows of a
+    /// `BatchWriteItem` call are left unprocessed.
     HotIndex(f64),
-    /// It is done, and no answer comes: a client that tries again doubles it.
+    /// The call is executed, but gets no response: a retry executes it twice.
     SilentSuccess,
-    /// The connection breaks in the middle of the answer; it is done.
+    /// The call is executed, and the connection breaks in the middle of the response.
     Reset,
-    /// No answer comes, and nothing is done.
+    /// The call gets no response and is not executed.
     BlackHole,
 }
 
-/// The proxy. Ends when it is dropped.
+/// The proxy, stopped on drop.
 #[derive(Debug)]
 pub struct FaultProxy {
-    /// Where clients connect.
+    /// URL for clients.
     pub url: String,
     faults: Arc<Mutex<Vec<(Fault, f64)>>>,
     index: Arc<Mutex<IndexPartitions>>,
@@ -61,7 +61,7 @@ struct Proxy {
 }
 
 impl FaultProxy {
-    /// A proxy to `upstream` without faults.
+    /// Starts a proxy to `upstream` without faults.
     pub async fn start(upstream: &str) -> Result<Self, StackError> {
         let listener = ports::listen("a fault proxy", Port::Any).await?;
         let address = listener
@@ -81,13 +81,13 @@ impl FaultProxy {
             .with_state(proxy);
         let server = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
-                tracing::error!(%error, "a fault proxy ended");
+                tracing::error!(%error, "a fault proxy failed");
             }
         });
         Ok(Self { url: format!("http://{address}"), faults, index, server })
     }
 
-    /// From now on calls meet these faults, each with its probability; none: all is well.
+    /// Sets the faults of later calls, each with its probability. Without faults, all calls succeed.
     pub fn set(&self, faults: &[(Fault, f64)]) {
         *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = faults.to_vec();
     }
@@ -122,13 +122,13 @@ impl Proxy {
                 request = request.header(name, value.as_bytes());
             }
         }
-        let answer = async {
-            let answer = request.send().await?;
-            let status = answer.status().as_u16();
-            let content_type = answer.headers().get("content-type").cloned();
-            Ok::<_, reqwest::Error>((status, content_type, answer.bytes().await?))
+        let outcome = async {
+            let response = request.send().await?;
+            let status = response.status().as_u16();
+            let content_type = response.headers().get("content-type").cloned();
+            Ok::<_, reqwest::Error>((status, content_type, response.bytes().await?))
         };
-        match answer.await {
+        match outcome.await {
             Ok((status, content_type, body)) => {
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
                 let mut response = (status, body).into_response();
@@ -173,8 +173,8 @@ async fn call(State(proxy): State<Proxy>, headers: HeaderMap, body: Bytes) -> Re
     }
 }
 
-/// Leaves some records of a `PutRecords` out and answers for them as AWS would. Another call goes
-/// through.
+/// Forwards a `PutRecords` call without some of its records, and reports these as failed, as AWS would.
+/// Forwards any other call unchanged.
 async fn partial(proxy: &Proxy, headers: &HeaderMap, body: Bytes, share: f64) -> Response {
     let mut request: Value = serde_json::from_slice(&body).unwrap_or_default();
     let Some(records) = request["Records"].as_array_mut() else {
@@ -183,32 +183,33 @@ async fn partial(proxy: &Proxy, headers: &HeaderMap, body: Bytes, share: f64) ->
     let left_out: Vec<bool> = records.iter().map(|_| fastrand::f64() < share).collect();
     let mut verdicts = left_out.iter();
     records.retain(|_| verdicts.next() == Some(&false));
-    let mut answers = Vec::new();
+    let mut results = Vec::new();
     if !records.is_empty() {
         let response = proxy.forward(headers, request.to_string().into()).await;
         if response.status() != StatusCode::OK {
             return response;
         }
         let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap_or_default();
-        let mut answer: Value = serde_json::from_slice(&body).unwrap_or_default();
-        answers = answer["Records"].as_array_mut().map(std::mem::take).unwrap_or_default();
+        let mut response: Value = serde_json::from_slice(&body).unwrap_or_default();
+        results = response["Records"].as_array_mut().map(std::mem::take).unwrap_or_default();
     }
-    let mut answers = answers.into_iter();
+    let mut results = results.into_iter();
     let failed = json!({
         "ErrorCode": "ProvisionedThroughputExceededException",
         "ErrorMessage": "injected",
     });
     let merged: Vec<Value> = left_out
         .iter()
-        .map(|out| if *out { None } else { answers.next() }.unwrap_or_else(|| failed.clone()))
+        .map(|out| if *out { None } else { results.next() }.unwrap_or_else(|| failed.clone()))
         .collect();
     let count = left_out.iter().filter(|out| **out).count();
     let body = json!({"FailedRecordCount": count, "Records": merged});
     ([("content-type", "application/x-amz-json-1.1")], body.to_string()).into_response()
 }
 
-/// Leaves the rows of a `BatchWriteItem` unprocessed for which the index has no capacity, as DynamoDB
-/// does; where that is all of them, the call fails. Another call goes through.
+/// Forwards a `BatchWriteItem` call without the rows for which the index has no capacity, and reports
+/// these as unprocessed, as DynamoDB does. If that is all rows, the call fails. Forwards any other call
+/// unchanged.
 async fn hot_index(proxy: &Proxy, headers: &HeaderMap, body: Bytes, writes: f64) -> Response {
     let mut request: Value = serde_json::from_slice(&body).unwrap_or_default();
     let Some(tables) = request["RequestItems"].as_object_mut() else {
@@ -241,9 +242,9 @@ async fn hot_index(proxy: &Proxy, headers: &HeaderMap, body: Bytes, writes: f64)
         return response;
     }
     let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap_or_default();
-    let mut answer: Value = serde_json::from_slice(&body).unwrap_or_default();
-    answer["UnprocessedItems"] = left_out.into();
-    ([("content-type", "application/x-amz-json-1.0")], answer.to_string()).into_response()
+    let mut response: Value = serde_json::from_slice(&body).unwrap_or_default();
+    response["UnprocessedItems"] = left_out.into();
+    ([("content-type", "application/x-amz-json-1.0")], response.to_string()).into_response()
 }
 
 fn error(status: StatusCode, name: &str) -> Response {

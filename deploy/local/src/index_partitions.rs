@@ -1,15 +1,15 @@
-//! What the partitions of the table's index take, and what they refuse. Pure.
+//! A model of the write capacity of the index partitions in DynamoDB. Pure.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 use serde_json::Value;
 
-/// The partitions of the index `by-program`, each of which takes so many writes a second. One that has
-/// been idle takes a second's worth at once.
+/// The partitions of the index `by-program`. Each takes a number of writes per second; an idle one takes
+/// a second's worth at once.
 ///
-/// What the index of DynamoDB cannot take is refused by the table, for all that its own partitions
-/// could:
+/// If a partition of the index has no capacity, DynamoDB rejects the write to the table, even if the
+/// table itself has capacity:
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/gsi-throttling.html>.
 #[derive(Debug, Default)]
 pub struct IndexPartitions {
@@ -24,18 +24,18 @@ struct Partition {
     throttled: u64,
 }
 
-/// What became of the writes to a partition.
+/// Outcome of the writes to a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionWrites {
-    /// Rows that it holds.
+    /// Number of rows in the partition.
     pub taken: usize,
-    /// Writes that it refused.
+    /// Number of rejected writes.
     pub throttled: u64,
 }
 
 impl IndexPartitions {
-    /// Whether a request of a `BatchWriteItem` has capacity in the index at `now`. It needs none where
-    /// it changes no entry: a row that is not in the index, or the same row again.
+    /// Whether the index has capacity at `now` for a request of a `BatchWriteItem` call. A request that
+    /// changes no entry of the index needs none: a row that is not in the index, or the same row again.
     pub fn admits(&mut self, request: &Value, writes_per_second: f64, now: Instant) -> bool {
         let item = &request["PutRequest"]["Item"];
         let (Some(key), Some(id)) =
@@ -64,7 +64,7 @@ impl IndexPartitions {
         true
     }
 
-    /// What became of the writes to each partition, by its key.
+    /// Outcome of the writes to each partition, by partition key.
     pub fn writes(&self) -> BTreeMap<String, PartitionWrites> {
         let writes = |partition: &Partition| PartitionWrites {
             taken: partition.entries.len(),
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_takes_so_many_writes_a_second_whatever_others_do() {
+    fn limits_each_partition_separately() {
         let mut index = IndexPartitions::default();
         let start = Instant::now();
         let mut admits = |id: &str, partition: &str, seconds: f64| {
@@ -95,7 +95,7 @@ mod tests {
         };
         assert_eq!(["a", "b", "c"].map(|id| admits(id, "hot", 0.0)), [true, true, false]);
         assert!(admits("d", "other", 0.0));
-        assert!(admits("a", "hot", 0.0), "its entry is there");
+        assert!(admits("a", "hot", 0.0), "its entry exists");
         assert_eq!(["c", "e"].map(|id| admits(id, "hot", 0.5)), [true, false]);
         let unlisted = json!({"PutRequest": {"Item": {"id": {"S": "f"}}}});
         assert!(index.admits(&unlisted, 0.0, start));

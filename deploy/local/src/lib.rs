@@ -5,9 +5,9 @@
 //!    ↑ L1 ← pub/sub ─ redis-server (real) ←── redis-updater (real bootstrap) ←── Kinesis: core data
 //! ```
 //!
-//! What AWS would do between the streams and the functions is in [`lambda`]: the runtime API that
-//! a bootstrap binary talks to, and an event-source mapping per stream. Tests start a [`Stack`] of
-//! their own on free ports.
+//! [`lambda`] does what AWS does between the streams and the functions: it has the runtime API that a
+//! bootstrap binary talks to, and an event-source mapping per stream. Each test starts its own [`Stack`]
+//! on free ports.
 
 pub mod aws;
 pub mod error;

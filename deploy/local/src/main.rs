@@ -1,4 +1,4 @@
-//! `make run`: the stack in the foreground, until ctrl-C.
+//! `make run`: runs the stack in the foreground until ctrl-C.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,7 +21,7 @@ use env_file::EnvFile;
 /// Runs the whole adtrack pipeline on this machine: Kinesis and DynamoDB embedded, redis-server, the
 /// tracker and both Lambda functions as real processes.
 ///
-/// Where a default port is busy, the next free one is taken. Ctrl-C, SIGINT or SIGTERM stops
+/// If a default port is busy, the stack takes the next free one. Ctrl-C, SIGINT or SIGTERM stops
 /// everything.
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -31,7 +31,7 @@ struct Arguments {
     #[arg(long)]
     binaries: Option<PathBuf>,
     /// Folder for logs, failed records and the journal.
-    /// [default: local-stack/run-PID beside the folder of the binaries]
+    /// [default: local-stack/run-PID next to the folder of the binaries]
     #[arg(long)]
     folder: Option<PathBuf>,
     /// File for `export NAME=value` lines.
@@ -54,16 +54,16 @@ struct Arguments {
     /// First port to try for Redis.
     #[arg(long, default_value_t = 6379)]
     redis_port: u16,
-    /// Shards of each stream, and sandboxes of each function.
+    /// Number of shards per stream, and of sandboxes per function.
     #[arg(long, default_value_t = 2, value_parser = cli::integer(1_i32, 100))]
     shards: i32,
     /// Milliseconds that a batch waits to fill before its function is invoked.
     #[arg(long, default_value = "0", value_parser = cli::milliseconds(0, 300_000))]
     batching_window_ms: Duration,
-    /// Without a tracker: for one that is started by hand, or measured apart.
+    /// Do not start a tracker, so that you can start one by hand.
     #[arg(long)]
     no_tracker: bool,
-    /// Without the functions: the streams fill and nobody reads them.
+    /// Do not start the functions: the streams fill up, and nothing reads them.
     #[arg(long)]
     no_functions: bool,
     /// Also stop when the program that started this one ends or is interrupted.
@@ -113,9 +113,9 @@ async fn run(arguments: Arguments) -> Result<(), StackError> {
         ..StackOptions::new(&binaries, &folder)
     };
 
-    let stop = stop_requested(arguments.stop_with_parent);
+    let stop = wait_for_stop_request(arguments.stop_with_parent);
     tokio::pin!(stop);
-    // Asked to end while starting: what runs already is killed as it is dropped.
+    // If the stack is stopped while it starts, dropping it kills what already runs.
     let mut stack = tokio::select! {
         stack = start(&options) => stack?,
         () = &mut stop => return Ok(()),
@@ -131,11 +131,13 @@ async fn run(arguments: Arguments) -> Result<(), StackError> {
         () = &mut stop => {}
         () = watch(&mut stack, &folder) => {}
     }
-    println!("\nStopping: the tracker drains, then the rest ends. Once more ends it at once.");
-    let again = stop_requested(false);
+    println!(
+        "\nStopping: the tracker drains, then the rest ends. Press ctrl-C again to stop at once."
+    );
+    let again = wait_for_stop_request(false);
     tokio::select! {
         () = stack.stop() => {}
-        // What still runs is killed as it is dropped.
+        // Dropping the stack kills what still runs.
         () = again => {}
     }
     env_file.remove();
@@ -151,7 +153,8 @@ async fn start(options: &StackOptions) -> Result<Stack, StackError> {
     Ok(stack)
 }
 
-/// Tells when the tracker ends by itself; the rest goes on, so that another can be started by hand.
+/// Prints a message if the tracker ends on its own. The rest keeps running, so that you can start
+/// another tracker by hand. Never returns.
 async fn watch(stack: &mut Stack, folder: &Path) {
     if let Some(tracker) = stack.tracker() {
         let status = tracker.wait().await;
@@ -162,19 +165,19 @@ async fn watch(stack: &mut Stack, folder: &Path) {
     std::future::pending::<()>().await;
 }
 
-async fn stop_requested(with_parent: bool) {
+async fn wait_for_stop_request(with_parent: bool) {
     let mut terminate = signal(SignalKind::terminate()).ok();
     let mut interrupt = signal(SignalKind::interrupt()).ok();
     let mut hang_up = signal(SignalKind::hangup()).ok();
     tokio::select! {
-        Some(_) = received(&mut terminate) => {}
-        Some(_) = received(&mut interrupt) => {}
-        Some(_) = received(&mut hang_up) => {}
-        () = parent::ended(), if with_parent => {}
+        Some(_) = next_signal(&mut terminate) => {}
+        Some(_) = next_signal(&mut interrupt) => {}
+        Some(_) = next_signal(&mut hang_up) => {}
+        () = parent::wait_for_end(), if with_parent => {}
     }
 }
 
-async fn received(signal: &mut Option<tokio::signal::unix::Signal>) -> Option<()> {
+async fn next_signal(signal: &mut Option<tokio::signal::unix::Signal>) -> Option<()> {
     match signal {
         Some(signal) => signal.recv().await,
         None => None,
@@ -187,14 +190,14 @@ fn own_folder() -> Result<PathBuf, StackError> {
     Ok(program.parent().map_or_else(|| PathBuf::from("."), Path::to_owned))
 }
 
-/// A folder of this run. Those of runs that have ended are removed.
+/// The folder of this run. Removes the folders of runs that have ended.
 fn run_folder(target: &Path) -> PathBuf {
     let runs = target.join("local-stack");
     for entry in std::fs::read_dir(&runs).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let pid = name.to_str().and_then(|name| name.strip_prefix("run-"));
         if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            // What cannot be removed now can be at the next start.
+            // If it cannot be removed now, the next start tries again.
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }

@@ -1,4 +1,4 @@
-//! The program that started this one, `make` as a rule.
+//! Watches the process that started this one, usually `make`.
 
 use std::time::Duration;
 
@@ -6,10 +6,11 @@ const POLL: Duration = Duration::from_millis(500);
 /// SIGINT's bit in the masks of `/proc/PID/status`.
 const SIGINT_BIT: u64 = 1 << 1;
 
-/// Waits until the parent has ended, or was interrupted: ctrl-C reaches everybody in a terminal, but
-/// a SIGINT sent to `make` alone reaches only `make`, which then waits for its children inside its
-/// signal handler, that is, with SIGINT blocked.
-pub(crate) async fn ended() {
+/// Waits until the parent process has ended or was interrupted.
+///
+/// Ctrl-C reaches every process in a terminal, but a SIGINT sent to `make` reaches only `make`. It then
+/// waits for its children inside its signal handler, so that SIGINT is blocked.
+pub(crate) async fn wait_for_end() {
     let Some(parent) = rustix::process::getppid() else { return };
     let parent = parent.as_raw_nonzero();
     let status = format!("/proc/{parent}/status");
@@ -22,7 +23,7 @@ pub(crate) async fn ended() {
         match std::fs::read_to_string(&status) {
             Ok(text) if is_interrupted(&text) => return,
             Ok(_) => {}
-            // No /proc on this system: only signals end this program.
+            // Without /proc, only signals end this program.
             Err(_) => return std::future::pending().await,
         }
     }
@@ -41,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_blocked_sigint_is_seen() {
+    fn detects_a_blocked_sigint() {
         assert!(is_interrupted("Name:\tmake\nSigBlk:\t0000000000000002\nSigIgn:\t0\n"));
         assert!(!is_interrupted("Name:\tmake\nSigBlk:\t0000000000010000\n"));
         assert!(!is_interrupted("Name:\tmake\n"));

@@ -1,4 +1,4 @@
-//! Ports on loopback.
+//! Finds free ports on loopback.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
@@ -7,23 +7,23 @@ use tokio::net::TcpListener;
 
 use crate::StackError;
 
-/// How many ports are tried.
+/// Number of ports to try.
 const ATTEMPTS: u16 = 100;
-/// Where [`Port::Any`] is taken from. Below the range from which the system takes the ports of
-/// outgoing connections: in it, a client that keeps connecting to a server that is away can be
-/// given the server's own port, connect to itself, and keep the server from coming back.
+/// Range of [`Port::Any`], below the range of ephemeral ports. In that range, a client that keeps
+/// reconnecting to a stopped server can be given the server's own port, connect to itself, and keep the
+/// server from starting again.
 const ANY: Range<u16> = 10_000..30_000;
 
-/// Which port a part is to have.
+/// The port that a part should use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Port {
-    /// Any free one.
+    /// Any free port.
     Any,
-    /// This one, or the next free one above it.
+    /// This port, or the next free one above it.
     From(u16),
 }
 
-/// A listener on loopback.
+/// Binds a listener on loopback. `part` is the name in errors.
 pub async fn listen(part: &'static str, port: Port) -> Result<TcpListener, StackError> {
     let candidates: Vec<u16> = match port {
         Port::Any => (0..ATTEMPTS).map(|_| fastrand::u16(ANY)).collect(),
@@ -39,8 +39,8 @@ pub async fn listen(part: &'static str, port: Port) -> Result<TcpListener, Stack
     Err(StackError::NoPort { part, from, to })
 }
 
-/// An address that was free a moment ago, for a child process to bind. Another process may be
-/// faster: whoever starts the child tries again then.
+/// Finds a free address for a child process to bind. Another process may bind it first; the caller then
+/// has to try again.
 pub async fn free(part: &'static str, port: Port) -> Result<SocketAddr, StackError> {
     let listener = listen(part, port).await?;
     listener.local_addr().map_err(|error| StackError::Provisioning(format!("{part}: {error}")))

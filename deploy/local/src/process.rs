@@ -1,4 +1,5 @@
-//! Child processes: started in a group of their own, logged to a file, and ended for certain.
+//! Child processes: each in a process group of its own, with a log file, and killed when this process
+//! ends.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -12,7 +13,7 @@ use tokio::process::{Child, Command};
 
 use crate::StackError;
 
-/// A running child. Dropping it kills it.
+/// A child process, killed on drop.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -20,8 +21,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `program` with `arguments`, and `environment` beside what this process has. Its
-    /// output goes to `log`.
+    /// Starts `program` with `arguments`, with `environment` in addition to this process' environment.
+    /// Its output goes to `log`. An error that the program cannot be started ends in `remedy`.
     pub fn start<A: AsRef<OsStr>>(
         name: &str,
         program: &Path,
@@ -38,12 +39,12 @@ impl Process {
         let errors = output.try_clone().map_err(file_error)?;
         let spawn_error =
             |source| StackError::Program { program: program.display().to_string(), source, remedy };
-        if !program.is_absolute() && on_path(program.as_os_str()).is_none() {
+        if !program.is_absolute() && find_on_path(program.as_os_str()).is_none() {
             return Err(spawn_error(std::io::ErrorKind::NotFound.into()));
         }
         let child = command(program)
             .args(arguments)
-            // Settings of whoever starts the stack, which would point elsewhere.
+            // Settings of the user's shell that would point to other servers.
             .env_remove("REDIS_HOST")
             .env_remove("REDIS_PORT")
             .env_remove("REDIS_PASSWORD_FILE")
@@ -53,8 +54,8 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)
-            // A group of its own: ctrl-C reaches this process alone, which ends its children in
-            // order, the tracker first.
+            // In a group of its own, so that ctrl-C reaches only this process, which stops its
+            // children in order, the tracker first.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
@@ -62,49 +63,49 @@ impl Process {
         Ok(Self { name: name.to_owned(), child })
     }
 
-    /// Its process id; none once it has ended.
+    /// Process id; `None` once the process has ended and was waited for.
     pub fn id(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// Its exit status, once it has ended.
-    pub fn exited(&mut self) -> Option<ExitStatus> {
+    /// Exit status; `None` while the process runs.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Waits until it ends.
+    /// Waits until the process ends.
     pub async fn wait(&mut self) -> std::io::Result<ExitStatus> {
         self.child.wait().await
     }
 
-    /// Sends `signal`; nothing happens where it has ended.
+    /// Sends `signal`, unless the process has ended.
     pub fn signal(&self, signal: Signal) {
         let pid = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         if let Some(pid) = pid {
-            // It may end between the look and the signal.
+            // Fails if the process has ended since.
             let _ = kill_process(pid, signal);
         }
     }
 
-    /// Ends it with SIGTERM, or after `grace` with SIGKILL.
+    /// Ends the process with SIGTERM, or with SIGKILL after `grace`.
     pub async fn stop(mut self, grace: Duration) {
         self.signal(Signal::TERM);
         if tokio::time::timeout(grace, self.child.wait()).await.is_err() {
-            tracing::warn!(name = self.name, "did not end in time; it is killed");
+            tracing::warn!(name = self.name, "a process did not end in time; killing it");
             self.kill().await;
         }
     }
 
-    /// Ends it with SIGKILL.
+    /// Ends the process with SIGKILL.
     pub async fn kill(&mut self) {
         let _ = self.child.kill().await;
     }
 }
 
-/// `program`, or `setpriv`, where there is one, that starts it so that the kernel kills it if this
-/// process dies without a chance to clean up.
+/// A command that starts `program`, with `setpriv` if it exists, so that the kernel kills the program if
+/// this process dies without cleaning up.
 fn command(program: &Path) -> Command {
-    match on_path(OsStr::new("setpriv")) {
+    match find_on_path(OsStr::new("setpriv")) {
         Some(setpriv) => {
             let mut command = Command::new(setpriv);
             command.args(["--pdeathsig", "KILL", "--"]).arg(program);
@@ -114,12 +115,12 @@ fn command(program: &Path) -> Command {
     }
 }
 
-fn on_path(program: &OsStr) -> Option<PathBuf> {
+fn find_on_path(program: &OsStr) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
-/// One of our own binaries in `folder`.
+/// Path of one of adtrack's own binaries in `folder`.
 pub fn own_binary(folder: &Path, name: &str) -> Result<PathBuf, StackError> {
     let path = folder.join(name);
     if path.is_file() { Ok(path) } else { Err(StackError::NotBuilt(path)) }

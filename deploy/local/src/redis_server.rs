@@ -1,4 +1,4 @@
-//! A real redis-server as a child process.
+//! A redis-server as a child process.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use crate::process::Process;
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_GRACE: Duration = Duration::from_secs(2);
 const START_ATTEMPTS: u32 = 3;
-/// Names another binary that does the same, such as `valkey-server`.
+/// Environment variable that names another server binary, such as `valkey-server`.
 const BINARY_VARIABLE: &str = "REDIS_SERVER";
 
-/// A redis-server that keeps nothing on disk.
+/// A redis-server without persistence.
 #[derive(Debug)]
 pub struct RedisServer {
     address: SocketAddr,
@@ -24,12 +24,12 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts one on `port`; its log and working folder are in `folder`.
+    /// Starts a server on `port` and waits until it is ready. Its log and working folder are in `folder`.
     pub async fn start(port: Port, folder: &Path) -> Result<Self, StackError> {
         Self::start_with(port, folder, &[]).await
     }
 
-    /// Starts one with further settings, as on its command line.
+    /// Starts a server with further command-line arguments.
     pub async fn start_with(
         port: Port,
         folder: &Path,
@@ -43,31 +43,31 @@ impl RedisServer {
             let mut server = Self { address, folder: folder.to_owned(), arguments, process: None };
             match server.start_again().await {
                 Ok(()) => return Ok(server),
-                // The port was taken meanwhile.
+                // Another process took the port in the meantime.
                 Err(StackError::NotReady { .. }) if attempt < START_ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Where it is.
+    /// Address for clients.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its URL.
+    /// URL for clients.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
     }
 
-    /// Kills it: what it held is gone, its clients' connections break.
+    /// Kills the server: its data is lost, and its clients' connections break.
     pub async fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().await;
         }
     }
 
-    /// Starts it on the same port, empty.
+    /// Starts the server again on the same port, empty.
     pub async fn start_again(&mut self) -> Result<(), StackError> {
         self.kill().await;
         std::fs::create_dir_all(&self.folder)
@@ -90,7 +90,7 @@ impl RedisServer {
         self.wait_until_ready(&log).await
     }
 
-    /// Ends it.
+    /// Stops the server with SIGTERM, or kills it after 2 s.
     pub async fn stop(mut self) {
         if let Some(process) = self.process.take() {
             process.stop(STOP_GRACE).await;
@@ -100,12 +100,12 @@ impl RedisServer {
     async fn wait_until_ready(&mut self, log: &Path) -> Result<(), StackError> {
         let give_up = Instant::now() + START_TIMEOUT;
         while Instant::now() < give_up {
-            // Another server may have been faster at the port.
+            // Another server may have taken the port.
             let child = self.process.as_ref().and_then(Process::id);
             if self.process_id().await.is_ok_and(|id| Some(id) == child) {
                 return Ok(());
             }
-            if self.process.as_mut().is_some_and(|process| process.exited().is_some()) {
+            if self.process.as_mut().is_some_and(|process| process.exit_status().is_some()) {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -117,12 +117,12 @@ impl RedisServer {
         })
     }
 
-    /// A connection of its own, for a look at what Redis holds.
+    /// Opens a new connection.
     pub async fn connection(&self) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
         redis::Client::open(self.url())?.get_multiplexed_async_connection().await
     }
 
-    /// Has it do something, as redis-cli would.
+    /// Runs a command on a new connection, as redis-cli would.
     pub async fn command<T: redis::FromRedisValue>(
         &self,
         command: &[&str],
@@ -131,12 +131,12 @@ impl RedisServer {
         redis::cmd(name).arg(arguments).query_async(&mut self.connection().await?).await
     }
 
-    /// Its process, while it runs.
+    /// The server's process, unless it was killed.
     pub fn process(&self) -> Option<&Process> {
         self.process.as_ref()
     }
 
-    /// The id of the process that answers at the port.
+    /// Id of the process that responds on the port.
     async fn process_id(&self) -> redis::RedisResult<u32> {
         let info: redis::InfoDict =
             redis::cmd("INFO").arg("server").query_async(&mut self.connection().await?).await?;

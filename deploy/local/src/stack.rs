@@ -1,4 +1,4 @@
-//! The stack: its parts, started in order and ended in the reverse.
+//! The stack: starts its parts in order, and stops them in reverse order.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use crate::ports::{self, Port};
 use crate::process::{Process, own_binary};
 use crate::{RedisServer, StackError};
 
-/// The event stream of every stack.
+/// Name of the event stream.
 pub const EVENT_STREAM: &str = "adtrack-events";
-/// The core-data stream of every stack.
+/// Name of the core-data stream.
 pub const CORE_DATA_STREAM: &str = "adtrack-core-data";
-/// The table of every stack.
+/// Name of the table of events.
 pub const TABLE: &str = "adtrack-events";
 
 /// The tracker drains within its grace (25 s), and the whole stack ends within 30 s.
@@ -23,14 +23,14 @@ const TRACKER_STOP_GRACE: Duration = Duration::from_secs(26);
 const TRACKER_START_TIMEOUT: Duration = Duration::from_secs(20);
 const TRACKER_START_ATTEMPTS: u32 = 3;
 
-/// Which ports the parts have.
+/// The ports of the stack's parts.
 #[derive(Debug, Clone, Copy)]
 pub struct PortPlan {
-    /// Kinesis.
+    /// Port of Kinesis.
     pub kinesis: Port,
-    /// DynamoDB.
+    /// Port of DynamoDB.
     pub dynamodb: Port,
-    /// Redis.
+    /// Port of Redis.
     pub redis: Port,
     /// The tracker's public listener.
     pub tracker: Port,
@@ -38,35 +38,34 @@ pub struct PortPlan {
     pub management: Port,
 }
 
-/// What stack to start.
+/// Options of a stack.
 #[derive(Debug, Clone)]
 pub struct StackOptions {
-    /// Where our own binaries are.
+    /// Folder of adtrack's own binaries.
     pub binaries: PathBuf,
-    /// Where logs, failed records and the tracker's journal go.
+    /// Folder for logs, failed records and the tracker's journal.
     pub folder: PathBuf,
-    /// Which ports the parts have.
+    /// The ports of the stack's parts.
     pub ports: PortPlan,
-    /// Shards of each stream.
+    /// Number of shards per stream.
     pub shards: i32,
-    /// Whether the functions run. Without them the streams fill and nobody reads.
+    /// Whether the functions run. Without them, the streams fill up.
     pub functions: bool,
-    /// Whether a tracker runs, and what its environment has beside the stack's.
+    /// Environment of the tracker, in addition to the stack's; `None`: no tracker runs.
     pub tracker: Option<Vec<(String, String)>>,
-    /// Wait of the mappings for a batch to fill.
+    /// How long a mapping waits for a batch to fill.
     pub batching_window: Duration,
-    /// Whether the tracker reaches Kinesis, and the functions DynamoDB, through proxies that make
+    /// Whether the tracker reaches Kinesis, and the functions DynamoDB, through proxies that can inject
     /// faults.
     pub faults: bool,
-    /// Over how many partitions the table's index spreads an hour of a program; none: the table has no
-    /// index.
+    /// Number of index partitions for an hour of a program's events; `None`: the table has no index.
     pub index_buckets: Option<u32>,
-    /// How the tracker and redis-updater reach another Redis than the stack's own.
+    /// Settings of the tracker and redis-updater for a Redis other than the stack's own.
     pub redis: Vec<(String, String)>,
 }
 
 impl StackOptions {
-    /// Everything, on free ports, in `folder`; binaries from `binaries`.
+    /// Options for a complete stack on free ports, without faults and without an index.
     pub fn new(binaries: &Path, folder: &Path) -> Self {
         Self {
             binaries: binaries.to_owned(),
@@ -89,7 +88,7 @@ impl StackOptions {
     }
 }
 
-/// The proxies of a stack.
+/// The proxies of a stack that can inject faults.
 #[derive(Debug)]
 pub struct Faults {
     /// Between the tracker and Kinesis.
@@ -98,7 +97,7 @@ pub struct Faults {
     pub dynamodb: FaultProxy,
 }
 
-/// The stack's tracker, and what it takes to start it again.
+/// The stack's tracker, with everything needed to start it again.
 #[derive(Debug)]
 struct Tracker {
     process: Process,
@@ -109,19 +108,18 @@ struct Tracker {
     management: String,
 }
 
-/// A running stack. [`Stack::stop`] ends it in order; dropping it kills what runs.
+/// A running stack. [`Stack::stop`] stops it gracefully; dropping it kills everything that runs.
 #[derive(Debug)]
 pub struct Stack {
-    /// What to set so that an AWS client, redis-cli or a second tracker uses this stack.
+    /// Environment variables with which an AWS client, redis-cli or a second tracker uses this stack.
     pub environment: Vec<(String, String)>,
-    /// Redis.
+    /// The stack's Redis.
     pub redis: RedisServer,
-    /// Where failed records go.
+    /// Folder of failed records.
     pub failed_records: PathBuf,
-    /// Where batches go that a mapping gave up.
+    /// Folder of the batches that a mapping gave up on.
     pub on_failure: PathBuf,
-    /// Between the tracker and Kinesis, and between the functions and DynamoDB, where that was asked
-    /// for.
+    /// The proxies that inject faults, if the options ask for them.
     pub faults: Option<Faults>,
     tracker: Option<Tracker>,
     mappings: Vec<EventSourceMapping>,
@@ -182,17 +180,17 @@ impl Stack {
         aws_sdk_dynamodb::Client::new(&aws::sdk_config(&self.dynamodb.url).await)
     }
 
-    /// The tracker's public URL; empty where the stack has no tracker.
+    /// The tracker's public URL; empty if the stack has no tracker.
     pub fn tracker_url(&self) -> &str {
         self.tracker.as_ref().map_or("", |tracker| &tracker.public)
     }
 
-    /// The tracker's management URL; empty where the stack has no tracker.
+    /// The tracker's management URL; empty if the stack has no tracker.
     pub fn management_url(&self) -> &str {
         self.tracker.as_ref().map_or("", |tracker| &tracker.management)
     }
 
-    /// The tracker's process, where the stack has one.
+    /// The tracker's process; `None` if the stack has no tracker.
     pub fn tracker(&mut self) -> Option<&mut Process> {
         self.tracker.as_mut().map(|tracker| &mut tracker.process)
     }
@@ -204,7 +202,7 @@ impl Stack {
         }
     }
 
-    /// Starts the tracker, which has ended, at the same addresses and with the same journal.
+    /// Starts the tracker again after it has ended, with the same addresses and the same journal.
     pub async fn start_tracker_again(&mut self) -> Result<(), StackError> {
         match &mut self.tracker {
             Some(tracker) => tracker.start_again().await,
@@ -212,7 +210,7 @@ impl Stack {
         }
     }
 
-    /// Ends everything, the tracker first: it drains into Kinesis, which is still there.
+    /// Stops everything. The tracker is first, so that it can drain into Kinesis.
     pub async fn stop(mut self) {
         if let Some(tracker) = self.tracker.take() {
             tracker.process.stop(TRACKER_STOP_GRACE).await;
@@ -287,7 +285,7 @@ impl Stack {
         let mut attempt = 1;
         let tracker = loop {
             match self.try_tracker(options, extra, folder).await {
-                // A port was taken meanwhile.
+                // Another process took a port in the meantime.
                 Err(StackError::NotReady { .. }) if attempt < TRACKER_START_ATTEMPTS => {
                     attempt += 1;
                 }
@@ -317,10 +315,10 @@ impl Stack {
             ("LISTEN_ADDR".to_owned(), public.to_string()),
             ("MANAGEMENT_ADDR".to_owned(), management.to_string()),
             ("JOURNAL_DIR".to_owned(), folder.join("journal").display().to_string()),
-            // A quarter of the default: enough here, and little enough for a folder in memory.
+            // A quarter of the default: enough here, and small enough for a folder in memory.
             ("JOURNAL_MAX_BYTES".to_owned(), (256 << 20).to_string()),
             ("SAMPLE_PROGRAMS".to_owned(), "true".to_owned()),
-            // Nobody balances load here.
+            // There is no load balancer to wait for.
             ("SHUTDOWN_DELAY_SECONDS".to_owned(), "0".to_owned()),
         ]);
         if let Some(faults) = &self.faults {
@@ -341,7 +339,7 @@ impl Stack {
         Ok(tracker)
     }
 
-    /// Loads the sample programs, by the tracker.
+    /// Lets the tracker store its sample programs.
     pub async fn load_samples(&self) -> Result<(), StackError> {
         let url = format!("{}/cache/fill", self.management_url());
         let problem = |error: reqwest::Error| StackError::Provisioning(format!("{url}: {error}"));
@@ -395,22 +393,22 @@ impl Tracker {
         self.wait_until_healthy().await
     }
 
-    /// Waits until the process itself, not one that was faster at its ports, is healthy.
+    /// Waits until this process, and not another one on its ports, is healthy.
     async fn wait_until_healthy(&mut self) -> Result<(), StackError> {
         let client = http_client();
         let get = async |url: String| {
             client.get(url).timeout(Duration::from_secs(1)).send().await?.error_for_status()
         };
         let give_up = Instant::now() + TRACKER_START_TIMEOUT;
-        while Instant::now() < give_up && self.process.exited().is_none() {
+        while Instant::now() < give_up && self.process.exit_status().is_none() {
             let live: Result<serde_json::Value, _> =
                 match get(format!("{}/health/live", self.management)).await {
                     Ok(response) => response.json().await,
                     Err(error) => Err(error),
                 };
             let id = self.process.id().map(u64::from);
-            let own = live.is_ok_and(|live| live["processId"].as_u64() == id);
-            if own && get(format!("{}/health/check", self.public)).await.is_ok() {
+            let is_own = live.is_ok_and(|live| live["processId"].as_u64() == id);
+            if is_own && get(format!("{}/health/check", self.public)).await.is_ok() {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -423,7 +421,7 @@ impl Tracker {
     }
 }
 
-/// For loopback: a proxy that the environment names is none of ours.
+/// A client for loopback. It ignores proxies that the environment names.
 fn http_client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap_or_default()
 }

@@ -1,5 +1,5 @@
-//! A proxy for TCP that keeps silent on request, as a network does that loses packets: what is held
-//! back arrives when it is well again, and no connection is closed.
+//! A TCP proxy that can stop forwarding, like a network that loses packets. It closes no connection, and
+//! forwards what it held back once it may.
 
 use std::net::SocketAddr;
 
@@ -12,21 +12,21 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::StackError;
 use crate::ports::{self, Port};
 
-/// What passes.
+/// What a proxy forwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Passing {
-    /// Everything.
+    /// All bytes.
     All,
-    /// What clients send, not what they are answered.
+    /// Only bytes from clients to the server.
     Requests,
-    /// Nothing.
+    /// No bytes.
     Nothing,
 }
 
-/// The proxy. Ends, with its connections, when it is dropped.
+/// The proxy, stopped with its connections on drop.
 #[derive(Debug)]
 pub struct TcpProxy {
-    /// Where clients connect.
+    /// Address for clients.
     pub address: SocketAddr,
     passing: watch::Sender<Passing>,
     upstream: watch::Sender<SocketAddr>,
@@ -34,7 +34,7 @@ pub struct TcpProxy {
 }
 
 impl TcpProxy {
-    /// A proxy to `upstream` that lets everything pass.
+    /// Starts a proxy to `upstream` that forwards everything.
     pub async fn start(upstream: SocketAddr) -> Result<Self, StackError> {
         let listener = ports::listen("a TCP proxy", Port::Any).await?;
         let address = listener
@@ -53,12 +53,12 @@ impl TcpProxy {
         Ok(Self { address, passing, upstream, server })
     }
 
-    /// What passes from now on.
+    /// Sets what is forwarded from now on.
     pub fn set(&self, passing: Passing) {
         self.passing.send_replace(passing);
     }
 
-    /// Where connections lead that are made from now on; those that stand stay.
+    /// Sets the server of new connections. Existing connections keep theirs.
     pub fn lead_to(&self, upstream: SocketAddr) {
         self.upstream.send_replace(upstream);
     }
@@ -74,14 +74,14 @@ async fn connect(client: TcpStream, upstream: SocketAddr, passes: watch::Receive
     let Ok(upstream) = TcpStream::connect(upstream).await else { return };
     let (from_client, to_client) = client.into_split();
     let (from_upstream, to_upstream) = upstream.into_split();
-    // A connection that one side closes is closed for the other.
+    // If one side closes the connection, the other side is closed too.
     tokio::select! {
         () = pump(from_client, to_upstream, passes.clone(), Passing::Requests) => {}
         () = pump(from_upstream, to_client, passes, Passing::All) => {}
     }
 }
 
-/// Passes bytes on, those of a direction that passes where all does or `at_least` so much.
+/// Forwards bytes in one direction while the proxy forwards everything or `at_least`.
 async fn pump(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,

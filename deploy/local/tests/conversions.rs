@@ -1,5 +1,5 @@
-//! Conversions and client event ids end to end: what is sent again counts once, and nobody overwrites
-//! a row.
+//! Conversions and client event ids end to end: repeated requests count once, and no client can
+//! overwrite a row.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod helpers;
@@ -35,7 +35,7 @@ impl<'a> Table<'a> {
             stack,
             client: stack.dynamodb().await,
             kinesis: stack.kinesis().await,
-            // Where a click leads is not asked.
+            // Do not request the landing page of a click.
             http: reqwest::Client::builder()
                 .redirect(reqwest::redirect::Policy::none())
                 .build()
@@ -45,21 +45,21 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// The rows of `program`, once all that was answered before is stored.
+    /// The rows of `program`, once all events accepted before are stored.
     async fn rows(&self, program: &str) -> Vec<Row> {
         until("the journal is delivered", async || {
             helpers::metric(self.stack, "adtrack_journal_bytes").await == 0.0
         })
         .await;
-        // A shard is read in order, one invocation at a time: what was there before the first of these
-        // is written when the second is, which comes in a later invocation.
+        // A shard is read in order, one invocation at a time. When the second sentinel is stored, which
+        // is in a later invocation than the first, everything before the first is stored too.
         for _ in 0..2 {
-            self.sentinel_in_each_shard().await;
+            self.put_sentinel_in_each_shard().await;
         }
-        self.all().await.into_iter().filter(|row| of(row, program)).collect()
+        self.all().await.into_iter().filter(|row| is_of(row, program)).collect()
     }
 
-    async fn sentinel_in_each_shard(&self) {
+    async fn put_sentinel_in_each_shard(&self) {
         for key in 0..16 {
             let expected = self.sentinels.get() + 1;
             self.sentinels.set(expected);
@@ -74,7 +74,7 @@ impl<'a> Table<'a> {
         }
         until("the sentinels are stored", async || {
             let rows = self.all().await;
-            rows.iter().filter(|row| of(row, "sentinel")).count() == self.sentinels.get()
+            rows.iter().filter(|row| is_of(row, "sentinel")).count() == self.sentinels.get()
         })
         .await;
     }
@@ -83,13 +83,13 @@ impl<'a> Table<'a> {
         self.client.scan().table_name(TABLE).send().await.unwrap().items.unwrap()
     }
 
-    async fn ask(&self, path: &str) -> Value {
+    async fn get(&self, path: &str) -> Value {
         let response = self.http.get(format!("{}{path}", self.url)).send().await.unwrap();
         assert_eq!(response.status(), 200, "{path}");
         response.json().await.unwrap()
     }
 
-    async fn batch(&self, items: Value) -> Value {
+    async fn send_batch(&self, items: Value) -> Value {
         let request = self.http.post(format!("{}/events", self.url)).body(items.to_string());
         request
             .header("content-type", "application/json")
@@ -102,17 +102,17 @@ impl<'a> Table<'a> {
     }
 }
 
-fn of(row: &Row, program: &str) -> bool {
+fn is_of(row: &Row, program: &str) -> bool {
     row["program_id"].as_s().is_ok_and(|id| id == program)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_postback_sent_a_hundred_times_is_one_row_and_its_refund_another() {
+async fn stores_a_repeated_postback_once_and_its_refund_separately() {
     let (stack, _folder) = helpers::stack(&[], &[]).await;
     let table = Table::of(&stack).await;
     let sale = "transaction_id=order-1&event_name=sale&amount=49.90&currency=EUR";
     let connections = (0..10).map(|_| async {
-        // A client of its own: a connection of its own.
+        // A client, and so a connection, of its own.
         let client = helpers::client();
         let mut ids = BTreeSet::new();
         for _ in 0..10 {
@@ -125,12 +125,12 @@ async fn a_postback_sent_a_hundred_times_is_one_row_and_its_refund_another() {
         ids
     });
     let ids: BTreeSet<_> = join_all(connections).await.into_iter().flatten().collect();
-    assert_eq!(ids.len(), 1, "the sender is told the same id each time");
+    assert_eq!(ids.len(), 1, "every response has the same id");
     assert_eq!(table.rows("212313").await.len(), 1);
 
     let refund = sale.replace("49.90", "-49.90") + "&status=refunded";
     for _ in 0..3 {
-        table.ask(&format!("/conversion/212313?{refund}")).await;
+        table.get(&format!("/conversion/212313?{refund}")).await;
     }
     let rows = table.rows("212313").await;
     let amounts: BTreeSet<_> =
@@ -140,7 +140,7 @@ async fn a_postback_sent_a_hundred_times_is_one_row_and_its_refund_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_overwrites_a_row_whose_id_they_know() {
+async fn known_id_does_not_allow_overwriting_a_row() {
     let (stack, _folder) = helpers::stack(&[], &[]).await;
     let table = Table::of(&stack).await;
     let victims = json!([
@@ -151,8 +151,8 @@ async fn nobody_overwrites_a_row_whose_id_they_know() {
         {"programId": "212313", "eventType": "conversion", "eventId": "sale-1", "amount": "5",
          "currency": "EUR"},
     ]);
-    let answer = table.batch(victims).await;
-    let ids: Vec<_> = answer["results"]
+    let response = table.send_batch(victims).await;
+    let ids: Vec<_> = response["results"]
         .as_array()
         .unwrap()
         .iter()
@@ -170,7 +170,7 @@ async fn nobody_overwrites_a_row_whose_id_they_know() {
     let before = victims_only(table.rows("212313").await);
     assert_eq!(before.len(), 4);
 
-    // Every id, in every place where an endpoint takes one; and the clients' own ids with another
+    // Every id in every place where an endpoint takes one, and the clients' own ids with different
     // content.
     let mut sent = 0;
     for id in ids.iter().map(String::as_str).chain(["click-1", "sale-1", "order-1"]) {
@@ -213,11 +213,11 @@ async fn nobody_overwrites_a_row_whose_id_they_know() {
         items.push(json!({"programId": "212313", "eventType": "conversion", "transactionId": id,
             "amount": "9999", "currency": "EUR"}));
         sent += items.len();
-        let answer = table.batch(json!(items)).await;
-        assert_eq!(answer["accepted"], items.len(), "{answer}");
-        // What a client may not name at all.
-        let answer = table.batch(json!([{"programId": "212313", "messageId": id}])).await;
-        assert_eq!(answer["results"][0]["problem"]["code"], "invalid_parameters");
+        let response = table.send_batch(json!(items)).await;
+        assert_eq!(response["accepted"], items.len(), "{response}");
+        // A member that clients must not set.
+        let response = table.send_batch(json!([{"programId": "212313", "messageId": id}])).await;
+        assert_eq!(response["results"][0]["problem"]["code"], "invalid_parameters");
     }
     assert!(sent > 100);
     assert_eq!(victims_only(table.rows("212313").await), before);

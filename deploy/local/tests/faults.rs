@@ -1,6 +1,6 @@
-//! What was answered 2xx becomes a row, whatever dies on the way: the tracker, Kinesis, DynamoDB.
+//! Every event with a 2xx response becomes a row, even if the tracker, Kinesis or DynamoDB fails.
 //!
-//! In short here; at length by `make prove`, which sets `ADTRACK_PROVE`.
+//! The long form runs with `make prove`, which sets `ADTRACK_PROVE`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::collections::HashMap;
@@ -17,13 +17,9 @@ use local_stack::{Stack, StackOptions};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The long form, or the short one.
-fn prove() -> bool {
-    std::env::var_os("ADTRACK_PROVE").is_some()
-}
-
-fn at_length<T>(long: T, short: T) -> T {
-    if prove() { long } else { short }
+/// `long` if `ADTRACK_PROVE` is set, otherwise `short`.
+fn long_or_short<T>(long: T, short: T) -> T {
+    if std::env::var_os("ADTRACK_PROVE").is_some() { long } else { short }
 }
 
 async fn start(tracker: &[(&str, &str)]) -> (Stack, TempDir) {
@@ -41,22 +37,22 @@ async fn start(tracker: &[(&str, &str)]) -> (Stack, TempDir) {
     (stack, folder)
 }
 
-/// Requests at a steady rate, and what was answered.
+/// Requests at a steady rate, and their responses.
 struct Traffic {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
-    /// Message id and number of each event that was accepted.
+    /// Message id and number of each accepted event.
     accepted: Arc<Mutex<HashMap<String, u64>>>,
-    /// Answers by status; 0: none.
+    /// Number of responses by status; 0: no response.
     statuses: Arc<Mutex<HashMap<u16, u64>>>,
     task: tokio::task::JoinHandle<()>,
-    /// What every request carries besides its number.
+    /// Parameters of every request, in addition to its number.
     padding: Parameters,
 }
 
 type Parameters = Vec<(String, String)>;
 
-/// What was sent, and what was answered 2xx.
+/// The requests that were sent, and the events that were accepted.
 struct Sent {
     requests: u64,
     accepted: HashMap<String, u64>,
@@ -65,10 +61,10 @@ struct Sent {
 
 impl Traffic {
     fn start(stack: &Stack, rate: u32) -> Self {
-        Self::padded(stack, rate, Vec::new())
+        Self::start_padded(stack, rate, Vec::new())
     }
 
-    fn padded(stack: &Stack, rate: u32, padding: Parameters) -> Self {
+    fn start_padded(stack: &Stack, rate: u32, padding: Parameters) -> Self {
         let stop = Arc::<AtomicBool>::default();
         let sent = Arc::<AtomicU64>::default();
         let accepted = Arc::<Mutex<HashMap<_, _>>>::default();
@@ -92,14 +88,14 @@ impl Traffic {
                         .timeout(Duration::from_secs(10));
                     let (accepted, statuses) = (Arc::clone(&accepted), Arc::clone(&statuses));
                     requests.spawn(async move {
-                        let answer = async {
+                        let outcome = async {
                             let response = request.send().await?;
                             Ok::<_, reqwest::Error>((
                                 response.status().as_u16(),
                                 response.json::<Value>().await?,
                             ))
                         };
-                        let (status, body) = answer.await.unwrap_or((0, Value::Null));
+                        let (status, body) = outcome.await.unwrap_or((0, Value::Null));
                         *statuses.lock().unwrap().entry(status).or_default() += 1;
                         if status == 200 {
                             let id = body["messageId"].as_str().unwrap().to_owned();
@@ -126,7 +122,8 @@ impl Traffic {
     }
 }
 
-/// Waits until every accepted event is a row, whole; then rows are no more than requests were sent.
+/// Waits until every accepted event is a row, and checks that the rows are complete and no more than the
+/// requests.
 async fn check(stack: &Stack, sent: &Sent) {
     let Sent { requests, accepted, padding } = sent;
     let give_up = Instant::now() + Duration::from_secs(60);
@@ -196,10 +193,10 @@ fn is_as_sent(row: &Row, id: &str, number: u64, padding: &Parameters) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kill_9_at_random_moments_loses_nothing() {
+async fn loses_nothing_if_killed_at_random_times() {
     let (mut stack, _folder) = start(&[]).await;
     let traffic = Traffic::start(&stack, 300);
-    for _ in 0..at_length(50, 4) {
+    for _ in 0..long_or_short(50, 4) {
         tokio::time::sleep(Duration::from_millis(fastrand::u64(50..700))).await;
         stack.kill_tracker().await;
         stack.start_tracker_again().await.unwrap();
@@ -211,7 +208,7 @@ async fn kill_9_at_random_moments_loses_nothing() {
     stack.stop().await;
 }
 
-/// Anonymous memory, in KiB, and CPU time, in clock ticks, of the tracker.
+/// Anonymous memory of the tracker in KiB, and its CPU time in clock ticks.
 fn usage(stack: &mut Stack) -> (u64, u64) {
     let id = stack.tracker().unwrap().id().unwrap();
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
@@ -223,20 +220,20 @@ fn usage(stack: &mut Stack) -> (u64, u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outage_of_kinesis_loses_nothing() {
+async fn loses_nothing_in_a_kinesis_outage() {
     outage(500, Vec::new()).await;
 }
 
-/// What waits for acknowledgement is bounded in bytes, not only in number.
+/// Unacknowledged events are bounded in bytes, not only in number.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outage_with_the_largest_events_costs_no_memory() {
+async fn uses_no_more_memory_in_an_outage_with_the_largest_events() {
     let value = "x".repeat(512);
     outage(100, (0..19).map(|number| (format!("p{number}"), value.clone())).collect()).await;
 }
 
 async fn outage(rate: u32, padding: Parameters) {
     let (mut stack, _folder) = start(&[]).await;
-    let traffic = Traffic::padded(&stack, rate, padding);
+    let traffic = Traffic::start_padded(&stack, rate, padding);
     let around = [
         (Fault::Partial(0.3), 0.3),
         (Fault::SilentSuccess, 0.1),
@@ -245,15 +242,15 @@ async fn outage(rate: u32, padding: Parameters) {
         (Fault::Latency(Duration::from_millis(300)), 0.2),
     ];
     let outage = [(Fault::BlackHole, 0.3), (Fault::ServerError, 0.4), (Fault::Partial(1.0), 0.3)];
-    let edge = Duration::from_secs(at_length(10, 2));
+    let edge = Duration::from_secs(long_or_short(10, 2));
     tokio::time::sleep(edge).await;
     let (anonymous, before) = usage(&mut stack);
     tokio::time::sleep(edge).await;
     let per_second = |ticks: u64, time: Duration| ticks as f64 / time.as_secs_f64();
-    let well = per_second(usage(&mut stack).1 - before, edge);
+    let healthy = per_second(usage(&mut stack).1 - before, edge);
     for (faults, time) in [
         (&around[..], edge),
-        (&outage[..], Duration::from_secs(at_length(60, 5))),
+        (&outage[..], Duration::from_secs(long_or_short(60, 5))),
         (&around[..], edge),
     ] {
         stack.faults.as_ref().unwrap().kinesis.set(faults);
@@ -261,7 +258,7 @@ async fn outage(rate: u32, padding: Parameters) {
         tokio::time::sleep(time).await;
         let (now, after) = usage(&mut stack);
         println!(
-            "{:?}…: RssAnon {:+} KiB, CPU {:.1} ticks/s ({well:.1} when all is well)",
+            "{:?}…: RssAnon {:+} KiB, CPU {:.1} ticks/s ({healthy:.1} without faults)",
             faults[0].0,
             now.cast_signed() - anonymous.cast_signed(),
             per_second(after - before, time),
@@ -272,21 +269,21 @@ async fn outage(rate: u32, padding: Parameters) {
     stack.faults.as_ref().unwrap().kinesis.set(&[]);
     let recovery = Instant::now();
     while gauge(&stack, "adtrack_journal_oldest_seconds").await > 1.0 {
-        assert!(recovery.elapsed() < Duration::from_secs(60), "the backlog is not drained");
+        assert!(recovery.elapsed() < Duration::from_secs(60), "the journal does not drain");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let drained = recovery.elapsed().as_secs_f64();
     let sent = traffic.end().await;
     check(&stack, &sent).await;
     println!(
-        "{backlog} bytes of backlog on the stream {drained:.1} s after the end of the faults, \
-         all rows in the table after {:.1} s",
+        "{backlog} bytes in the journal reached the stream {drained:.1} s after the end of the faults, \
+         and the table after {:.1} s",
         recovery.elapsed().as_secs_f64()
     );
     stack.stop().await;
 }
 
-/// A metric of the tracker without labels.
+/// Reads a metric of the tracker without labels.
 async fn gauge(stack: &Stack, name: &str) -> f64 {
     let url = format!("{}/metrics", stack.management_url());
     let metrics = reqwest::get(url).await.unwrap().text().await.unwrap();
@@ -295,7 +292,7 @@ async fn gauge(stack: &Stack, name: &str) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn faults_of_dynamodb_lose_nothing() {
+async fn loses_nothing_in_dynamodb_faults() {
     let (stack, _folder) = start(&[]).await;
     let traffic = Traffic::start(&stack, 300);
     let faults = &stack.faults.as_ref().unwrap().dynamodb;
@@ -303,7 +300,7 @@ async fn faults_of_dynamodb_lose_nothing() {
         (Fault::ServerError, 1),
         (Fault::Throttled, 1),
         (Fault::Reset, 1),
-        (Fault::SilentSuccess, at_length(10, 2)),
+        (Fault::SilentSuccess, long_or_short(10, 2)),
     ] {
         faults.set(&[(fault, 0.5)]);
         tokio::time::sleep(Duration::from_secs(seconds)).await;
@@ -315,16 +312,16 @@ async fn faults_of_dynamodb_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_journal_refuses_loses_nothing_and_recovers() {
-    full_journal(Fault::ServerError).await;
+async fn refuses_events_and_recovers_if_kinesis_errors_fill_the_journal() {
+    fill_journal(Fault::ServerError).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn so_it_does_when_kinesis_was_silent() {
-    full_journal(Fault::BlackHole).await;
+async fn refuses_events_and_recovers_if_kinesis_silence_fills_the_journal() {
+    fill_journal(Fault::BlackHole).await;
 }
 
-async fn full_journal(fault: Fault) {
+async fn fill_journal(fault: Fault) {
     let (stack, _folder) = start(&[("JOURNAL_MAX_BYTES", "262144")]).await;
     let faults = &stack.faults.as_ref().unwrap().kinesis;
     let traffic = Traffic::start(&stack, 500);
@@ -334,7 +331,9 @@ async fn full_journal(fault: Fault) {
     let get = async |url: String| client.get(url).send().await.unwrap();
     let health = || get(format!("{}/health/check", stack.tracker_url()));
     let full_since = Instant::now();
-    while traffic.count(503) < 200 || full_since.elapsed() < Duration::from_secs(at_length(30, 3)) {
+    while traffic.count(503) < 200
+        || full_since.elapsed() < Duration::from_secs(long_or_short(30, 3))
+    {
         assert_eq!(health().await.status(), 200);
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert!(full_since.elapsed() < Duration::from_secs(60), "never full");
@@ -343,7 +342,7 @@ async fn full_journal(fault: Fault) {
     assert_eq!(ready.status(), 503);
     let reasons = ready.text().await.unwrap();
     assert!(reasons.contains("journal_nearly_full"), "{reasons}");
-    // Larger than those that are refused: it fits into no corner.
+    // Larger than the events that are refused, so it cannot fit into space that is left.
     let large = "x".repeat(500);
     let refused = get(format!("{}/event/212313?n={large}", stack.tracker_url())).await;
     assert_eq!(
@@ -353,14 +352,14 @@ async fn full_journal(fault: Fault) {
     assert_eq!(refused.json::<Value>().await.unwrap()["code"], "overloaded");
     faults.set(&[]);
     let accepted_before = traffic.count(200);
-    let well_since = Instant::now();
+    let recovered_at = Instant::now();
     while traffic.count(200) < accepted_before + 10 {
-        assert!(well_since.elapsed() < Duration::from_secs(20), "takes no events again");
+        assert!(recovered_at.elapsed() < Duration::from_secs(20), "does not accept events again");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     println!(
-        "{fault:?}: taking events again {:.2} s after Kinesis",
-        well_since.elapsed().as_secs_f64()
+        "{fault:?}: accepts events again {:.2} s after Kinesis recovered",
+        recovered_at.elapsed().as_secs_f64()
     );
     let statuses = traffic.statuses.lock().unwrap().clone();
     assert!(statuses.keys().all(|status| [200, 503].contains(status)), "{statuses:?}");
@@ -370,7 +369,7 @@ async fn full_journal(fault: Fault) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sigterm_while_kinesis_is_away_spills_and_redrive_stores() {
+async fn spills_on_sigterm_in_an_outage_for_redrive_to_store() {
     let spill = tempfile::tempdir().unwrap();
     let url = format!("file://{}", spill.path().display());
     let settings = [("SPILL_URL", url.as_str()), ("SHUTDOWN_GRACE_SECONDS", "4")];
@@ -399,20 +398,20 @@ async fn sigterm_while_kinesis_is_away_spills_and_redrive_stores() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_sigterm_ends_at_once_with_the_journal_intact() {
+async fn exits_at_once_on_second_sigterm_with_an_intact_journal() {
     let (mut stack, _folder) = start(&[]).await;
     let traffic = Traffic::start(&stack, 300);
     stack.faults.as_ref().unwrap().kinesis.set(&[(Fault::BlackHole, 1.0)]);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let sent = traffic.end().await;
     let tracker = stack.tracker().unwrap();
-    let begun = Instant::now();
+    let signalled_at = Instant::now();
     tracker.signal(Signal::TERM);
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert!(tracker.exited().is_none(), "it drains");
+    assert!(tracker.exit_status().is_none(), "it drains");
     tracker.signal(Signal::TERM);
     tracker.wait().await.unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(10), "not after its grace of 25 s");
+    assert!(signalled_at.elapsed() < Duration::from_secs(10), "not after its grace of 25 s");
     stack.faults.as_ref().unwrap().kinesis.set(&[]);
     stack.start_tracker_again().await.unwrap();
     check(&stack, &sent).await;

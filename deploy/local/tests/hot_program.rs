@@ -1,7 +1,7 @@
-//! One program takes nearly all events, and its index entries more writes than a partition of the
-//! index takes: DynamoDB then refuses the rows themselves.
+//! One program gets nearly all events, and so needs more index writes than a partition of the index
+//! takes. DynamoDB then rejects the rows themselves.
 //!
-//! In short here; at length by `make prove`, which sets `ADTRACK_PROVE`.
+//! The long form runs with `make prove`, which sets `ADTRACK_PROVE`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod helpers;
@@ -15,7 +15,7 @@ use adtrack_proto::event::{EventType, TrackingEvent};
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
-use helpers::{alone, until};
+use helpers::{run_alone, until};
 use local_stack::aws::INDEX;
 use local_stack::faults::Fault;
 use local_stack::index_partitions::PartitionWrites;
@@ -55,8 +55,7 @@ fn event(program_id: &str, number: usize) -> TrackingEvent {
     }
 }
 
-/// Puts all events on the stream in one call, those of the hot program in front of the others in each
-/// record.
+/// Puts all events on the stream in one call. In each record, the hot program's events come first.
 async fn put(stack: &Stack) {
     let hot: Vec<_> = (0..HOT).map(|number| event("hot", number)).collect();
     let others: Vec<_> =
@@ -76,7 +75,7 @@ async fn put(stack: &Stack) {
     assert_eq!(put.send().await.unwrap().failed_record_count, Some(0));
 }
 
-/// Rows whose id begins with `prefix`: id and partition of the index.
+/// Rows whose id starts with `prefix`: id and partition of the index.
 async fn rows(stack: &Stack, prefix: &str) -> BTreeMap<String, String> {
     let scan = stack.dynamodb().await.scan().table_name(TABLE);
     let rows = scan.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await.unwrap();
@@ -85,8 +84,8 @@ async fn rows(stack: &Stack, prefix: &str) -> BTreeMap<String, String> {
     rows.filter(|(id, _)| id.starts_with(prefix)).collect()
 }
 
-/// How many entries a partition of the index has.
-async fn entries(stack: &Stack, partition: &str) -> usize {
+/// Counts the entries in a partition of the index.
+async fn count_entries(stack: &Stack, partition: &str) -> usize {
     let dynamodb = stack.dynamodb().await;
     let query = dynamodb
         .query()
@@ -98,48 +97,48 @@ async fn entries(stack: &Stack, partition: &str) -> usize {
     pages.unwrap().len()
 }
 
-fn nothing_is_given_up(stack: &Stack) {
+fn assert_no_failed_records(stack: &Stack) {
     for folder in [&stack.failed_records, &stack.on_failure] {
         assert_eq!(std::fs::read_dir(folder).into_iter().flatten().count(), 0);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_one_partition_a_hot_program_waits_and_the_others_do_not() {
-    let _alone = alone().await;
+async fn hot_program_in_one_partition_does_not_delay_others() {
+    let _alone = run_alone().await;
     let (stack, _folder) = start(1, false).await;
     let dynamodb = &stack.faults.as_ref().unwrap().dynamodb;
-    // The one row of each other program at once, the last of the hot one after a quarter of an hour.
+    // At this rate, each other program's row fits at once; the hot one's last row takes 17 minutes.
     dynamodb.set(&[(Fault::HotIndex(1.0), 1.0)]);
     put(&stack).await;
-    until("the other programs' rows are there", async || {
+    until("the other programs' rows are stored", async || {
         rows(&stack, "other-").await.len() == OTHERS
     })
     .await;
     assert!(rows(&stack, "hot-").await.len() < HOT);
     dynamodb.set(&[]);
-    until("the hot program's rows are there", async || rows(&stack, "hot-").await.len() == HOT)
+    until("the hot program's rows are stored", async || rows(&stack, "hot-").await.len() == HOT)
         .await;
     let writes = dynamodb.index_writes();
     for (partition, writes) in &writes {
         let is_hot = partition == &format!("hot#{HOUR}#0");
         assert_eq!(writes.throttled > 0, is_hot, "{partition}");
     }
-    assert_eq!(entries(&stack, &format!("hot#{HOUR}#0")).await, HOT);
-    nothing_is_given_up(&stack);
+    assert_eq!(count_entries(&stack, &format!("hot#{HOUR}#0")).await, HOT);
+    assert_no_failed_records(&stack);
     stack.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn over_enough_partitions_nothing_waits_and_the_rows_spread_as_computed() {
+async fn enough_partitions_avoid_throttling_and_spread_rows_as_computed() {
     const BUCKETS: u32 = 16;
-    let _alone = alone().await;
+    let _alone = run_alone().await;
     let (stack, _folder) = start(BUCKETS, false).await;
     let dynamodb = &stack.faults.as_ref().unwrap().dynamodb;
-    // A sixteenth of the rows, and half as many again for chance.
+    // A sixteenth of the rows, plus half of that as a margin for chance.
     dynamodb.set(&[(Fault::HotIndex((HOT / 16) as f64 * 1.5), 1.0)]);
     put(&stack).await;
-    until("all rows are there", async || rows(&stack, "").await.len() == HOT + OTHERS).await;
+    until("all rows are stored", async || rows(&stack, "").await.len() == HOT + OTHERS).await;
     let mut computed = BTreeMap::<String, usize>::new();
     for (id, partition) in rows(&stack, "hot-").await {
         let bucket = crc32fast::hash(id.as_bytes()) % BUCKETS;
@@ -150,20 +149,20 @@ async fn over_enough_partitions_nothing_waits_and_the_rows_spread_as_computed() 
     assert_eq!(computed.len(), BUCKETS as usize);
     for (partition, rows) in computed {
         assert_eq!((writes[&partition].taken, writes[&partition].throttled), (rows, 0));
-        assert_eq!(entries(&stack, &partition).await, rows);
+        assert_eq!(count_entries(&stack, &partition).await, rows);
     }
-    nothing_is_given_up(&stack);
+    assert_no_failed_records(&stack);
     stack.stop().await;
 }
 
-/// 10,000 requests/s for one program, real ones, and a few hundred for others; a partition of the index
-/// takes 1,000 writes/s.
+/// 10,000 real requests/s for one program, and a few hundred for others. A partition of the index takes
+/// 1,000 writes/s.
 #[tokio::test(flavor = "multi_thread")]
-async fn at_ten_thousand_a_second_nothing_is_lost() {
+async fn loses_nothing_at_ten_thousand_requests_per_second() {
     if std::env::var_os("ADTRACK_PROVE").is_none() {
         return;
     }
-    let _alone = alone().await;
+    let _alone = run_alone().await;
     for buckets in [1, 16] {
         let (stack, folder) = start(buckets, true).await;
         stack.load_samples().await.unwrap();
@@ -175,36 +174,36 @@ async fn at_ten_thousand_a_second_nothing_is_lost() {
         let mut run = tokio::process::Command::new(loadtest);
         run.arg("run").arg(scenario).arg("--report").arg(folder.path().join("report"));
         run.args(["--url", stack.tracker_url(), "--fail-if", "lost>0", "--fail-if", "doubled>0"]);
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let output = run.envs(stack.environment.iter().cloned()).output();
         tokio::pin!(output);
-        let mut second = tokio::time::interval(Duration::from_secs(5));
+        let mut ticks = tokio::time::interval(Duration::from_secs(5));
         let output = loop {
             tokio::select! {
                 output = &mut output => break output.unwrap(),
-                _ = second.tick() => println!(
+                _ = ticks.tick() => println!(
                     "{buckets} buckets, {:>3.0} s: rows {:?}",
-                    begun.elapsed().as_secs_f64(),
+                    started_at.elapsed().as_secs_f64(),
                     by_program(&dynamodb.index_writes()),
                 ),
             }
         };
         println!("{}", String::from_utf8_lossy(&output.stdout));
-        // 3: the machine was too busy to send on time, which is not what is shown here.
+        // 3: the machine was too busy to send on time, which this test does not check.
         assert!(matches!(output.status.code(), Some(0 | 3)), "{output:?}");
         let writes = dynamodb.index_writes();
         for (partition, writes) in &writes {
             println!("{partition}: {writes:?}");
-            assert_eq!(entries(&stack, partition).await, writes.taken);
+            assert_eq!(count_entries(&stack, partition).await, writes.taken);
         }
-        nothing_is_given_up(&stack);
+        assert_no_failed_records(&stack);
         stack.stop().await;
     }
 }
 
-/// By Zipf's law with this exponent 965 of 1,000 requests are for the first program.
+/// With this exponent of Zipf's law, 965 of 1,000 requests are for the first program.
 const SCENARIO: &str = r#"
-description = "one program takes 10,000 requests a second"
+description = "one program gets 10,000 requests per second"
 arrivals = "uniform"
 [[phase]]
 kind = "constant"
@@ -219,7 +218,7 @@ max_in_flight = 4096
 settle = "10m"
 "#;
 
-/// Rows that the index took, by program.
+/// Number of rows in the index, by program.
 fn by_program(writes: &BTreeMap<String, PartitionWrites>) -> BTreeMap<&str, usize> {
     let mut rows = BTreeMap::new();
     for (partition, writes) in writes {

@@ -1,4 +1,4 @@
-//! The event-source mapping gives a function's answers the meaning that AWS gives them.
+//! The event-source mapping reacts to a function's responses and errors as AWS does.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::path::Path;
@@ -18,9 +18,9 @@ use tempfile::TempDir;
 
 const STREAM: &str = "stream";
 
-/// A function that is a closure: what it gets (sequence numbers and texts) to what it answers.
+/// A function that is a closure, from a batch (sequence numbers and partition keys) to its response.
 struct Scripted<F> {
-    answer: F,
+    respond: F,
     batches: Mutex<Vec<Vec<String>>>,
 }
 
@@ -42,7 +42,7 @@ impl<F: Fn(&Batch) -> Result<Value, InvokeError> + Send + Sync + 'static> Invoke
             })
             .collect();
         self.batches.lock().unwrap().push(batch.iter().map(|(_, key)| key.clone()).collect());
-        (self.answer)(&batch).map(|answer| answer.to_string().into())
+        (self.respond)(&batch).map(|response| response.to_string().into())
     }
 }
 
@@ -60,7 +60,7 @@ impl Setup {
         Self { client, folder: tempfile::tempdir().unwrap(), _kinesis: kinesis }
     }
 
-    /// Puts records whose partition keys are these.
+    /// Puts a record with each of these partition keys.
     async fn put(&self, keys: impl IntoIterator<Item = String>) {
         for key in keys {
             let put = self.client.put_record().stream_name(STREAM).partition_key(key);
@@ -80,7 +80,7 @@ impl Setup {
         }
     }
 
-    fn given_up(&self) -> Vec<Value> {
+    fn on_failure_entries(&self) -> Vec<Value> {
         std::fs::read_dir(self.folder.path().join("on-failure"))
             .into_iter()
             .flatten()
@@ -90,11 +90,15 @@ impl Setup {
             .collect()
     }
 
-    fn run<F>(&self, settings: MappingSettings, answer: F) -> (Arc<Scripted<F>>, EventSourceMapping)
+    fn run<F>(
+        &self,
+        settings: MappingSettings,
+        respond: F,
+    ) -> (Arc<Scripted<F>>, EventSourceMapping)
     where
         F: Fn(&Batch) -> Result<Value, InvokeError> + Send + Sync + 'static,
     {
-        let function = Arc::new(Scripted { answer, batches: Mutex::default() });
+        let function = Arc::new(Scripted { respond, batches: Mutex::default() });
         let mapping =
             EventSourceMapping::start(self.client.clone(), Arc::clone(&function), settings);
         (function, mapping)
@@ -114,21 +118,21 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn records_come_in_order_in_batches_of_the_size() {
+async fn delivers_records_in_order_in_batches() {
     let setup = Setup::new().await;
     setup.put(keys(0..25)).await;
     let (function, _mapping) =
         setup.run(setup.settings(), |_| Ok(json!({"batchItemFailures": []})));
-    until("all came", || function.batches.lock().unwrap().concat().len() == 25).await;
+    until("all records arrived", || function.batches.lock().unwrap().concat().len() == 25).await;
     setup.put(keys(25..30)).await;
-    until("later ones too", || function.batches.lock().unwrap().concat().len() == 30).await;
+    until("later records arrived", || function.batches.lock().unwrap().concat().len() == 30).await;
     let batches = function.batches.lock().unwrap();
     assert_eq!(batches.concat(), keys(0..30));
     assert_eq!(batches[..3].iter().map(Vec::len).collect::<Vec<_>>(), [10, 10, 5]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_window_lets_a_batch_fill() {
+async fn batching_window_lets_a_batch_fill() {
     let setup = Setup::new().await;
     let settings =
         MappingSettings { batching_window: Duration::from_millis(700), ..setup.settings() };
@@ -137,12 +141,12 @@ async fn a_window_lets_a_batch_fill() {
         setup.put([key]).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    until("all came", || function.batches.lock().unwrap().concat().len() == 4).await;
+    until("all records arrived", || function.batches.lock().unwrap().concat().len() == 4).await;
     assert_eq!(*function.batches.lock().unwrap(), [keys(0..4)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_before_the_lowest_reported_is_done() {
+async fn retries_from_the_lowest_reported_record() {
     let setup = Setup::new().await;
     setup.put(keys(0..6)).await;
     let failed_once = Mutex::new(false);
@@ -154,12 +158,12 @@ async fn what_is_before_the_lowest_reported_is_done() {
         let report = |index: usize| json!({"itemIdentifier": batch[index].0});
         Ok(json!({"batchItemFailures": [report(5), report(3)]}))
     });
-    until("the rest came again", || function.batches.lock().unwrap().len() == 2).await;
+    until("the rest was retried", || function.batches.lock().unwrap().len() == 2).await;
     assert_eq!(*function.batches.lock().unwrap(), [keys(0..6), keys(3..6)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bisection_isolates_what_crashes_the_function() {
+async fn bisection_isolates_a_record_that_crashes_the_function() {
     let setup = Setup::new().await;
     setup.put(keys(0..8)).await;
     let settings = MappingSettings { maximum_retry_attempts: Some(1), ..setup.settings() };
@@ -179,7 +183,7 @@ async fn bisection_isolates_what_crashes_the_function() {
     assert_eq!(done, [keys(0..4), keys(4..5), keys(6..8)], "in order, each once");
     let alone = batches.iter().filter(|batch| **batch == keys(5..6)).count();
     assert_eq!(alone, 2, "a first try and one retry");
-    let given_up = setup.given_up();
+    let given_up = setup.on_failure_entries();
     assert_eq!(given_up.len(), 1);
     assert_eq!(given_up[0]["requestContext"]["condition"], "RetryAttemptsExhausted");
     assert_eq!(given_up[0]["KinesisBatchInfo"]["batchSize"], 1);
@@ -188,7 +192,7 @@ async fn bisection_isolates_what_crashes_the_function() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_limit_a_batch_is_retried_until_it_succeeds() {
+async fn retries_until_success_without_a_limit() {
     let setup = Setup::new().await;
     setup.put(keys(0..2)).await;
     let left = Mutex::new(4);
@@ -196,15 +200,15 @@ async fn without_a_limit_a_batch_is_retried_until_it_succeeds() {
     let (function, _mapping) = setup.run(settings, move |_| {
         let mut left = left.lock().unwrap();
         *left -= 1;
-        if *left > 0 { Err(InvokeError::Reported("ill".to_owned())) } else { Ok(Value::Null) }
+        if *left > 0 { Err(InvokeError::Reported("failing".to_owned())) } else { Ok(Value::Null) }
     });
     until("it succeeded", || function.batches.lock().unwrap().len() == 4).await;
     assert!(function.batches.lock().unwrap().iter().all(|batch| *batch == keys(0..2)));
-    assert_eq!(setup.given_up(), Vec::<Value>::new());
+    assert_eq!(setup.on_failure_entries(), Vec::<Value>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn records_that_are_too_old_are_given_up() {
+async fn gives_up_on_records_that_are_too_old() {
     let setup = Setup::new().await;
     setup.put(keys(0..3)).await;
     let settings = MappingSettings {
@@ -213,18 +217,21 @@ async fn records_that_are_too_old_are_given_up() {
         ..setup.settings()
     };
     let (function, _mapping) =
-        setup.run(settings, |_| Err(InvokeError::Reported("ill".to_owned())));
-    // Together, or where the limit falls between two of them, one after the other.
+        setup.run(settings, |_| Err(InvokeError::Reported("failing".to_owned())));
+    // Usually in one entry; in several if some records reach the age limit later than others.
     let size = |given_up: &Value| given_up["KinesisBatchInfo"]["batchSize"].as_u64().unwrap();
-    until("they are given up", || setup.given_up().iter().map(size).sum::<u64>() == 3).await;
-    for given_up in setup.given_up() {
+    until("the mapping gave up on all", || {
+        setup.on_failure_entries().iter().map(size).sum::<u64>() == 3
+    })
+    .await;
+    for given_up in setup.on_failure_entries() {
         assert_eq!(given_up["requestContext"]["condition"], "RecordAgeExceeded");
     }
     assert!(!function.batches.lock().unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn new_shards_are_found() {
+async fn finds_new_shards() {
     let setup = Setup::new().await;
     let (function, _mapping) = setup.run(setup.settings(), |_| Ok(Value::Null));
     setup.put(keys(0..2)).await;
@@ -237,7 +244,8 @@ async fn new_shards_are_found() {
     until("both halves are read", || function.batches.lock().unwrap().concat().len() == 10).await;
 }
 
-fn function(folder: &Path, script: &str, timeout: Duration) -> Arc<Function> {
+/// A function whose bootstrap is a shell script.
+fn script_function(folder: &Path, script: &str, timeout: Duration) -> Arc<Function> {
     use std::os::unix::fs::PermissionsExt;
     let binary = folder.join("bootstrap");
     std::fs::write(&binary, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -253,15 +261,15 @@ fn function(folder: &Path, script: &str, timeout: Duration) -> Arc<Function> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bootstrap_that_ends_is_a_crash_and_one_that_hangs_is_out_of_time() {
+async fn reports_a_crash_and_a_time_out_of_the_bootstrap() {
     let folder = tempfile::tempdir().unwrap();
-    let crashing = function(folder.path(), "exit 3", Duration::from_secs(10));
+    let crashing = script_function(folder.path(), "exit 3", Duration::from_secs(10));
     let error = crashing.invoke("{}".into()).await.unwrap_err();
     assert!(matches!(&error, InvokeError::Crashed(status) if status.contains('3')), "{error}");
 
-    let hanging = function(folder.path(), "exec sleep 60", Duration::from_millis(200));
-    let begun = Instant::now();
+    let hanging = script_function(folder.path(), "exec sleep 60", Duration::from_millis(200));
+    let invoked_at = Instant::now();
     let error = hanging.invoke("{}".into()).await.unwrap_err();
     assert!(matches!(error, InvokeError::TimedOut(_)), "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(invoked_at.elapsed() < Duration::from_secs(5));
 }

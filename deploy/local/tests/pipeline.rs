@@ -1,4 +1,4 @@
-//! End to end over a whole stack: the real binaries, the AWS SDKs over the wire.
+//! End-to-end tests of a whole stack: the real binaries, with the AWS SDKs over the wire.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::collections::{BTreeMap, HashMap};
@@ -40,7 +40,7 @@ impl Pipeline {
         }
     }
 
-    async fn ask(&self, path: &str) -> (u16, Value) {
+    async fn get(&self, path: &str) -> (u16, Value) {
         let url = format!("{}{path}", self.stack.tracker_url());
         let response = self.client.get(url).send().await.unwrap();
         let status = response.status().as_u16();
@@ -59,12 +59,12 @@ impl Pipeline {
 
     async fn wait_for_row(&self, id: &str) -> Row {
         let found = std::cell::Cell::new(None);
-        until("the row is there", Duration::from_secs(5), async || {
+        until("the row is stored", Duration::from_secs(5), async || {
             found.set(self.row(id).await);
             let row = found.take();
-            let there = row.is_some();
+            let is_stored = row.is_some();
             found.set(row);
-            there
+            is_stored
         })
         .await;
         found.take().unwrap()
@@ -81,7 +81,8 @@ impl Pipeline {
             .collect()
     }
 
-    async fn loads(&self) -> String {
+    /// The metrics of reads from Redis.
+    async fn l2_loads(&self) -> String {
         let url = format!("{}/metrics", self.stack.management_url());
         let text = self.client.get(url).send().await.unwrap().text().await.unwrap();
         text.lines().filter(|line| line.starts_with("adtrack_l2_loads_total")).collect()
@@ -94,7 +95,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         .flatten()
         .map(|entry| entry.unwrap().path())
         .flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] })
-        // A file that is being written has a temporary name.
+        // A file has another extension while it is being written.
         .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
         .collect()
 }
@@ -112,7 +113,7 @@ fn s(text: &str) -> AttributeValue {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_reaches_the_table_with_every_attribute() {
+async fn stores_an_event_with_every_attribute() {
     let pipeline = Pipeline::start().await;
     let url = format!(
         "{}/event/212313?checksum=124&customerId=9124&campaign=autumn",
@@ -156,7 +157,7 @@ async fn an_event_reaches_the_table_with_every_attribute() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_kind_of_request_leaves_the_row_it_should() {
+async fn stores_valid_and_invalid_events_but_no_refused_requests() {
     let pipeline = Pipeline::start().await;
     let mut rows = 0;
     for (path, status, reason) in [
@@ -167,8 +168,8 @@ async fn each_kind_of_request_leaves_the_row_it_should() {
         ("/event/unknown", 404, None),
         ("/event/212312?checksum=wrong", 400, None),
     ] {
-        let (answered, body) = pipeline.ask(path).await;
-        assert_eq!(answered, status, "{path}");
+        let (actual, body) = pipeline.get(path).await;
+        assert_eq!(actual, status, "{path}");
         if status == 200 {
             assert_eq!(body["valid"], reason.is_none(), "{path}");
             let row = pipeline.wait_for_row(body["messageId"].as_str().unwrap()).await;
@@ -182,38 +183,38 @@ async fn each_kind_of_request_leaves_the_row_it_should() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_of_core_data_reaches_the_tracker_without_a_read_of_redis() {
+async fn core_data_change_reaches_the_tracker_without_reading_redis() {
     let pipeline = Pipeline::start().await;
-    assert_eq!(pipeline.ask("/event/212313").await.1["programName"], "program2");
-    let loads = pipeline.loads().await;
-    // As the reference's feed writes it: the customer id as a string, members that nobody needs.
+    assert_eq!(pipeline.get("/event/212313").await.1["programName"], "program2");
+    let loads = pipeline.l2_loads().await;
+    // As the reference's feed writes it: the customer id is a string, and some members are unknown.
     let json = json!({"userAgent": "u", "programId": "212313", "programName": "renamed",
         "checksum": "124", "customerId": "9124", "customerName": "Customer2",
         "messageId": "06bc2944-886c-4e56-907c-fa248c8af023", "valid": true});
     pipeline.put(CORE_DATA_STREAM, "212313", json.to_string()).await;
-    until("the new name is answered", Duration::from_secs(2), async || {
-        pipeline.ask("/event/212313").await.1["programName"] == "renamed"
+    until("a response has the new name", Duration::from_secs(2), async || {
+        pipeline.get("/event/212313").await.1["programName"] == "renamed"
     })
     .await;
-    assert_eq!(pipeline.loads().await, loads);
+    assert_eq!(pipeline.l2_loads().await, loads);
 
     let tombstone = json!({"programId": "212313", "deleted": true}).to_string();
     pipeline.put(CORE_DATA_STREAM, "212313", tombstone).await;
     until("the program is gone", Duration::from_secs(2), async || {
-        pipeline.ask("/event/212313").await.0 == 404
+        pipeline.get("/event/212313").await.0 == 404
     })
     .await;
-    assert_eq!(pipeline.loads().await, loads);
+    assert_eq!(pipeline.l2_loads().await, loads);
     pipeline.stack.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn poison_ends_in_the_failure_store_once_and_its_neighbours_in_the_table() {
+async fn stores_a_poison_record_once_as_failed_and_its_neighbours_as_rows() {
     let pipeline = Pipeline::start().await;
     let event = |id: &str| {
         TrackingEvent { message_id: id.into(), ..TrackingEvent::default() }.encode_to_vec()
     };
-    // One partition key: one shard, so that the poison stands between its neighbours.
+    // One partition key, so that the poison record is between its neighbours in one shard.
     pipeline.put(EVENT_STREAM, "k", event("before")).await;
     let poison = pipeline.put(EVENT_STREAM, "k", b"\xffpoison".to_vec()).await;
     pipeline.put(EVENT_STREAM, "k", event("after")).await;
@@ -224,13 +225,13 @@ async fn poison_ends_in_the_failure_store_once_and_its_neighbours_in_the_table()
 
     pipeline.wait_for_row("before").await;
     pipeline.wait_for_row("after").await;
-    until("the neighbour is answered", Duration::from_secs(5), async || {
-        pipeline.ask("/event/neighbour").await.0 == 200
+    until("the neighbour is known", Duration::from_secs(5), async || {
+        pipeline.get("/event/neighbour").await.0 == 200
     })
     .await;
     until("both are kept", Duration::from_secs(5), async || pipeline.failed_records().len() == 2)
         .await;
-    // Were it reported too, it would be delivered again, and written again at another time.
+    // If the function also reported it to Lambda, it would be retried and stored again later.
     let kept = |records: Vec<FailedRecord>| -> BTreeMap<_, _> {
         records.into_iter().map(|record| (record.function.clone(), record)).collect()
     };
@@ -247,7 +248,7 @@ async fn poison_ends_in_the_failure_store_once_and_its_neighbours_in_the_table()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_twice_on_the_stream_is_one_row() {
+async fn stores_a_duplicate_on_the_stream_once() {
     let pipeline = Pipeline::start().await;
     let event = TrackingEvent { message_id: "m".into(), ..TrackingEvent::default() };
     for key in ["a", "b", "c", "a"] {
@@ -267,34 +268,34 @@ async fn an_event_twice_on_the_stream_is_one_row() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_restarted_under_the_stack_loses_nothing() {
+async fn loses_nothing_if_redis_restarts() {
     let mut pipeline = Pipeline::start().await;
-    assert_eq!(pipeline.ask("/event/212313").await.0, 200);
+    assert_eq!(pipeline.get("/event/212313").await.0, 200);
     pipeline.stack.redis.kill().await;
-    let (status, body) = pipeline.ask("/event/212313").await;
+    let (status, body) = pipeline.get("/event/212313").await;
     assert_eq!(status, 200, "served from L1");
     pipeline.wait_for_row(body["messageId"].as_str().unwrap()).await;
-    // A change while Redis is away is retried by the mapping until Redis is back.
+    // The mapping retries a change until Redis is back.
     let json = json!({"programId": "212313", "programName": "changed", "checksum": "124",
         "customerId": 9124, "customerName": "Customer2", "valid": true});
     pipeline.put(CORE_DATA_STREAM, "212313", json.to_string()).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     pipeline.stack.redis.start_again().await.unwrap();
-    until("the change is answered", Duration::from_secs(10), async || {
-        pipeline.ask("/event/212313").await.1["programName"] == "changed"
+    until("a response has the change", Duration::from_secs(10), async || {
+        pipeline.get("/event/212313").await.1["programName"] == "changed"
     })
     .await;
     pipeline.stack.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_in_the_middle_of_traffic_loses_nothing() {
+async fn loses_nothing_if_stopped_under_traffic() {
     let mut pipeline = Pipeline::start().await;
     let url = format!("{}/event/212313", pipeline.stack.tracker_url());
     let client = pipeline.client.clone();
     let traffic = tokio::spawn(async move {
         let mut accepted = Vec::new();
-        // Ends with the tracker.
+        // Ends when the tracker ends.
         while let Ok(response) = client.get(&url).send().await {
             let body: Value = response.json().await.unwrap_or_default();
             accepted.extend(body["messageId"].as_str().map(str::to_owned));

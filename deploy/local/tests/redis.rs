@@ -1,5 +1,5 @@
-//! Redis as users run it: TLS with a user, a failover, a cluster. Tracker and redis-updater are the
-//! real binaries, and so are the servers; `REDIS_SERVER` names another one, such as valkey-server.
+//! Redis in the setups that users run: TLS with a user, failover, cluster. Tracker, redis-updater and
+//! Redis are the real binaries; `REDIS_SERVER` names another server, such as valkey-server.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod helpers;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use adtrack_proto::program::Update;
 use aws_sdk_kinesis::primitives::Blob;
-use helpers::{Traffic, alone, ask, client, connection, stack, store, until};
+use helpers::{Traffic, client, connection, get_event, run_alone, start_stack, store, until};
 use local_stack::ports::{self, Port};
 use local_stack::process::Signal;
 use local_stack::stack::CORE_DATA_STREAM;
@@ -18,7 +18,7 @@ use local_stack::{RedisServer, Stack};
 use serde_json::json;
 use tempfile::TempDir;
 
-/// Puts a program on the core-data stream, for redis-updater to store.
+/// Puts a program on the core-data stream.
 async fn feed(stack: &Stack, number: u64, name: &str) {
     let data = json!({"programId": format!("p{number}"), "programName": name, "checksum": "1",
         "customerId": 1, "customerName": "c", "valid": true});
@@ -27,29 +27,29 @@ async fn feed(stack: &Stack, number: u64, name: &str) {
     put.data(Blob::new(data.to_string())).send().await.unwrap();
 }
 
-async fn until_answered(stack: &Stack, number: u64, name: &str) {
+async fn until_named(stack: &Stack, number: u64, name: &str) {
     let client = client();
     let expected = (200, name.to_owned());
     until(&format!("p{number} is {name}"), async || {
-        ask(&client, stack.tracker_url(), number).await == expected
+        get_event(&client, stack.tracker_url(), number).await == expected
     })
     .await;
 }
 
-/// Updates arrive from the stream, and changes of them by push.
+/// Checks that new programs arrive from the stream, and that their changes arrive by push.
 async fn check_updates(stack: &Stack, numbers: std::ops::Range<u64>) {
     for name in ["first", "second"] {
         for number in numbers.clone() {
             feed(stack, number, name).await;
         }
         for number in numbers.clone() {
-            until_answered(stack, number, name).await;
+            until_named(stack, number, name).await;
         }
     }
 }
 
-/// A certificate authority's certificate, and a server's with its key, in `folder`.
-fn certificates(folder: &Path) {
+/// Writes the certificate of an authority, and the certificate and key of a server, to `folder`.
+fn write_certificates(folder: &Path) {
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -64,9 +64,9 @@ fn certificates(folder: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_with_user_and_password() {
-    let _alone = alone().await;
+    let _alone = run_alone().await;
     let own = tempfile::tempdir().unwrap();
-    certificates(own.path());
+    write_certificates(own.path());
     let file = |name: &str| own.path().join(name).display().to_string();
     let tls = ports::free("Redis with TLS", Port::Any).await.unwrap();
     let redis = RedisServer::start_with(
@@ -87,7 +87,7 @@ async fn tls_with_user_and_password() {
     )
     .await
     .unwrap();
-    // What a tracker and redis-updater need, and nothing else.
+    // Only the rights that the tracker and redis-updater need.
     let rights = "+hmget +hget +exists +info +role +wait +set +hset +del +expire +type +publish \
                   +subscribe +ping +script|load +evalsha +client ~program:* \
                   ~adtrack:loaded &program-updates";
@@ -100,7 +100,7 @@ async fn tls_with_user_and_password() {
         .await
         .unwrap();
     let _: () = redis.command(&["ACL", "SETUSER", "default", "off"]).await.unwrap();
-    let (stack, _folder) = stack(
+    let (stack, _folder) = start_stack(
         &[
             ("REDIS_URL", format!("rediss://adtrack:pass%2Fword@localhost:{}", tls.port())),
             ("SSL_CERT_FILE", file("ca.pem")),
@@ -112,7 +112,7 @@ async fn tls_with_user_and_password() {
     stack.stop().await;
 }
 
-/// A primary with a replica, and the name under which clients know the primary.
+/// A primary with a replica, and a proxy that stands for the DNS name of the primary.
 async fn primary_and_replica() -> (RedisServer, RedisServer, TcpProxy, TempDir) {
     let own = tempfile::tempdir().unwrap();
     let primary = RedisServer::start(Port::Any, &own.path().join("primary")).await.unwrap();
@@ -135,7 +135,8 @@ async fn primary_and_replica() -> (RedisServer, RedisServer, TcpProxy, TempDir) 
 
 async fn failover(old_is_gone: bool) {
     let (mut primary, replica, name, _own) = primary_and_replica().await;
-    let (stack, _folder) = stack(&[("REDIS_URL", format!("redis://{}", name.address))], &[]).await;
+    let (stack, _folder) =
+        start_stack(&[("REDIS_URL", format!("redis://{}", name.address))], &[]).await;
     check_updates(&stack, 0..20).await;
     let traffic = Traffic::start(stack.tracker_url(), 300, 20, |_, _| false);
 
@@ -152,33 +153,34 @@ async fn failover(old_is_gone: bool) {
         feed(&stack, number, "after").await;
     }
     for number in 0..20 {
-        until_answered(&stack, number, "after").await;
+        until_named(&stack, number, "after").await;
     }
     let name: String = replica.command(&["HGET", "program:{p7}", "programName"]).await.unwrap();
-    assert_eq!(name, "after", "it is on the new primary");
-    let answers = traffic.end().await;
-    assert_eq!(answers.statuses.keys().collect::<Vec<_>>(), [&200], "throughout");
+    assert_eq!(name, "after", "on the new primary");
+    let responses = traffic.end().await;
+    assert_eq!(responses.statuses.keys().collect::<Vec<_>>(), [&200], "throughout");
     stack.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failover_with_the_old_primary_gone() {
-    let _alone = alone().await;
+    let _alone = run_alone().await;
     failover(true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failover_with_the_old_primary_read_only() {
-    let _alone = alone().await;
+    let _alone = run_alone().await;
     failover(false).await;
 }
 
-/// The old primary is cut off from the others, but not from the tracker: nobody tells it.
+/// The old primary is cut off from the replica but not from the tracker, so it still acts as a primary.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_old_primary_that_does_not_know_is_left() {
-    let _alone = alone().await;
+async fn leaves_an_old_primary_that_missed_the_failover() {
+    let _alone = run_alone().await;
     let (primary, replica, name, _own) = primary_and_replica().await;
-    let (stack, _folder) = stack(&[("REDIS_URL", format!("redis://{}", name.address))], &[]).await;
+    let (stack, _folder) =
+        start_stack(&[("REDIS_URL", format!("redis://{}", name.address))], &[]).await;
     check_updates(&stack, 0..3).await;
     let _: () = replica.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
     name.lead_to(replica.address());
@@ -186,20 +188,21 @@ async fn an_old_primary_that_does_not_know_is_left() {
         "customerId": 1, "customerName": "c", "valid": true, "version": "1.0"});
     let update = Update::from_json(json.to_string().as_bytes()).unwrap();
     store(&mut connection(&replica).await, &[update]).await;
-    until_answered(&stack, 1, "on the new").await;
+    until_named(&stack, 1, "on the new").await;
     drop(primary);
     stack.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_no_replica_has_is_not_reported_as_stored() {
-    let _alone = alone().await;
+async fn retries_a_batch_until_a_replica_has_it() {
+    let _alone = run_alone().await;
     let (_primary, replica, name, _own) = primary_and_replica().await;
-    let (stack, _folder) = stack(&[("REDIS_URL", format!("redis://{}", name.address))], &[]).await;
+    let (stack, _folder) =
+        start_stack(&[("REDIS_URL", format!("redis://{}", name.address))], &[]).await;
     replica.process().unwrap().signal(Signal::STOP);
     feed(&stack, 1, "unconfirmed").await;
-    until_answered(&stack, 1, "unconfirmed").await;
-    // The batch is tried again until the replica has it: every try publishes.
+    until_named(&stack, 1, "unconfirmed").await;
+    // redis-updater retries the batch, and publishes it each time, until the replica has it.
     let log = stack.failed_records.parent().unwrap().join("logs");
     let unsafe_batches = || {
         let logs = std::fs::read_dir(&log).unwrap().map(|file| file.unwrap().path());
@@ -207,9 +210,9 @@ async fn what_no_replica_has_is_not_reported_as_stored() {
         let texts = updater.map(|path| std::fs::read_to_string(path).unwrap());
         texts.map(|text| text.matches("not safe in Redis").count()).sum::<usize>()
     };
-    until("the updater says so, twice", async || unsafe_batches() >= 2).await;
+    until("redis-updater logs it twice", async || unsafe_batches() >= 2).await;
     replica.process().unwrap().signal(Signal::CONT);
-    until("it is confirmed", async || {
+    until("the replica confirms it", async || {
         let before = unsafe_batches();
         tokio::time::sleep(Duration::from_secs(2)).await;
         unsafe_batches() == before
@@ -219,8 +222,8 @@ async fn what_no_replica_has_is_not_reported_as_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_of_three() {
-    let _alone = alone().await;
+async fn works_with_a_cluster_of_three() {
+    let _alone = run_alone().await;
     let own = tempfile::tempdir().unwrap();
     let mut nodes = Vec::new();
     for number in 0..3 {
@@ -239,16 +242,17 @@ async fn a_cluster_of_three() {
         let port = other.address().port().to_string();
         let _: () = node.command(&["CLUSTER", "MEET", "127.0.0.1", &port, bus]).await.unwrap();
     }
-    until("the cluster is one", async || {
-        let mut well = true;
+    until("the cluster is complete", async || {
+        let mut is_healthy = true;
         for (node, _) in &nodes {
             let info: String = node.command(&["CLUSTER", "INFO"]).await.unwrap();
-            well &= info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3");
+            is_healthy &=
+                info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3");
         }
-        well
+        is_healthy
     })
     .await;
-    let (stack, _folder) = stack(
+    let (stack, _folder) = start_stack(
         &[("REDIS_URL", nodes[0].0.url()), ("REDIS_CLUSTER", "true".to_owned())],
         &[("WARM_UP_SECONDS", "5")],
     )
@@ -258,14 +262,14 @@ async fn a_cluster_of_three() {
         let keys: u64 = node.command(&["DBSIZE"]).await.unwrap();
         assert!(keys > 0, "every node has some programs");
     }
-    // What is unknown is known to be so: the mark is there, on whatever node.
-    assert_eq!(ask(&client(), stack.tracker_url(), 1_000).await.0, 404);
-    // The tracker starts anew, reads them all, and needs none of them again.
+    // The mark that all programs are loaded is found on any node, so an unknown program is a 404.
+    assert_eq!(get_event(&client(), stack.tracker_url(), 1_000).await.0, 404);
+    // After a restart, the tracker's warm-up loads all programs, so that no request has to.
     let mut stack = stack;
     stack.kill_tracker().await;
     stack.start_tracker_again().await.unwrap();
     assert_eq!(helpers::metric(&stack, "adtrack_l1_entries").await, 30.0);
-    until_answered(&stack, 7, "second").await;
+    until_named(&stack, 7, "second").await;
     assert_eq!(helpers::metric(&stack, r#"adtrack_l2_loads_total{result="found"}"#).await, 0.0);
     stack.stop().await;
 }

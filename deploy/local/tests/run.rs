@@ -1,4 +1,4 @@
-//! The program behind `make run`.
+//! The program that `make run` runs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::collections::HashMap;
@@ -54,7 +54,7 @@ fn start_with(arguments: &[&str], folder: &Path, first: u16) -> Running {
     Running { child, output, env_file, environment }
 }
 
-/// Processes whose environment or command line names `folder`.
+/// Names of the processes whose environment or command line contains `folder`.
 fn processes_of(folder: &Path) -> Vec<String> {
     let folder = folder.to_str().unwrap();
     std::fs::read_dir("/proc")
@@ -70,7 +70,7 @@ fn processes_of(folder: &Path) -> Vec<String> {
         .collect()
 }
 
-/// A process that was killed takes a moment to disappear.
+/// Waits until the stack's processes are gone: a killed process takes a moment to disappear.
 fn until_gone(folder: &Path) {
     let give_up = Instant::now() + Duration::from_secs(5);
     while !processes_of(folder).is_empty() {
@@ -80,16 +80,16 @@ fn until_gone(folder: &Path) {
 }
 
 fn end(mut running: Running, signal: Signal) -> Duration {
-    let begun = Instant::now();
+    let signalled_at = Instant::now();
     let pid = Pid::from_raw(i32::try_from(running.child.id()).unwrap()).unwrap();
     kill_process(pid, signal).unwrap();
     let status = running.child.wait().unwrap();
     assert!(status.success() || signal == Signal::KILL, "{status}");
-    begun.elapsed()
+    signalled_at.elapsed()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_says_what_runs_where_and_ends_without_a_trace() {
+async fn prints_where_the_parts_run_and_cleans_up_at_the_end() {
     for (signal, first) in [(Signal::INT, 21_000), (Signal::TERM, 21_200)] {
         let folder = tempfile::tempdir().unwrap();
         let running = start(folder.path(), first);
@@ -161,7 +161,7 @@ fn stacks_of_one_clone_have_a_file_each() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_busy_port_is_replaced_and_said() {
+async fn replaces_a_busy_port_and_reports_it() {
     let folder = tempfile::tempdir().unwrap();
     let busy: Vec<_> =
         (0..5).map(|part| TcpListener::bind(("127.0.0.1", 22_000 + 20 * part))).collect();
@@ -175,7 +175,7 @@ async fn a_busy_port_is_replaced_and_said() {
 }
 
 #[test]
-fn killed_it_takes_its_children_along() {
+fn its_children_end_if_it_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let running = start(folder.path(), 23_000);
     end(running, Signal::KILL);
@@ -183,7 +183,7 @@ fn killed_it_takes_its_children_along() {
 }
 
 #[test]
-fn a_missing_binary_is_named() {
+fn names_a_missing_binary() {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_local-stack"))
         .arg("--binaries")

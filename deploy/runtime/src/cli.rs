@@ -1,6 +1,6 @@
-//! Configuration from environment variables and flags, by clap, with errors made for operators:
-//! one line that names the variable, the value and what is accepted, and exit status 64
-//! (`EX_USAGE` of sysexits.h).
+//! Reads the configuration from environment variables and flags with clap. Its errors are meant for
+//! operators: one line that names the variable, its value and what is accepted, and exit status 64
+//! (`EX_USAGE` in sysexits.h).
 
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -9,15 +9,15 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 
-/// The exit status for a configuration that cannot be used: `EX_USAGE`.
+/// The exit status for an invalid configuration: `EX_USAGE`.
 pub const EXIT_USAGE: u8 = 64;
 
-/// Reads the configuration, or says what the process is to end with: success after `--help` and
-/// `--version`, else [`EXIT_USAGE`] with one line on standard error.
+/// Reads the configuration. An error is the status to exit with: success after `--help` and `--version`,
+/// otherwise [`EXIT_USAGE`], after printing one line on standard error.
 pub fn parse<T: Parser>() -> Result<T, ExitCode> {
     T::try_parse().map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // Nothing to do about a closed standard output.
+            // Printing fails only if standard output is closed.
             let _ = error.print();
             ExitCode::SUCCESS
         }
@@ -25,7 +25,7 @@ pub fn parse<T: Parser>() -> Result<T, ExitCode> {
     })
 }
 
-/// Prints `problem` on standard error, for a process that ends because of its configuration.
+/// Prints `problem` on standard error, and returns the exit status for an invalid configuration.
 pub fn usage_error(problem: &str) -> ExitCode {
     eprintln!("{}: {problem}", program_name());
     ExitCode::from(EXIT_USAGE)
@@ -38,7 +38,7 @@ fn program_name() -> String {
         .unwrap_or_else(|| "adtrack".to_owned())
 }
 
-/// `LISTEN_ADDR="x": expected …`, from what clap knows of the error.
+/// Formats clap's error as `LISTEN_ADDR="x": expected …`.
 fn one_line<T: CommandFactory>(error: &clap::Error) -> String {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
@@ -61,7 +61,10 @@ fn one_line<T: CommandFactory>(error: &clap::Error) -> String {
         }
         (ErrorKind::ArgumentConflict, Some(argument)) => {
             let other = text(ContextKind::PriorArg).map(|other| variable_of(&other));
-            format!("{argument}: cannot be set beside {}; set one", other.unwrap_or_default())
+            format!(
+                "{argument}: cannot be set together with {}; set one",
+                other.unwrap_or_default()
+            )
         }
         (ErrorKind::MissingRequiredArgument, Some(arguments)) => {
             format!("{arguments} is required and not set; --help lists every setting")
@@ -74,14 +77,14 @@ fn one_line<T: CommandFactory>(error: &clap::Error) -> String {
     }
 }
 
-/// Whether `--help` does not show what the environment has of a variable.
+/// Whether the variable's value must not be shown, as in `--help`.
 fn is_secret<T: CommandFactory>(variable: &str) -> bool {
     T::command()
         .get_arguments()
         .any(|one| one.get_env().is_some_and(|env| env == variable) && one.is_hide_env_values_set())
 }
 
-/// A URL without its password: errors end in logs. None: it is no URL.
+/// Masks the password in a URL, because errors end up in logs. Returns `None` if `value` is not a URL.
 fn masked_url(value: &str) -> Option<String> {
     let (scheme, rest) = value.split_once("://")?;
     if !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
@@ -92,7 +95,7 @@ fn masked_url(value: &str) -> Option<String> {
     Some(format!("{scheme}://{user}:***@{host}"))
 }
 
-/// `--listen-addr <LISTEN_ADDR>` → `LISTEN_ADDR`: a flag has its variable's name.
+/// Converts `--listen-addr <LISTEN_ADDR>` to `LISTEN_ADDR`, the variable of the same setting.
 fn variable_of(argument: &str) -> String {
     argument
         .split(", ")
@@ -104,7 +107,7 @@ fn variable_of(argument: &str) -> String {
         .join(", ")
 }
 
-/// A value parser: an integer from `min` to `max`.
+/// A value parser for integers from `min` to `max`.
 pub fn integer<N>(min: N, max: N) -> impl Fn(&str) -> Result<N, String> + Clone
 where
     N: FromStr + PartialOrd + std::fmt::Display + Copy,
@@ -117,7 +120,7 @@ where
     }
 }
 
-/// A value parser: whole seconds from `min` to `max`.
+/// A value parser for whole seconds from `min` to `max`.
 pub fn seconds(min: u64, max: u64) -> impl Fn(&str) -> Result<Duration, String> + Clone {
     move |text| {
         integer(min, max)(text)
@@ -126,7 +129,7 @@ pub fn seconds(min: u64, max: u64) -> impl Fn(&str) -> Result<Duration, String> 
     }
 }
 
-/// A value parser: whole milliseconds from `min` to `max`.
+/// A value parser for whole milliseconds from `min` to `max`.
 pub fn milliseconds(min: u64, max: u64) -> impl Fn(&str) -> Result<Duration, String> + Clone {
     move |text| {
         integer(min, max)(text)
@@ -135,12 +138,12 @@ pub fn milliseconds(min: u64, max: u64) -> impl Fn(&str) -> Result<Duration, Str
     }
 }
 
-/// For clap: a truth value.
+/// A value parser for `true` and `false`.
 pub fn boolean(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| "expected true or false".to_owned())
 }
 
-/// A value parser: any text but the empty one. `what` says what it names.
+/// A value parser for any non-empty text. `what` says in the error what the text names.
 pub fn non_empty(what: &'static str) -> impl Fn(&str) -> Result<String, String> + Clone {
     move |text| {
         if text.is_empty() { Err(format!("expected {what}")) } else { Ok(text.to_owned()) }
@@ -169,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_variable_value_and_what_is_accepted() {
+    fn names_variable_value_and_accepted_values() {
         assert_eq!(
             error_of(&["--table-name", "t", "--workers", "0"]),
             r#"WORKERS="0": expected an integer from 1 to 9"#
@@ -181,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_not_shown() {
+    fn masks_the_password_in_a_url() {
         assert_eq!(masked_url("http://u:p@ss@h:1/x").unwrap(), "http://u:***@h:1/x");
         assert_eq!(masked_url("redis://h:1").unwrap(), "redis://h:1");
         assert_eq!(masked_url("abc"), None);
@@ -189,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_help_hides_is_not_shown() {
+    fn masks_values_that_help_hides() {
         for secret in ["hunter2", "# see https://h/\nk=hunter2"] {
             let arguments = ["--table-name=t", &format!("--token={secret}")];
             assert_eq!(error_of(&arguments), r#"TOKEN="***": expected an integer from 1 to 9"#);
@@ -197,20 +200,20 @@ mod tests {
     }
 
     #[test]
-    fn two_settings_that_exclude_each_other_are_named() {
+    fn names_both_conflicting_settings() {
         assert_eq!(
             error_of(&["--table-name=t", "--token=1", "--token-file=f"]),
-            "TOKEN: cannot be set beside TOKEN_FILE; set one"
+            "TOKEN: cannot be set together with TOKEN_FILE; set one"
         );
     }
 
     #[test]
-    fn a_missing_setting_is_named() {
+    fn names_a_missing_setting() {
         assert_eq!(error_of(&[]), "TABLE_NAME is required and not set; --help lists every setting");
     }
 
     #[test]
-    fn an_unknown_flag_is_one_line() {
+    fn reports_an_unknown_flag_in_one_line() {
         assert_eq!(
             error_of(&["--frobnicate"]),
             "unexpected argument '--frobnicate' found; --help lists every setting"

@@ -1,5 +1,5 @@
-//! `PutRecords`, for everything that writes to a stream: client settings, error classes and partial
-//! failures are the same for all of them; whether and when to call again is theirs to decide.
+//! `PutRecords`, for everything that writes to a stream. Client settings, error classes and partial
+//! failures are handled here; callers decide whether and when to retry.
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -13,7 +13,7 @@ use aws_sdk_kinesis::error::{ConnectorError, ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
 
-/// Error codes that only a person can make go away: no such stream, no permission, a wrong key.
+/// Error codes that only an operator can fix: no such stream, no permission, a wrong key.
 const PERMANENT: [&str; 12] = [
     "AccessDeniedException",
     "IncompleteSignature",
@@ -28,15 +28,15 @@ const PERMANENT: [&str; 12] = [
     "UnrecognizedClientException",
     "ValidationException",
 ];
-/// Stands for the error code of a record that the response does not account for.
+/// The error code of a record that the response does not account for.
 const NO_RESULT: &str = "NoResult";
 
 /// Time limits of a call.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
-    /// Of connecting.
+    /// For connecting.
     pub connect: Duration,
-    /// Of the whole call. A call that was given up may still be carried out.
+    /// For the whole call. Kinesis may still execute a call that was given up.
     pub call: Duration,
 }
 
@@ -50,35 +50,35 @@ pub struct Stream {
 /// A record to put on a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its hash decides the shard: 1 to 256 characters.
+    /// 1 to 256 characters. Its hash decides the shard.
     pub partition_key: String,
-    /// What the reader gets: at most 1 MiB with the key.
+    /// What readers get: at most 1 MiB, including the key.
     pub data: Vec<u8>,
 }
 
-/// What a call did to each of its records.
+/// What a call did with each of its records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PutOutcome {
-    /// For each record, in order: none if the stream has it, else the error's code.
+    /// For each record, in order: `None` if the stream has it, otherwise the error code.
     rejections: Vec<Option<String>>,
 }
 
 /// Why a call failed as a whole.
 #[derive(Debug)]
 pub struct PutError {
-    /// It will fail again until a person fixes something: no such stream, no permission.
+    /// Whether a retry fails too, until an operator fixes the cause: no such stream, no permission.
     pub permanent: bool,
-    /// It was never sent: no credentials, no endpoint for the region, and the like.
+    /// Whether the call was never sent: no credentials, no endpoint for the region, and the like.
     pub unsent: bool,
-    /// A short name, for metrics: the service's error code, `timeout` or `connection`.
+    /// A short name for metrics: the service's error code, `timeout` or `connection`.
     pub cause: String,
     /// What failed and why, in one line.
     pub text: String,
 }
 
 impl Stream {
-    /// The stream `name`. The SDK does not retry: it would repeat whole calls, with the records that
-    /// were taken, and hide from the caller that the stream is failing.
+    /// Opens the stream `name`. The SDK's retries are off: they would repeat whole calls, including the
+    /// records that were taken, and hide from the caller that the stream is failing.
     pub fn new(shared: &SdkConfig, name: String, timeouts: Timeouts) -> Self {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(timeouts.connect)
@@ -121,8 +121,8 @@ impl Stream {
 }
 
 impl PutOutcome {
-    /// What a response says of `count` records. The stream has a record only if the response names
-    /// its sequence number.
+    /// Reads the response to a call with `count` records. The stream has a record only if the response
+    /// names its sequence number.
     fn of(results: Vec<PutRecordsResultEntry>, count: usize) -> Self {
         let rejection = |result: PutRecordsResultEntry| match result {
             PutRecordsResultEntry { error_code: Some(code), .. } => Some(code),
@@ -136,8 +136,7 @@ impl PutOutcome {
         Self { rejections }
     }
 
-    /// The outcome of a call: for each record, in order, none if the stream has it, else the error's
-    /// code.
+    /// Takes for each record, in order, `None` if the stream has it, otherwise the error code.
     pub fn new(rejections: Vec<Option<String>>) -> Self {
         Self { rejections }
     }
@@ -147,7 +146,7 @@ impl PutOutcome {
         matches!(self.rejections.get(position), Some(None))
     }
 
-    /// For each record, in order: none if the stream has it, else the error's code.
+    /// For each record, in order: `None` if the stream has it, otherwise the error code.
     pub fn rejections(&self) -> &[Option<String>] {
         &self.rejections
     }
@@ -188,7 +187,7 @@ fn is_unsent<E, R>(error: &SdkError<E, R>) -> bool {
     match error {
         SdkError::ConstructionFailure(_) => true,
         SdkError::DispatchFailure(failure) => {
-            // A connection that breaks is `other` too, but the SDK says that it is transient.
+            // A broken connection is `other` too, but the SDK gives it an error kind: transient.
             let kind = failure.as_connector_error().and_then(ConnectorError::as_other);
             failure.is_user() || failure.is_other() && kind.is_none()
         }
@@ -196,7 +195,7 @@ fn is_unsent<E, R>(error: &SdkError<E, R>) -> bool {
     }
 }
 
-/// The error and what caused it, in one line.
+/// The error and its causes, in one line.
 fn causes(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());
     let texts: Vec<String> = causes.map(ToString::to_string).collect();

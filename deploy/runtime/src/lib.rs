@@ -1,7 +1,6 @@
-//! What adtrack's processes share around their own work: reading the configuration, logging, waiting
-//! before a retry; writing to a stream (feature `kinesis`), reaching Redis (`redis`), writing objects
-//! (`storage`); and, for the Lambda functions (`lambda`), taking a batch of Kinesis records apart and
-//! keeping those that can never succeed.
+//! What adtrack's processes share: configuration, logs and backoff; access to Kinesis streams (feature
+//! `kinesis`), Redis (`redis`) and object stores (`storage`); and, for the Lambda functions (`lambda`),
+//! parsing a batch of Kinesis records and storing those that can never succeed.
 
 pub mod backoff;
 pub mod cli;

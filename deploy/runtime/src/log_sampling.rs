@@ -1,16 +1,16 @@
-//! Which of many equal failures are logged, so that a long outage is a line now and then.
+//! Decides which of many similar failures are logged, so that a long outage does not fill the log.
 
-/// Of failures in a row, the first few and then every nth are logged.
+/// Logs the first few of consecutive failures, and then every nth.
 #[derive(Debug, Clone, Copy)]
 pub struct LogSampling {
-    /// How many are logged from the first on.
+    /// The number of failures that are all logged.
     pub first: u32,
-    /// Of the others, every so many; at least 1.
+    /// After those, a failure is logged if its number is a multiple of this; at least 1.
     pub every: u32,
 }
 
 impl LogSampling {
-    /// Whether the log has a line for failure number `failures` (from 1).
+    /// Whether to log failure number `failures` (from 1).
     pub fn includes(self, failures: u32) -> bool {
         failures <= self.first || failures.is_multiple_of(self.every)
     }

@@ -1,4 +1,4 @@
-//! Where Redis is, from the settings that the tracker and redis-updater share.
+//! The settings of Redis, which the tracker, redis-updater and core-data share.
 
 use std::path::{Path, PathBuf};
 
@@ -8,25 +8,25 @@ use url::Url;
 
 use crate::cli::{boolean, non_empty};
 
-/// Where Redis is, and the channel of its updates.
+/// The address of Redis, and the channel of updates.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Redis")]
 pub struct RedisSettings {
-    /// URL of Redis: redis:// or rediss:// (TLS), with user and password where it has them.
+    /// URL of Redis: redis:// or rediss:// (TLS), with user and password if it needs them.
     /// [default: redis://127.0.0.1:6379]
     #[arg(long, env, hide_env_values = true, value_parser = redis_url)]
     pub redis_url: Option<Url>,
-    /// Host of Redis, in place of REDIS_URL.
+    /// Host of Redis, instead of REDIS_URL.
     #[arg(long, env, value_parser = non_empty("a host name or address"), conflicts_with = "redis_url")]
     pub redis_host: Option<String>,
-    /// Port of Redis, beside REDIS_HOST.
+    /// Port of Redis, with REDIS_HOST.
     #[arg(long, env, default_value_t = 6379)]
     pub redis_port: u16,
-    /// File that holds the password of Redis; a line end behind it is dropped. Goes before a
-    /// password in the URL.
+    /// File that holds the password of Redis; line ends after it are dropped. Takes precedence over
+    /// a password in the URL.
     #[arg(long, env)]
     pub redis_password_file: Option<PathBuf>,
-    /// Whether Redis is a cluster; the URL names any of its nodes.
+    /// Whether Redis is a cluster. If so, the URL names any of its nodes.
     #[arg(long, env, default_value = "false", value_parser = boolean, action = clap::ArgAction::Set)]
     pub redis_cluster: bool,
     /// Pub/sub channel of core-data updates.
@@ -34,13 +34,13 @@ pub struct RedisSettings {
     pub redis_channel: String,
 }
 
-/// A setting of Redis that cannot be used; one line that names it.
+/// An invalid setting of Redis. The message is one line that names the setting.
 #[derive(Debug, thiserror::Error)]
 pub enum RedisSettingsError {
-    /// The host is not one.
+    /// Not a host name or address.
     #[error("REDIS_HOST={0:?}: expected a host name or address")]
     Host(String),
-    /// The URL is not one that the client takes.
+    /// A URL that the Redis client does not accept.
     #[error("REDIS_URL: {0}")]
     Url(redis::RedisError),
     /// The password file cannot be read.
@@ -64,7 +64,7 @@ impl RedisSettings {
         if let Some(path) = &self.redis_password_file {
             let password = read_password(path)
                 .map_err(|error| RedisSettingsError::PasswordFile(path.clone(), error))?;
-            // Fails for a URL without a host alone, which `redis_url` refuses.
+            // Fails only for a URL without a host, which `redis_url` rejects.
             let _ = url.set_password(Some(&password));
         }
         Ok(url)
@@ -77,8 +77,8 @@ fn read_password(path: &Path) -> std::io::Result<String> {
 
 fn redis_url(text: &str) -> Result<Url, String> {
     let expected = || {
-        "expected redis://HOST:PORT/DATABASE or rediss://USER:PASSWORD@HOST:PORT/DATABASE, where \
-         DATABASE is a number or left out"
+        "expected redis://HOST:PORT/DATABASE or rediss://USER:PASSWORD@HOST:PORT/DATABASE, with a \
+         number or nothing as DATABASE"
             .to_owned()
     };
     let url = Url::parse(text).map_err(|_| expected())?;
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_url_comes_from_url_or_host_and_port() {
+    fn builds_the_url_from_url_or_host_and_port() {
         assert_eq!(url(&[]), "redis://127.0.0.1:6379");
         assert_eq!(url(&["--redis-url", "rediss://u:p@h:1"]), "rediss://u:p@h:1");
         assert_eq!(url(&["--redis-host", "h", "--redis-port", "7"]), "redis://h:7");
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_file_goes_before_the_url() {
+    fn password_file_takes_precedence_over_the_url() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "p@ss/word\n").unwrap();
         let path = file.path().to_str().unwrap();
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_redis_url_is_refused() {
+    fn rejects_invalid_redis_urls() {
         for text in ["redis://h:1/notadb", "", "h:6379", "http://h", "redis://", "redis:h"] {
             assert!(redis_url(text).is_err(), "{text:?}");
         }

@@ -1,15 +1,15 @@
-//! The settings of a program as Markdown tables, for docs/CONFIGURATION.md. A test of each program holds
-//! the page to what its `--help` says.
+//! Formats a program's settings as Markdown tables for docs/CONFIGURATION.md. Each program has a test that
+//! compares the page with its `--help`.
 
 use std::fmt::Write;
 use std::path::Path;
 
 use clap::{Arg, Command};
 
-/// The page, from the workspace's root.
+/// The page's path, relative to the workspace.
 const PAGE: &str = "docs/CONFIGURATION.md";
 
-/// The settings of `command` that have a variable, a table per heading.
+/// Lists the settings of `command` that have an environment variable, one table per heading.
 pub fn markdown(command: &Command) -> String {
     let mut text = String::new();
     let mut headings: Vec<Option<&str>> = Vec::new();
@@ -52,8 +52,9 @@ fn row(argument: &Arg) -> String {
     format!("| `{name}` | {default} | {} |\n", help.replace('|', "\\|"))
 }
 
-/// Compares the page's section on `program`, between two comments with its name, with the settings of
-/// `command`. With `UPDATE_DOCS` in the environment it writes them instead. An error says what to do.
+/// Compares the page's section on `program`, which is between two comments with its name, with the
+/// settings of `command`. If the environment has `UPDATE_DOCS`, rewrites the section instead. An error
+/// says what to do.
 pub fn check(root: &Path, program: &str, command: &Command) -> Result<(), String> {
     let path = root.join(PAGE);
     let page = std::fs::read_to_string(&path).map_err(|error| format!("{PAGE}: {error}"))?;

@@ -1,4 +1,4 @@
-//! Objects in an S3 bucket or, under the same names, files in a folder.
+//! Object storage: an S3 bucket, or a folder with files of the same names.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use url::Url;
 /// Bytes of an object that are read at once: few enough for the client's time-out of 5 s.
 const PIECE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// What a URL may be, for an error's text.
+/// The accepted URLs, for error messages.
 pub const EXPECTED: &str = "expected s3://BUCKET/PREFIX or file:///FOLDER";
 
-/// A value parser: a URL that [`open`] takes, as far as can be told without opening it.
+/// A value parser for URLs that [`open`] accepts, as far as it can tell without opening them.
 pub fn storage_url(text: &str) -> Result<String, String> {
     let usable = Url::parse(text).is_ok_and(|url| match url.scheme() {
         "file" => url.to_file_path().is_ok(),
@@ -27,14 +27,14 @@ pub fn storage_url(text: &str) -> Result<String, String> {
     if usable { Ok(text.to_owned()) } else { Err(EXPECTED.to_owned()) }
 }
 
-/// Opens the store at `url`. A folder is made where it is missing; a bucket is not asked for
-/// anything yet. The error says what is wrong with the URL.
+/// Opens the store at `url`. Creates a missing folder; makes no request to a bucket yet. The error says
+/// what is wrong with the URL.
 pub fn open(url: &str) -> Result<Arc<dyn ObjectStore>, String> {
     let parsed = Url::parse(url).map_err(|error| error.to_string())?;
     match parsed.scheme() {
         "file" => {
             let folder =
-                parsed.to_file_path().map_err(|()| "is no path of this host".to_owned())?;
+                parsed.to_file_path().map_err(|()| "is not a path on this host".to_owned())?;
             std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
             let store =
                 LocalFileSystem::new_with_prefix(folder).map_err(|error| error.to_string())?;

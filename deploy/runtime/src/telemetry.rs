@@ -1,25 +1,25 @@
-//! Logs: one line an entry on standard output, JSON by default.
+//! Logs to standard output, one line per entry, JSON by default.
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-/// How to log.
+/// The settings of the log.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Logs")]
 pub struct LogSettings {
-    /// What to log: a level (error, warn, info, debug, trace) or the directives of
-    /// tracing-subscriber's EnvFilter, such as `info,tracker=debug`.
+    /// What to log: a level (error, warn, info, debug, trace), or directives of tracing-subscriber's
+    /// EnvFilter, such as `info,tracker=debug`.
     #[arg(long, env, default_value = "info", value_parser = filter)]
     pub rust_log: String,
-    /// How a log line looks.
+    /// Format of a log line.
     #[arg(long, env, default_value = "json")]
     pub log_format: LogFormat,
 }
 
-/// How a log line looks.
+/// The format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// A JSON object a line.
+    /// One JSON object per line.
     Json,
     /// For people.
     Text,
@@ -31,20 +31,19 @@ fn filter(directives: &str) -> Result<String, String> {
         .map_err(|error| format!("expected a level or EnvFilter directives: {error}"))
 }
 
-/// What is not logged unless a directive of its own asks for it: a line for each request that is no
-/// HTTP, with which anybody could fill the log.
+/// Silences a line per request that is not valid HTTP, with which anybody could fill the log. `RUST_LOG`
+/// can turn it on again.
 const QUIET: &str = "actix_http=off";
 
-/// Begins to log. Panics are logged as errors from here on. Does nothing where the process logs
-/// already, as in tests.
+/// Starts to log, including panics, as errors. Does nothing if the process already logs, as in tests.
 pub fn init(settings: &LogSettings) {
     let directives = format!("{QUIET},{}", settings.rust_log);
     let builder = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(directives));
-    let begun = match settings.log_format {
+    let result = match settings.log_format {
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
         LogFormat::Text => builder.with_ansi(false).try_init(),
     };
-    if begun.is_ok() {
+    if result.is_ok() {
         std::panic::set_hook(Box::new(|panic| {
             tracing::error!(panic = %panic, "a thread panicked; this is a bug in adtrack");
         }));

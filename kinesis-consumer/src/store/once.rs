@@ -1,5 +1,5 @@
-//! Rows that are written once and never over: those whose id a client had a part in. Whoever repeats
-//! another's event id changes nothing.
+//! Writes rows that are never replaced: those whose id is a hash of data from the client. So repeating
+//! an event id, even another client's, does not change the row.
 
 use std::time::SystemTime;
 
@@ -11,36 +11,36 @@ use futures::StreamExt;
 use super::{BACKOFF, EventTable, Unwritten};
 use crate::item::Row;
 
-/// `PutItem` calls under way at once, per invocation. `BatchWriteItem` takes no condition, and in
-/// `TransactWriteItems` one row that is there already fails its neighbours, at twice the price.
+/// Concurrent `PutItem` calls per invocation. `BatchWriteItem` takes no condition, and in
+/// `TransactWriteItems` one existing row fails the whole call, at twice the price.
 const CONCURRENT_PUTS: usize = 64;
 
-/// What became of a row.
+/// The outcome of writing a row.
 enum Outcome {
-    /// It is in the table, or was already.
+    /// The table has it, perhaps from before.
     Stored,
-    /// The table has another by its id, which differs in what counts.
+    /// The table has a row with its id that differs in an attribute that must not change.
     Differs,
-    /// DynamoDB refuses it whenever it comes.
+    /// DynamoDB always refuses it.
     Refused(String),
-    /// Later it may be written.
+    /// It may be written later.
     Retryable(String),
 }
 
 impl EventTable {
-    /// Writes those of `rows` whose ids the table does not have. Tries until `deadline`, and each once
-    /// before any is tried again.
+    /// Writes those of `rows` whose ids the table does not have yet. Tries each row once before it
+    /// retries any, until `deadline`.
     pub(super) async fn write_once<'a>(
         &self,
         rows: &[&'a Row],
         deadline: SystemTime,
     ) -> Unwritten<'a> {
-        let mut first = some_at_a_time(rows, |row| self.put(row, deadline)).await;
+        let mut first = write_concurrently(rows, |row| self.put(row, deadline)).await;
         let retryable = std::mem::take(&mut first.unwritten.retryable);
         if let Some(error) = &first.error {
             tracing::warn!(error, rows = retryable.len(), "PutItem failed");
         }
-        let again = some_at_a_time(&retryable, |row| self.put_until(row, deadline)).await;
+        let again = write_concurrently(&retryable, |row| self.retry_put(row, deadline)).await;
         if !again.unwritten.retryable.is_empty() {
             let rows = again.unwritten.retryable.len();
             tracing::warn!(rows, "out of time; left for a retry");
@@ -48,8 +48,8 @@ impl EventTable {
         first.unwritten.merge(again.unwritten)
     }
 
-    /// Tries a row that was tried before, until it is written or the deadline is near.
-    async fn put_until(&self, row: &Row, deadline: SystemTime) -> Outcome {
+    /// Retries a row until it is written or the deadline is near.
+    async fn retry_put(&self, row: &Row, deadline: SystemTime) -> Outcome {
         let mut outcome = Outcome::Retryable(String::new());
         let mut failures = 0;
         while let Outcome::Retryable(_) = outcome {
@@ -64,7 +64,7 @@ impl EventTable {
         outcome
     }
 
-    /// One `PutItem`, which ends at the deadline.
+    /// Calls `PutItem` once, cut off at the deadline.
     async fn put(&self, row: &Row, deadline: SystemTime) -> Outcome {
         let call = self
             .client
@@ -78,7 +78,7 @@ impl EventTable {
         let error = match tokio::time::timeout(left, call).await {
             Ok(Ok(_)) => return Outcome::Stored,
             Ok(Err(error)) => error,
-            Err(_) => return Outcome::Retryable("no answer in time".to_owned()),
+            Err(_) => return Outcome::Retryable("no response in time".to_owned()),
         };
         match error.as_service_error() {
             Some(PutItemError::ConditionalCheckFailedException(failed)) => match failed.item() {
@@ -93,16 +93,16 @@ impl EventTable {
     }
 }
 
-/// What became of some rows.
+/// The outcomes of several rows.
 #[derive(Default)]
 struct Outcomes<'a> {
     unwritten: Unwritten<'a>,
-    /// Why one of those is retryable: the others are for the same reason, as a rule.
+    /// Why one of the retryable rows failed; usually, the others failed for the same reason.
     error: Option<String>,
 }
 
 impl<'a> Outcomes<'a> {
-    fn with(mut self, row: &'a Row, outcome: Outcome) -> Self {
+    fn add(mut self, row: &'a Row, outcome: Outcome) -> Self {
         match outcome {
             Outcome::Stored => {}
             Outcome::Differs => self.unwritten.differing.push(row),
@@ -116,7 +116,7 @@ impl<'a> Outcomes<'a> {
     }
 }
 
-async fn some_at_a_time<'a, F: Future<Output = Outcome>>(
+async fn write_concurrently<'a, F: Future<Output = Outcome>>(
     rows: &[&'a Row],
     write: impl Fn(&'a Row) -> F,
 ) -> Outcomes<'a> {
@@ -126,6 +126,6 @@ async fn some_at_a_time<'a, F: Future<Output = Outcome>>(
             async { (*row, written.await) }
         })
         .buffer_unordered(CONCURRENT_PUTS)
-        .fold(Outcomes::default(), |outcomes, (row, outcome)| async { outcomes.with(row, outcome) })
+        .fold(Outcomes::default(), |outcomes, (row, outcome)| async { outcomes.add(row, outcome) })
         .await
 }

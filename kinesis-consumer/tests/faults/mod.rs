@@ -1,4 +1,4 @@
-//! A proxy in front of DynamoDB that makes the faults which the stand-in never shows.
+//! A proxy that injects faults that the embedded DynamoDB never has.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -12,18 +12,18 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::{Value, json};
 
-/// What happens to one `BatchWriteItem` or `PutItem`.
+/// The fault of one `BatchWriteItem` or `PutItem` call.
 #[derive(Debug, Clone, Copy)]
 pub enum Fault {
-    /// So many of its items stay unprocessed.
+    /// This many of its items stay unprocessed.
     Unprocessed(usize),
-    /// It is throttled.
+    /// The call is throttled.
     Throttled,
-    /// 500.
+    /// The response is a 500.
     ServerError,
-    /// The connection breaks in the middle of the answer.
+    /// The connection breaks in the middle of the response.
     Reset,
-    /// No answer comes.
+    /// No response comes.
     Silence,
 }
 
@@ -74,7 +74,7 @@ impl Drop for FaultyDynamoDb {
 
 async fn call(State(proxy): State<Proxy>, headers: HeaderMap, body: Bytes) -> Response {
     let mut request: Value = serde_json::from_slice(&body).unwrap();
-    // A `PutItem` has one, which cannot be left out.
+    // A `PutItem` has one item, which cannot be left out.
     let mut single = vec![Value::Null];
     let (table, items) = match request["RequestItems"].as_object_mut() {
         Some(tables) => {
@@ -108,9 +108,9 @@ async fn call(State(proxy): State<Proxy>, headers: HeaderMap, body: Bytes) -> Re
             forward = forward.header(name, value.as_bytes());
         }
     }
-    let answer = forward.send().await.unwrap();
-    let status = answer.status().as_u16();
-    let mut body: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+    let response = forward.send().await.unwrap();
+    let status = response.status().as_u16();
+    let mut body: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
     if !left_out.is_empty() {
         body["UnprocessedItems"] = json!({ table: left_out });
     }

@@ -1,4 +1,4 @@
-//! A connection: bytes out, bytes in, never blocking.
+//! A non-blocking connection that sends requests and receives responses.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -12,29 +12,29 @@ use rustls::{ClientConfig, ClientConnection};
 /// TLS for the connections to a host.
 #[derive(Debug, Clone)]
 pub struct Tls {
-    /// Versions, roots, keys.
+    /// Protocol versions, trusted roots, keys.
     pub config: Arc<ClientConfig>,
-    /// Whom the certificate has to name.
+    /// Name that the server's certificate must have.
     pub server_name: ServerName<'static>,
 }
 
-/// A request that waits for its answer. Times in nanoseconds since the start of the run.
+/// A request that waits for its response.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Exchange {
-    /// When it should have been sent: latency counts from here.
+    /// When it should have been sent, nanoseconds since the start of the run. Latency counts from here.
     pub(super) intended: u64,
-    /// The place of its kind.
+    /// Index of its kind.
     pub(super) kind: usize,
 }
 
 /// A connection, idle or with one request under way.
 #[derive(Debug)]
 pub(super) struct Connection {
-    /// Tells it from others that had its place before.
+    /// Number that distinguishes the connection from earlier ones in the same slot.
     pub(super) serial: u64,
     /// The request under way.
     pub(super) exchange: Option<Exchange>,
-    /// What has come of the answer.
+    /// Bytes of the response received so far.
     pub(super) input: Vec<u8>,
     socket: TcpStream,
     tls: Option<Box<ClientConnection>>,
@@ -43,17 +43,15 @@ pub(super) struct Connection {
     written: usize,
 }
 
-/// Whether a connection goes on.
+/// Whether the server has closed a connection.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Open {
-    /// It does.
-    Yes,
-    /// The server has ended it.
-    Ended,
+pub(super) enum ConnectionState {
+    Open,
+    Closed,
 }
 
 impl Connection {
-    /// Begins to connect.
+    /// Starts to connect.
     pub(super) fn open(
         address: SocketAddr,
         tls: Option<&Tls>,
@@ -70,7 +68,7 @@ impl Connection {
             None => None,
         };
         let mut socket = TcpStream::connect(address)?;
-        // A request is one small segment; it is not to wait for an acknowledgement.
+        // A request is one small segment, which must not wait for an acknowledgement.
         socket.set_nodelay(true)?;
         registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
         Ok(Self {
@@ -85,14 +83,14 @@ impl Connection {
         })
     }
 
-    /// Where the next request is written to.
+    /// The empty buffer to which the next request is written.
     pub(super) fn request_buffer(&mut self) -> &mut Vec<u8> {
         self.output.clear();
         self.written = 0;
         &mut self.output
     }
 
-    /// Sees whether the connection stands by now; an error tells why it never will.
+    /// Whether the connection is established by now. An error says why it never will be.
     pub(super) fn check_connected(&mut self) -> io::Result<bool> {
         if self.connected {
             return Ok(true);
@@ -108,14 +106,14 @@ impl Connection {
         Ok(self.connected)
     }
 
-    /// Writes as much of the request as goes now.
+    /// Writes as much of the request as the socket takes now.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         if !self.connected {
             return Ok(());
         }
         if let Some(tls) = &mut self.tls {
             if self.written < self.output.len() {
-                // It keeps what it cannot send yet.
+                // rustls buffers what it cannot send yet.
                 tls.writer().write_all(&self.output[self.written..])?;
                 self.written = self.output.len();
             }
@@ -141,45 +139,51 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads what is there into `input`. `scratch` is any buffer. `to_the_end`: the server is known
-    /// to have ended the connection, and no further event will tell so.
-    pub(super) fn receive(&mut self, scratch: &mut [u8], to_the_end: bool) -> io::Result<Open> {
+    /// Reads the available bytes into `input`, by way of `scratch`. With `to_the_end`, reads until the
+    /// end of the connection, which the server has closed: no further event will report it.
+    pub(super) fn receive(
+        &mut self,
+        scratch: &mut [u8],
+        to_the_end: bool,
+    ) -> io::Result<ConnectionState> {
         match &mut self.tls {
             None => receive(&mut self.socket, scratch, &mut self.input, to_the_end),
             Some(tls) => {
-                let open = receive_tls(tls, &mut self.socket, scratch, &mut self.input)?;
-                // A handshake has to answer.
+                let state = receive_tls(tls, &mut self.socket, scratch, &mut self.input)?;
+                // A handshake has to reply.
                 self.flush()?;
-                Ok(open)
+                Ok(state)
             }
         }
     }
 
-    /// Forgets the socket before it is closed.
+    /// Deregisters the socket before it is closed.
     pub(super) fn deregister(&mut self, registry: &Registry) {
-        // Closing does it too; mio asks for it.
+        // Closing would be enough; mio asks for this call.
         let _ = registry.deregister(&mut self.socket);
     }
 }
 
-/// Reads until nothing is left: a read that does not fill the buffer has taken all there was, but
-/// for the end.
+/// Reads until nothing is left. A read that does not fill the buffer has taken all available bytes, but
+/// may have left the end of the stream.
 fn receive(
     from: &mut impl Read,
     scratch: &mut [u8],
     into: &mut Vec<u8>,
     to_the_end: bool,
-) -> io::Result<Open> {
+) -> io::Result<ConnectionState> {
     loop {
         match from.read(scratch) {
-            Ok(0) => return Ok(Open::Ended),
+            Ok(0) => return Ok(ConnectionState::Closed),
             Ok(bytes) => {
                 into.extend_from_slice(&scratch[..bytes]);
                 if bytes < scratch.len() && !to_the_end {
-                    return Ok(Open::Yes);
+                    return Ok(ConnectionState::Open);
                 }
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Open::Yes),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return Ok(ConnectionState::Open);
+            }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -191,18 +195,20 @@ fn receive_tls(
     socket: &mut TcpStream,
     scratch: &mut [u8],
     into: &mut Vec<u8>,
-) -> io::Result<Open> {
+) -> io::Result<ConnectionState> {
     loop {
-        let ended = match tls.read_tls(socket) {
+        let is_closed = match tls.read_tls(socket) {
             Ok(bytes) => bytes == 0,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Open::Yes),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return Ok(ConnectionState::Open);
+            }
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
         tls.process_new_packets().map_err(io::Error::other)?;
-        let open = receive(&mut tls.reader(), scratch, into, true)?;
-        if ended || open == Open::Ended {
-            return Ok(Open::Ended);
+        let state = receive(&mut tls.reader(), scratch, into, true)?;
+        if is_closed || state == ConnectionState::Closed {
+            return Ok(ConnectionState::Closed);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the workers of a run are given.
+//! The input of a run's workers, and what they send back.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
@@ -10,59 +10,59 @@ use crate::recorder::Slice;
 use crate::request::Traffic;
 use crate::schedule::Schedule;
 
-/// What to send where.
+/// Which requests to send, when and where.
 #[derive(Debug)]
 pub struct Job {
-    /// The requests.
+    /// Source of the requests.
     pub traffic: Traffic,
-    /// Their times.
+    /// Intended times of the requests.
     pub schedule: Schedule,
-    /// Makes the requests of a run the same as those of another.
+    /// Seed of the random numbers: runs with the same seed send the same requests.
     pub seed: u64,
-    /// Connections go to these in turn; at least one.
+    /// Addresses that connections go to in turn; at least one.
     pub addresses: Vec<SocketAddr>,
-    /// For https.
+    /// TLS, if the target is https.
     pub tls: Option<Tls>,
-    /// Whether connections are used again.
+    /// Whether connections are reused.
     pub keep_alive: bool,
-    /// How long to wait for an answer.
+    /// How long to wait for a response.
     pub timeout: Duration,
-    /// Requests in flight at once, of all workers.
+    /// Most requests in flight at a time, over all workers.
     pub max_in_flight: usize,
-    /// Threads.
+    /// Number of worker threads.
     pub workers: usize,
-    /// How long a slice of the run is.
+    /// Length of a slice of the run.
     pub slice: Duration,
-    /// Whether message ids are handed on.
+    /// Whether workers report the message ids of accepted events.
     pub follow: bool,
 }
 
-/// An event that was accepted.
+/// An accepted event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accepted {
-    /// Its message id.
+    /// Message id.
     pub id: u128,
-    /// When the answer was there, milliseconds since the Unix epoch.
+    /// When the response was complete, milliseconds since the Unix epoch.
     pub at_ms: u64,
 }
 
-/// When a run began, by both clocks.
+/// The start of a run on two clocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Start {
-    /// For durations.
+    /// On the monotonic clock, for durations.
     pub instant: Instant,
-    /// For comparison with what others wrote down.
+    /// On the system clock, to compare with the times of other processes.
     pub unix_ms: u64,
 }
 
-/// What a worker hands on while it works.
+/// The channels on which a worker reports while it works.
 #[derive(Debug, Clone)]
 pub(super) struct Outbox {
     pub(super) slices: mpsc::UnboundedSender<Slice>,
     pub(super) accepted: mpsc::UnboundedSender<Vec<Accepted>>,
 }
 
-/// Milliseconds since the Unix epoch.
+/// Converts a time to milliseconds since the Unix epoch; 0 for earlier times.
 pub fn unix_ms(time: SystemTime) -> u64 {
     let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)

@@ -1,8 +1,9 @@
-//! Sends requests at their times, whatever the answers take.
+//! An open-loop load generator: sends each request at its intended time, however slow the responses
+//! are.
 //!
-//! Each worker is a thread with its share of the schedule, its own connections and one wait for
-//! whatever comes first: the next intended time, an answer, a time-out. Nothing is shared on the
-//! way of a request.
+//! Each worker is a thread with a share of the schedule and connections of its own. It waits for
+//! whatever comes first: the next intended time, a response, a time-out. Workers share nothing while
+//! they send.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,23 +25,23 @@ pub use connection::Tls;
 use job::Outbox;
 pub use job::{Accepted, Job, Start, unix_ms};
 
-/// The end of the preparations: by then every worker waits for its first request.
+/// Time until the run starts: by then, every worker waits for its first request.
 const HEAD_START: Duration = Duration::from_millis(100);
 
-/// What comes of a run while it goes on.
+/// What the workers report during a run.
 #[derive(Debug)]
 pub struct Streams {
-    /// The slices of all workers, as they end; closed when all have ended. At most one a slice and
-    /// worker waits here.
+    /// The slices of all workers, as they end; closed when all workers have ended. One entry per slice
+    /// and worker.
     pub slices: mpsc::UnboundedReceiver<Slice>,
-    /// What was accepted, at least once a slice, where it is to be followed.
+    /// The accepted events, at least once per slice; empty unless the job follows them.
     pub accepted: mpsc::UnboundedReceiver<Vec<Accepted>>,
 }
 
-/// A run under way.
+/// A run in progress.
 #[derive(Debug)]
 pub struct Running {
-    /// When it began.
+    /// Start of the run; up to 100 ms in the future.
     pub start: Start,
     stop: Arc<AtomicBool>,
     workers: Vec<JoinHandle<std::io::Result<Totals>>>,
@@ -48,6 +49,10 @@ pub struct Running {
 }
 
 /// Starts the workers.
+///
+/// # Errors
+///
+/// If a thread, a poll or a timer cannot be created.
 pub fn start(job: Job) -> std::io::Result<(Running, Streams)> {
     let start = Start {
         instant: Instant::now() + HEAD_START,
@@ -75,27 +80,31 @@ pub fn start(job: Job) -> std::io::Result<(Running, Streams)> {
 }
 
 impl Running {
-    /// Something that ends the sending; what is in flight is still waited for.
+    /// A function that stops the sending. Workers still wait for the requests in flight.
     pub fn stopper(&self) -> impl Fn() + Send + 'static {
         let stop = Arc::clone(&self.stop);
         move || stop.store(true, Ordering::Relaxed)
     }
 
-    /// What all workers saw. Call it when the slices are closed: until then it blocks.
+    /// Waits for all workers and adds up what they counted. Blocks until the slices are closed.
+    ///
+    /// # Errors
+    ///
+    /// If a worker failed or panicked.
     pub fn finish(self) -> Result<Totals, String> {
         let mut totals = Totals::new(self.kinds);
         for worker in self.workers {
             match worker.join() {
                 Ok(Ok(one)) => totals.add(&one),
                 Ok(Err(error)) => return Err(format!("a sender failed: {error}")),
-                Err(_) => return Err("a sender ended by a bug; its message is above".to_owned()),
+                Err(_) => return Err("a sender panicked; its message is above".to_owned()),
             }
         }
         Ok(totals)
     }
 }
 
-/// Puts the slices of several workers together.
+/// Merges the slices of several workers.
 #[derive(Debug)]
 pub struct Merger {
     workers: usize,
@@ -103,12 +112,12 @@ pub struct Merger {
 }
 
 impl Merger {
-    /// Of so many workers.
+    /// A merger for this many workers.
     pub fn new(workers: usize) -> Self {
         Self { workers, open: BTreeMap::new() }
     }
 
-    /// Takes a worker's slice; returns it with those of all others once they are there.
+    /// Adds a worker's slice. Returns the merged slice once every worker has contributed.
     pub fn add(&mut self, slice: Slice) -> Option<Slice> {
         let index = slice.index;
         match self.open.get_mut(&index) {
@@ -124,7 +133,7 @@ impl Merger {
         if complete { self.open.remove(&index).map(|(_, slice)| slice) } else { None }
     }
 
-    /// What is left when some workers ended before others, in order.
+    /// The incomplete slices, in order: those that some workers did not reach.
     pub fn rest(self) -> impl Iterator<Item = Slice> {
         self.open.into_values().map(|(_, slice)| slice)
     }
@@ -135,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slice_is_whole_when_every_worker_has_given_its_own() {
+    fn returns_a_slice_once_every_worker_contributed() {
         let mut merger = Merger::new(2);
         let slice = |index, sent| Slice { sent, ..Slice::new(index) };
         assert!(merger.add(slice(0, 1)).is_none());

@@ -1,40 +1,41 @@
-//! An HTTP/1.1 answer, as far as a load test needs it. Pure.
+//! Parses HTTP/1.1 responses, as far as a load test needs them. Pure.
 
 use std::ops::Range;
 
 use memchr::memmem;
 
-/// The longest head.
+/// The longest head that is accepted.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// The longest body.
+/// The longest body that is accepted.
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 const MAX_HEADERS: usize = 64;
 
-/// A whole answer at the beginning of a buffer.
+/// A complete response at the start of a buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Response {
-    /// The status.
+    /// Status, from 100 to 599.
     pub status: u16,
-    /// Where its body is.
+    /// Position of the body in the buffer.
     pub body: Range<usize>,
     /// Whether the server closes the connection after it.
     pub closes: bool,
 }
 
-/// What the bytes that have come so far are.
+/// Outcome of parsing the bytes received so far.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Parsed {
-    /// The beginning of an answer.
+    /// The start of a response.
     Partial,
-    /// A whole answer.
+    /// A complete response.
     Whole(Response),
-    /// No HTTP, or an answer whose end cannot be told.
+    /// Not HTTP, or a response whose end is unknown.
     Malformed,
 }
 
-/// Looks at what has come. `is_head`: the answer to a `HEAD`, which never has a body.
+/// Parses the bytes received so far. `is_head`: the response to a `HEAD` request, which never has a
+/// body.
 ///
-/// A body has to say its length: a chunked one is refused, as adtrack sends none.
+/// A body needs a `Content-Length`. Chunked bodies are malformed: adtrack sends none.
 pub fn parse(bytes: &[u8], is_head: bool) -> Parsed {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
@@ -59,20 +60,22 @@ pub fn parse(bytes: &[u8], is_head: bool) -> Parsed {
             closes = header.value.eq_ignore_ascii_case(b"close");
         }
     }
-    let bodiless = is_head || status < 200 || status == 204 || status == 304;
-    let Some(length) = (if bodiless { Some(0) } else { length }) else { return Parsed::Malformed };
+    let has_no_body = is_head || status < 200 || status == 204 || status == 304;
+    let Some(length) = (if has_no_body { Some(0) } else { length }) else {
+        return Parsed::Malformed;
+    };
     if bytes.len() < head + length {
         return Parsed::Partial;
     }
     Parsed::Whole(Response { status, body: head..head + length, closes })
 }
 
-/// The `messageId`s of a JSON body, as numbers. What is no UUID is skipped.
+/// The values of `messageId` in a JSON body, as numbers. A value that is not a UUID is skipped.
 pub fn message_ids(body: &[u8]) -> impl Iterator<Item = u128> {
     const MEMBER: &[u8] = b"\"messageId\":\"";
     memmem::find_iter(body, MEMBER).filter_map(|at| {
-        let begin = at + MEMBER.len();
-        let text = body.get(begin..begin + 36)?;
+        let start = at + MEMBER.len();
+        let text = body.get(start..start + 36)?;
         uuid::Uuid::try_parse_ascii(text).ok().map(|id| id.as_u128())
     })
 }
@@ -83,19 +86,19 @@ mod tests {
 
     use super::*;
 
-    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+    const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 
     #[test]
-    fn an_answer_is_whole_when_its_last_byte_is_there() {
-        for end in 0..ANSWER.len() {
-            assert_eq!(parse(&ANSWER[..end], false), Parsed::Partial, "{end}");
+    fn response_is_complete_with_its_last_byte() {
+        for end in 0..RESPONSE.len() {
+            assert_eq!(parse(&RESPONSE[..end], false), Parsed::Partial, "{end}");
         }
         let whole = Response { status: 200, body: 38..43, closes: false };
-        assert_eq!(parse(ANSWER, false), Parsed::Whole(whole));
+        assert_eq!(parse(RESPONSE, false), Parsed::Whole(whole));
     }
 
     #[test]
-    fn bodies_end_where_http_says() {
+    fn finds_the_end_of_a_body() {
         let head = |text: &str| parse(text.as_bytes(), true);
         let get = |text: &str| parse(text.as_bytes(), false);
         let whole = |status, at, closes| Parsed::Whole(Response { status, body: at..at, closes });
@@ -108,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_delimited_is_malformed() {
+    fn rejects_a_response_of_unknown_length() {
         for text in [
             "SSH-2.0-OpenSSH_9.2\r\n",
             "HTTP/1.1 200 OK\r\n\r\nhello",
@@ -124,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_found_wherever_they_are() {
+    fn finds_every_message_id() {
         let id = "01a1fd87-81ac-7202-b10a-070d1de87f87";
         let body = format!(
             r#"[{{"messageId":"{id}","valid":true}},{{"messageId":"short"}},{{"messageId":"{id}"}}]"#
@@ -136,7 +139,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn no_bytes_cause_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = parse(&bytes, false);
             let _ = message_ids(&bytes).count();
         }

@@ -1,5 +1,5 @@
-//! Wakes a worker to the microsecond: the time-out of `epoll_wait` knows only milliseconds, and at
-//! 20,000 requests a second a millisecond is twenty of them.
+//! Wakes a worker to the microsecond. The time-out of `epoll_wait` is in milliseconds, and at 20,000
+//! requests per second a millisecond is twenty requests.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -12,14 +12,14 @@ use rustix::time::{
     timerfd_settime,
 };
 
-/// A timer that is a file descriptor, so that the wait for sockets ends by it.
+/// A timer that is a file descriptor, so that it can end a wait for sockets.
 #[derive(Debug)]
 pub struct Timer {
     descriptor: OwnedFd,
 }
 
 impl Timer {
-    /// A timer that reports itself with `token`.
+    /// A timer that reports its events with `token`.
     pub fn new(registry: &Registry, token: Token) -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let descriptor = timerfd_create(TimerfdClockId::Monotonic, flags)?;
@@ -28,10 +28,10 @@ impl Timer {
         Ok(Self { descriptor })
     }
 
-    /// Goes off once, `after` from now; what was set before is forgotten. Nobody has to read it:
-    /// readiness is edge-triggered, and setting it anew clears it.
+    /// Lets the timer go off once, `after` from now, instead of at the time set before. Its file
+    /// descriptor need not be read: readiness is edge-triggered, and setting the timer clears it.
     pub fn set(&self, after: Duration) -> io::Result<()> {
-        // 0 would switch it off.
+        // 0 would disarm the timer.
         let after = after.max(Duration::from_nanos(1));
         let value = Timespec {
             tv_sec: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),

@@ -1,4 +1,4 @@
-//! One sender: its part of the schedule, its connections.
+//! A worker: a thread that sends its share of the schedule over connections of its own.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -10,30 +10,31 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 use rustix::process::setpriority_process;
 
-use super::connection::{Connection, Exchange, Open};
+use super::connection::{Connection, ConnectionState, Exchange};
 use super::job::{Accepted, Job, Outbox, Start};
 use super::response::{self, Parsed, Response};
 use super::timer::Timer;
 use crate::recorder::{Failure, Slice, Totals};
 use crate::schedule::Times;
 
-/// Events of one wait: requests that come due meanwhile wait for them.
+/// Most events handled before the next requests are sent: due requests wait for these.
 const EVENTS: usize = 64;
-/// Requests sent before answers are looked at again: these wait meanwhile.
+/// Most requests sent before the next responses are read: responses wait for these.
 const BURST: usize = 32;
-/// Servers close connections that were idle for some seconds (actix-web: 5); a request on one that
-/// is being closed would fail by our own fault.
+/// Longest time, in nanoseconds, after which an idle connection is reused. Servers close connections
+/// that were idle for some seconds (actix-web: 5), and a request on a closing connection would fail
+/// through no fault of the server.
 const IDLE_LIMIT: u64 = 4_000_000_000;
-/// How soon a request to stop is seen.
+/// Longest wait, in nanoseconds: a stop is noticed within this time.
 const LONGEST_WAIT: u64 = 50_000_000;
-/// Clients have machines of their own: here they go before whatever else runs, so that a request is
-/// sent when it is due.
+/// Real clients have machines of their own. Here, senders go before everything else on the machine, so
+/// that requests are sent when they are due.
 const NICENESS: i32 = -10;
 const READ_BUFFER: usize = 64 * 1024;
 const TIMER: Token = Token(usize::MAX);
 
-/// A connection that waits for a request; since when, in nanoseconds. It may have been closed since:
-/// then its place is empty or has another.
+/// A connection that waits for a request, since a time in nanoseconds. It may have been closed since
+/// then: its slot is then empty or has another connection.
 #[derive(Debug, Clone, Copy)]
 struct Idle {
     slot: usize,
@@ -41,7 +42,7 @@ struct Idle {
     since: u64,
 }
 
-/// A request's time-out.
+/// The time-out of a request.
 #[derive(Debug, Clone, Copy)]
 struct Deadline {
     at: u64,
@@ -58,13 +59,13 @@ pub(super) struct Worker {
     outbox: Outbox,
     poll: Poll,
     timer: Timer,
-    /// What the timer is set for.
+    /// The time that the timer is set for.
     alarm: u64,
     random: fastrand::Rng,
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     idle: Vec<Idle>,
-    /// All time-outs are equally long: the first is the next.
+    /// In order, because all time-outs are equally long.
     deadlines: VecDeque<Deadline>,
     in_flight: usize,
     serial: u64,
@@ -108,14 +109,14 @@ impl Worker {
         })
     }
 
-    /// Sends all, waits for what is in flight, and returns what it saw.
+    /// Sends all requests, waits for those in flight, and returns what it counted.
     pub(super) fn run(mut self) -> io::Result<Totals> {
         let mut times = self.times();
         let mut next = next_of(&mut times);
         let mut events = Events::with_capacity(EVENTS);
-        // Only the system's administrator may; without it the lag shows what that costs.
+        // Needs CAP_SYS_NICE; without it, the lag shows the effect.
         let _ = setpriority_process(None, NICENESS);
-        // Before it the clock below stands at 0, which is the first intended time.
+        // Before the start, `now` is 0, which is also the first intended time.
         std::thread::sleep(self.start.instant.saturating_duration_since(Instant::now()));
         loop {
             if self.stop.load(Ordering::Relaxed) {
@@ -130,33 +131,36 @@ impl Worker {
                 next = next_of(&mut times);
                 burst += 1;
             }
-            self.expire();
-            self.turn_slices();
+            self.expire_requests();
+            self.send_finished_slices();
             if next.is_none() && self.in_flight == 0 {
                 break;
             }
             self.wait(next, &mut events)?;
             for event in &events {
                 if event.token() != TIMER {
-                    self.attend(event.token().0, event.is_read_closed() || event.is_error());
+                    self.on_connection_event(
+                        event.token().0,
+                        event.is_read_closed() || event.is_error(),
+                    );
                 }
             }
         }
-        self.hand_on_slice();
+        self.send_slice();
         Ok(self.totals)
     }
 
-    /// Every n-th of the schedule's times, from its own number on.
+    /// Every n-th of the schedule's times, starting at this worker's number.
     fn times(&self) -> StepBy<Skip<Times>> {
         self.job.schedule.times().skip(self.number).step_by(self.job.workers)
     }
 
-    /// Nanoseconds since the start.
+    /// Nanoseconds since the start of the run.
     fn now(&self) -> u64 {
         nanoseconds(self.start.instant.elapsed())
     }
 
-    /// Waits for an answer, the next intended time or the next time-out.
+    /// Waits for a response, the next intended time or the next time-out.
     fn wait(&mut self, next: Option<u64>, events: &mut Events) -> io::Result<()> {
         let now = self.now();
         let deadline = self.deadlines.front().map(|deadline| deadline.at);
@@ -169,7 +173,7 @@ impl Worker {
         let timeout = if until <= now {
             Some(Duration::ZERO)
         } else {
-            // Where an answer woke it, the timer is still set for the same moment.
+            // If a response ended the last wait, the timer may still be set for this time.
             if until != self.alarm {
                 self.timer.set(Duration::from_nanos(until - now))?;
                 self.alarm = until;
@@ -182,7 +186,7 @@ impl Worker {
         }
     }
 
-    /// Sends a request, or counts why not.
+    /// Sends a request, or counts why it cannot be sent.
     fn send(&mut self, intended: u64) -> io::Result<()> {
         let now = self.now();
         self.totals.due += 1;
@@ -191,8 +195,8 @@ impl Worker {
         self.totals.lag.saturating_record(lag);
         self.slice.lag.saturating_record(lag);
         if self.in_flight >= self.job.max_in_flight / self.job.workers {
-            // Which it would have been is not drawn: it counts as the first kind.
-            self.fail(0, Failure::Overflow);
+            // No request is drawn: it counts as the first kind.
+            self.record_failure(0, Failure::Overflow);
             return Ok(());
         }
         let slot = match self.idle_slot(now) {
@@ -200,7 +204,7 @@ impl Worker {
             None => match self.open() {
                 Ok(slot) => slot,
                 Err(error) => {
-                    self.fail(0, connect_failure(&error));
+                    self.record_failure(0, connect_failure(&error));
                     return Ok(());
                 }
             },
@@ -222,7 +226,7 @@ impl Worker {
         Ok(())
     }
 
-    /// The connection that was used last, so that few stay in use; none where all are too old.
+    /// The connection that was used last, so that few stay in use; `None` if all were idle too long.
     fn idle_slot(&mut self, now: u64) -> Option<usize> {
         loop {
             let last = self.idle.pop()?;
@@ -240,10 +244,9 @@ impl Worker {
         self.connections[idle.slot].as_ref().is_some_and(|open| open.serial == idle.serial)
     }
 
-    /// Remembers a connection that waits for a request.
     fn add_idle(&mut self, idle: Idle) {
-        // What was closed is forgotten now and then, and not each time: a server closes thousands at
-        // once after a spike.
+        // Closed connections are removed from time to time, not one by one: after a spike, a server
+        // closes thousands at once.
         if self.idle.len() > 2 * self.connections.len() {
             let mut all = std::mem::take(&mut self.idle);
             all.retain(|idle| self.is_open(*idle));
@@ -281,8 +284,8 @@ impl Worker {
         }
     }
 
-    /// Something happened on a connection.
-    fn attend(&mut self, slot: usize, to_the_end: bool) {
+    /// Handles an event on a connection: writes, reads, and finishes the request if it is complete.
+    fn on_connection_event(&mut self, slot: usize, to_the_end: bool) {
         let Some(connection) = self.connections.get_mut(slot).and_then(Option::as_mut) else {
             return;
         };
@@ -294,8 +297,8 @@ impl Worker {
         let received =
             connection.flush().and_then(|()| connection.receive(&mut self.scratch, to_the_end));
         let Some(exchange) = connection.exchange else {
-            // Idle: nothing is due. It was closed, or the server speaks out of turn.
-            if !matches!(received, Ok(Open::Yes)) || !connection.input.is_empty() {
+            // Idle: the server closed the connection, or sent bytes without a request.
+            if !matches!(received, Ok(ConnectionState::Open)) || !connection.input.is_empty() {
                 self.close(slot);
             }
             return;
@@ -303,26 +306,26 @@ impl Worker {
         let is_head = self.job.traffic.kinds[exchange.kind].is_head;
         match response::parse(&connection.input, is_head) {
             Parsed::Whole(response) => {
-                let ended = !matches!(received, Ok(Open::Yes));
-                self.finish(slot, exchange, &response, ended);
+                let is_closed = !matches!(received, Ok(ConnectionState::Open));
+                self.finish(slot, exchange, &response, is_closed);
             }
             Parsed::Malformed => self.break_off(slot, Failure::Malformed),
-            Parsed::Partial if !matches!(received, Ok(Open::Yes)) => {
+            Parsed::Partial if !matches!(received, Ok(ConnectionState::Open)) => {
                 self.break_off(slot, Failure::Reset);
             }
             Parsed::Partial => {}
         }
     }
 
-    /// Counts an answer, and frees its connection.
-    fn finish(&mut self, slot: usize, exchange: Exchange, response: &Response, ended: bool) {
+    /// Counts a response, and frees its connection.
+    fn finish(&mut self, slot: usize, exchange: Exchange, response: &Response, is_closed: bool) {
         let now = self.now();
         let kind = &self.job.traffic.kinds[exchange.kind];
-        let (expected, events) = (kind.expects(response.status), kind.events);
+        let (is_expected, events) = (kind.expects(response.status), kind.events);
         self.record_latency(now - exchange.intended);
-        self.totals.answer(exchange.kind, response.status, expected);
-        if expected {
-            self.slice.answered += 1;
+        self.totals.record_response(exchange.kind, response.status, is_expected);
+        if is_expected {
+            self.slice.expected_responses += 1;
         } else {
             self.slice.failures[Failure::Status.index()] += 1;
         }
@@ -343,7 +346,7 @@ impl Worker {
         connection.exchange = None;
         let reusable = self.job.keep_alive
             && !response.closes
-            && !ended
+            && !is_closed
             && connection.input.len() == response.body.end;
         connection.input.clear();
         let serial = connection.serial;
@@ -354,12 +357,12 @@ impl Worker {
         }
     }
 
-    /// Ends a connection whose request fails.
+    /// Closes a connection whose request failed, and counts the failure.
     fn break_off(&mut self, slot: usize, failure: Failure) {
         let exchange = self.connections[slot].as_ref().and_then(|connection| connection.exchange);
         if let Some(exchange) = exchange {
             self.in_flight -= 1;
-            self.fail(exchange.kind, failure);
+            self.record_failure(exchange.kind, failure);
             if matches!(failure, Failure::Reset | Failure::Timeout | Failure::Malformed) {
                 self.totals.open_events += self.job.traffic.kinds[exchange.kind].events;
             }
@@ -367,26 +370,26 @@ impl Worker {
         self.close(slot);
     }
 
-    fn fail(&mut self, kind: usize, failure: Failure) {
-        self.totals.failure(kind, failure);
+    fn record_failure(&mut self, kind: usize, failure: Failure) {
+        self.totals.record_failure(kind, failure);
         self.slice.failures[failure.index()] += 1;
     }
 
-    /// Breaks off what waited for too long.
-    fn expire(&mut self) {
+    /// Breaks off requests that have waited for too long.
+    fn expire_requests(&mut self) {
         let now = self.now();
         while let Some(deadline) = self.deadlines.front().copied() {
-            let waits = self.connections[deadline.slot].as_ref().is_some_and(|connection| {
+            let is_waiting = self.connections[deadline.slot].as_ref().is_some_and(|connection| {
                 let exchange = connection.exchange;
                 connection.serial == deadline.serial
                     && exchange.is_some_and(|exchange| exchange.intended == deadline.intended)
             });
-            if waits && deadline.at > now {
+            if is_waiting && deadline.at > now {
                 break;
             }
             self.deadlines.pop_front();
-            if waits {
-                // It took at least as long.
+            if is_waiting {
+                // The response would have taken at least this long.
                 self.record_latency(now - deadline.intended);
                 self.break_off(deadline.slot, Failure::Timeout);
             }
@@ -398,19 +401,18 @@ impl Worker {
         self.slice.latency.saturating_record(latency);
     }
 
-    /// Hands on the slices that are over.
-    fn turn_slices(&mut self) {
+    fn send_finished_slices(&mut self) {
         let current = self.now() / nanoseconds(self.job.slice).max(1);
         while self.slice.index < current {
-            self.hand_on_slice();
+            self.send_slice();
         }
     }
 
-    fn hand_on_slice(&mut self) {
-        let following = Slice::new(self.slice.index + 1);
-        let mut slice = std::mem::replace(&mut self.slice, following);
+    fn send_slice(&mut self) {
+        let next = Slice::new(self.slice.index + 1);
+        let mut slice = std::mem::replace(&mut self.slice, next);
         slice.in_flight = self.in_flight as u64;
-        // Nobody listens any more where the run is given up.
+        // Fails if the run was given up.
         let _ = self.outbox.slices.send(slice);
         if !self.accepted.is_empty() {
             let _ = self.outbox.accepted.send(std::mem::take(&mut self.accepted));

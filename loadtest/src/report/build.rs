@@ -1,4 +1,4 @@
-//! From what a run brought to its report.
+//! Builds the report from a run's measurements.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,48 +16,49 @@ use crate::threshold::Threshold;
 use crate::verdict;
 use crate::verify::{Delays, Findings};
 
-/// Points of a distribution for each factor of ten in 1 / (1 - share).
+/// Points of a distribution per factor of ten in 1 / (1 - share).
 const POINTS_PER_DECADE: i32 = 10;
 const DECADES: i32 = 6;
 
-/// What a run brought.
+/// The settings and measurements of a run.
 #[derive(Debug)]
 pub struct Material {
-    /// Which run it was.
+    /// The run's id, times and settings.
     pub run: Run,
-    /// The machine that sent.
+    /// The machine that the harness ran on.
     pub machine: Machine,
-    /// What was sent.
+    /// The scenario that was sent.
     pub scenario: ScenarioInfo,
-    /// When it was to be sent.
+    /// The intended times of the requests.
     pub schedule: Schedule,
-    /// How long a slice is.
+    /// Length of a slice.
     pub slice: Duration,
     /// The kinds of request.
     pub kinds: Vec<Kind>,
-    /// What the senders saw.
+    /// What the workers counted in the whole run.
     pub totals: Totals,
-    /// The same, in slices.
+    /// What the workers counted in each slice.
     pub slices: Vec<Slice>,
-    /// What became of the events, where somebody looked.
+    /// What became of the events; `None` if the table was not read.
     pub findings: Option<Findings>,
     /// Whether counted rows were deleted.
     pub counted_rows_dropped: bool,
     /// Changes of core data.
     pub changes: Changes,
-    /// Looks at the tracker.
+    /// Samples of the tracker and the machine.
     pub samples: Vec<Sample>,
-    /// The lag behind the schedule that is no matter, at the 99th percentile.
+    /// The lag (99th percentile) that is always accepted.
     pub accepted_lag: Duration,
-    /// What is asked of the figures.
+    /// Thresholds to compare the figures with.
     pub thresholds: Vec<Threshold>,
 }
 
-/// Makes the report.
+/// Computes the figures, the verdict and the outcome of the thresholds.
 pub fn build(material: Material) -> Report {
     let figures = figures(&material);
     let verdict = verdict::judge(&figures, material.accepted_lag, material.run.interrupted);
-    let thresholds = material.thresholds.iter().map(|one| one.judge(&figures)).collect();
+    let thresholds =
+        material.thresholds.iter().map(|threshold| threshold.judge(&figures)).collect();
     Report {
         version: VERSION,
         requests: requests(&material),
@@ -77,7 +78,7 @@ fn figures(material: &Material) -> Figures {
     let totals = &material.totals;
     let seconds = material.run.scheduled_seconds.max(f64::MIN_POSITIVE);
     let errors = totals.all_failures();
-    // Of a run that was broken off only the part that ran is looked at.
+    // The figures of an interrupted run cover only the part that ran.
     let (scheduled, seconds) = if material.run.interrupted {
         (totals.due, material.run.seconds.min(seconds).max(f64::MIN_POSITIVE))
     } else {
@@ -105,7 +106,7 @@ fn figures(material: &Material) -> Figures {
         truth: material.findings.as_ref().map(|findings| truth(material, findings)),
         core_data: core_data(&material.changes),
         tracker: tracker(&material.samples, totals.due),
-        harness_cpu_per_request_us: used(&material.samples, |sample| sample.harness_cpu)
+        harness_cpu_per_request_us: cpu_used(&material.samples, |sample| sample.harness_cpu)
             .map_or(0.0, |cpu| cpu * 1e6 / totals.due.max(1) as f64),
     }
 }
@@ -122,13 +123,13 @@ fn by_kind(count: impl Fn(Failure) -> u64) -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// So many decimals: what is beyond is below the clock, or the histogram.
+/// Rounds to this many decimals; more would exceed the precision of the clock or the histogram.
 fn round(value: f64, decimals: i32) -> f64 {
     let factor = 10_f64.powi(decimals);
     (value * factor).round() / factor
 }
 
-/// `scale` makes microseconds of the histogram's unit.
+/// `scale` converts the histogram's unit to microseconds.
 fn percentiles(times: &Times, scale: f64) -> Percentiles {
     let at = |percent| round(percentile(times, percent) as f64 * scale, 3);
     Percentiles {
@@ -143,8 +144,8 @@ fn percentiles(times: &Times, scale: f64) -> Percentiles {
     }
 }
 
-/// Points at equal distances on an axis that stretches the rare: 90 %, 99 %, 99.9 % are equally far
-/// apart. As far as there are enough values.
+/// Points at equal distances on an axis on which 90 %, 99 % and 99.9 % are equally far apart, up to the
+/// percentile that the number of values supports.
 fn distribution(times: &Times) -> Vec<PercentileRow> {
     if times.is_empty() {
         return Vec::new();
@@ -163,7 +164,7 @@ fn distribution(times: &Times) -> Vec<PercentileRow> {
 
 fn truth(material: &Material, findings: &Findings) -> Truth {
     let totals = &material.totals;
-    // Of a request without an answer nobody knows whether it is recorded: as many rows may be there.
+    // A request without a response may or may not be recorded, so this many unknown rows are explained.
     let accounted_for = totals.open_events + totals.unidentified_events;
     Truth {
         accepted: totals.accepted_events,
@@ -184,20 +185,20 @@ fn core_data(changes: &Changes) -> Option<CoreDataFigures> {
         updates: changes.updates,
         followed: changes.followed,
         update_to_answer: percentiles(&changes.freshness, 1e-3),
-        stale_answers: changes.stale_answers,
-        never_answered: changes.never_answered,
+        stale_answers: changes.stale_responses,
+        never_answered: changes.never_seen,
     })
 }
 
-/// Seconds of CPU from the first sample to the last.
-fn used(samples: &[Sample], cpu: fn(&Sample) -> Option<Duration>) -> Option<f64> {
+/// Seconds of CPU time from the first sample to the last.
+fn cpu_used(samples: &[Sample], cpu: fn(&Sample) -> Option<Duration>) -> Option<f64> {
     let first = samples.iter().find_map(cpu)?;
     let last = samples.iter().rev().find_map(cpu)?;
     Some(last.saturating_sub(first).as_secs_f64())
 }
 
 fn tracker(samples: &[Sample], due: u64) -> Option<TrackerFigures> {
-    let cpu_seconds = used(samples, |sample| sample.tracker_cpu)?;
+    let cpu_seconds = cpu_used(samples, |sample| sample.tracker_cpu)?;
     let first = |value: fn(&Sample) -> Option<u64>| samples.iter().find_map(value).unwrap_or(0);
     let last =
         |value: fn(&Sample) -> Option<u64>| samples.iter().rev().find_map(value).unwrap_or(0);
@@ -229,7 +230,7 @@ fn requests(material: &Material) -> Vec<RequestRow> {
             kind: description.name.clone(),
             statuses: BTreeMap::new(),
             unexpected: totals.unexpected(kind),
-            unanswered: totals.unanswered(kind),
+            unanswered: totals.without_response(kind),
         })
         .collect();
     for (kind, status, count) in totals.statuses() {
@@ -277,12 +278,12 @@ fn slices(material: &Material) -> Vec<SliceRow> {
     rows
 }
 
-/// A slice has what was seen at its end, and the CPU used between the looks around it.
+/// Adds to each slice the sample at its end, and the CPU time between the samples at its start and end.
 fn add_samples(rows: &mut [SliceRow], samples: &[Sample], length: f64) {
     for pair in samples.windows(2) {
         let (before, after) = (&pair[0], &pair[1]);
         let seconds = after.at_seconds - before.at_seconds;
-        // The last look comes when the run ends, however little later.
+        // Skip the last sample if it came soon after the one before: the run ended in between.
         if before.at_seconds < -length || seconds < length / 2.0 {
             continue;
         }
@@ -307,7 +308,7 @@ mod tests {
     use crate::recorder::run_histogram;
 
     #[test]
-    fn a_distribution_goes_as_far_as_its_values() {
+    fn distribution_ends_with_the_number_of_values() {
         let mut times = run_histogram();
         for ms in 1..=1_000 {
             times.saturating_record(ms * 1_000_000);
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn cpu_is_what_was_used_between_two_looks() {
+    fn slice_has_the_cpu_time_between_its_samples() {
         let sample = |at_seconds, cpu| Sample {
             at_seconds,
             tracker_cpu: Some(Duration::from_millis(cpu)),

@@ -1,40 +1,39 @@
-//! Line charts as SVG. Colours are classes of the page's style sheet, so that they follow its
-//! scheme. Pure.
+//! Line charts as SVG. Lines have classes of the page's style sheet, which sets their colours. Pure.
 
 use std::fmt::Write;
 
-/// The drawing's size, in its own units: about the pixels of a phone, on which text is read best.
+/// Size of the drawing, about that of a phone's screen in pixels, so that its text is readable there.
 const WIDTH: f64 = 420.0;
 const HEIGHT: f64 = 220.0;
 const LEFT: f64 = 58.0;
 const RIGHT: f64 = 10.0;
 const TOP: f64 = 8.0;
 const BOTTOM: f64 = 24.0;
-/// More points are drawn together.
+/// Most points of a line; more points are drawn in groups.
 const MAX_POINTS: usize = 240;
 
 /// How an axis divides its space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scale {
-    /// Equal distances are equal differences, from 0.
+    /// Linear, from 0.
     Linear,
-    /// The same, of things that are counted: no tick between whole numbers.
+    /// Linear, of numbers of things: ticks only at whole numbers.
     Whole,
-    /// The same, of bytes: ticks at round numbers of KB, MB, GB.
+    /// Linear, of bytes: ticks at round numbers of KB, MB, GB.
     Bytes,
-    /// Equal distances are equal factors.
+    /// Logarithmic.
     Logarithmic,
 }
 
-/// A line.
+/// A line of a chart.
 #[derive(Debug, Clone)]
 pub(super) struct Series<'a> {
     pub(super) name: &'a str,
-    /// A value for each place on the horizontal axis; none leaves a gap.
+    /// A value for each point of the horizontal axis; `None` leaves a gap.
     pub(super) values: Vec<Option<f64>>,
 }
 
-/// A chart of lines over a common axis.
+/// A chart of lines over a common horizontal axis.
 pub(super) struct Chart<'a> {
     pub(super) title: &'a str,
     pub(super) scale: Scale,
@@ -43,15 +42,15 @@ pub(super) struct Chart<'a> {
     pub(super) x_name: fn(f64) -> String,
     pub(super) series: Vec<Series<'a>>,
     pub(super) format: fn(f64) -> String,
-    /// A line below the title.
+    /// Text below the title.
     pub(super) note: &'a str,
 }
 
 impl Chart<'_> {
-    /// A figure with its title and legend; empty where there is nothing to draw.
+    /// Renders a figure with its title and legend; empty if there is nothing to draw.
     pub(super) fn to_html(&self) -> String {
-        let known = |series: &Series<'_>| series.values.iter().any(Option::is_some);
-        if self.x.len() < 2 || !self.series.iter().any(known) {
+        let has_values = |series: &Series<'_>| series.values.iter().any(Option::is_some);
+        if self.x.len() < 2 || !self.series.iter().any(has_values) {
             return String::new();
         }
         let (low, high, ticks) = self.range();
@@ -91,7 +90,7 @@ impl Chart<'_> {
         HEIGHT - BOTTOM - share.clamp(0.0, 1.0) * (HEIGHT - TOP - BOTTOM)
     }
 
-    /// The vertical axis: its ends and its ticks.
+    /// The vertical axis: its low end, its high end and its ticks.
     fn range(&self) -> (f64, f64, Vec<f64>) {
         let values = || self.series.iter().flat_map(|series| series.values.iter().flatten());
         let high = values().copied().fold(0.0, f64::max);
@@ -125,7 +124,7 @@ impl Chart<'_> {
         for tick in ticks {
             let y = self.vertical(*tick, low, high);
             let (right, text) = (WIDTH - RIGHT, LEFT - 6.0);
-            // A tick is a round number.
+            // Ticks are round numbers, so drop their decimals.
             let label = (self.format)(*tick).replace(".00 ", " ").replace(".0 ", " ");
             let _ = write!(
                 svg,
@@ -135,7 +134,7 @@ impl Chart<'_> {
         }
         for (x, label) in &self.x_ticks {
             let x = self.horizontal(*x);
-            // The outermost labels stay inside.
+            // Keep the last label inside the drawing.
             let anchor = if x > WIDTH - RIGHT - 20.0 { "end" } else { "middle" };
             let (top, bottom) = (HEIGHT - BOTTOM, HEIGHT - BOTTOM + 4.0);
             let _ = write!(
@@ -146,8 +145,8 @@ impl Chart<'_> {
         }
     }
 
-    /// Where points are too many for the width, the highest of neighbours stands for them: a spike
-    /// must not disappear.
+    /// Groups of neighbouring points, if there are too many for the width. The highest value stands for
+    /// its group, so that a spike does not disappear.
     fn groups(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
         let size = self.x.len().div_ceil(MAX_POINTS).max(1);
         (0..self.x.len()).step_by(size).map(move |from| from..(from + size).min(self.x.len()))
@@ -173,7 +172,7 @@ impl Chart<'_> {
         path
     }
 
-    /// Invisible stripes that tell the values below the pointer.
+    /// Draws invisible stripes whose tooltips show the values below the pointer.
     fn draw_tips(&self, svg: &mut String) {
         let count = self.groups().count().max(1) as f64;
         let width = (WIDTH - LEFT - RIGHT) / count;
@@ -211,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_are_round() {
+    fn picks_round_steps() {
         for (high, step) in [(20_000.0, 5_000.0), (2.0, 0.5), (7.0, 2.0), (0.0, 1.0), (4.0, 1.0)] {
             assert!((nice_step(high) - step).abs() < 1e-9, "{high}: {}", nice_step(high));
         }
@@ -231,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_lifts_the_pen_and_nothing_draws_nothing() {
+    fn leaves_gaps_and_skips_empty_charts() {
         let gap = chart(vec![Some(1.0), Some(2.0), None, Some(1.0)], Scale::Linear);
         assert_eq!(gap.path(&gap.series[0], 0.0, 2.0).matches('M').count(), 2);
         assert_eq!(chart(vec![None, None], Scale::Linear).to_html(), "");
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peak_among_many_points_stays() {
+    fn keeps_a_peak_among_many_points() {
         let mut values = vec![Some(1.0); 10_000];
         values[5_003] = Some(100.0);
         let chart = chart(values, Scale::Logarithmic);

@@ -10,7 +10,7 @@ use super::text::{bytes, count, time};
 use super::{Report, SliceRow};
 use crate::verdict::ACHIEVED_SHARE;
 
-/// Renders it.
+/// Renders the report as a page.
 pub fn render(report: &Report) -> String {
     let title = format!("loadtest {} · {}", report.scenario.name, report.run.started_at);
     let page = html! {
@@ -63,7 +63,7 @@ fn header(report: &Report) -> Markup {
     }
 }
 
-/// A figure that stands out.
+/// A figure at the top of the page.
 struct Tile {
     name: &'static str,
     value: String,
@@ -229,7 +229,7 @@ fn charts(report: &Report) -> String {
         "The harness' schedule lag",
         Scale::Logarithmic,
         time,
-        "sent later than intended, p99 of each slice",
+        "how much later than intended requests were sent, p99 of each slice",
         vec![("p99", rows.iter().map(|row| latency(row.lag_p99_us)).collect())],
     );
     html
@@ -244,7 +244,7 @@ type Draw<'a> = dyn Fn(
     ) -> String
     + 'a;
 
-/// A line for each kind that occurred.
+/// A line for each kind of error that occurred.
 fn error_chart(chart: &Draw<'_>, rows: &[SliceRow]) -> String {
     let occurred: BTreeSet<&str> =
         rows.iter().flat_map(|row| row.errors.keys().map(String::as_str)).collect();
@@ -273,7 +273,7 @@ fn error_chart(chart: &Draw<'_>, rows: &[SliceRow]) -> String {
 
 /// Latency on HDR axes: every factor of ten in rarity takes the same space.
 fn percentile_chart(report: &Report) -> String {
-    // The last point, the highest, has no place on an axis that never reaches 100 %.
+    // Without the last point, the highest value: the axis never reaches 100 %.
     let rarity = |percent: f64| -(1.0 - percent / 100.0).log10();
     let rows: Vec<_> = report
         .latency_percentiles
@@ -300,7 +300,7 @@ fn percentile_chart(report: &Report) -> String {
             Series { name: "the harness' lag", values: lag.into_iter().take(rows.len()).collect() },
         ],
         format: time,
-        note: "the whole run; so many percent are no higher",
+        note: "the whole run; this percentage of requests took no longer",
     }
     .to_html()
 }

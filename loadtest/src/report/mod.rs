@@ -1,7 +1,7 @@
-//! The report: one model, written as JSON and shown as HTML.
+//! The report of a run: one model, written as JSON and rendered as HTML.
 //!
-//! Members' names carry their unit. [`VERSION`] grows when a member changes its meaning or goes; a
-//! new one does not change it.
+//! The names of members end in their unit. [`VERSION`] grows when a member changes its meaning or is
+//! removed; a new member does not change it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,20 +24,20 @@ pub const VERSION: u32 = 1;
 /// The build of a program whose figures are not those of what is deployed.
 pub const DEVELOPMENT: &str = "development";
 
-/// All there is to say of a run.
+/// The report of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The schema's version.
     pub version: u32,
-    /// Which run it was.
+    /// The run's id, times and settings.
     pub run: Run,
-    /// The machine that sent.
+    /// The machine that the harness ran on.
     pub machine: Machine,
-    /// What was sent.
+    /// The scenario that was sent.
     pub scenario: ScenarioInfo,
     /// The figures of the whole run.
     pub figures: Figures,
-    /// What was asked, and the answers.
+    /// Responses by kind of request.
     pub requests: Vec<RequestRow>,
     /// Latency from the intended time, by percentile.
     pub latency_percentiles: Vec<PercentileRow>,
@@ -47,24 +47,24 @@ pub struct Report {
     pub slices: Vec<SliceRow>,
     /// Whether the figures can be trusted.
     pub verdict: Verdict,
-    /// What was asked of them.
+    /// The thresholds that the figures were compared with.
     pub thresholds: Vec<ThresholdRow>,
 }
 
-/// Which run it was.
+/// A run's id, times and settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// Its id; the user agents of its requests end in it.
+    /// Id of the run; the user agents of its requests end in it.
     pub id: String,
-    /// RFC 3339.
+    /// Start of the run, RFC 3339.
     pub started_at: String,
     /// Length of the schedule.
     pub scheduled_seconds: f64,
-    /// From the first intended time to the last answer.
+    /// From the first intended time to the last response.
     pub seconds: f64,
-    /// Whether it was broken off.
+    /// Whether the run was interrupted.
     pub interrupted: bool,
-    /// Where the requests went.
+    /// URL of the server under load.
     pub target: String,
     /// The version of this program.
     pub loadtest_version: String,
@@ -78,62 +78,62 @@ pub struct Run {
     pub threads: usize,
 }
 
-/// A machine.
+/// The machine that the harness ran on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     /// Logical processors.
     pub cores: usize,
-    /// The processors' name.
+    /// Model name of the processor.
     pub processor: String,
-    /// Bytes.
+    /// Total memory.
     pub memory_bytes: u64,
-    /// Name and release.
+    /// Name and release of the kernel.
     pub kernel: String,
 }
 
-/// What was sent.
+/// The scenario that was sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScenarioInfo {
-    /// The built-in's name, or the file's.
+    /// Name of the built-in scenario, or of the file without extension.
     pub name: String,
-    /// In a line.
+    /// One line of text.
     pub description: String,
-    /// The file.
+    /// The scenario's TOML, before flags changed it.
     pub toml: String,
-    /// Flags that changed it.
+    /// Flags that changed the scenario.
     pub overrides: Vec<String>,
 }
 
 /// The figures of a whole run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
-    /// Requests whose time came.
+    /// Requests whose intended time came.
     pub due: u64,
-    /// Requests that the schedule had.
+    /// Requests in the schedule; if the run was interrupted, those that were due.
     pub scheduled: u64,
-    /// Answers with an expected status.
+    /// Responses with an expected status.
     pub answered: u64,
     /// Failures of all kinds.
     pub errors: u64,
-    /// Of the requests that were due.
+    /// Failures as a share of the requests that were due.
     pub error_share: f64,
-    /// By kind; those that did not occur are left out.
+    /// Failures by kind; kinds that did not occur are left out.
     pub errors_by_kind: BTreeMap<String, u64>,
-    /// Requests per second that the schedule had, on average.
+    /// Scheduled requests per second, on average.
     pub scheduled_rate: f64,
     /// Requests per second that were sent within the schedule's length, on average.
     pub achieved_rate: f64,
-    /// One by the other.
+    /// Share of the scheduled requests that were sent within the schedule's length.
     pub achieved_share: f64,
-    /// From the intended time to the whole answer.
+    /// From the intended time to the end of the response.
     pub latency: Percentiles,
     /// From the intended time to sending: the harness' own delay.
     pub lag: Percentiles,
-    /// What became of the accepted events; none where nobody looked.
+    /// What became of the accepted events; `None` if the table was not read.
     pub truth: Option<Truth>,
-    /// Changes of core data; none where there were none.
+    /// Changes of core data; `None` if there were none.
     pub core_data: Option<CoreDataFigures>,
-    /// The tracker's process; none where it cannot be seen.
+    /// The tracker's process; `None` if its CPU time cannot be read.
     pub tracker: Option<TrackerFigures>,
     /// CPU time of this program per request, microseconds.
     pub harness_cpu_per_request_us: f64,
@@ -142,11 +142,11 @@ pub struct Figures {
 /// Percentiles of a time, in microseconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
-    /// How many values there are.
+    /// Number of values.
     pub count: u64,
-    /// Their mean.
+    /// Mean of the values.
     pub mean_us: f64,
-    /// The median.
+    /// Median.
     pub p50_us: f64,
     /// 90 % are no higher.
     pub p90_us: f64,
@@ -156,30 +156,30 @@ pub struct Percentiles {
     pub p99_9_us: f64,
     /// 99.99 % are no higher.
     pub p99_99_us: f64,
-    /// The highest.
+    /// Highest value.
     pub max_us: f64,
 }
 
 /// What became of the accepted events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Truth {
-    /// Events that 2xx and 3xx answers stand for.
+    /// Events that 2xx and 3xx responses accepted.
     pub accepted: u64,
-    /// Of these, ids that were rows at the end.
+    /// Accepted ids that had a row in the end.
     pub stored: u64,
-    /// Of these, not rows when patience ended.
+    /// Accepted ids that had no row when the time to settle was over.
     pub lost: u64,
     /// Rows of the run that no request accounts for.
     pub doubled: u64,
-    /// Rows whose id was in no answer: of requests that got none.
+    /// Rows whose id was in no response: their requests got none.
     pub stored_without_answer: u64,
-    /// Events of requests that were sent and got no answer.
+    /// Events of requests that were sent and got no response.
     pub open: u64,
-    /// Accepted events whose answers had no id: they can be counted, not followed.
+    /// Accepted events whose response had no id: they can be counted, but not followed.
     pub unidentified: u64,
-    /// From answer to row. Whole milliseconds: of the answer's and the row's clocks.
+    /// From response to row, to the millisecond; the two times are from the clocks of two machines.
     pub answer_to_row: Percentiles,
-    /// How long it took after the last answer until all rows were there, or patience ended.
+    /// From the last response until all rows were there, or until the time to settle was over.
     pub settled_seconds: f64,
     /// Whether counted rows were deleted.
     pub counted_rows_dropped: bool,
@@ -190,49 +190,49 @@ pub struct Truth {
 pub struct CoreDataFigures {
     /// Records put on the stream.
     pub updates: u64,
-    /// Of these, looked after until they were answered.
+    /// Updates that were followed until a response showed them.
     pub followed: u64,
-    /// From putting the record to the first answer with the new value.
+    /// From putting the record to the first response with the new value.
     pub update_to_answer: Percentiles,
-    /// Answers with an old value after one with the new value.
+    /// Responses with the old value after one with the new value.
     pub stale_answers: u64,
-    /// Not answered within 10 s.
+    /// Followed updates that no response showed within 10 s.
     pub never_answered: u64,
 }
 
 /// The tracker's process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrackerFigures {
-    /// CPU time.
+    /// CPU time during the run.
     pub cpu_seconds: f64,
-    /// CPU time by the requests that were due.
+    /// CPU time per request that was due.
     pub cpu_per_request_us: f64,
-    /// Anonymous memory at the beginning, bytes.
+    /// Anonymous memory at the start.
     pub rss_anon_first_bytes: u64,
-    /// At the end.
+    /// Anonymous memory at the end.
     pub rss_anon_last_bytes: u64,
-    /// At most.
+    /// Highest anonymous memory.
     pub rss_anon_max_bytes: u64,
-    /// File handles at the beginning.
+    /// Open files at the start.
     pub open_files_first: u64,
-    /// At the end.
+    /// Open files at the end.
     pub open_files_last: u64,
-    /// The journal at its fullest, bytes.
+    /// Largest size of the journal.
     pub journal_max_bytes: u64,
-    /// The oldest event that Kinesis had not acknowledged, seconds, at most.
+    /// Highest age of an event that Kinesis had not acknowledged.
     pub journal_oldest_max_seconds: f64,
 }
 
-/// A kind of request, and its answers.
+/// A kind of request, and its responses.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RequestRow {
-    /// Its name.
+    /// Name of the kind.
     pub kind: String,
-    /// Answers by status.
+    /// Responses by status.
     pub statuses: BTreeMap<u16, u64>,
-    /// Of these, with a status that was not expected.
+    /// Responses with an unexpected status.
     pub unexpected: u64,
-    /// Without an answer.
+    /// Requests without a response.
     pub unanswered: u64,
 }
 
@@ -241,32 +241,32 @@ pub struct RequestRow {
 pub struct PercentileRow {
     /// From 0 to 100.
     pub percent: f64,
-    /// So many percent are no higher; microseconds.
+    /// The value that this percentage of all values does not exceed, microseconds.
     pub us: f64,
 }
 
-/// A slice of a run. Members that are not known are left out.
+/// A slice of a run. A value that is not known is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SliceRow {
-    /// Where it begins, seconds from the start.
+    /// Start of the slice, seconds since the start of the run.
     pub at_seconds: f64,
-    /// Requests per second that the schedule had.
+    /// Scheduled requests per second.
     pub scheduled_rate: f64,
     /// Requests per second that were sent.
     pub sent_rate: f64,
     /// Failures by kind.
     pub errors: BTreeMap<String, u64>,
-    /// Latencies of the answers that came in it.
+    /// Median latency of the responses that arrived in the slice.
     pub p50_us: f64,
-    /// 99 % are no higher.
+    /// 99th percentile of these latencies.
     pub p99_us: f64,
-    /// The highest.
+    /// Highest of these latencies.
     pub max_us: f64,
-    /// 99 % of the harness' lags are no higher.
+    /// 99th percentile of the harness' lag.
     pub lag_p99_us: f64,
-    /// At its end.
+    /// Requests in flight at the end of the slice.
     pub in_flight: u64,
-    /// Whether the schedule was still going on at its end.
+    /// Whether the schedule covers the whole slice.
     pub whole: bool,
     /// CPU of the tracker, in cores.
     pub tracker_cpu: Option<f64>,
@@ -276,40 +276,44 @@ pub struct SliceRow {
     pub machine_cpu: Option<f64>,
     /// The tracker's anonymous memory.
     pub rss_anon_bytes: Option<u64>,
-    /// The tracker's file handles.
+    /// The tracker's open files.
     pub open_files: Option<u64>,
-    /// What waits for Kinesis.
+    /// Accepted events that Kinesis has not acknowledged.
     pub journal_bytes: Option<u64>,
-    /// The age of the oldest of it.
+    /// Age of the oldest of these events.
     pub journal_oldest_seconds: Option<f64>,
-    /// From the answers in it to their rows.
+    /// Median time from response to row, of the responses that arrived in the slice.
     pub row_p50_ms: Option<f64>,
-    /// 99 % are no higher.
+    /// 99th percentile of these times.
     pub row_p99_ms: Option<f64>,
 }
 
 /// Whether the figures can be trusted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// False where the harness itself was the bottleneck.
+    /// False if the harness itself was the bottleneck.
     pub valid: bool,
-    /// Why not; or what to know.
+    /// Why the figures cannot be trusted, or what to know about them.
     pub reasons: Vec<String>,
 }
 
-/// A threshold, and whether it was kept.
+/// A threshold, and whether the run crossed it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ThresholdRow {
-    /// As it was given.
+    /// The condition as it was given.
     pub threshold: String,
-    /// What was measured, with its unit; none where it was not.
+    /// The value with its unit; `None` if it was not measured.
     pub measured: Option<String>,
-    /// Whether the run fails by it.
+    /// Whether the run fails because of it.
     pub failed: bool,
 }
 
 impl Report {
-    /// Reads a report's JSON.
+    /// Reads a report from its JSON file.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, is not a report, or has another version than [`VERSION`].
     pub fn read(path: &Path) -> Result<Self, String> {
         let problem = |what: String| format!("{}: {what}", path.display());
         let text = std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
@@ -322,12 +326,12 @@ impl Report {
                     "it has version {version}; this program reads version {VERSION}"
                 )));
             }
-            None => return Err(problem("it is no report: it has no version".to_owned())),
+            None => return Err(problem("not a report: it has no version".to_owned())),
         }
         serde_json::from_value(value).map_err(|error| problem(error.to_string()))
     }
 
-    /// Writes JSON and HTML beside each other: `base.json`, `base.html`.
+    /// Writes the report to `base.json` and `base.html`.
     pub fn write(&self, base: &Path) -> Result<(), String> {
         let json = serde_json::to_string_pretty(self).map_err(|error| error.to_string())?;
         for (extension, text) in [("json", json), ("html", render(self))] {

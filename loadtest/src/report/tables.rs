@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::text::{bytes, count, time};
 use super::{Percentiles, Report};
 
-/// All of them, and the scenario.
+/// All tables of the report, and the scenario's TOML.
 pub(super) fn tables(report: &Report) -> Markup {
     html! {
         div class="columns" {

@@ -1,10 +1,10 @@
-//! A report in a few lines for the terminal, and how figures are written.
+//! The report as a few lines for the terminal, and the formats of its figures.
 
 use std::fmt::Write;
 
 use super::{DEVELOPMENT, Percentiles, Report};
 
-/// Microseconds, for people.
+/// Formats a time in microseconds with a unit that suits it.
 pub(crate) fn time(us: f64) -> String {
     match us {
         us if us < 1_000.0 => format!("{us:.0} µs"),
@@ -14,7 +14,7 @@ pub(crate) fn time(us: f64) -> String {
     }
 }
 
-/// Bytes, for people.
+/// Formats a number of bytes as KB, MB or GB (powers of 1,024).
 pub(crate) fn bytes(bytes: f64) -> String {
     match bytes {
         bytes if bytes.abs() < 1_048_576.0 => format!("{:.0} KB", bytes / 1024.0),
@@ -23,7 +23,7 @@ pub(crate) fn bytes(bytes: f64) -> String {
     }
 }
 
-/// A number with its thousands set apart.
+/// Formats a whole number with commas between thousands.
 pub(crate) fn count(number: f64) -> String {
     let digits = format!("{:.0}", number.abs());
     let mut text = String::new();
@@ -47,7 +47,7 @@ fn percentiles(times: &Percentiles) -> String {
     )
 }
 
-/// The report in a few lines.
+/// Summarizes the report in a few lines.
 pub fn summary(report: &Report) -> String {
     let figures = &report.figures;
     let mut text = String::new();
@@ -85,9 +85,9 @@ pub fn summary(report: &Report) -> String {
         );
         let row = &truth.answer_to_row;
         line(
-            "answer to row",
+            "response to row",
             format!(
-                "p50 {}  p99 {}  max {}; all there {:.1} s after the last answer",
+                "p50 {}  p99 {}  max {}; all there {:.1} s after the last response",
                 time(row.p50_us),
                 time(row.p99_us),
                 time(row.max_us),
@@ -98,9 +98,9 @@ pub fn summary(report: &Report) -> String {
     if let Some(core_data) = &figures.core_data {
         let times = &core_data.update_to_answer;
         line(
-            "update to answer",
+            "update to response",
             format!(
-                "p50 {}  p99 {}; {} updates, {} followed, {} stale answers, {} never answered",
+                "p50 {}  p99 {}; {} updates, {} followed, {} stale responses, {} never seen",
                 time(times.p50_us),
                 time(times.p99_us),
                 core_data.updates,
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_written_for_people() {
+    fn formats_figures_with_units() {
         assert_eq!(time(32.4), "32 µs");
         assert_eq!(time(4_250.0), "4.25 ms");
         assert_eq!(time(99_950.0), "100.0 ms");

@@ -1,4 +1,4 @@
-//! What is asked, as its TOML table.
+//! An endpoint of a scenario, as its TOML table.
 
 use serde::Deserialize;
 
@@ -8,49 +8,49 @@ use super::value::{Count, HeaderText, Rate, Status};
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
-    /// Its name in the report.
+    /// Name in the report.
     pub name: HeaderText,
-    /// The method.
+    /// HTTP method.
     #[serde(default = "get")]
     pub method: Method,
     /// Path and query; `{programId}`, `{checksum}`, `{customerId}` and `{random}` are replaced.
     pub path: Path,
-    /// How often it is asked, in proportion to the others.
+    /// How often it is requested, in proportion to the other endpoints.
     #[serde(default = "one")]
     pub weight: Rate,
-    /// The statuses that are right for a program that exists.
+    /// Expected statuses for a program that exists.
     #[serde(default = "ok")]
     pub expect: Vec<Status>,
-    /// The statuses that are right for an unknown program.
+    /// Expected statuses for an unknown program.
     #[serde(default = "not_found")]
     pub expect_unknown: Vec<Status>,
-    /// The statuses that are right for a program that is switched off; none: as `expect`.
+    /// Expected statuses for a disabled program; if empty, those of `expect`.
     #[serde(default)]
     pub expect_disabled: Vec<Status>,
-    /// The statuses that are right for a checksum that is not the program's.
+    /// Expected statuses for a wrong checksum.
     #[serde(default = "bad_request")]
     pub expect_mismatching: Vec<Status>,
-    /// Whether a 2xx or 3xx answer means a row for each event.
+    /// Whether a 2xx or 3xx response means a row for each event.
     #[serde(default = "yes")]
     pub recorded: bool,
-    /// The body, with the same replacements as the path.
+    /// Request body, with the same replacements as the path.
     pub body: Option<String>,
-    /// Above 1, the body is a JSON array of so many bodies.
+    /// If above 1, the body is a JSON array of this many bodies.
     #[serde(default = "single")]
     pub batch: Count<10_000>,
-    /// Of the body.
+    /// Content type of the body.
     #[serde(default = "json")]
     pub content_type: HeaderText,
 }
 
 impl Endpoint {
-    /// Events that an accepted request stands for. `HEAD` is never recorded.
+    /// Number of events that an accepted request records; 0 for `HEAD`, which records nothing.
     pub fn events(&self) -> u64 {
         if self.recorded && self.method != Method::Head { u64::from(self.batch.0) } else { 0 }
     }
 }
 
-/// A method.
+/// An HTTP method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Method {
@@ -65,7 +65,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// As the request line has it.
+    /// Name in the request line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -93,8 +93,8 @@ impl TryFrom<String> for Path {
     }
 }
 
-/// `GET /event/{programId}`.
-pub(super) fn events() -> Vec<Endpoint> {
+/// The endpoints of a scenario that names none: `GET /event/{programId}`.
+pub(super) fn default_endpoints() -> Vec<Endpoint> {
     vec![Endpoint {
         name: HeaderText("event".to_owned()),
         method: Method::Get,

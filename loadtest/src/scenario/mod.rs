@@ -1,5 +1,5 @@
-//! A scenario: what is sent, how fast, and what is looked at. A TOML file, documented in
-//! `docs/LOADTEST.md`; an error in it is told with file, line and column.
+//! A scenario: which requests are sent, how fast, and what is checked. A TOML file, documented in
+//! `docs/LOADTEST.md`; an error in it is reported with file, line and column.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub use endpoint::{Endpoint, Method};
 pub use phase::Phase;
 use value::{Count, Exponent, HeaderText, Period, Rate, Share};
 
-/// The scenarios that come with the program: name and TOML.
+/// The built-in scenarios: name and TOML.
 pub const BUILT_IN: [(&str, &str); 4] = [
     ("quick", include_str!("quick.toml")),
     ("spike", include_str!("spike.toml")),
@@ -29,11 +29,11 @@ pub const MAX_PROGRAMS: u32 = 1_000_000;
 /// The most requests in flight: each is a connection and has buffers of up to 20 KB.
 pub const MAX_IN_FLIGHT: u32 = 50_000;
 
-/// What to send.
+/// A load test: which requests to send, how fast, and what to check.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// What it is for, in a line.
+    /// Purpose of the scenario, in one line.
     pub description: String,
     /// How requests spread around the rate.
     #[serde(default = "uniform")]
@@ -41,22 +41,22 @@ pub struct Scenario {
     /// The rate over time.
     #[serde(rename = "phase")]
     pub phases: Vec<Phase>,
-    /// Which programs are asked for.
+    /// The programs that requests name.
     #[serde(default)]
     pub programs: Programs,
     /// How requests are made.
     #[serde(default)]
     pub requests: Requests,
-    /// What is asked; `GET /event/{programId}` where nothing is said.
-    #[serde(rename = "endpoint", default = "endpoint::events")]
+    /// The endpoints that are requested; by default `GET /event/{programId}`.
+    #[serde(rename = "endpoint", default = "endpoint::default_endpoints")]
     pub endpoints: Vec<Endpoint>,
     /// Changes of core data.
     #[serde(default)]
     pub core_data: CoreData,
-    /// How the table is looked at.
+    /// How the rows in the table are checked.
     #[serde(default)]
     pub verify: Verify,
-    /// What the harness itself may do to the figures.
+    /// How much the harness itself may affect the figures.
     #[serde(default)]
     pub harness: Harness,
 }
@@ -65,19 +65,19 @@ fn uniform() -> Arrivals {
     Arrivals::Uniform
 }
 
-/// Which programs are asked for.
+/// The programs that requests name.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Programs {
-    /// How many, named `prefix` and a number from 0.
+    /// Number of programs. Their ids are `prefix` and a number from 0.
     pub count: Count<MAX_PROGRAMS>,
-    /// The exponent of Zipf's law by which they are drawn.
+    /// Exponent of Zipf's law by which programs are drawn.
     pub zipf: Exponent,
-    /// What their ids begin with.
+    /// Start of their ids.
     pub prefix: HeaderText,
     /// Whether their core data is put on the core-data stream before the run.
     pub preload: bool,
-    /// Programs that are there already, instead of `count` and `prefix`.
+    /// Ids of programs that exist already, instead of `count` and `prefix`.
     pub ids: Vec<HeaderText>,
 }
 
@@ -99,17 +99,17 @@ impl Default for Programs {
 pub struct Requests {
     /// Share of requests for programs that do not exist.
     pub unknown: Share,
-    /// Share of requests for a program that is switched off.
+    /// Share of requests for a disabled program.
     pub disabled: Share,
-    /// Share of requests with a checksum that is not the program's.
+    /// Share of requests with a wrong checksum.
     pub mismatching: Share,
-    /// Drawn from with equal probability. The run's mark is appended.
+    /// User agents, drawn with equal probability. The run's mark is appended.
     pub user_agents: Vec<HeaderText>,
-    /// Whether connections are used again.
+    /// Whether connections are reused.
     pub connections: Connections,
-    /// How long to wait for an answer, from the time of sending.
+    /// How long to wait for a response, from the time of sending.
     pub timeout: Period,
-    /// A request that would be one more is not sent, and counts as failed.
+    /// Most requests in flight at a time; requests beyond it are not sent and count as failed.
     pub max_in_flight: Count<MAX_IN_FLIGHT>,
 }
 
@@ -132,13 +132,13 @@ impl Default for Requests {
     }
 }
 
-/// Whether connections are used again.
+/// Whether connections are reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Connections {
-    /// As long as both sides keep them.
+    /// Reused as long as both sides keep them open.
     KeepAlive,
-    /// One for each request.
+    /// A new connection for each request.
     New,
 }
 
@@ -146,7 +146,7 @@ pub enum Connections {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CoreData {
-    /// Records put on the core-data stream while requests are sent.
+    /// Records per second put on the core-data stream while requests are sent.
     pub updates_per_second: Rate,
     /// Whether L1 is emptied before the first request.
     pub cold_start: bool,
@@ -158,13 +158,13 @@ impl Default for CoreData {
     }
 }
 
-/// How the table is looked at.
+/// How the rows in the table are checked.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Verify {
-    /// How long rows may take to arrive after the last answer.
+    /// How long rows may take to arrive after the last response.
     pub settle: Period,
-    /// Whether rows that were counted are deleted while the run goes on.
+    /// Whether counted rows are deleted during the run.
     pub drop_counted: bool,
 }
 
@@ -174,24 +174,28 @@ impl Default for Verify {
     }
 }
 
-/// What the harness itself may do to the figures.
+/// How much the harness itself may affect the figures.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Harness {
-    /// The lag behind the schedule that is no matter, at the 99th percentile. More, and the run is valid
-    /// only where latencies are several times as long.
+    /// The schedule lag (99th percentile) that is always accepted. With a longer one, a run is valid only
+    /// if latencies are several times as long.
     pub accepted_lag: Period,
 }
 
 impl Default for Harness {
-    /// What a wake-up takes on a busy machine.
+    /// Accepts about the time that a wake-up takes on a busy machine.
     fn default() -> Self {
         Self { accepted_lag: Period(Duration::from_millis(1)) }
     }
 }
 
 impl Scenario {
-    /// The scenario of this name, or in this file.
+    /// Loads the built-in scenario of this name, or the TOML file. Returns the scenario and its TOML.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file, or if the scenario is not valid.
     pub fn load(name: &str) -> Result<(Self, String), String> {
         if let Some((_, text)) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
             return Ok((Self::parse(text, name)?, (*text).to_owned()));
@@ -203,7 +207,12 @@ impl Scenario {
         Ok((Self::parse(&text, name)?, text))
     }
 
-    /// Reads TOML; an error begins with `FILE:LINE:COLUMN: `.
+    /// Parses TOML. `file` is the name in error messages.
+    ///
+    /// # Errors
+    ///
+    /// If the scenario is not valid. The message starts with `FILE:LINE:COLUMN: `, or with `FILE: ` if
+    /// several values do not fit together.
     pub fn parse(text: &str, file: &str) -> Result<Self, String> {
         let scenario: Self = toml::from_str(text).map_err(|error| {
             let (line, column) = position(text, error.span().map_or(0, |span| span.start));
@@ -214,45 +223,45 @@ impl Scenario {
         Ok(scenario)
     }
 
-    /// Checks what several parts make together; also after flags have changed them.
+    /// Checks that the parts of the scenario fit together. Call it again after flags have changed them.
     pub fn check(&self) -> Result<(), String> {
         let requests = &self.requests;
         let shares = requests.unknown.0 + requests.disabled.0 + requests.mismatching.0;
         if shares > 1.0 {
             return Err(format!(
-                "requests: unknown, disabled and mismatching make {shares} together, more than 1"
+                "requests: unknown, disabled and mismatching add up to {shares}, more than 1"
             ));
         }
         if requests.user_agents.is_empty() {
-            return Err("requests.user_agents is empty; it needs one at least".to_owned());
+            return Err("requests.user_agents is empty; it needs at least one".to_owned());
         }
         if self.endpoints.iter().map(|endpoint| endpoint.weight.0).sum::<f64>() <= 0.0 {
             return Err("no endpoint has a weight above 0".to_owned());
         }
         let schedule = self.schedule(0);
         if schedule.duration().is_zero() || schedule.duration() > value::LONGEST {
-            return Err("the phases together take no time, or more than 24h".to_owned());
+            return Err("the phases together take 0s or more than 24h".to_owned());
         }
         if schedule.expected() < 1.0 {
             return Err("the phases send nothing: every rate is 0".to_owned());
         }
-        let programs = self.programs_asked();
-        // Nobody may have two records of one program in flight: seconds between two of one.
+        let programs = self.program_count();
+        // A program must not have two updates in flight.
         let updates = self.core_data.updates_per_second.0;
         if updates * SECONDS_BETWEEN_UPDATES_OF_A_PROGRAM > programs as f64 {
             return Err(format!(
-                "core_data.updates_per_second = {updates} needs {} programs at least, so that two updates of one are {SECONDS_BETWEEN_UPDATES_OF_A_PROGRAM} s apart",
+                "core_data.updates_per_second = {updates} needs {} programs or more, so that two updates of a program are {SECONDS_BETWEEN_UPDATES_OF_A_PROGRAM} s apart",
                 (updates * SECONDS_BETWEEN_UPDATES_OF_A_PROGRAM).ceil()
             ));
         }
         if !self.programs.ids.is_empty() && (updates > 0.0 || requests.disabled.0 > 0.0) {
-            return Err("programs.ids names programs of others: updates_per_second and disabled have to be 0".to_owned());
+            return Err("programs.ids names existing programs, which the harness does not change: updates_per_second and disabled must be 0".to_owned());
         }
         Ok(())
     }
 
-    /// How many programs are asked for.
-    pub fn programs_asked(&self) -> usize {
+    /// Number of programs that requests name.
+    pub fn program_count(&self) -> usize {
         match self.programs.ids.len() {
             0 => self.programs.count.0 as usize,
             ids => ids,
@@ -264,14 +273,15 @@ impl Scenario {
         self.programs.preload && self.programs.ids.is_empty()
     }
 
-    /// When requests are to be sent.
+    /// The intended times of the requests.
     pub fn schedule(&self, seed: u64) -> Schedule {
         let segments: Vec<Segment> =
             self.phases.iter().flat_map(|phase| phase.shape().segments()).collect();
         Schedule::new(segments, self.arrivals, seed)
     }
 
-    /// One constant rate instead of the phases.
+    /// Replaces the phases with one of constant rate. By default, its rate is the highest of the phases,
+    /// and it takes as long as all of them.
     pub fn set_constant(&mut self, rate: Option<Rate>, duration: Option<Period>) {
         let schedule = self.schedule(0);
         let rate = rate.map_or_else(|| schedule.peak(), |rate| rate.0);
@@ -280,10 +290,10 @@ impl Scenario {
     }
 }
 
-/// redis-updater takes far less for an update, unless it is ill.
+/// A healthy redis-updater needs far less time for an update.
 const SECONDS_BETWEEN_UPDATES_OF_A_PROGRAM: f64 = 5.0;
 
-/// Line and column, from 1, of a byte of a text.
+/// Line and column, from 1, of a byte offset in a text.
 fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
@@ -299,11 +309,11 @@ mod tests {
         Scenario::parse(text, "file.toml").unwrap_err()
     }
 
-    const BEGINNING: &str =
+    const PHASE: &str =
         "description = \"d\"\n[[phase]]\nkind = \"constant\"\nrate = 10\nduration = \"1s\"\n";
 
     #[test]
-    fn what_is_built_in_is_valid() {
+    fn built_in_scenarios_are_valid() {
         for (name, _) in BUILT_IN {
             Scenario::load(name).unwrap();
         }
@@ -313,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_has_its_line_and_column() {
+    fn reports_line_and_column_of_an_error() {
         for (text, expected) in [
             ("description = \"d\"\nphase = 3\n", "file.toml:2:9: invalid type: integer `3`"),
             (
@@ -338,35 +348,34 @@ mod tests {
             assert!(error.starts_with(expected), "{error}");
             assert!(!error.contains('\n'), "{error}");
         }
-        let unknown = error(&format!("{BEGINNING}[requests]\nuser_agent = \"x\"\n"));
+        let unknown = error(&format!("{PHASE}[requests]\nuser_agent = \"x\"\n"));
         assert!(unknown.starts_with("file.toml:7:1: unknown field `user_agent`"), "{unknown}");
-        let share = error(&format!("{BEGINNING}[requests]\nunknown = 1.5\n"));
+        let share = error(&format!("{PHASE}[requests]\nunknown = 1.5\n"));
         assert_eq!(share, "file.toml:7:11: expected a share from 0 to 1, not 1.5");
-        let path = error(&format!("{BEGINNING}[[endpoint]]\nname = \"e\"\npath = \"event\"\n"));
+        let path = error(&format!("{PHASE}[[endpoint]]\nname = \"e\"\npath = \"event\"\n"));
         assert!(path.starts_with("file.toml:8:8: expected a path"), "{path}");
     }
 
     #[test]
-    fn what_parts_make_together_is_checked() {
-        let shares = error(&format!("{BEGINNING}[requests]\nunknown = 0.6\ndisabled = 0.6\n"));
+    fn checks_that_values_fit_together() {
+        let shares = error(&format!("{PHASE}[requests]\nunknown = 0.6\ndisabled = 0.6\n"));
         assert_eq!(
             shares,
-            "file.toml: requests: unknown, disabled and mismatching make 1.2 together, more than 1"
+            "file.toml: requests: unknown, disabled and mismatching add up to 1.2, more than 1"
         );
-        let updates = error(&format!(
-            "{BEGINNING}[programs]\ncount = 5\n[core_data]\nupdates_per_second = 2\n"
-        ));
+        let updates =
+            error(&format!("{PHASE}[programs]\ncount = 5\n[core_data]\nupdates_per_second = 2\n"));
         assert!(updates.contains("needs 10 programs"), "{updates}");
     }
 
     #[test]
-    fn a_missing_file_names_what_there_is() {
+    fn lists_the_built_in_scenarios_if_a_file_is_missing() {
         let error = Scenario::load("nothing").unwrap_err();
         assert!(error.contains("one of quick, spike, soak, cold-start, or a TOML file"), "{error}");
     }
 
     #[test]
-    fn flags_make_one_constant_phase() {
+    fn replaces_phases_with_a_constant_rate() {
         let (mut scenario, _) = Scenario::load("spike").unwrap();
         scenario.set_constant(Some(Rate(7.0)), None);
         assert_eq!(scenario.schedule(0).duration(), Duration::from_secs(80));

@@ -1,4 +1,4 @@
-//! A stretch of a scenario, as its TOML table.
+//! A phase of a scenario, as its TOML table.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::schedule::Shape;
 pub struct Phase(Shape);
 
 impl Phase {
-    /// Its shape.
+    /// How the rate changes during the phase.
     pub fn shape(self) -> Shape {
         self.0
     }
 
-    /// With every rate multiplied.
-    pub fn scaled(self, by: f64) -> Self {
+    /// The same phase with every rate multiplied by `by`.
+    pub fn scale(self, by: f64) -> Self {
         Self(match self.0 {
             Shape::Constant { rate, duration } => Shape::Constant { rate: rate * by, duration },
             Shape::Ramp { from, to, duration } => {
@@ -50,8 +50,8 @@ enum Kind {
     Spike,
 }
 
-/// All members that a phase may have: which of them it needs depends on its kind. One table, and no
-/// enum tagged by `kind`: serde forgets the places of values behind a tag.
+/// All members that a phase may have. Its kind decides which of them it needs. One table instead of an
+/// enum tagged by `kind`, because serde loses the positions of a tagged enum's values.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
@@ -86,10 +86,10 @@ impl Table {
         ]
     }
 
-    /// Checks that just the members `needed` are there.
+    /// Checks that the members `needed` are present, and no others.
     fn expect(&self, kind: &str, needed: &[&str]) -> Result<(), String> {
-        for (member, there) in self.members() {
-            match (needed.contains(&member), there) {
+        for (member, is_present) in self.members() {
+            match (needed.contains(&member), is_present) {
                 (true, false) => {
                     return Err(format!("a phase of kind {kind:?} needs {member}"));
                 }

@@ -1,13 +1,13 @@
-//! Values of a scenario that are checked as they are read, so that an error has their place.
+//! Values of a scenario that are checked as they are parsed, so that an error has a line and a column.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-/// The longest time that a scenario may name.
+/// The longest time in a scenario.
 pub const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-/// The highest rate that a scenario may name, requests per second.
+/// The highest rate in a scenario, requests per second.
 pub const HIGHEST_RATE: f64 = 1_000_000.0;
 
 /// A time such as `10s`, `500ms`, `15m` or `1h`; up to a day.
@@ -16,7 +16,7 @@ pub const HIGHEST_RATE: f64 = 1_000_000.0;
 pub struct Period(pub Duration);
 
 impl Period {
-    /// Reads it, for a flag.
+    /// Parses the value of a flag.
     pub fn parse(text: &str) -> Result<Self, String> {
         let digits = text.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(text.len());
         let seconds = match &text[digits..] {
@@ -75,7 +75,7 @@ impl TryFrom<f64> for Rate {
 }
 
 impl Rate {
-    /// Reads it, for a flag.
+    /// Parses the value of a flag.
     pub fn parse(text: &str) -> Result<Self, String> {
         let rate: f64 = text.parse().map_err(|_| format!("expected a rate, not {text:?}"))?;
         Self::try_from(rate)
@@ -100,14 +100,14 @@ impl TryFrom<f64> for Share {
 }
 
 impl Share {
-    /// Reads it, for a flag.
+    /// Parses the value of a flag.
     pub fn parse(text: &str) -> Result<Self, String> {
         let share: f64 = text.parse().map_err(|_| format!("expected a share, not {text:?}"))?;
         Self::try_from(share)
     }
 }
 
-/// The exponent of Zipf's law, from 0 (all alike) to 5.
+/// The exponent of Zipf's law, from 0 (all items equally likely) to 5.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(try_from = "f64")]
 pub struct Exponent(pub f64);
@@ -125,7 +125,7 @@ impl TryFrom<f64> for Exponent {
 }
 
 impl Exponent {
-    /// Reads it, for a flag.
+    /// Parses the value of a flag.
     pub fn parse(text: &str) -> Result<Self, String> {
         let exponent: f64 =
             text.parse().map_err(|_| format!("expected an exponent, not {text:?}"))?;
@@ -151,14 +151,14 @@ impl<const MAX: u32> TryFrom<i64> for Count<MAX> {
 }
 
 impl<const MAX: u32> Count<MAX> {
-    /// Reads it, for a flag.
+    /// Parses the value of a flag.
     pub fn parse(text: &str) -> Result<Self, String> {
         let count: i64 = text.parse().map_err(|_| format!("expected an integer, not {text:?}"))?;
         Self::try_from(count)
     }
 }
 
-/// A status that an answer may have.
+/// An HTTP status, from 100 to 599.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "i64")]
 pub struct Status(pub u16);
@@ -175,7 +175,7 @@ impl TryFrom<i64> for Status {
     }
 }
 
-/// Text that stands in a request's head: printable ASCII.
+/// Text that is valid in the head of a request: printable ASCII, not empty.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct HeaderText(pub String);
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn periods_are_read_and_shown() {
+    fn parses_and_formats_periods() {
         for (text, ms) in
             [("10s", 10_000), ("500ms", 500), ("15m", 900_000), ("0.5s", 500), ("24h", 86_400_000)]
         {
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn values_have_bounds() {
+    fn rejects_values_out_of_bounds() {
         assert!(
             Rate::parse("-1").is_err() && Rate::parse("nan").is_err() && Rate::parse("2e4").is_ok()
         );

@@ -1,23 +1,25 @@
-//! What was accepted against what was stored. Pure.
+//! Compares accepted events with stored rows. Pure.
 
 use super::partitions::Entry;
 
-/// What a comparison found.
+/// Outcome of a comparison.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Joined {
-    /// Accepted and stored.
+    /// Number of accepted events with a row.
     pub(super) stored: u64,
-    /// Stored, and never in an answer.
+    /// Number of rows whose id was in no response.
     pub(super) unknown: u64,
-    /// Accepted and not stored, the first of them.
+    /// Ids of the first accepted events without a row.
     pub(super) missing: Vec<u128>,
-    /// Accepted and not stored.
+    /// Number of accepted events without a row.
     pub(super) lost: u64,
 }
 
-/// Compares entries, both in order. Calls `stored` with the time of the answer and that of the row.
-/// A row counts once, however often it was seen, and stands for one answer alone: a second answer
-/// with the same id is lost.
+/// Compares two sorted lists of entries and adds the outcome to `found`, with up to `keep_missing`
+/// missing ids. Calls `stored` with the time of each response and of its row.
+///
+/// A row counts once, however often it is in `rows`, and matches one response only: a second response
+/// with the same id counts as lost.
 pub(super) fn join(
     accepted: &[Entry],
     rows: &[Entry],
@@ -26,19 +28,19 @@ pub(super) fn join(
     mut stored: impl FnMut(u64, u64),
 ) {
     let mut rows = rows.chunk_by(|a, b| a.id == b.id).map(|same| same[0]).peekable();
-    for answer in accepted {
-        while rows.next_if(|row| row.id < answer.id).is_some() {
+    for event in accepted {
+        while rows.next_if(|row| row.id < event.id).is_some() {
             found.unknown += 1;
         }
-        match rows.next_if(|row| row.id == answer.id) {
+        match rows.next_if(|row| row.id == event.id) {
             Some(row) => {
                 found.stored += 1;
-                stored(answer.at_ms, row.at_ms);
+                stored(event.at_ms, row.at_ms);
             }
             None => {
                 found.lost += 1;
                 if found.missing.len() < keep_missing {
-                    found.missing.push(answer.id);
+                    found.missing.push(event.id);
                 }
             }
         }
@@ -59,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_stored_and_unknown_are_told_apart() {
+    fn distinguishes_lost_stored_and_unknown() {
         let mut found = Joined::default();
         let accepted = entries(&[1, 2, 4, 6]);
         let rows = entries(&[0, 2, 3, 4, 4, 9]);
@@ -68,14 +70,14 @@ mod tests {
     }
 
     #[test]
-    fn two_answers_with_one_id_are_one_row_too_few() {
+    fn second_response_with_the_same_id_is_lost() {
         let mut found = Joined::default();
         join(&entries(&[7, 7]), &entries(&[7]), 9, &mut found, |_, _| {});
         assert_eq!((found.stored, found.lost), (1, 1));
     }
 
     #[test]
-    fn the_times_are_handed_on() {
+    fn passes_on_the_times_of_response_and_first_row() {
         let mut times = Vec::new();
         let accepted = [Entry { id: 1, at_ms: 5 }];
         let rows = [Entry { id: 1, at_ms: 9 }, Entry { id: 1, at_ms: 20 }];
@@ -85,7 +87,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_set_arithmetic(
+        fn matches_set_arithmetic(
             accepted in proptest::collection::btree_set(0_u128..60, 0..40),
             rows in proptest::collection::vec(0_u128..60, 0..60),
         ) {

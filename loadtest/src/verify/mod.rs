@@ -1,7 +1,7 @@
-//! The truth at the far end: every id that was answered has to become a row, and no other.
+//! Verifies a run in the table: every accepted event has to become a row, and nothing else.
 //!
-//! Ids and rows go to disk and are compared part by part, so that memory is bounded whatever their
-//! number. The table is scanned after the run, or, where counted rows are dropped, all along.
+//! Ids and rows are kept on disk and compared one part at a time, so that memory is bounded for any
+//! number of them. The table is scanned after the run or, if counted rows are deleted, during it.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -22,15 +22,15 @@ pub use table::EventTable;
 use table::Position;
 
 const POLL: Duration = Duration::from_millis(500);
-/// For a row that should not be there to arrive.
+/// How long to wait for surplus rows after the last expected one.
 const AFTERMATH: Duration = Duration::from_secs(2);
-/// Missing ids that are asked for one by one; more of them wait for the next scan.
+/// Most missing ids that are looked up by key; more of them wait for the next scan.
 const MISSING_KEPT: usize = 100_000;
-/// The last accepted ids: when these are rows, most others are.
+/// Number of last accepted ids to wait for before the scan: when these have rows, most others do.
 const TAIL: usize = 100;
-/// Pages of rows that are dropped before new ids are taken.
+/// Pages of rows that are deleted before new ids are received.
 const PAGES_AT_ONCE: usize = 20;
-/// The longest time from answer to row that is told from longer ones.
+/// The longest time from response to row; longer times count as this one.
 const LONGEST_DELAY_MS: u64 = 3_600_000;
 
 /// A histogram of milliseconds.
@@ -39,52 +39,56 @@ pub type Delays = Histogram<u64>;
 /// What became of the accepted events.
 #[derive(Debug, Clone)]
 pub struct Findings {
-    /// Ids in answers.
+    /// Number of ids in responses.
     pub identified: u64,
-    /// Of these, rows.
+    /// Ids that have a row.
     pub stored: u64,
-    /// Of these, not rows when patience ended.
+    /// Ids that had no row when the time to settle was over.
     pub lost: u64,
-    /// Rows of the run whose id was in no answer.
+    /// Rows of the run whose id was in no response.
     pub unknown: u64,
-    /// How long it took after the last answer until all was there, or patience ended.
+    /// From the last response until all rows were there, or until the time to settle was over.
     pub settled_after: Duration,
-    /// Milliseconds from an answer to its row.
+    /// Milliseconds from a response to its row.
     pub delays: Delays,
-    /// The same for the answers of each slice of the run; within 10 %.
+    /// The same by slice of the run in which the response arrived; exact to 10 %.
     pub delays_by_slice: Vec<Delays>,
 }
 
-/// What to look for.
+/// Settings of a [`Follower`].
 #[derive(Debug)]
 pub struct Plan {
-    /// Where the rows are.
+    /// The table to read.
     pub table: EventTable,
-    /// The run's mark, at the end of the rows' user agents.
+    /// The run's mark, with which its rows' user agents end.
     pub mark: String,
-    /// How long rows may take to arrive after the last answer.
+    /// How long rows may take to arrive after the last response.
     pub settle: Duration,
     /// Whether rows are deleted when they are counted.
     pub drop_counted: bool,
-    /// When the run began, milliseconds since the Unix epoch.
+    /// Start of the run, milliseconds since the Unix epoch.
     pub start_ms: u64,
-    /// How long a slice is.
+    /// Length of a slice.
     pub slice: Duration,
 }
 
-/// Follows accepted events.
+/// Follows accepted events to their rows.
 #[derive(Debug)]
 pub struct Follower {
     plan: Plan,
     accepted: Partitions,
     rows: Partitions,
     tail: Vec<u128>,
-    /// Where dropping goes on in the table; none at its beginning.
+    /// Where the next scan continues; `None` at the start of the table.
     position: Option<Position>,
 }
 
 impl Follower {
-    /// Keeps what it has to remember in `folder`.
+    /// A follower with temporary files in `folder`.
+    ///
+    /// # Errors
+    ///
+    /// If the files cannot be created.
     pub fn new(plan: Plan, folder: &Path) -> Result<Self, String> {
         let partitions = || {
             Partitions::create(folder).map_err(|error| {
@@ -95,50 +99,54 @@ impl Follower {
         Ok(Self { plan, accepted, rows, tail: Vec::new(), position: None })
     }
 
-    /// Takes what is accepted until the sender ends, then waits for the rows; until `give_up` turns
-    /// true or the patience ends.
+    /// Receives accepted events until the channel closes, then waits for their rows until `give_up` turns
+    /// true or the time to settle is over.
+    ///
+    /// # Errors
+    ///
+    /// If the table or the temporary files cannot be used.
     pub async fn follow(
         mut self,
         mut accepted: mpsc::UnboundedReceiver<Vec<Accepted>>,
         mut give_up: watch::Receiver<bool>,
     ) -> Result<Findings, String> {
-        // Its time goes on while ids are taken, which may be without a pause.
-        let mut looks = tokio::time::interval(POLL);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // An interval instead of a sleep: ids may arrive without a pause.
+        let mut ticks = tokio::time::interval(POLL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                some = accepted.recv() => match some {
-                    Some(some) => self.remember(&some)?,
+                events = accepted.recv() => match events {
+                    Some(events) => self.remember(&events)?,
                     None => break,
                 },
-                _ = looks.tick(), if self.plan.drop_counted => {
+                _ = ticks.tick(), if self.plan.drop_counted => {
                     self.drain(PAGES_AT_ONCE).await?;
                 }
             }
         }
-        let begun = Instant::now();
-        let settled = tokio::select! {
-            settled = self.settle(begun) => settled,
+        let started_at = Instant::now();
+        let outcome = tokio::select! {
+            outcome = self.settle(started_at) => outcome,
             _ = give_up.wait_for(|give_up| *give_up) => Ok(()),
         };
-        settled?;
-        self.findings(begun.elapsed())
+        outcome?;
+        self.findings(started_at.elapsed())
     }
 
     fn remember(&mut self, accepted: &[Accepted]) -> Result<(), String> {
-        for one in accepted {
-            let entry = Entry { id: one.id, at_ms: one.at_ms };
+        for event in accepted {
+            let entry = Entry { id: event.id, at_ms: event.at_ms };
             self.accepted.push(entry).map_err(disk_problem)?;
         }
-        self.tail.extend(accepted.iter().rev().take(TAIL).map(|one| one.id));
+        self.tail.extend(accepted.iter().rev().take(TAIL).map(|event| event.id));
         let surplus = self.tail.len().saturating_sub(TAIL);
         self.tail.drain(..surplus);
         Ok(())
     }
 
-    /// Waits until every accepted event is a row, or patience ends.
-    async fn settle(&mut self, begun: Instant) -> Result<(), String> {
-        let give_up = begun + self.plan.settle;
+    /// Waits until every accepted event has a row, or until the time to settle is over.
+    async fn settle(&mut self, started_at: Instant) -> Result<(), String> {
+        let give_up = started_at + self.plan.settle;
         if !self.plan.drop_counted {
             let tail = std::mem::take(&mut self.tail);
             self.wait_for(tail, give_up).await?;
@@ -163,13 +171,13 @@ impl Follower {
         }
     }
 
-    /// Waits until all of `ids` are rows, or until `give_up`.
+    /// Waits until all of `ids` have rows, or until `give_up`.
     async fn wait_for(&self, mut ids: Vec<u128>, give_up: Instant) -> Result<(), String> {
         while !ids.is_empty() && Instant::now() < give_up {
-            let mut present: Vec<u128> =
-                self.plan.table.present(&ids).await?.into_iter().map(|row| row.id).collect();
-            present.sort_unstable();
-            ids.retain(|id| present.binary_search(id).is_err());
+            let mut found: Vec<u128> =
+                self.plan.table.find(&ids).await?.into_iter().map(|row| row.id).collect();
+            found.sort_unstable();
+            ids.retain(|id| found.binary_search(id).is_err());
             if !ids.is_empty() {
                 tokio::time::sleep(POLL).await;
             }
@@ -177,7 +185,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Reads all rows of the run anew.
+    /// Reads all rows of the run from scratch.
     async fn scan(&mut self) -> Result<(), String> {
         self.rows.clear().map_err(disk_problem)?;
         let mut position = None;
@@ -193,18 +201,18 @@ impl Follower {
         }
     }
 
-    /// Goes through the table, or `most_pages` of it, counts the run's rows and deletes them. Returns
-    /// how many there were. The next time goes on where this one ended: rows that are not the run's
-    /// stay, and would be all that a page from the beginning shows.
-    async fn drain(&mut self, most_pages: usize) -> Result<usize, String> {
+    /// Scans up to `max_pages` of the table, counts the run's rows and deletes them. Returns their number.
+    /// The next call continues where this one ended: other rows stay in the table, and the first pages
+    /// might contain nothing else.
+    async fn drain(&mut self, max_pages: usize) -> Result<usize, String> {
         let mut drained = 0;
-        for _ in 0..most_pages {
+        for _ in 0..max_pages {
             let page = self.plan.table.page(&self.plan.mark, self.position.take()).await?;
             for row in &page.counted {
                 self.rows.push(*row).map_err(disk_problem)?;
             }
             self.plan.table.delete(&page.counted).await?;
-            self.plan.table.delete(&page.looks).await?;
+            self.plan.table.delete(&page.probes).await?;
             drained += page.counted.len();
             self.position = page.next;
             if self.position.is_none() {
@@ -217,8 +225,8 @@ impl Follower {
     fn join(&mut self, mut stored: impl FnMut(u64, u64)) -> Result<Joined, String> {
         let mut found = Joined::default();
         for part in 0..PARTS {
-            let accepted = self.accepted.sorted(part).map_err(disk_problem)?;
-            let rows = self.rows.sorted(part).map_err(disk_problem)?;
+            let accepted = self.accepted.read_sorted(part).map_err(disk_problem)?;
+            let rows = self.rows.read_sorted(part).map_err(disk_problem)?;
             join::join(&accepted, &rows, MISSING_KEPT, &mut found, &mut stored);
         }
         Ok(found)
@@ -229,11 +237,12 @@ impl Follower {
         let slice_ms = u64::try_from(self.plan.slice.as_millis()).unwrap_or(u64::MAX).max(1);
         let mut delays = delays(3);
         let mut delays_by_slice: Vec<Delays> = Vec::new();
-        let found = self.join(|answered, stored| {
-            // The clocks of two machines may disagree, and milliseconds are cut.
-            let delay = stored.saturating_sub(answered);
+        let found = self.join(|responded_ms, stored_ms| {
+            // The clocks of two machines may disagree, and milliseconds are truncated.
+            let delay = stored_ms.saturating_sub(responded_ms);
             delays.saturating_record(delay);
-            let slice = usize::try_from(answered.saturating_sub(start_ms) / slice_ms).unwrap_or(0);
+            let slice =
+                usize::try_from(responded_ms.saturating_sub(start_ms) / slice_ms).unwrap_or(0);
             if delays_by_slice.len() <= slice {
                 delays_by_slice.resize_with(slice + 1, || self::delays(1));
             }
@@ -258,5 +267,5 @@ fn delays(digits: u8) -> Delays {
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn disk_problem(error: std::io::Error) -> String {
-    format!("the temporary files for message ids: {error}; is the disk full?")
+    format!("temporary files for message ids: {error}; is the disk full?")
 }

@@ -1,12 +1,11 @@
-//! Ids with a time each, on disk, in parts that fit into memory: so that what is compared at the end
-//! may be as much as the disk takes. A part is chosen by the id, so that equal ids meet in equal
-//! parts.
+//! Ids with their times on disk, in parts that fit into memory, so that only the disk limits how many
+//! can be compared. The id decides the part, so that equal ids are in the same part.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-/// With 50 million ids a part has 800,000, which take 19 MB.
+/// Number of parts. Of 50 million ids, a part has 800,000, which take 19 MB.
 pub(super) const PARTS: usize = 64;
 const RECORD: usize = 24;
 
@@ -17,7 +16,7 @@ pub(super) struct Entry {
     pub(super) at_ms: u64,
 }
 
-/// Entries in temporary files, which disappear with it.
+/// Entries in temporary files, which are removed on drop.
 #[derive(Debug)]
 pub(super) struct Partitions {
     parts: Vec<BufWriter<File>>,
@@ -25,7 +24,7 @@ pub(super) struct Partitions {
 }
 
 impl Partitions {
-    /// Empty ones; the files are in `folder`, without names.
+    /// Creates empty parts as unnamed files in `folder`.
     pub(super) fn create(folder: &Path) -> io::Result<Self> {
         let parts = (0..PARTS)
             .map(|_| tempfile::tempfile_in(folder).map(BufWriter::new))
@@ -33,12 +32,10 @@ impl Partitions {
         Ok(Self { parts, count: 0 })
     }
 
-    /// How many entries there are.
     pub(super) fn len(&self) -> u64 {
         self.count
     }
 
-    /// Adds one.
     pub(super) fn push(&mut self, entry: Entry) -> io::Result<()> {
         // The last bytes of a UUIDv7 are random.
         let part = &mut self.parts[(entry.id % PARTS as u128) as usize];
@@ -48,7 +45,6 @@ impl Partitions {
         Ok(())
     }
 
-    /// Forgets all.
     pub(super) fn clear(&mut self) -> io::Result<()> {
         for part in &mut self.parts {
             part.flush()?;
@@ -59,8 +55,8 @@ impl Partitions {
         Ok(())
     }
 
-    /// A part's entries in order.
-    pub(super) fn sorted(&mut self, part: usize) -> io::Result<Vec<Entry>> {
+    /// Reads a part's entries, sorted by id and then by time.
+    pub(super) fn read_sorted(&mut self, part: usize) -> io::Result<Vec<Entry>> {
         let file = &mut self.parts[part];
         file.flush()?;
         let mut reader = BufReader::new(file.get_ref());
@@ -74,14 +70,14 @@ impl Partitions {
                 at_ms: u64::from_le_bytes(at_ms.try_into().unwrap_or_default()),
             });
         }
-        // The writer goes on at the end, where reading has stopped.
+        // Writing continues at the end.
         file.seek(SeekFrom::End(0))?;
         entries.sort_unstable();
         Ok(entries)
     }
 }
 
-/// False at the end.
+/// Reads the next record; false at the end.
 fn read_record(reader: &mut impl Read, record: &mut [u8; RECORD]) -> io::Result<bool> {
     match reader.read_exact(record) {
         Ok(()) => Ok(true),
@@ -95,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_in_order_and_more_can_follow() {
+    fn reads_entries_sorted_between_writes() {
         let folder = tempfile::tempdir().unwrap();
         let mut partitions = Partitions::create(folder.path()).unwrap();
         let entry = |id| Entry { id, at_ms: (id * 2) as u64 };
@@ -104,14 +100,14 @@ mod tests {
                 partitions.push(entry(round * 1_000 + id)).unwrap();
             }
             let mut all: Vec<Entry> =
-                (0..PARTS).flat_map(|part| partitions.sorted(part).unwrap()).collect();
+                (0..PARTS).flat_map(|part| partitions.read_sorted(part).unwrap()).collect();
             all.sort_unstable();
             assert_eq!(all, (0..(round + 1) * 1_000).map(entry).collect::<Vec<_>>());
         }
         partitions.clear().unwrap();
         assert_eq!(partitions.len(), 0);
-        assert!((0..PARTS).all(|part| partitions.sorted(part).unwrap().is_empty()));
+        assert!((0..PARTS).all(|part| partitions.read_sorted(part).unwrap().is_empty()));
         partitions.push(entry(5)).unwrap();
-        assert_eq!(partitions.sorted(5).unwrap(), [entry(5)]);
+        assert_eq!(partitions.read_sorted(5).unwrap(), [entry(5)]);
     }
 }

@@ -1,4 +1,4 @@
-//! The events' table, read as far as a load test needs it.
+//! The DynamoDB table of events: finds and deletes the rows of a run.
 
 use std::collections::HashMap;
 
@@ -15,29 +15,29 @@ const KEYS_PER_READ: usize = 100;
 /// `BatchWriteItem`'s limit.
 const KEYS_PER_WRITE: usize = 25;
 
-/// Deletions under way at a time. One by one they would wait, each in its turn, behind all the writes
-/// that the functions have under way, and rows would come faster than they go.
+/// Concurrent deletions. One at a time, each would queue behind the writes of the functions, and rows
+/// would arrive faster than they are deleted.
 const DELETIONS_AT_ONCE: usize = 16;
-/// Rows that a page of a scan looks at. DynamoDB ends one at 1 MB, about as many; a stand-in that is
-/// told no number reads the whole rest of the table for each page.
+/// Rows that a page of a scan reads. DynamoDB ends a page at 1 MB, which is about as many; without a
+/// limit, the stand-in reads the whole rest of the table for each page.
 const ROWS_PER_PAGE: i32 = 2_000;
 
 type Item = HashMap<String, AttributeValue>;
-/// The key at which a scan goes on.
+/// The key after which a scan continues.
 pub(super) type Position = Item;
 
-/// Some of the run's rows.
+/// A page of a scan for the run's rows.
 #[derive(Debug)]
 pub(super) struct Page {
-    /// Those of requests that are measured: their user agent ends in the run's mark.
+    /// Rows of the run's requests: their user agent ends in the run's mark.
     pub(super) counted: Vec<Entry>,
-    /// Those of looks at programs that were changed: something follows the mark.
-    pub(super) looks: Vec<Entry>,
-    /// Where the next page begins; none behind the last.
+    /// Rows of probes of changed programs: in their user agent, something follows the mark.
+    pub(super) probes: Vec<Entry>,
+    /// Start of the next page; `None` after the last.
     pub(super) next: Option<Position>,
 }
 
-/// The table in which events end.
+/// The table in which events are stored.
 #[derive(Debug, Clone)]
 pub struct EventTable {
     client: Client,
@@ -46,17 +46,18 @@ pub struct EventTable {
 }
 
 impl EventTable {
-    /// The table `name`.
+    /// A client for the table `name`. `is_stand_in`: the endpoint is a stand-in on this machine.
     pub fn new(shared: &SdkConfig, name: String, is_stand_in: bool) -> Self {
         Self { client: Client::new(shared), name, is_stand_in }
     }
 
-    /// Whether it is on this machine, so that rows may be deleted.
+    /// Whether the table is in a stand-in on this machine, so that rows may be deleted.
     pub fn is_stand_in(&self) -> bool {
         self.is_stand_in
     }
 
-    /// A page of the run's rows: those whose user agent holds its mark. No position: the first.
+    /// Scans a page for rows whose user agent contains the run's mark, from the start of the table if
+    /// there is no position.
     pub(super) async fn page(&self, mark: &str, from: Option<Position>) -> Result<Page, String> {
         let page = self
             .client
@@ -70,15 +71,15 @@ impl EventTable {
             .send()
             .await
             .map_err(|error| format!("Scan: {}", DisplayErrorContext(&error)))?;
-        let (counted, looks): (Vec<Item>, Vec<Item>) =
+        let (counted, probes): (Vec<Item>, Vec<Item>) =
             page.items.unwrap_or_default().into_iter().partition(|row| ends_in(row, mark));
         let entries = |rows: &[Item]| rows.iter().filter_map(entry).collect();
         let next = page.last_evaluated_key;
-        Ok(Page { counted: entries(&counted), looks: entries(&looks), next })
+        Ok(Page { counted: entries(&counted), probes: entries(&probes), next })
     }
 
-    /// Those of `ids` that are rows.
-    pub(super) async fn present(&self, ids: &[u128]) -> Result<Vec<Entry>, String> {
+    /// The rows with these ids.
+    pub(super) async fn find(&self, ids: &[u128]) -> Result<Vec<Entry>, String> {
         let mut found = Vec::new();
         for chunk in ids.chunks(KEYS_PER_READ) {
             let request = KeysAndAttributes::builder()
@@ -93,14 +94,14 @@ impl EventTable {
                 .send()
                 .await
                 .map_err(|error| format!("BatchGetItem: {}", DisplayErrorContext(&error)))?;
-            // What is left out now is asked for at the next look.
+            // Unprocessed keys are requested again at the next call.
             let rows = output.responses.unwrap_or_default().into_values().flatten();
             found.extend(rows.filter_map(|row| entry(&row)));
         }
         Ok(found)
     }
 
-    /// Deletes rows. What stays is seen, and deleted, again.
+    /// Deletes rows. The next scan finds and deletes those that DynamoDB left unprocessed.
     pub(super) async fn delete(&self, rows: &[Entry]) -> Result<(), String> {
         let calls: Vec<_> =
             rows.chunks(KEYS_PER_WRITE).map(|chunk| self.delete_chunk(chunk)).collect();
@@ -134,7 +135,7 @@ fn ends_in(row: &Item, mark: &str) -> bool {
     user_agent.is_some_and(|agent| agent.ends_with(mark))
 }
 
-/// None for a row that is none of adtrack's.
+/// `None` if the row is not adtrack's.
 fn entry(row: &Item) -> Option<Entry> {
     let id = uuid::Uuid::try_parse(row.get("id")?.as_s().ok()?).ok()?.as_u128();
     let at_ms = row.get("stored_at")?.as_n().ok()?.parse().ok()?;

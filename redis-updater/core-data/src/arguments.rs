@@ -7,18 +7,18 @@ use adtrack_runtime::cli::{non_empty, seconds};
 use adtrack_runtime::redis_settings::RedisSettings;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Feeds core data (programs and their deletions) to adtrack, and shows what became of it.
+/// Publishes core data (programs and their deletions) to adtrack, and shows what Redis holds.
 ///
-/// docs/CORE_DATA.md has the members of a program, the formats and the exit statuses.
+/// docs/CORE_DATA.md describes a program's members, the file formats and the exit statuses.
 #[derive(Debug, Parser)]
 #[command(version, subcommand_required = true, arg_required_else_help = false)]
 pub struct Arguments {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Checks a file and puts its records on the core-data stream.
@@ -27,76 +27,76 @@ pub enum Command {
     /// Shows what Redis holds for a program, with its version.
     #[command(after_help = GET_HELP)]
     Get(GetArguments),
-    /// Prints updates as they are pushed to the trackers, one JSON object a line.
+    /// Prints updates as they are pushed to the trackers, one JSON object per line.
     #[command(after_help = WATCH_HELP)]
     Watch(WatchArguments),
-    /// Compares a file with what Redis holds and lists what differs.
+    /// Compares a file with what Redis holds and lists the differences.
     #[command(after_help = VERIFY_HELP)]
     Verify(VerifyArguments),
 }
 
 const PUBLISH_HELP: &str = "\
-Nothing is sent before every record of the file is checked. AWS region, endpoints and credentials
-come from the AWS SDK's own chain. Publishing a file again is harmless: a record is a whole program.
+Checks every record of the file before it sends any. AWS region, endpoints and credentials come from
+the AWS SDK's own chain. Publishing a file again is harmless: a record is a whole program.
 
 Examples:
   core-data publish programs.csv
   core-data publish programs.jsonl --region eu-west-1 --region us-east-1
   export-programs | core-data publish - --dry-run
 
-Exit status: 0 all records are on every stream; 64 usage; 65 a record is no core data, nothing was
-sent; 66 the file cannot be read; 69 Kinesis did not take all; 74 no room for the temporary file;
-130 interrupted.";
+Exit status: 0 all records are on every stream; 64 usage; 65 a record is invalid, nothing was sent;
+66 the file cannot be read; 69 Kinesis did not take all records; 74 the temporary file cannot be
+used; 130 interrupted.";
 
 const GET_HELP: &str = "\
 Example:
   core-data get 212313
 
 Exit status: 0 printed (a deleted program too: \"deleted\":true); 1 Redis holds nothing for it; 64
-usage; 65 what Redis holds is no program; 69 Redis cannot be read.";
+usage; 65 what Redis holds is not a valid program; 69 Redis cannot be read.";
 
 const WATCH_HELP: &str = "\
-Ends at ctrl-C, SIGTERM or when its output is closed, with status 0. What is pushed while the
-subscription is broken is not seen; that is said on standard error.
+Ends with status 0 at Ctrl-C, at SIGTERM or when its output is closed. Misses updates that are pushed
+while it is not subscribed, and reports on standard error when that is.
 
 Examples:
   core-data watch
   core-data watch --program 212313";
 
 const VERIFY_HELP: &str = "\
-Of a program that the file has more than once, the last record counts. Programs that only Redis has
-are not looked for: absence from a file deletes nothing.
+If the file has several records of a program, the last one counts. Programs that only Redis has are
+not reported: absence from a file deletes nothing.
 
 Examples:
   core-data verify programs.csv
   core-data publish programs.csv && core-data verify programs.csv --wait 60
 
-Exit status: 0 equal; 1 something differs; 64 usage; 65 a record is no core data; 66 the file cannot
-be read; 69 Redis cannot be read; 74 no room for the temporary file.";
+Exit status: 0 equal; 1 something differs; 64 usage; 65 a record is invalid; 66 the file cannot be
+read; 69 Redis cannot be read; 74 the temporary file cannot be used.";
 
-/// A file of core data.
+/// The arguments of commands that read a file of core data.
 #[derive(Debug, Args)]
 pub struct InputArguments {
     /// File of programs, s3://BUCKET/KEY, or - for standard input.
     pub file: PathBuf,
-    /// Format of the file. [default: by its first character: `[` a JSON array, `{` JSON lines, else
+    /// Format of the file. [default: by its first character: `[` JSON array, `{` JSON lines, else
     /// CSV]
     #[arg(long)]
     pub format: Option<Format>,
-    /// Go on with the valid records where others are not. Those are listed and counted; the exit
-    /// status is that of the others, and 65 where no valid one is left.
+    /// Skip invalid records instead of stopping. They are listed and counted, and do not affect the
+    /// exit status, which is 65 only if no record is valid.
     #[arg(long)]
     pub skip_invalid: bool,
 }
 
-/// How records stand in a file.
+/// The formats of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// A JSON object a line.
+    /// One JSON object per line.
     Jsonl,
     /// One JSON array of objects.
     Json,
-    /// Comma-separated values (RFC 4180), the first row naming the members.
+    /// Comma-separated values (RFC 4180); the first row names the members.
     Csv,
 }
 
@@ -105,8 +105,8 @@ pub enum Format {
 pub struct PublishArguments {
     #[command(flatten)]
     pub input: InputArguments,
-    /// Region of a core-data stream; given more than once, each of them is fed. [default: the AWS
-    /// SDK's own]
+    /// Region of a core-data stream; repeat the flag to publish to several. [default: the AWS SDK's
+    /// own]
     #[arg(long = "region", value_name = "REGION", value_parser = non_empty("the name of an AWS region"))]
     pub regions: Vec<String>,
     /// Name of the Kinesis stream.
@@ -130,7 +130,7 @@ pub struct GetArguments {
 /// Arguments of `watch`.
 #[derive(Debug, Args)]
 pub struct WatchArguments {
-    /// Print the updates of this program alone.
+    /// Print only the updates of this program.
     #[arg(long, value_name = "PROGRAM_ID", value_parser = program_id)]
     pub program: Option<ProgramId>,
     #[command(flatten)]
@@ -142,7 +142,7 @@ pub struct WatchArguments {
 pub struct VerifyArguments {
     #[command(flatten)]
     pub input: InputArguments,
-    /// Seconds to wait for what differs to become equal: what was just published is on its way.
+    /// Seconds to wait for differences to disappear, since updates take a moment to reach Redis.
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds(0, 86_400))]
     pub wait: std::time::Duration,
     #[command(flatten)]

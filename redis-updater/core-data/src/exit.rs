@@ -1,4 +1,4 @@
-//! How the command ends. The statuses are those of sysexits.h where it has one.
+//! How the command ends. The statuses follow sysexits.h if it has a matching one.
 
 use std::process::ExitCode;
 
@@ -6,21 +6,21 @@ use std::process::ExitCode;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// All is done, or all is equal.
+    /// The command did everything, or everything is equal.
     Success = 0,
-    /// The program is not there, or file and Redis differ.
+    /// Redis does not hold the program, or file and Redis differ.
     Differs = 1,
-    /// A flag or a setting cannot be used.
+    /// A flag or a setting is invalid.
     Usage = adtrack_runtime::cli::EXIT_USAGE,
-    /// `EX_DATAERR`: the file has records that are no core data.
+    /// `EX_DATAERR`: the file has invalid records, or what Redis holds is not a valid program.
     Data = 65,
     /// `EX_NOINPUT`: the file cannot be read.
     NoInput = 66,
-    /// `EX_UNAVAILABLE`: Kinesis or Redis refused or was not there.
+    /// `EX_UNAVAILABLE`: Kinesis or Redis refused the call or could not be reached.
     Unavailable = 69,
     /// `EX_IOERR`: the temporary file cannot be written or read.
     Io = 74,
-    /// Ended by ctrl-C or SIGTERM before all was done.
+    /// Ctrl-C or SIGTERM stopped the command before it was done.
     Interrupted = 130,
 }
 
@@ -30,13 +30,13 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command ended before it was done.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
     /// The exit status.
     pub exit: Exit,
-    /// What is wrong, where, and what to do.
+    /// What failed, on what, why, and what to do.
     pub message: String,
 }
 

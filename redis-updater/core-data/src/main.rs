@@ -1,13 +1,13 @@
-//! The command `core-data`: feeds core data, and shows what became of it.
+//! The command `core-data`: publishes core data, and shows what Redis holds.
 //!
 //! ```text
-//! publish  file → input: records with line and column → spool: all of them checked
+//! publish  file → input: records with line and column → spool: checks all of them
 //!                                    spool → outbox: batches → stream: Kinesis, one per region
-//! verify   file → input → spool → redis: compared, program by program
+//! verify   file → input → spool → redis: compares, program by program
 //! get, watch                      redis
 //! ```
 //!
-//! `redis` is the only module that knows Redis, `stream` the only one that knows Kinesis.
+//! Only `redis` knows Redis, and only `stream` knows Kinesis.
 
 mod arguments;
 mod exit;

@@ -1,61 +1,61 @@
-//! Which records go into the next call. Pure.
+//! Decides which records go into the next call. Pure.
 //!
-//! `PutRecords` keeps no order, and calls overtake each other. So a program has one record in flight
-//! at the most; the others wait for its acknowledgement, in their order.
+//! `PutRecords` keeps no order, and concurrent calls overtake each other. So a program has at most one
+//! record in flight; its other records wait for the acknowledgement, in their order.
 
 use std::collections::{HashSet, VecDeque};
 
 use adtrack_proto::ProgramId;
 
-use super::spool::Spooled;
+use super::spool::SpooledRecord;
 
-/// Records of a `PutRecords`: the most that Kinesis takes.
+/// Records per `PutRecords` call: as many as Kinesis accepts.
 pub const MAX_BATCH_RECORDS: usize = 500;
-/// Data and partition keys of a `PutRecords`. Kinesis takes 5 MiB; a batch of usual records has a
-/// tenth of this.
+/// Bytes of data and partition keys per `PutRecords` call. Kinesis accepts 5 MiB; a batch of typical
+/// records has a tenth of this limit.
 pub const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// Records that wait for one of their own program. Where a file has more of them close together,
-/// reading stops until there are fewer.
+/// The most records that wait for another record of their program. With so many, the outbox reads no
+/// further until some are sent.
 const MAX_WAITING: usize = 5_000;
 
-/// What is still to be sent.
+/// The records still to send.
 pub struct Outbox<I> {
     source: I,
-    waiting: VecDeque<Spooled>,
+    waiting: VecDeque<SpooledRecord>,
     in_flight: HashSet<ProgramId>,
 }
 
-/// A batch as it grows.
+/// A batch under construction.
 #[derive(Default)]
 struct Batch {
-    records: Vec<Spooled>,
+    records: Vec<SpooledRecord>,
     bytes: usize,
 }
 
 impl Batch {
-    fn has_room_for(&self, record: &Spooled) -> bool {
+    fn has_room_for(&self, record: &SpooledRecord) -> bool {
         self.records.len() < MAX_BATCH_RECORDS && self.bytes + bytes(record) <= MAX_BATCH_BYTES
     }
 
-    fn push(&mut self, record: Spooled) {
+    fn push(&mut self, record: SpooledRecord) {
         self.bytes += bytes(&record);
         self.records.push(record);
     }
 }
 
-fn bytes(record: &Spooled) -> usize {
+fn bytes(record: &SpooledRecord) -> usize {
     record.program_id.as_str().len() + record.json.len()
 }
 
-impl<E, I: Iterator<Item = Result<Spooled, E>>> Outbox<I> {
-    /// Everything in `source`, in its order.
+impl<E, I: Iterator<Item = Result<SpooledRecord, E>>> Outbox<I> {
+    /// Sends everything in `source`, each program's records in order.
     pub fn new(source: I) -> Self {
         Self { source, waiting: VecDeque::new(), in_flight: HashSet::new() }
     }
 
-    /// The next batch; its programs are in flight from now on. Empty where all that is left waits
-    /// for what is in flight, and at the end.
-    pub fn next_batch(&mut self) -> Result<Vec<Spooled>, E> {
+    /// Returns the next batch and marks its programs as in flight. It is empty at the end, and while every
+    /// remaining record waits for one in flight.
+    pub fn next_batch(&mut self) -> Result<Vec<SpooledRecord>, E> {
         let mut batch = Batch::default();
         let mut full = false;
         let mut still_waiting = VecDeque::new();
@@ -73,8 +73,7 @@ impl<E, I: Iterator<Item = Result<Spooled, E>>> Outbox<I> {
         }
         still_waiting.append(&mut self.waiting);
         self.waiting = still_waiting;
-        // A full batch leaves records waiting that nothing else holds back: what is read now may not
-        // overtake them.
+        // If the batch is full, records are waiting that could be sent: new ones must not overtake them.
         while !full && self.waiting.len() < MAX_WAITING {
             let Some(record) = self.source.next() else { break };
             let record = record?;
@@ -88,7 +87,7 @@ impl<E, I: Iterator<Item = Result<Spooled, E>>> Outbox<I> {
         Ok(batch.records)
     }
 
-    /// Takes a program's record as acknowledged.
+    /// Records that the stream has acknowledged the program's record in flight.
     pub fn acknowledge(&mut self, program_id: &ProgramId) {
         self.in_flight.remove(program_id);
     }
@@ -102,13 +101,13 @@ mod tests {
 
     use super::*;
 
-    fn record(program: usize, number: usize, padding: usize) -> Spooled {
+    fn record(program: usize, number: usize, padding: usize) -> SpooledRecord {
         let json = format!("{number} {}", "x".repeat(padding));
-        Spooled { program_id: ProgramId::parse(&format!("p{program}")).unwrap(), json }
+        SpooledRecord { program_id: ProgramId::parse(&format!("p{program}")).unwrap(), json }
     }
 
     #[test]
-    fn a_batch_is_bounded_in_records_and_bytes() {
+    fn bounds_a_batch_in_records_and_bytes() {
         let small = (0..1_200).map(|n| Ok::<_, Infallible>(record(n, n, 10)));
         let mut outbox = Outbox::new(small);
         let sizes: Vec<usize> = (0..4).map(|_| outbox.next_batch().unwrap().len()).collect();
@@ -119,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_record_waits_for_the_first_and_others_do_not() {
+    fn holds_back_only_further_records_of_a_program_in_flight() {
         let records = [(0, 0), (0, 1), (1, 2), (0, 3)];
         let records = records.map(|(program, n)| Ok::<_, Infallible>(record(program, n, 0)));
         let mut outbox = Outbox::new(records.into_iter());
@@ -139,20 +138,20 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever order batches are acknowledged in.
+        /// Batches are acknowledged in an arbitrary order.
         #[test]
-        fn every_record_leaves_once_in_its_programs_order_and_alone(
+        fn sends_every_record_once_in_its_programs_order_and_one_at_a_time(
             programs in prop::collection::vec((0_usize..40, prop::sample::select(vec![0, 0, 0, MAX_BATCH_BYTES / 3])), 0..80),
             picks in prop::collection::vec(any::<prop::sample::Index>(), 200),
         ) {
-            let records: Vec<Spooled> = programs
+            let records: Vec<SpooledRecord> = programs
                 .iter()
                 .enumerate()
                 .map(|(number, (program, padding))| record(*program, number, *padding))
                 .collect();
             let mut outbox = Outbox::new(records.iter().cloned().map(Ok::<_, Infallible>));
-            let mut in_flight: Vec<Vec<Spooled>> = Vec::new();
-            let mut sent: Vec<Spooled> = Vec::new();
+            let mut in_flight: Vec<Vec<SpooledRecord>> = Vec::new();
+            let mut sent: Vec<SpooledRecord> = Vec::new();
             let mut picks = picks.iter().cycle();
             loop {
                 let batch = outbox.next_batch().unwrap();
@@ -176,11 +175,11 @@ mod tests {
             }
             prop_assert_eq!(sent.len(), records.len());
             for program in 0..40 {
-                let of = |records: &[Spooled]| -> Vec<Spooled> {
+                let of_program = |records: &[SpooledRecord]| -> Vec<SpooledRecord> {
                     let id = format!("p{program}");
                     records.iter().filter(|r| r.program_id.as_str() == id).cloned().collect()
                 };
-                prop_assert_eq!(of(&sent), of(&records));
+                prop_assert_eq!(of_program(&sent), of_program(&records));
             }
         }
     }

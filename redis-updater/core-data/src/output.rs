@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::Write;
 
-/// Prints a line. Nobody reading it any more is no error.
+/// Prints a line. Ignores errors: the reader may have closed the pipe.
 pub fn line(text: impl Display) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }

@@ -1,4 +1,4 @@
-//! How far it is: a bar on a terminal, else a line every few seconds. On standard error.
+//! Shows progress on standard error: a bar on a terminal, otherwise a line every few seconds.
 
 use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
@@ -6,21 +6,21 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
-/// Between two lines.
+/// The time between two lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
-/// Behind the prefix: the bar, how many of how many, how fast, how much longer.
+/// Prefix, bar, records done and total, rate, time left.
 const TEMPLATE: &str = "{prefix} {wide_bar} {human_pos}/{human_len}  {per_sec}  {eta}";
 
 /// The progress of one piece of work.
 pub struct Progress {
     bar: ProgressBar,
-    /// When the last line was printed; none where there is a bar.
+    /// When the last line was printed; none if there is a bar.
     lines: Option<Mutex<Instant>>,
     what: &'static str,
 }
 
 impl Progress {
-    /// `what` is done with `total` records.
+    /// Starts to show the progress of `what` over `total` records.
     pub fn start(what: &'static str, total: u64) -> Self {
         if !std::io::stderr().is_terminal() {
             let lines = Some(Mutex::new(Instant::now()));
@@ -38,7 +38,7 @@ impl Progress {
         self
     }
 
-    /// `count` more are done.
+    /// Counts `count` more records as done.
     pub fn add(&self, count: usize) {
         self.bar.inc(count as u64);
         let Some(last) = &self.lines else { return };
@@ -51,12 +51,12 @@ impl Progress {
     }
 
     /// Prints `line` on standard error, above the bar.
-    pub fn say(&self, line: &str) {
+    pub fn print(&self, line: &str) {
         self.bar.suspend(|| eprintln!("{line}"));
     }
 
-    /// It is over: the bar goes away.
-    pub fn end(&self) {
+    /// Removes the bar.
+    pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
 }

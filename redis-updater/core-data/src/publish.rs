@@ -1,4 +1,4 @@
-//! `core-data publish`: a file onto the core-data stream of each region.
+//! `core-data publish`: sends a file to the core-data stream of each region.
 
 use std::time::{Duration, Instant};
 
@@ -16,28 +16,28 @@ use super::outbox::Outbox;
 use super::output;
 use super::progress::Progress;
 use super::signals::StopSignals;
-use super::spool::{self, Spool, SpoolReader, Spooled};
+use super::spool::{self, Spool, SpoolReader, SpooledRecord};
 use super::stream::Stream;
 
-/// Calls in flight for each region: enough to hide a round trip, few enough for a shard's limits.
+/// Calls in flight per region: enough to hide a round trip, few enough for a shard's limits.
 const CALLS_IN_FLIGHT: usize = 4;
-/// A shard takes 1,000 records a second: what it refuses has room again within one.
+/// A shard takes 1,000 records per second, so it has room for a rejected record within a second.
 const BACKOFF: Backoff =
     Backoff { base: Duration::from_millis(100), ceiling: Duration::from_secs(5) };
-/// How long a batch is tried without a single record being taken.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a batch is retried while the stream takes none of its records.
+const RETRY_LIMIT: Duration = Duration::from_secs(60);
 
-/// Why a region's feed ended early.
+/// Why publishing to a region ended early.
 #[derive(Debug)]
 enum Stop {
     /// The stream does not take records, or the temporary file cannot be read.
     Failed(Exit, String),
-    /// Somebody asked for it.
-    Asked,
+    /// A signal asked for it.
+    Interrupted,
 }
 
-/// What one region's stream got.
-struct Fed {
+/// What one region's stream received.
+struct RegionOutcome {
     region: String,
     acknowledged: u64,
     retries: u64,
@@ -45,15 +45,15 @@ struct Fed {
     stop: Option<Stop>,
 }
 
-/// What became of one batch.
+/// What one batch's calls did.
 #[derive(Default)]
-struct Sent {
+struct BatchOutcome {
     acknowledged: Vec<ProgramId>,
     retries: u64,
     stop: Option<Stop>,
 }
 
-/// Checks the file, sends it, says what became of it.
+/// Checks the file, sends it and prints a summary.
 pub async fn run(arguments: &PublishArguments) -> Result<Exit, Failure> {
     let spool = Spool::fill(&arguments.input).await?;
     output::line(format_args!("{}: {}", spool::name(&arguments.input.file), spool.counts));
@@ -64,48 +64,48 @@ pub async fn run(arguments: &PublishArguments) -> Result<Exit, Failure> {
     let streams = Stream::open(&arguments.regions, &arguments.stream).await?;
     let total = spool.counts.records();
     let progress = Progress::start("publishing", total * streams.len() as u64);
-    let fed = feed_all(&streams, &spool, &progress).await;
-    progress.end();
-    summarise(&fed?, total)
+    let outcomes = publish_to_all(&streams, &spool, &progress).await;
+    progress.finish();
+    summarise(&outcomes?, total)
 }
 
-/// Feeds all regions side by side; none waits for another.
-async fn feed_all(
+/// Publishes to all regions concurrently; none waits for another.
+async fn publish_to_all(
     streams: &[Stream],
     spool: &Spool,
     progress: &Progress,
-) -> Result<Vec<Fed>, Failure> {
+) -> Result<Vec<RegionOutcome>, Failure> {
     let mut signals = StopSignals::listen()?;
     let stop = CancellationToken::new();
-    let feeds =
-        join_all(streams.iter().map(|stream| feed(stream, spool.records(), progress, &stop)));
-    tokio::pin!(feeds);
+    let regions =
+        join_all(streams.iter().map(|stream| publish_to(stream, spool.records(), progress, &stop)));
+    tokio::pin!(regions);
     loop {
         tokio::select! {
-            fed = &mut feeds => return Ok(fed),
+            outcomes = &mut regions => return Ok(outcomes),
             () = signals.next() => {
                 if stop.is_cancelled() {
-                    let message = "ended at once; what was in flight may be on the stream or not. \
+                    let message = "stopped at once; records in flight may or may not be on the stream. \
                                    Publishing the file again is harmless";
                     return Err(Failure::new(Exit::Interrupted, message));
                 }
                 stop.cancel();
-                progress.say("waiting for what is in flight; once more ends it at once");
+                progress.print("waiting for calls in flight; a second signal stops at once");
             }
         }
     }
 }
 
-async fn feed(
+async fn publish_to(
     stream: &Stream,
     records: SpoolReader,
     progress: &Progress,
     stop: &CancellationToken,
-) -> Fed {
+) -> RegionOutcome {
     let started_at = Instant::now();
     let mut outbox = Outbox::new(records);
     let mut calls = FuturesUnordered::new();
-    let mut fed = Fed {
+    let mut outcome = RegionOutcome {
         region: stream.region.clone(),
         acknowledged: 0,
         retries: 0,
@@ -113,32 +113,37 @@ async fn feed(
         stop: None,
     };
     loop {
-        while fed.stop.is_none() && !stop.is_cancelled() && calls.len() < CALLS_IN_FLIGHT {
+        while outcome.stop.is_none() && !stop.is_cancelled() && calls.len() < CALLS_IN_FLIGHT {
             match outbox.next_batch() {
                 Ok(batch) if batch.is_empty() => break,
                 Ok(batch) => calls.push(put(stream, batch, stop)),
-                Err(failure) => fed.stop = Some(Stop::Failed(failure.exit, failure.message)),
+                Err(failure) => outcome.stop = Some(Stop::Failed(failure.exit, failure.message)),
             }
         }
-        let Some(sent) = calls.next().await else { break };
-        for program_id in &sent.acknowledged {
+        let Some(batch) = calls.next().await else { break };
+        for program_id in &batch.acknowledged {
             outbox.acknowledge(program_id);
         }
-        progress.add(sent.acknowledged.len());
-        fed.acknowledged += sent.acknowledged.len() as u64;
-        fed.retries += sent.retries;
-        fed.stop = fed.stop.or(sent.stop);
+        progress.add(batch.acknowledged.len());
+        outcome.acknowledged += batch.acknowledged.len() as u64;
+        outcome.retries += batch.retries;
+        outcome.stop = outcome.stop.or(batch.stop);
     }
     if stop.is_cancelled() {
-        fed.stop = fed.stop.or(Some(Stop::Asked));
+        outcome.stop = outcome.stop.or(Some(Stop::Interrupted));
     }
-    fed.took = started_at.elapsed();
-    fed
+    outcome.took = started_at.elapsed();
+    outcome
 }
 
-/// Sends one batch until the stream has all of it. Of a partial failure only what failed goes again.
-async fn put(stream: &Stream, mut records: Vec<Spooled>, stop: &CancellationToken) -> Sent {
-    let mut sent = Sent::default();
+/// Sends one batch until the stream has all of it. After a partial failure, only the rejected records
+/// are sent again.
+async fn put(
+    stream: &Stream,
+    mut records: Vec<SpooledRecord>,
+    stop: &CancellationToken,
+) -> BatchOutcome {
+    let mut batch = BatchOutcome::default();
     let mut failures = 0;
     let mut taken_at = Instant::now();
     loop {
@@ -149,49 +154,51 @@ async fn put(stream: &Stream, mut records: Vec<Spooled>, stop: &CancellationToke
                 records.retain(|record| {
                     let delivered = position.next().is_some_and(|at| outcome.is_delivered(at));
                     if delivered {
-                        sent.acknowledged.push(record.program_id.clone());
+                        batch.acknowledged.push(record.program_id.clone());
                     }
                     !delivered
                 });
                 if records.is_empty() {
-                    return sent;
+                    return batch;
                 }
                 let taken = before - records.len();
                 if taken > 0 {
                     taken_at = Instant::now();
                 }
-                // The stream is healthy: it refused a few. One that refuses most is asked less often.
+                // A stream that rejects only a few records is healthy. Back off only if it rejects most.
                 if taken >= records.len() {
                     failures = 0;
                 }
                 outcome.error_codes().last().unwrap_or_default().to_owned()
             }
             Err(error) if error.permanent => {
-                sent.stop = Some(Stop::Failed(Exit::Unavailable, error.text));
-                return sent;
+                batch.stop = Some(Stop::Failed(Exit::Unavailable, error.text));
+                return batch;
             }
             Err(error) => error.text,
         };
-        if taken_at.elapsed() >= PATIENCE {
-            let message = format!("nothing was taken for {} s: {problem}", PATIENCE.as_secs());
-            sent.stop = Some(Stop::Failed(Exit::Unavailable, message));
-            return sent;
+        if taken_at.elapsed() >= RETRY_LIMIT {
+            let message =
+                format!("the stream took no record for {} s: {problem}", RETRY_LIMIT.as_secs());
+            batch.stop = Some(Stop::Failed(Exit::Unavailable, message));
+            return batch;
         }
         failures += 1;
         tokio::select! {
             () = tokio::time::sleep(BACKOFF.delay(failures)) => {}
-            () = stop.cancelled() => return sent,
+            () = stop.cancelled() => return batch,
         }
-        sent.retries += records.len() as u64;
+        batch.retries += records.len() as u64;
     }
 }
 
-/// Prints what each region got. Where any got less than all, the first of them gives the exit status.
-fn summarise(fed: &[Fed], total: u64) -> Result<Exit, Failure> {
+/// Prints what each region received. If any did not get all records, the first of them determines the
+/// exit status.
+fn summarise(outcomes: &[RegionOutcome], total: u64) -> Result<Exit, Failure> {
     let mut failure: Option<(Exit, Vec<String>)> = None;
-    for Fed { region, acknowledged, retries, took, stop } in fed {
+    for RegionOutcome { region, acknowledged, retries, took, stop } in outcomes {
         let seconds = took.as_secs_f64();
-        // A file of a few records takes no time that would tell a rate.
+        // A few records take too little time for a meaningful rate.
         let rate = (*acknowledged as f64 / seconds.max(0.001)) as u64;
         let of = if acknowledged == &total {
             String::new()
@@ -206,11 +213,11 @@ fn summarise(fed: &[Fed], total: u64) -> Result<Exit, Failure> {
         ));
         let (exit, problem) = match stop {
             Some(Stop::Failed(exit, problem)) => (*exit, problem.as_str()),
-            Some(Stop::Asked) if acknowledged < &total => (Exit::Interrupted, "interrupted"),
+            Some(Stop::Interrupted) if acknowledged < &total => (Exit::Interrupted, "interrupted"),
             _ => continue,
         };
         let line = format!(
-            "{region}: {} of {} records are sent: {problem}",
+            "{region}: {} of {} records were sent: {problem}",
             HumanCount(*acknowledged),
             HumanCount(total)
         );

@@ -1,4 +1,4 @@
-//! Redis as `get`, `watch` and `verify` see it. No other module of the command knows it.
+//! Redis for `get`, `watch` and `verify`. No other module of the command knows Redis.
 
 use std::time::Duration;
 
@@ -13,41 +13,41 @@ use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, Value};
 use super::exit::{Exit, Failure};
 
 const TIMEOUTS: RedisTimeouts =
-    RedisTimeouts { connect: Duration::from_secs(3), answer: Duration::from_secs(10) };
-/// Between two pings of a subscription, which says nothing by itself when its link is dead.
+    RedisTimeouts { connect: Duration::from_secs(3), response: Duration::from_secs(10) };
+/// The time between two pings of a subscription, which does not notice a dead link on its own.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What Redis holds for a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Held {
+pub enum StoredValue {
     /// Nothing.
     Nothing,
     /// A program or its tombstone.
     Update(Box<Update>),
-    /// Something else, and why it is no program.
+    /// Something else, and why it is not a valid program.
     Unreadable(String),
 }
 
-/// Redis, and where it is.
+/// Redis and its address.
 pub struct Redis {
     access: RedisAccess,
-    place: String,
+    address: String,
 }
 
 impl Redis {
-    /// By the settings; does not connect.
+    /// Checks the settings; does not connect yet.
     pub fn new(settings: &RedisSettings) -> Result<Self, Failure> {
         let usage = |error: String| Failure::new(Exit::Usage, error);
         let url = settings.url().map_err(|error| usage(error.to_string()))?;
-        // Without user and password: messages end in logs.
+        // Without user and password, because messages end up in logs.
         let host = url.host_str().unwrap_or_default();
-        let place = format!("{}://{host}:{}", url.scheme(), url.port().unwrap_or(6379));
+        let address = format!("{}://{host}:{}", url.scheme(), url.port().unwrap_or(6379));
         let access =
             RedisAccess::new(settings, TIMEOUTS).map_err(|error| usage(error.to_string()))?;
-        Ok(Self { access, place })
+        Ok(Self { access, address })
     }
 
-    /// Connects for reads.
+    /// Opens a connection for reads.
     pub async fn connect(&self) -> Result<Reader<'_>, Failure> {
         let connection = self.access.connect().await.map_err(|error| self.failure(&error))?;
         Ok(Reader { redis: self, connection })
@@ -60,9 +60,9 @@ impl Redis {
     }
 
     fn failure(&self, error: &RedisError) -> Failure {
-        let place = &self.place;
-        let remedy = "see whether REDIS_URL is right and Redis can be reached from here";
-        Failure::new(Exit::Unavailable, format!("Redis at {place}: {error}; {remedy}"))
+        let address = &self.address;
+        let remedy = "check REDIS_URL, and that Redis can be reached from here";
+        Failure::new(Exit::Unavailable, format!("Redis at {address}: {error}; {remedy}"))
     }
 }
 
@@ -73,45 +73,48 @@ pub struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Whether Redis holds core data at all.
+    /// Whether Redis holds any core data.
     pub async fn holds_core_data(&self) -> Result<bool, Failure> {
         let mut exists = redis::cmd("EXISTS");
         exists.arg(keys::LOADED);
-        let answers = self.query(vec![exists]).await?;
-        let exists: RedisResult<bool> = answers.into_iter().next().map_or(Ok(false), value);
+        let responses = self.query(vec![exists]).await?;
+        let exists: RedisResult<bool> = responses.into_iter().next().map_or(Ok(false), value);
         exists.map_err(|error| self.redis.failure(&error))
     }
 
-    /// What Redis holds for each program, in their order; one round trip.
-    pub async fn read(&self, program_ids: &[ProgramId]) -> Result<Vec<Held>, Failure> {
+    /// Reads what Redis holds for each program, in their order, in one round trip.
+    pub async fn read(&self, program_ids: &[ProgramId]) -> Result<Vec<StoredValue>, Failure> {
         if program_ids.is_empty() {
-            // Nothing to ask, which redis takes for an error.
+            // The crate redis rejects an empty pipeline.
             return Ok(Vec::new());
         }
-        let answers = self.query(program_ids.iter().map(hash_of).collect()).await?;
-        answers.into_iter().map(|answer| self.held(value(answer))).collect()
+        let responses = self.query(program_ids.iter().map(hash_of).collect()).await?;
+        responses.into_iter().map(|response| self.stored_value(value(response))).collect()
     }
 
     async fn query(&self, commands: Vec<Cmd>) -> Result<Vec<RedisResult<Value>>, Failure> {
-        let answers = self.connection.query_each(commands).await;
-        answers.map_err(|error| self.redis.failure(&error))
+        let responses = self.connection.query_each(commands).await;
+        responses.map_err(|error| self.redis.failure(&error))
     }
 
-    fn held(&self, answer: RedisResult<Vec<Option<String>>>) -> Result<Held, Failure> {
-        match answer.map(Update::from_hash) {
-            Ok(Ok(None)) => Ok(Held::Nothing),
-            Ok(Ok(Some(update))) => Ok(Held::Update(Box::new(update))),
-            Ok(Err(error)) => Ok(Held::Unreadable(error.to_string())),
+    fn stored_value(
+        &self,
+        response: RedisResult<Vec<Option<String>>>,
+    ) -> Result<StoredValue, Failure> {
+        match response.map(Update::from_hash) {
+            Ok(Ok(None)) => Ok(StoredValue::Nothing),
+            Ok(Ok(Some(update))) => Ok(StoredValue::Update(Box::new(update))),
+            Ok(Err(error)) => Ok(StoredValue::Unreadable(error.to_string())),
             Err(error) if error.code() == Some("WRONGTYPE") => {
-                Ok(Held::Unreadable("the key holds no hash".to_owned()))
+                Ok(StoredValue::Unreadable("the key does not hold a hash".to_owned()))
             }
             Err(error) => Err(self.redis.failure(&error)),
         }
     }
 }
 
-fn value<T: FromRedisValue>(answer: RedisResult<Value>) -> RedisResult<T> {
-    Ok(T::from_redis_value(answer?)?)
+fn value<T: FromRedisValue>(response: RedisResult<Value>) -> RedisResult<T> {
+    Ok(T::from_redis_value(response?)?)
 }
 
 /// A subscription to the updates.
@@ -121,26 +124,26 @@ pub struct Subscription<'a> {
 }
 
 impl Subscription<'_> {
-    /// Hands on each message until one is not wanted, which is no error, or the link is dead.
-    pub async fn serve(self, mut wants: impl FnMut(&[u8]) -> bool) -> Result<(), Failure> {
+    /// Passes each message to `handle` until that returns false. Fails if the connection breaks.
+    pub async fn run(self, mut handle: impl FnMut(&[u8]) -> bool) -> Result<(), Failure> {
         let (sink, mut messages) = self.subscription.split();
-        let serve = async {
+        let handle_all = async {
             while let Some(message) = messages.next().await {
-                if !wants(message.get_payload_bytes()) {
+                if !handle(message.get_payload_bytes()) {
                     return Ok(());
                 }
             }
             Err(RedisError::from((ErrorKind::Io, "the connection was closed")))
         };
-        let ended = tokio::select! {
-            ended = serve => ended,
+        let result = tokio::select! {
+            result = handle_all => result,
             error = watch_link(sink) => Err(error),
         };
-        ended.map_err(|error| self.redis.failure(&error))
+        result.map_err(|error| self.redis.failure(&error))
     }
 }
 
-/// Pings until no answer comes; returns why.
+/// Pings until a ping fails; returns the error.
 async fn watch_link(mut sink: PubSubSink) -> RedisError {
     loop {
         tokio::time::sleep(PING_INTERVAL).await;

@@ -1,17 +1,16 @@
-//! Being asked to end.
+//! Signals that ask the command to stop.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit::{Exit, Failure};
 
-/// Ctrl-C and SIGTERM. While this exists they end nothing by themselves.
+/// Ctrl-C and SIGTERM. Once this exists, they no longer end the process on their own.
 pub struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl StopSignals {
-    /// Listens from now on.
     pub fn listen() -> Result<Self, Failure> {
         let listen = |kind| {
             signal(kind).map_err(|error| {
@@ -24,7 +23,7 @@ impl StopSignals {
         })
     }
 
-    /// Waits for the next.
+    /// Waits for the next signal.
     pub async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

@@ -1,8 +1,8 @@
-//! A file, checked as a whole before anything is done with it.
+//! Checks a file as a whole before anything is done with it.
 //!
-//! What is valid waits in a temporary file, in the form in which it is sent. So standard input is
-//! read as a file is, memory stays small whatever the file's size, and a file that changes
-//! meanwhile changes nothing.
+//! Valid records wait in a temporary file, in the form in which they are sent. So standard input works
+//! as a file does, memory use does not depend on the file's size, and a change to the file meanwhile
+//! has no effect.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -21,17 +21,17 @@ use super::arguments::InputArguments;
 use super::exit::{Exit, Failure};
 use super::input::{Problem, ReadError, Records};
 
-/// Errors that are printed; the rest are counted. Where records are skipped all are printed.
+/// The most errors that are printed; the rest are counted. With `--skip-invalid`, all are printed.
 const MAX_PRINTED: u64 = 100;
-/// Unknown members that are remembered.
+/// The most unknown members that warnings name.
 const MAX_UNKNOWN_MEMBERS: usize = 20;
 
-/// A record on its way.
+/// A checked record, ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Spooled {
+pub struct SpooledRecord {
     /// Its program.
     pub program_id: ProgramId,
-    /// The whole record as it stands on the stream.
+    /// The record's data on the stream.
     pub json: String,
 }
 
@@ -39,23 +39,23 @@ pub struct Spooled {
 #[derive(Debug)]
 pub struct Spool {
     file: Arc<File>,
-    /// What was counted.
+    /// How many records the file has.
     pub counts: Counts,
 }
 
-/// What a file has.
+/// How many records a file has.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     /// Records that are programs.
     pub programs: u64,
-    /// Records that delete one.
+    /// Records that delete a program.
     pub deletions: u64,
-    /// Records that are neither, and were left out.
+    /// Invalid records, which were left out.
     pub skipped: u64,
 }
 
 impl Counts {
-    /// Records that are valid.
+    /// Valid records.
     pub fn records(&self) -> u64 {
         self.programs + self.deletions
     }
@@ -75,8 +75,8 @@ impl std::fmt::Display for Counts {
 }
 
 impl Spool {
-    /// Checks a file as a whole. What is wrong is printed on standard error, and ends it unless it
-    /// is to be skipped.
+    /// Checks a whole file. Prints errors on standard error, and fails if there are any unless they are
+    /// to be skipped.
     pub async fn fill(arguments: &InputArguments) -> Result<Self, Failure> {
         let (path, format) = (arguments.file.clone(), arguments.format);
         let skip_invalid = arguments.skip_invalid;
@@ -91,14 +91,14 @@ impl Spool {
         })
     }
 
-    /// The records in their order. Each caller reads by itself.
+    /// Reads the records in their order. Every reader has its own position.
     pub fn records(&self) -> SpoolReader {
         let at_start = Reader { file: Arc::clone(&self.file), offset: 0 };
         SpoolReader { lines: BufReader::new(at_start).lines() }
     }
 }
 
-/// How a file is called in messages.
+/// A file's name in messages.
 pub fn name(path: &Path) -> String {
     if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() }
 }
@@ -138,7 +138,7 @@ fn temporary(error: &io::Error) -> Failure {
     Failure::new(Exit::Io, message)
 }
 
-/// A check under way.
+/// A check in progress.
 struct Check {
     name: String,
     skip_invalid: bool,
@@ -178,7 +178,7 @@ impl Check {
                 Err(ReadError::Io(error)) => return Err(unreadable(&self.name, &error)),
             }
         }
-        self.verdict(broken)?;
+        self.finish(broken)?;
         let file = self.writer.into_inner().map_err(|error| temporary(error.error()))?;
         Ok(Spool { file: Arc::new(file), counts: self.counts })
     }
@@ -209,25 +209,25 @@ impl Check {
         }
     }
 
-    /// Says what is odd, and whether to go on.
-    fn verdict(&self, broken: bool) -> Result<(), Failure> {
+    /// Prints warnings, and fails if the file must not be used.
+    fn finish(&self, broken: bool) -> Result<(), Failure> {
         let Counts { skipped, .. } = self.counts;
         if !self.skip_invalid && skipped > MAX_PRINTED {
             eprintln!("and {} more", HumanCount(skipped - MAX_PRINTED));
         }
         for (name, count) in &self.unknown_members {
             eprintln!(
-                "{}: warning: {name:?} is no member of a program and is left out ({} records)",
+                "{}: warning: {name:?} is not a member of a program and is left out ({} records)",
                 self.name,
                 HumanCount(*count)
             );
         }
         let remedy = if broken {
-            "where the next record begins cannot be told, so nothing is done"
+            "nothing is done, because it is impossible to tell where the next record begins"
         } else if skipped > 0 && !self.skip_invalid {
-            "nothing is done; correct them, or leave them out by --skip-invalid"
+            "nothing is done; correct them, or skip them with --skip-invalid"
         } else if skipped > 0 && self.counts.records() == 0 {
-            "no valid record is left"
+            "no record is valid"
         } else {
             return Ok(());
         };
@@ -236,30 +236,30 @@ impl Check {
     }
 }
 
-/// The records of a spool.
+/// Reads the records of a spool.
 pub struct SpoolReader {
     lines: Lines<BufReader<Reader>>,
 }
 
 impl Iterator for SpoolReader {
-    type Item = Result<Spooled, Failure>;
+    type Item = Result<SpooledRecord, Failure>;
 
-    /// Reads the temporary file without giving way to other tasks: it is in the page cache.
+    /// Reads the temporary file without yielding to other tasks, because it is in the page cache.
     fn next(&mut self) -> Option<Self::Item> {
         let line = match self.lines.next()? {
             Ok(line) => line,
             Err(error) => return Some(Err(temporary(&error))),
         };
-        let spooled = line.split_once(' ').and_then(|(program_id, json)| {
+        let record = line.split_once(' ').and_then(|(program_id, json)| {
             let program_id = ProgramId::parse(program_id).ok()?;
-            Some(Spooled { program_id, json: json.to_owned() })
+            Some(SpooledRecord { program_id, json: json.to_owned() })
         });
-        let foreign = || temporary(&io::Error::other("somebody else wrote into it"));
-        Some(spooled.ok_or_else(foreign))
+        let modified = || temporary(&io::Error::other("another process changed it"));
+        Some(record.ok_or_else(modified))
     }
 }
 
-/// Reads a file that others read too, each at an offset of its own.
+/// Reads a shared file at an offset of its own.
 struct Reader {
     file: Arc<File>,
     offset: u64,

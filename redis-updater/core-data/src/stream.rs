@@ -1,4 +1,4 @@
-//! The core-data stream of one region, on Amazon Kinesis.
+//! The core-data stream of one region, in Amazon Kinesis.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use adtrack_runtime::kinesis::{self, Entry, PutOutcome, Timeouts};
 use aws_config::{BehaviorVersion, Region};
 
 use super::exit::{Exit, Failure};
-use super::spool::Spooled;
+use super::spool::SpooledRecord;
 
-/// `PutRecords` takes tens of milliseconds as a rule. The limit is long, because a call that was given
-/// up may still be carried out, after a later record of the same program.
+/// `PutRecords` usually takes tens of milliseconds. The limit is long, because Kinesis may still execute
+/// a call that was given up, after a later record of the same program.
 const TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(3), call: Duration::from_secs(15) };
 
-/// Errors that a service waits out, because the SDK refreshes credentials: a person at a terminal is
-/// told at once.
+/// Error codes that a long-running service retries, because the SDK refreshes credentials. This command
+/// reports them at once to the person at the terminal.
 const CREDENTIALS: [&str; 2] = ["ExpiredTokenException", "SignatureDoesNotMatch"];
 
 /// The stream of one region.
@@ -28,15 +28,15 @@ pub struct Stream {
 /// Why a call failed as a whole.
 #[derive(Debug)]
 pub struct PutError {
-    /// Whether it will fail again until a person fixes something.
+    /// Whether a retry fails too, until somebody fixes the cause.
     pub permanent: bool,
-    /// On which stream, why, and what to do.
+    /// What failed, on which stream, why, and what to do.
     pub text: String,
 }
 
 impl Stream {
-    /// The stream `name` in each of `regions`, once however often a region is named; without regions,
-    /// in that of the SDK's own chain.
+    /// Opens the stream `name` in each of `regions`; a region that is named twice counts once. Without
+    /// regions, the AWS SDK's own chain decides.
     pub async fn open(regions: &[String], name: &str) -> Result<Vec<Self>, Failure> {
         let shared = aws_config::load_defaults(BehaviorVersion::latest()).await;
         let mut names: Vec<String> = Vec::new();
@@ -60,8 +60,8 @@ impl Stream {
     }
 
     /// Puts the records on the stream in one call.
-    pub async fn put(&self, records: &[Spooled]) -> Result<PutOutcome, PutError> {
-        let entry = |record: &Spooled| Entry {
+    pub async fn put(&self, records: &[SpooledRecord]) -> Result<PutOutcome, PutError> {
+        let entry = |record: &SpooledRecord| Entry {
             partition_key: record.program_id.as_str().to_owned(),
             data: record.json.clone().into_bytes(),
         };
@@ -72,7 +72,7 @@ impl Stream {
         let permanent =
             error.permanent || error.unsent || CREDENTIALS.contains(&error.cause.as_str());
         let remedy = if permanent {
-            "; see region, stream name, credentials and the permission kinesis:PutRecords"
+            "; check region, stream name, credentials and the permission kinesis:PutRecords"
         } else {
             ""
         };

@@ -1,4 +1,4 @@
-//! `core-data verify`: a file and what Redis holds.
+//! `core-data verify`: compares a file with what Redis holds.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -13,29 +13,29 @@ use super::arguments::VerifyArguments;
 use super::exit::{Exit, Failure};
 use super::get::no_core_data;
 use super::output;
-use super::redis::{Held, Reader, Redis};
-use super::spool::{self, Spool, Spooled};
+use super::redis::{Reader, Redis, StoredValue};
+use super::spool::{self, Spool, SpooledRecord};
 
-/// Programs a round trip.
+/// Programs per round trip.
 const READS_PER_PIPELINE: usize = 500;
-/// Between two looks at what differs.
+/// The time between two comparisons of the programs that differ.
 const WAIT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A program that is not as the file has it.
+/// A program that differs from the file's record.
 struct Difference {
-    expected: Spooled,
-    what: String,
+    expected: SpooledRecord,
+    description: String,
 }
 
-/// Compares, waits for what is on its way, lists what differs.
+/// Compares, waits for updates in transit and lists the differences.
 pub async fn run(arguments: &VerifyArguments) -> Result<Exit, Failure> {
     let spool = Spool::fill(&arguments.input).await?;
     output::line(format_args!("{}: {}", spool::name(&arguments.input.file), spool.counts));
     let redis = Redis::new(&arguments.redis)?;
     let mut reader = redis.connect().await?;
-    let give_up = Instant::now() + arguments.wait;
+    let give_up_at = Instant::now() + arguments.wait;
     let (programs, mut differences) = compare_all(&spool, &mut reader).await?;
-    while !differences.is_empty() && Instant::now() < give_up {
+    while !differences.is_empty() && Instant::now() < give_up_at {
         tokio::time::sleep(WAIT_INTERVAL).await;
         let expected: Vec<_> =
             differences.into_iter().map(|difference| difference.expected).collect();
@@ -50,7 +50,7 @@ pub async fn run(arguments: &VerifyArguments) -> Result<Exit, Failure> {
     report(programs, &differences)
 }
 
-/// Compares the last record of each program; returns how many programs there are.
+/// Compares the last record of each program. Returns the number of programs and the differences.
 async fn compare_all(
     spool: &Spool,
     reader: &mut Reader<'_>,
@@ -75,33 +75,33 @@ async fn compare_all(
 }
 
 async fn compare(
-    chunk: Vec<Spooled>,
+    chunk: Vec<SpooledRecord>,
     reader: &mut Reader<'_>,
     differences: &mut Vec<Difference>,
 ) -> Result<(), Failure> {
     let program_ids: Vec<ProgramId> =
         chunk.iter().map(|record| record.program_id.clone()).collect();
-    let held = reader.read(&program_ids).await?;
-    for (expected, held) in chunk.into_iter().zip(held) {
+    let stored = reader.read(&program_ids).await?;
+    for (expected, stored) in chunk.into_iter().zip(stored) {
         let core_data = CoreData::from_json(expected.json.as_bytes())
             .map_err(|error| Failure::new(Exit::Io, error.to_string()))?;
-        if let Some(what) = difference(&core_data, &held) {
-            differences.push(Difference { expected, what });
+        if let Some(description) = describe_difference(&core_data, &stored) {
+            differences.push(Difference { expected, description });
         }
     }
     Ok(())
 }
 
-/// What is different, in words; none where nothing is. That a deleted program is not there at all is
-/// no difference: its tombstone does not stay for ever.
-fn difference(expected: &CoreData, held: &Held) -> Option<String> {
-    match (expected, held) {
-        (CoreData::Deleted(_), Held::Nothing) => None,
-        (CoreData::Program(_), Held::Nothing) => Some("missing".to_owned()),
-        (_, Held::Unreadable(problem)) => Some(format!("unreadable: {problem}")),
-        (_, Held::Update(held)) => {
-            let version = &held.version;
-            match (expected, &held.core_data) {
+/// Describes the difference; `None` if there is none. A deleted program that Redis does not hold is
+/// equal, because tombstones expire.
+fn describe_difference(expected: &CoreData, stored: &StoredValue) -> Option<String> {
+    match (expected, stored) {
+        (CoreData::Deleted(_), StoredValue::Nothing) => None,
+        (CoreData::Program(_), StoredValue::Nothing) => Some("missing".to_owned()),
+        (_, StoredValue::Unreadable(problem)) => Some(format!("unreadable: {problem}")),
+        (_, StoredValue::Update(stored)) => {
+            let version = &stored.version;
+            match (expected, &stored.core_data) {
                 (CoreData::Deleted(_), CoreData::Deleted(_)) => None,
                 (CoreData::Deleted(_), CoreData::Program(_)) => {
                     Some(format!("deleted in the file, held in Redis (version {version})"))
@@ -109,28 +109,28 @@ fn difference(expected: &CoreData, held: &Held) -> Option<String> {
                 (CoreData::Program(_), CoreData::Deleted(_)) => {
                     Some(format!("deleted in Redis (version {version})"))
                 }
-                _ if *expected == held.core_data => None,
-                _ => Some(members(expected, held)),
+                _ if *expected == stored.core_data => None,
+                _ => Some(describe_members(expected, stored)),
             }
         }
     }
 }
 
-/// The members that differ.
-fn members(expected: &CoreData, held: &Update) -> String {
+/// Lists the members that differ.
+fn describe_members(expected: &CoreData, stored: &Update) -> String {
     let fields = |core_data: &CoreData| -> BTreeMap<&'static str, String> {
         let update = Update { version: Version::zero(), core_data: core_data.clone() };
         update.to_hash().into_iter().collect()
     };
-    let (ours, theirs) = (fields(expected), fields(&held.core_data));
-    let mut text = format!("different (version {}):", held.version);
+    let (in_file, in_redis) = (fields(expected), fields(&stored.core_data));
+    let mut text = format!("different (version {}):", stored.version);
     let show = |value: Option<&String>| value.map_or("nothing".to_owned(), |v| format!("{v:?}"));
     let mut separator = "";
-    for name in ours.keys().chain(theirs.keys().filter(|name| !ours.contains_key(*name))) {
-        let (our, their) = (ours.get(name), theirs.get(name));
-        if our != their {
-            // Writing into a string cannot fail.
-            let _ = write!(text, "{separator} {name}: file {}, Redis {}", show(our), show(their));
+    for name in in_file.keys().chain(in_redis.keys().filter(|name| !in_file.contains_key(*name))) {
+        let (file, redis) = (in_file.get(name), in_redis.get(name));
+        if file != redis {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{separator} {name}: file {}, Redis {}", show(file), show(redis));
             separator = ";";
         }
     }
@@ -139,9 +139,9 @@ fn members(expected: &CoreData, held: &Update) -> String {
 
 fn report(programs: usize, differences: &[Difference]) -> Result<Exit, Failure> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    for Difference { expected, what } in differences {
-        if writeln!(out, "{}: {what}", expected.program_id).is_err() {
-            // Nobody reads on.
+    for Difference { expected, description } in differences {
+        if writeln!(out, "{}: {description}", expected.program_id).is_err() {
+            // The reader closed the pipe.
             return Ok(Exit::Differs);
         }
     }

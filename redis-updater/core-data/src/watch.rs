@@ -1,4 +1,4 @@
-//! `core-data watch`: updates as they are pushed.
+//! `core-data watch`: prints updates as they are pushed.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::signals::StopSignals;
 const BACKOFF: Backoff =
     Backoff { base: Duration::from_millis(200), ceiling: Duration::from_secs(5) };
 
-/// Prints them until it is asked to end, or nobody reads them any more.
+/// Prints updates until a signal or a closed standard output ends it.
 pub async fn run(arguments: &WatchArguments) -> Result<Exit, Failure> {
     let redis = Redis::new(&arguments.redis)?;
     let mut signals = StopSignals::listen()?;
@@ -26,36 +26,36 @@ pub async fn run(arguments: &WatchArguments) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// Ends when standard output is closed.
+/// Returns when standard output is closed.
 async fn watch(redis: &Redis, program: Option<&ProgramId>) {
     let mut failures = 0;
     loop {
-        let ended = match redis.subscribe().await {
+        let result = match redis.subscribe().await {
             Ok(subscription) => {
                 failures = 0;
                 eprintln!("subscribed");
-                subscription.serve(|message| !concerns(message, program) || print(message)).await
+                subscription.run(|message| !concerns(message, program) || print(message)).await
             }
             Err(failure) => Err(failure),
         };
-        let Err(failure) = ended else { return };
+        let Err(failure) = result else { return };
         failures += 1;
-        // A long outage is said once.
+        // Reports a long outage only once.
         if failures == 1 {
-            eprintln!("not subscribed: {failure}. What is pushed meanwhile is missed");
+            eprintln!("not subscribed: {failure}. Updates that are pushed meanwhile are missed");
         }
         tokio::time::sleep(BACKOFF.delay(failures)).await;
     }
 }
 
-/// Whether a message is one of those asked for. What is no update is nobody's.
+/// Whether `message` is to be printed: everything, or only valid updates of `program`.
 fn concerns(message: &[u8], program: Option<&ProgramId>) -> bool {
     program.is_none_or(|program| {
         Update::from_json(message).is_ok_and(|update| update.core_data.program_id() == program)
     })
 }
 
-/// False once nobody reads.
+/// Returns false once standard output is closed.
 fn print(message: &[u8]) -> bool {
     let mut out = io::stdout().lock();
     out.write_all(message).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()).is_ok()

@@ -1,4 +1,4 @@
-//! Puts what trackers spilled at shutdown on the event stream.
+//! Puts events that trackers spilled at shutdown on the event stream.
 
 use std::process::ExitCode;
 
@@ -9,21 +9,21 @@ use aws_config::BehaviorVersion;
 use clap::Parser;
 use tracker::delivery::{EventStream, SpillStore, put_all};
 
-/// Puts the events that trackers left at SPILL_URL on the event stream, and removes each object when
-/// the stream has its events.
+/// Puts the events that trackers left at SPILL_URL on the event stream, and removes each object once the
+/// stream has its events.
 ///
-/// Running it twice, or while another runs, does no harm: an event's id is its row's key. AWS region,
-/// endpoints and credentials come from the AWS SDK's own chain.
+/// It is safe to run it again, or several at a time: an event's id is the key of its row. AWS region,
+/// endpoints and credentials come from the AWS SDK's default chain.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
     /// Where the events are: s3://BUCKET/PREFIX or file:///FOLDER.
     #[arg(long, env, value_parser = storage_url)]
     spill_url: String,
-    /// Name of the Kinesis stream that they go to.
+    /// Name of the Kinesis stream that receives the events.
     #[arg(long, env, default_value = "adtrack-events", value_parser = non_empty("the name of a Kinesis stream"))]
     event_stream: String,
-    /// Leave the objects where they are.
+    /// Keep the objects.
     #[arg(long)]
     keep: bool,
     #[command(flatten)]
@@ -52,7 +52,7 @@ async fn main() -> ExitCode {
     match redrive(&store, &stream, arguments.keep).await {
         Ok(0) => ExitCode::SUCCESS,
         Ok(failed) => {
-            eprintln!("redrive: {failed} objects are left; the log says why");
+            eprintln!("redrive: {failed} objects failed and are kept; the log says why");
             ExitCode::FAILURE
         }
         Err(error) => {
@@ -62,13 +62,13 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Returns how many objects are left because of an error.
+/// Returns how many objects failed.
 async fn redrive(store: &SpillStore, stream: &EventStream, keep: bool) -> Result<usize, String> {
     let names = store.list().await.map_err(|error| error.to_string())?;
     println!("{} objects", names.len());
     let mut failed = 0;
     for name in names {
-        let redriven = async {
+        let outcome = async {
             let events = store.read(&name).await.map_err(|error| error.to_string())?;
             let count = events.len();
             put_all(stream, events).await?;
@@ -77,11 +77,11 @@ async fn redrive(store: &SpillStore, stream: &EventStream, keep: bool) -> Result
             }
             Ok::<_, String>(count)
         };
-        match redriven.await {
+        match outcome.await {
             Ok(count) => println!("{name}: {count} events"),
             Err(error) => {
                 failed += 1;
-                tracing::error!(object = %name, error, "not redriven; it stays");
+                tracing::error!(object = %name, error, "the object cannot be redriven; it is kept");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Signs links that name a landing page of their own.
+//! Signs links that name their own landing page.
 
 use std::process::ExitCode;
 
@@ -11,16 +11,16 @@ use tracker::domain::link::{self, SignedLink, link_url};
 use tracker::http::public::{signing_keys, web_url};
 use url::Url;
 
-/// Prints a click link that leads to a landing page of its own, signed so that the tracker follows it
-/// whatever the program's allowedHosts are.
+/// Prints a click link with its own landing page, signed so that the tracker accepts it whatever the
+/// program's allowedHosts are.
 ///
-/// The signature is over program, landing page, key id and expiry. Other parameters may be appended to
-/// the link. What the tracker would refuse is refused here.
+/// The signature covers program, landing page, key id and expiry. Other parameters may be appended to the
+/// link. A page that the tracker would refuse is refused here, too.
 #[derive(Debug, Parser)]
 #[command(version, name = "sign-link", after_help = HELP)]
 struct Arguments {
-    /// File with the keys, as the tracker has it: lines `id=secret`, the secret of 32 bytes or more in
-    /// base64.
+    /// File with the keys, the same as the tracker's, in lines `id=secret`: the secret has at least 32 bytes,
+    /// in base64.
     #[arg(long, env = "LINK_KEYS_FILE", value_name = "KEY_FILE", value_parser = signing_keys)]
     key_file: SigningKeys,
     /// Id of the key to sign with.
@@ -29,17 +29,17 @@ struct Arguments {
     /// Id of the program.
     #[arg(long, value_parser = program_id)]
     program: ProgramId,
-    /// The landing page. Macros such as {click_id} stand in path, query or fragment; where it names
-    /// none, click_id is appended.
+    /// The landing page. Macros such as {click_id} may be in path, query or fragment; if there is none,
+    /// click_id is appended.
     #[arg(long, value_parser = landing_page)]
     url: String,
-    /// How long the link is good: a number of minutes, hours or days, such as 30m, 12h, 90d.
+    /// How long the link is valid: a number of minutes, hours or days, such as 30m, 12h, 90d.
     #[arg(long, value_name = "TIME", value_parser = expires_in, required_unless_present = "expires")]
     expires_in: Option<Timestamp>,
-    /// In place of --expires-in: until when it is good, RFC 3339, such as 2027-01-01T00:00:00Z.
+    /// Instead of --expires-in: when the link expires, in RFC 3339, such as 2027-01-01T00:00:00Z.
     #[arg(long, value_name = "WHEN", value_parser = expires, conflicts_with = "expires_in")]
     expires: Option<Timestamp>,
-    /// Where the tracker is: scheme, host and path of its public address.
+    /// Public address of the tracker: scheme, host and path.
     #[arg(long, value_parser = base_url)]
     base_url: Url,
 }
@@ -77,7 +77,7 @@ fn signed_link(arguments: &Arguments) -> Result<Url, String> {
         expires,
     }
     .sign(&arguments.key_file)
-    .ok_or_else(|| format!("KEY_ID={:?}: the file of keys has no such id", arguments.key_id))?;
+    .ok_or_else(|| format!("KEY_ID={:?}: the key file has no such id", arguments.key_id))?;
     let mut link = arguments.base_url.clone();
     link.set_path(&format!("{}/click/{}", link.path().trim_end_matches('/'), arguments.program));
     link.query_pairs_mut()
@@ -99,7 +99,7 @@ fn landing_page(text: &str) -> Result<String, String> {
 fn base_url(text: &str) -> Result<Url, String> {
     let url = web_url(text)?;
     if url.query().is_some() || url.fragment().is_some() {
-        return Err("expected a URL without query and fragment".to_owned());
+        return Err("expected a URL without query or fragment".to_owned());
     }
     Ok(url)
 }
@@ -121,7 +121,7 @@ fn expires_in(text: &str) -> Result<Timestamp, String> {
 }
 
 fn expires(text: &str) -> Result<Timestamp, String> {
-    let expected = || "expected a moment in the future, such as 2027-01-01T00:00:00Z".to_owned();
+    let expected = || "expected a time in the future, such as 2027-01-01T00:00:00Z".to_owned();
     let at: Timestamp = text.parse().map_err(|_| expected())?;
     if at > Timestamp::now() { Ok(at) } else { Err(expected()) }
 }

@@ -1,4 +1,4 @@
-//! Which records go into one `PutRecords`, and which go again. Pure.
+//! Packs records into `PutRecords` calls, and separates rejected records from delivered ones. Pure.
 
 use adtrack_proto::aggregate::Aggregate;
 use adtrack_runtime::kinesis::PutOutcome;
@@ -7,25 +7,25 @@ use uuid::Uuid;
 
 use super::journal::Claim;
 
-/// `PutRecords`' limit for records.
+/// The most records that `PutRecords` takes.
 const MAX_RECORDS: usize = 500;
-/// Bytes of one request: well below `PutRecords`' 5 MiB, since every call under way holds a copy.
+/// The most bytes of a call: well below `PutRecords`' 5 MiB, because every call under way holds a copy.
 const MAX_BYTES: usize = 1024 * 1024;
-/// A partition key: a UUID as text.
+/// The length of a partition key: a UUID as text.
 const PARTITION_KEY_BYTES: usize = 36;
 
-/// An aggregate is closed when it has so many bytes: a KPL reader's usual size, two of Kinesis'
-/// 25 KB billing units.
+/// An aggregate is closed when it reaches this size in bytes: the usual size of the KPL, and two of
+/// Kinesis' 25 KB billing units.
 pub const AGGREGATE_BYTES: usize = 50_000;
 
-/// A Kinesis record: an aggregate of events, or a lone event.
+/// A Kinesis record: an aggregate of events, or a single event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Random: aggregates spread evenly over the shards.
+    /// Random, so that aggregates spread evenly over the shards.
     pub partition_key: Uuid,
-    /// What goes on the wire.
+    /// The bytes on the wire.
     pub data: Bytes,
-    /// The events in it.
+    /// The claims of its events in the journal.
     pub claims: Vec<Claim>,
 }
 
@@ -37,7 +37,7 @@ impl Record {
     }
 }
 
-/// The records of one `PutRecords`.
+/// The records of one `PutRecords` call.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// The records.
@@ -71,7 +71,7 @@ impl Batch {
         self.records.push(record);
     }
 
-    /// Keeps the first record; what comes behind it is returned.
+    /// Keeps the first record and returns the others.
     pub fn split_off_first(&mut self) -> Self {
         let mut rest = Self::default();
         for record in self.records.split_off(self.records.len().min(1)) {
@@ -81,12 +81,12 @@ impl Batch {
         rest
     }
 
-    /// Whether it carries nothing.
+    /// Whether there are no records.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// How many events it carries.
+    /// How many events the records hold.
     pub fn events(&self) -> usize {
         self.records.iter().map(|record| record.claims.len()).sum()
     }
@@ -111,7 +111,7 @@ mod tests {
         Record { partition_key, data: vec![0; length].into(), claims: Vec::new() }
     }
 
-    fn filled(length: usize) -> Batch {
+    fn full_batch(length: usize) -> Batch {
         let mut batch = Batch::default();
         while batch.has_room_for(length) {
             batch.push(record(0, length));
@@ -120,16 +120,16 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_ends_at_500_records_or_1_mib() {
-        assert_eq!(filled(200).records.len(), 500);
-        let large = filled(50_000);
+    fn is_full_at_500_records_or_1_mib() {
+        assert_eq!(full_batch(200).records.len(), 500);
+        let large = full_batch(50_000);
         assert_eq!(large.records.len(), MAX_BYTES / 50_036);
         assert!(large.bytes <= MAX_BYTES);
-        assert_eq!(filled(2_000_000).records.len(), 1, "a large one goes alone");
+        assert_eq!(full_batch(2_000_000).records.len(), 1, "a large record goes alone");
     }
 
     #[test]
-    fn batches_that_fit_together_become_one() {
+    fn joins_batches_that_fit_together() {
         let (mut batch, mut other) = (Batch::default(), Batch::default());
         batch.push(record(0, 10));
         other.push(record(1, 20));
@@ -137,12 +137,12 @@ mod tests {
         batch.append(other);
         assert_eq!(batch.records, [record(0, 10), record(1, 20)]);
         assert_eq!(batch.bytes, 30 + 2 * PARTITION_KEY_BYTES);
-        assert!(!filled(50_000).has_room_for_all(&filled(50_000)));
-        assert!(!batch.has_room_for_all(&filled(10)), "500 records already");
+        assert!(!full_batch(50_000).has_room_for_all(&full_batch(50_000)));
+        assert!(!batch.has_room_for_all(&full_batch(10)), "500 records already");
     }
 
     #[test]
-    fn the_first_record_can_go_alone() {
+    fn splits_off_the_first_record() {
         let mut batch = Batch::default();
         (0..3).for_each(|number| batch.push(record(number, 10)));
         let rest = batch.split_off_first();
@@ -156,13 +156,13 @@ mod tests {
     }
 
     #[test]
-    fn only_what_failed_goes_again() {
+    fn separates_rejected_records_from_delivered_ones() {
         let mut batch = Batch::default();
         (0..4).for_each(|number| batch.push(record(number, 10)));
-        let (taken, failed) =
+        let (delivered, rejected) =
             batch.split(&PutOutcome::new(vec![None, Some("InternalFailure".to_owned()), None]));
-        assert_eq!(taken.records, [record(0, 10), record(2, 10)]);
-        assert_eq!(failed.records, [record(1, 10), record(3, 10)]);
-        assert_eq!(failed.bytes, 2 * (10 + PARTITION_KEY_BYTES));
+        assert_eq!(delivered.records, [record(0, 10), record(2, 10)]);
+        assert_eq!(rejected.records, [record(1, 10), record(3, 10)]);
+        assert_eq!(rejected.bytes, 2 * (10 + PARTITION_KEY_BYTES));
     }
 }

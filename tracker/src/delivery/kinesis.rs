@@ -7,9 +7,8 @@ use aws_config::SdkConfig;
 
 use super::batch::Batch;
 
-/// `PutRecords` takes tens of milliseconds as a rule. Low enough that a full journal takes events
-/// again within 3 s of the stream's return even if all its events are in calls that will never get a
-/// response.
+/// `PutRecords` usually takes tens of milliseconds. Low enough that a full journal takes events again within
+/// 3 s of the stream's return, even if all its events are in calls that will never get a response.
 const TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(1), call: Duration::from_secs(2) };
 

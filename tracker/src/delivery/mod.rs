@@ -1,4 +1,4 @@
-//! From an accepted event to the stream.
+//! Delivery of accepted events to the stream.
 //!
 //! ```text
 //! accept → journal (files, bounded) → aggregate → batch → PutRecords ─┬→ delivered: its place is free
@@ -18,9 +18,10 @@
 //! # Invariants
 //!
 //! 1. Delivery is at least once: a place in the journal is freed only when the stream has acknowledged the
-//!    event by its sequence number. Message ids make a repetition the same row.
-//! 2. Memory is bounded: at most 6 MiB of events are read and not acknowledged, at most four calls are under
-//!    way, each with one copy of its batch. An outage costs disk.
+//!    event with a sequence number. An event that is delivered twice has the same message id, so it becomes
+//!    the same row.
+//! 2. Memory is bounded: at most 6 MiB of events are read and not acknowledged, and at most four calls are
+//!    under way, each with one copy of its batch. In an outage events wait on disk.
 //! 3. Nothing that is rejected holds back what follows it: rejected records are sent again, alone, under
 //!    another partition key.
 //! 4. The order of events is not kept.

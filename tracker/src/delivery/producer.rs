@@ -1,5 +1,5 @@
-//! Drains the journal into the stream: reads events, makes calls, frees what the stream took. When
-//! to call, and what goes again, [`Schedule`] decides.
+//! Drains the journal into the stream: reads events, makes calls, frees what the stream took. [`Schedule`]
+//! decides when to call and what to send again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,13 +20,12 @@ use super::schedule::{Attempt, CallOutcome, FAILURES_UNTIL_REFUSING, Schedule};
 use crate::flag::Flag;
 use crate::metrics::Metrics;
 
-/// Bytes of events that were read and not acknowledged: what is held in memory while the stream is
-/// failing.
+/// Bytes of events that are read and not acknowledged. Bounds the memory used while the stream is failing.
 const MAX_UNACKNOWLEDGED_BYTES: usize = 6 * 1024 * 1024;
-/// Events whose place in the journal is not free yet. An event that its shard does not take keeps
-/// the places of at most this many events behind it occupied; they are delivered all the same.
+/// The most events whose places in the journal are not free yet. An event that its shard keeps rejecting
+/// blocks the places of at most this many later events, which are delivered nevertheless.
 const MAX_OUTSTANDING: usize = 200_000;
-/// Between two looks at the journal, at shutdown.
+/// Time between two checks of the journal at shutdown.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
 /// Which failed calls of an outage are logged.
 const FAILED_CALLS_LOG: LogSampling = LogSampling { first: FAILURES_UNTIL_REFUSING, every: 20 };
@@ -46,7 +45,7 @@ pub struct Producer {
     reported_nearly_full: bool,
 }
 
-/// A call that ended.
+/// A call that has ended.
 #[derive(Debug)]
 struct CompletedCall {
     attempt: Attempt,
@@ -66,7 +65,7 @@ pub struct Delivery {
 
 impl Delivery {
     /// Waits until delivery ends on its own, which it never should.
-    pub async fn ended(&mut self) {
+    pub async fn wait_for_end(&mut self) {
         if let Some(task) = &mut self.task {
             report_panic(task.await);
             self.task = None;
@@ -75,7 +74,7 @@ impl Delivery {
 
     /// Delivers what is left until `deadline`; nothing if delivery ended on its own.
     pub async fn drain(self, deadline: Instant) {
-        // A producer that has ended shows in its task.
+        // Fails only if the producer has ended, which its task reports.
         let _ = self.stop.send(deadline);
         if let Some(task) = self.task {
             report_panic(task.await);
@@ -323,15 +322,16 @@ impl Producer {
         metrics
             .delivery
             .journal_outstanding
-            .set(i64::try_from(self.reader.unacknowledged()).unwrap_or(i64::MAX));
+            .set(i64::try_from(self.reader.unacknowledged_events()).unwrap_or(i64::MAX));
         metrics
             .delivery
             .journal_damaged
-            .inc_by(self.reader.damaged() - metrics.delivery.journal_damaged.get());
+            .inc_by(self.reader.damaged_stretches() - metrics.delivery.journal_damaged.get());
     }
 }
 
-/// Sends each record to another shard, perhaps: one that is throttled holds nothing back for long.
+/// Gives each record a new partition key, which probably leads to another shard: a throttled shard holds
+/// nothing back for long.
 fn with_new_partition_keys(mut batch: Batch) -> Batch {
     for record in &mut batch.records {
         record.partition_key = Uuid::new_v4();

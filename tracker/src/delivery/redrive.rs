@@ -1,4 +1,4 @@
-//! Puts events on the stream outside the tracker: what was spilled.
+//! Puts spilled events on the stream, outside the tracker.
 
 use adtrack_proto::aggregate::Aggregate;
 use adtrack_runtime::backoff::Backoff;
@@ -8,13 +8,13 @@ use std::time::Duration;
 use super::EventStream;
 use super::batch::{AGGREGATE_BYTES, Batch, Record};
 
-/// Tries of a batch in which nothing was taken, until it is given up.
+/// Consecutive tries without a delivered record after which a batch is given up.
 const TRIES: u32 = 10;
 const BACKOFF: Backoff =
     Backoff { base: Duration::from_millis(100), ceiling: Duration::from_secs(10) };
 
-/// Puts all events on the stream. Returns when it has them all, or why it does not: repeating that
-/// is harmless, since an event's id is its row's key.
+/// Puts all events on the stream. Returns when the stream has them all; an error says why it does not. It
+/// is harmless to repeat this, because an event's id is the key of its row.
 pub async fn put_all(stream: &EventStream, events: Vec<Bytes>) -> Result<(), String> {
     let mut events = events.into_iter().peekable();
     while events.peek().is_some() {

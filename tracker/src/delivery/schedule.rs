@@ -10,8 +10,8 @@
 //!
 //! - *Healthy*: up to [`MAX_IN_FLIGHT`] calls, each as full as it gets. Records that the stream
 //!   rejected are due again after their own backoff; the others do not wait for them.
-//! - *Failing*: nothing is sent until the pause is over, then one record at a time. An outage costs
-//!   no more than good times, and the first record that gets through ends it.
+//! - *Failing*: nothing is sent until the pause is over, then one record at a time. An outage costs no
+//!   more calls than normal operation, and the first record that is delivered ends it.
 //! - A probe that gets no response for [`PROBE_INTERVAL`] no longer holds back the next one: the
 //!   stream may have recovered, and the silent call may be lost.
 
@@ -23,10 +23,11 @@ use tokio::time::Instant;
 
 use super::batch::Batch;
 
-/// `PutRecords` calls under way at a time: 1 MiB each, about 5,000 events; at 20 ms a call, about a
+/// `PutRecords` calls under way at a time: 1 MiB each, about 5,000 events; at 20 ms per call, about a
 /// million events per second.
 const MAX_IN_FLIGHT: usize = 4;
-/// Failed calls in a row until the stream counts as refusing: one throttle is no alarm.
+/// Consecutive failed calls after which the stream counts as refusing: a single throttled call is no reason
+/// for an alarm.
 pub const FAILURES_UNTIL_REFUSING: u32 = 3;
 /// For records that were rejected while others were delivered: their shard is throttled.
 const RECORD_BACKOFF: Backoff =
@@ -58,7 +59,7 @@ struct Retry {
     attempt: Attempt,
 }
 
-/// A batch, and how often its records were sent in vain.
+/// A batch, and how often sending its records has failed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Attempt {
     /// What to send.
@@ -67,7 +68,7 @@ pub struct Attempt {
     pub failures: u32,
 }
 
-/// How a call ended, as far as it decides when to call again.
+/// The outcome of a call, as far as it decides when to call again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallOutcome {
     /// The stream took at least one record.
@@ -108,8 +109,8 @@ impl Schedule {
         self.in_flight == 0 || self.in_flight < MAX_IN_FLIGHT && (!self.is_failing() || is_silent())
     }
 
-    /// When to look again: the end of the pause, or the next retry. None if nothing waits for a time
-    /// or no call is free.
+    /// When to check again: the end of the pause, or the next retry. None if there is nothing to wait
+    /// for, or no further call is allowed.
     pub fn wake_up_at(&self, now: Instant) -> Option<Instant> {
         let next_retry = || self.retries.front().map(|retry| retry.due_at);
         let pause_end = self.paused_until.filter(|_| self.is_paused(now));

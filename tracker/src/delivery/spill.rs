@@ -1,8 +1,8 @@
-//! What shutdown could not deliver, as objects: where a task's disk dies with the task, its journal
-//! would too.
+//! Stores events that shutdown could not deliver as objects. If a task's disk is lost with the task, so is
+//! its journal.
 //!
-//! An object holds events one behind the other, each with its length in front (protobuf's varint),
-//! behind eight bytes that name the format. `redrive` puts them on the stream.
+//! An object starts with eight bytes that name the format. The events follow, each after its length (a
+//! protobuf varint). `redrive` puts them on the stream.
 
 use std::sync::Arc;
 
@@ -16,41 +16,41 @@ use uuid::Uuid;
 
 use super::journal::{Claim, Journal, JournalReader};
 
-/// In front of every object: the format and its version.
+/// The start of every object: the format and its version.
 const MAGIC: &[u8; 8] = b"adtrkEV1";
-/// Ends the name of every object.
+/// The extension of every object's name.
 const EXTENSION: &str = "events";
-/// An object is closed when it has so many bytes.
+/// An object is closed when it reaches this size in bytes.
 const OBJECT_BYTES: usize = 4 * 1024 * 1024;
-/// Objects that are written at a time: at S3's 100 to 200 ms each, a full journal of 1 GiB takes
-/// about as long as the network needs for it.
+/// The most objects that are written at a time. At S3's 100 to 200 ms per object, the network then limits
+/// how fast a full journal of 1 GiB is written.
 const MAX_WRITES: usize = 8;
 
-/// Where it goes.
+/// The store of spilled events.
 #[derive(Debug, Clone)]
 pub struct SpillStore {
     store: Arc<dyn ObjectStore>,
 }
 
-/// An object that is not what it should be, or a store that does not answer.
+/// An object is invalid, or the store fails.
 #[derive(Debug, thiserror::Error)]
 pub enum SpillError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] object_store::Error),
-    /// The object is cut off or was not written by `SPILL_URL`.
-    #[error("object {0} is not a whole spill file of adtrack")]
+    /// The object is cut off, or the tracker did not write it.
+    #[error("object {0} is not a complete spill file of adtrack")]
     Malformed(Path),
 }
 
 impl SpillStore {
-    /// The store at `url`; the error says what is wrong with it.
+    /// Opens the store at `url`. An error says what is wrong with the URL.
     pub fn open(url: &str) -> Result<Self, String> {
         Ok(Self { store: adtrack_runtime::storage::open(url)? })
     }
 
-    /// Writes everything that is left in `journal`, which is closed and has no other reader, and
-    /// frees it there. Returns how many events it wrote.
+    /// Writes all events that are left in `journal`, and frees them there. The journal must be closed and
+    /// have no other reader. Returns how many events it wrote.
     pub async fn spill(&self, journal: &Journal) -> Result<u64, SpillError> {
         let mut reader = journal.reader();
         let day = Timestamp::now().to_string().get(..10).unwrap_or("unknown-day").to_owned();
@@ -78,7 +78,7 @@ impl SpillStore {
         Ok(events)
     }
 
-    /// All objects, oldest first.
+    /// The names of all objects, oldest first.
     pub async fn list(&self) -> Result<Vec<Path>, SpillError> {
         let objects: Vec<_> = self.store.list(None).try_collect().await?;
         let mut names: Vec<_> = objects
@@ -90,7 +90,7 @@ impl SpillStore {
         Ok(names)
     }
 
-    /// The events of an object; none where another run has removed it meanwhile.
+    /// The events of an object; none if another run has removed it meanwhile.
     pub async fn read(&self, name: &Path) -> Result<Vec<Bytes>, SpillError> {
         let object = match self.store.get(name).await {
             Ok(object) => object.bytes().await?,
@@ -110,13 +110,13 @@ impl SpillStore {
     }
 }
 
-/// The next events that wait, as one object; none: nothing is left.
+/// The next events that wait, as one object; none if nothing is left.
 fn next_object(reader: &mut JournalReader) -> Option<(Bytes, Vec<Claim>)> {
     let mut object = BytesMut::from(&MAGIC[..]);
     let mut claims = Vec::new();
     while object.len() < OBJECT_BYTES {
         let Some((event, claim)) = reader.next() else { break };
-        // Never fails: the buffer grows.
+        // Cannot fail: the buffer grows.
         let _ = prost::encode_length_delimiter(event.len(), &mut object);
         object.put(event);
         claims.push(claim);
@@ -151,7 +151,7 @@ mod tests {
     use crate::track::{AcceptedEvent, EventSink};
 
     #[tokio::test]
-    async fn what_is_left_is_written_once_and_freed() {
+    async fn spills_each_event_once_and_frees_it() {
         let folder = tempfile::tempdir().unwrap();
         let journal =
             Journal::open(&folder.path().join("journal"), 80 << 20, 2, SyncMode::Never).unwrap();
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_is_cut_off_or_foreign_is_told() {
+    fn recognizes_incomplete_and_foreign_objects() {
         let mut object = BytesMut::from(&MAGIC[..]);
         prost::encode_length_delimiter(3, &mut object).unwrap();
         object.put(&b"abc"[..]);
@@ -194,7 +194,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+        fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let _ = events_of([&MAGIC[..], &bytes].concat().into());
         }
     }

@@ -1,4 +1,4 @@
-//! What is recorded, and what the client hears of it.
+//! The event that is recorded, and its description in responses.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use super::refusal::Refusal;
 use super::request::message_id;
 use super::{Conversion, MessageId, PreparedProgram, TrackingRequest, check_combination};
 
-/// Of a client that objects.
+/// The parameters that are recorded if the client objects to tracking.
 const NO_PARAMETERS: &BTreeMap<String, String> = &BTreeMap::new();
 
-/// A tracking request on a program that exists, with a valid combination of parameters.
+/// The event of a tracking request whose program exists and whose parameters are a valid combination.
 #[derive(Debug)]
 pub struct TrackedEvent<'a> {
     /// The event's id.
     pub message_id: MessageId,
-    /// Whether the program runs.
+    /// Whether the program is valid, else why not.
     pub validity: Result<(), InvalidReason>,
     pub(super) request: &'a TrackingRequest<'a>,
     pub(super) program: Arc<PreparedProgram>,
@@ -64,15 +64,15 @@ impl<'a> TrackedEvent<'a> {
         client.traffic_flags.with_names(with_flags)
     }
 
-    /// When the request was taken, milliseconds since the Unix epoch.
+    /// When the request was received, in milliseconds since the Unix epoch.
     pub fn received_at_ms(&self) -> u64 {
         u64::try_from(self.request.received_at.as_millisecond()).unwrap_or(0)
     }
 
-    /// The JSON that the client gets.
+    /// The event as JSON for the client.
     pub fn to_json(&self) -> String {
         let user_agent = &self.request.client.user_agent;
-        let fields = &self.program.answer_fields;
+        let fields = &self.program.response_fields;
         let mut json = String::with_capacity(user_agent.len() + fields.len() + 100);
         json.push_str(r#"{"userAgent":"#);
         push_json_text(&mut json, user_agent);
@@ -89,10 +89,10 @@ impl<'a> TrackedEvent<'a> {
     }
 }
 
-/// Most texts have nothing to escape.
+/// Appends a JSON string. Fast if there is nothing to escape, as in most texts.
 fn push_json_text(json: &mut String, text: &str) {
     let is_escaped = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
-    // To the end, whatever is found: many bytes at a time then.
+    // A fold does not stop early, so that the compiler can check many bytes at a time.
     if !text.bytes().fold(false, |found, byte| found | is_escaped(byte)) {
         json.push('"');
         json.push_str(text);
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
     use crate::domain::{Client, Parameters, Rules};
 
-    fn answer(valid: bool) -> TrackedEvent<'static> {
+    fn event(valid: bool) -> TrackedEvent<'static> {
         let json = format!(
             r#"{{"programId":"212313","programName":"p\"2","checksum":"124","customerId":-9124,
             "customerName":"C\u00fc","valid":{valid}}}"#
@@ -159,21 +159,21 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_is_json_with_the_members_in_order() {
-        let answer = answer(true);
+    fn describes_the_event_in_json_with_members_in_order() {
+        let event = event(true);
         let expected = concat!(
             r#"{"userAgent":"quote \" back \\ control \u0001 <script>","programId":"212313","#,
             r#""programName":"p\"2","checksum":"124","customerId":-9124,"customerName":"Cü","#,
             r#""messageId":"019b7ca9-8f2e-7707-8707-070707070707","valid":true}"#
         );
-        assert_eq!(answer.to_json(), expected);
-        assert_eq!(Uuid::try_parse(&answer.message_id).unwrap().get_version_num(), 7);
-        serde_json::from_str::<serde_json::Value>(&answer.to_json()).unwrap();
+        assert_eq!(event.to_json(), expected);
+        assert_eq!(Uuid::try_parse(&event.message_id).unwrap().get_version_num(), 7);
+        serde_json::from_str::<serde_json::Value>(&event.to_json()).unwrap();
     }
 
     #[test]
-    fn the_event_has_what_program_and_request_say() {
-        let event = TrackingEvent::decode(&*answer(false).to_protobuf()).unwrap();
+    fn records_fields_of_program_and_request() {
+        let event = TrackingEvent::decode(&*event(false).to_protobuf()).unwrap();
         let expected = TrackingEvent {
             program_id: "212313".into(),
             checksum: "124".into(),

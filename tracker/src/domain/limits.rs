@@ -1,7 +1,7 @@
-//! The sizes that a request may have; docs/LIMITS.md lists them.
+//! Size limits of requests; docs/LIMITS.md lists them.
 
-/// The longest query, in bytes: far above what every parameter at its own limit takes. A longer one has
-/// the whole URI refused, or is cut by a lenient endpoint.
+/// The longest query, in bytes: far longer than usual parameters need. An endpoint refuses a longer one, or
+/// cuts it if it is lenient.
 pub const MAX_QUERY_BYTES: usize = 8_192;
 /// The most parameters that an event carries.
 pub const MAX_PARAMETERS: usize = 20;
@@ -11,6 +11,6 @@ pub const MAX_NAME_BYTES: usize = 64;
 pub const MAX_VALUE_BYTES: usize = 512;
 /// The longest `User-Agent` and `Referer` that are kept, in bytes.
 pub const MAX_HEADER_BYTES: usize = 512;
-/// The most bytes that names and values of all headers may have together: several times what browsers
-/// send, cookies included.
+/// The most bytes of all headers' names and values together: several times what browsers send, including
+/// cookies.
 pub const MAX_HEADERS_BYTES: usize = 32_768;

@@ -1,15 +1,15 @@
-//! The heart: what a tracking request is, what makes it valid, and what becomes of it. Pure: no I/O, no
-//! clock, no runtime.
+//! The rules: what a tracking request is, what makes it valid, and which event it becomes. Pure: no I/O,
+//! no clock, no runtime.
 //!
 //! | question | module |
 //! |---|---|
-//! | Who asks? | [`client`]: address, privacy signals, bots and other traffic flags |
-//! | How often may they? | [`rate_limit`] |
-//! | What is asked? | [`request`]: parameters, batch items, the valid combinations, the message id |
+//! | Which client asks? | [`client`]: address, privacy signals, bots and other traffic flags |
+//! | How often may it ask? | [`rate_limit`] |
+//! | What does it ask for? | [`request`]: parameters, batch items, the valid combinations, the message id |
 //! | About which program? | [`program`] |
 //! | What does a click lead to? | [`click`]: landing page, signed links |
 //! | What does a conversion claim? | [`conversion`]: amount, status, signature |
-//! | What is recorded, what does the client hear? | [`event`] |
+//! | What is recorded, what is the response? | [`event`] |
 //! | Why is a request refused? | [`refusal`], `limits` |
 
 pub mod click;

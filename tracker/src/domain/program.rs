@@ -1,43 +1,43 @@
-//! A program with what every request on it needs already rendered.
+//! A program prepared for requests: what they all need is already rendered.
 
 use adtrack_proto::event::ProgramFields;
 use adtrack_proto::program::{CoreData, Program, Validity};
 use adtrack_proto::{ProgramId, Version};
 use serde_json::json;
 
-/// A program as the cache holds it: what is the same for all its requests is rendered once, when
-/// it is cached, and copied from then on. Small, because there are many: a text stands by itself only
-/// where a request asks for it.
+/// A program as the cache holds it. What is the same for all its requests is rendered once, when it is
+/// cached, and copied from then on. Kept small, because there are many: a text has a field of its own only
+/// if requests need it apart from the rendered fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreparedProgram {
-    /// Its place in the stream's order.
+    /// Its version: its place in the order of the core-data stream.
     pub version: Version,
-    /// When it runs.
+    /// When the program is valid.
     pub validity: Validity,
-    /// What a request may name to show that it means this program.
+    /// A checksum that a request may give, to prove that it means this program.
     pub checksum: Box<str>,
-    /// The customer whose program it is; as `checksum`.
+    /// The customer whose program it is. A request may give it, as `checksum`.
     pub customer_id: i64,
-    /// Its part of an event.
+    /// The program's part of an event.
     pub event_fields: ProgramFields,
-    /// Its part of the answer's JSON: `"programId":…,"customerName":…`.
-    pub(super) answer_fields: Box<str>,
-    /// Where a click goes while the program is valid.
+    /// The program's part of the response's JSON: `"programId":…,"customerName":…`.
+    pub(super) response_fields: Box<str>,
+    /// Where a click leads while the program is valid.
     pub landing_url: Option<Box<str>>,
-    /// Where a click goes while it is not.
+    /// Where a click leads while it is not.
     pub fallback_url: Option<Box<str>>,
     /// Hosts that a link may name as its landing page.
     pub allowed_hosts: Box<[Box<str>]>,
     /// The key that conversions have to be signed with.
     pub conversion_key_id: Option<Box<str>>,
-    /// Names of a conversion's parameters: a network's, and ours.
+    /// A network's names of a conversion's parameters, each with our name.
     pub parameter_aliases: Box<[(Box<str>, Box<str>)]>,
 }
 
 impl PreparedProgram {
     /// Renders what a request on `program` needs.
     pub fn new(program: Program, version: Version) -> Self {
-        let answer_fields = format!(
+        let response_fields = format!(
             r#""programId":{},"programName":{},"checksum":{},"customerId":{},"customerName":{}"#,
             json!(program.program_id.as_str()),
             json!(program.program_name),
@@ -46,7 +46,7 @@ impl PreparedProgram {
             json!(program.customer_name),
         );
         let event_fields = ProgramFields::of(&program);
-        // Taken apart without `..`, so that a new member cannot be forgotten.
+        // Without `..`, so that the compiler reports a new member that is forgotten here.
         let Program {
             validity,
             checksum,
@@ -56,7 +56,7 @@ impl PreparedProgram {
             allowed_hosts,
             conversion_key_id,
             parameter_aliases,
-            // In the rendered fields.
+            // Part of the rendered fields.
             program_id: _,
             program_name: _,
             customer_name: _,
@@ -66,7 +66,7 @@ impl PreparedProgram {
             version,
             validity,
             event_fields,
-            answer_fields: answer_fields.into(),
+            response_fields: response_fields.into(),
             checksum: checksum.into(),
             customer_id,
             landing_url: landing_url.map(Into::into),
@@ -80,14 +80,13 @@ impl PreparedProgram {
         }
     }
 
-    /// What we call the parameter of a conversion that the program's network calls `name`; none where
-    /// it has no other name for us.
+    /// Our name of the parameter that the program's network calls `name`; none if it has no alias.
     pub fn parameter_of(&self, name: &str) -> Option<&str> {
         let alias = self.parameter_aliases.iter().find(|(theirs, _)| **theirs == *name);
         alias.map(|(_, ours)| &**ours)
     }
 
-    /// The program again, as core data has it.
+    /// The program as core data has it.
     pub fn to_program(&self, program_id: ProgramId) -> Program {
         let event = self.event_fields.to_event();
         Program {
@@ -122,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_of_a_program_is_lost() {
+    fn keeps_every_member_of_a_program() {
         let json = br#"{"programId":"p","programName":"n","checksum":"124","customerId":9124,
             "customerName":"c","valid":false,"validFrom":"2026-01-01T00:00:00Z",
             "validUntil":"2027-01-01T00:00:00Z","landingUrl":"https://a.example/",

@@ -2,9 +2,9 @@
 //!
 //! **A bucket is one number.** Instead of tokens an entry holds the time at which its bucket is full
 //! again (the generic cell rate algorithm, ITU-T I.371 annex A). How far that time is ahead is the
-//! address's *debt*: each request admitted adds `interval` (a second divided by the rate), time pays it
-//! off, and a request that would bring the debt above `window` (the burst, in intervals) is refused,
-//! which costs the address nothing.
+//! address's *debt*: each admitted request adds `interval` (a second divided by the rate), and time pays
+//! it off. A request that would bring the debt above `window` (the burst, in intervals) is refused and
+//! adds nothing.
 //!
 //! **The table** has 32,768 sets of 8 entries, one cache line each: 2 MiB, allocated once. A hash of
 //! the address under a random key, so that nobody can choose addresses that collide, picks the set and
@@ -16,20 +16,20 @@
 //!
 //! An entry whose time has passed is free: an address with a full bucket is like one that was never
 //! seen, so reusing its entry forgets nothing. An entry with a debt is never given to another address.
-//! So whoever has many addresses cannot push others out, nor make the table grow. What can go wrong:
+//! So a client with many addresses can neither evict others nor make the table grow. What can go wrong:
 //!
-//! - *All entries of a set have a debt*: a further address is admitted without being counted, until one
-//!   is free. Each request that is counted holds its entry for one `interval`. With a limit of 50
+//! - *All entries of a set have a debt*: a further address is admitted without being counted until an entry
+//!   is free. Each counted request holds its entry for one `interval`. With a limit of 50
 //!   requests/s, and 100,000 requests/s from as many addresses, 2,000 of the 262,144 entries are in use,
 //!   and a set is full with a probability below 10⁻¹⁴; with a limit of 1 request/s, 1.3 %.
-//! - *Two addresses have the same set and tag*: they share a bucket. This is the only way in which an
-//!   address suffers from another, and 1,000 addresses at their limit share with a given innocent one
-//!   with a probability of 1,000 / 2³¹: 5 in ten million.
+//! - *Two addresses have the same set and tag*: they share a bucket. Only in this way can one address limit
+//!   another. The probability that any of 1,000 addresses at their limit shares the bucket of a given
+//!   address is 1,000 / 2³¹: 5 in ten million.
 //! - *Two threads see the same new address while an entry expires*: it may get two entries, and with
 //!   them up to one burst more, once.
 //!
-//! Times wrap after 2⁴⁸ µs, nine years. A debt above `window` cannot be one: it is left from before
-//! that, or from before a clock that jumped back, and counts as none.
+//! Times wrap after 2⁴⁸ µs, nine years. A debt above `window` is impossible: it is left from before the
+//! wrap, or from before the clock jumped back, and counts as none.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -46,7 +46,7 @@ const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 const MAX_PER_SECOND: u32 = 10_000;
 const MAX_BURST: u32 = 100_000;
 
-/// Requests that an address may make.
+/// How many requests an address may make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimit {
     per_second: u32,
@@ -57,7 +57,7 @@ pub struct RateLimit {
 impl FromStr for RateLimit {
     type Err = String;
 
-    /// `RATE` or `RATE/BURST`; without a burst it is one second's worth.
+    /// Parses `RATE` or `RATE/BURST`. The burst defaults to the requests of one second.
     fn from_str(text: &str) -> Result<Self, String> {
         let (rate, burst) = text.split_once('/').unwrap_or((text, text));
         let number =
@@ -80,12 +80,12 @@ impl fmt::Display for RateLimit {
     }
 }
 
-/// A set of entries: what one look-up reads.
+/// A set of entries, all that a look-up reads.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Set([AtomicU64; ENTRIES_PER_SET]);
 
-/// Counts the requests of all addresses.
+/// Limits the requests of each address.
 #[derive(Debug)]
 pub struct RateLimiter {
     /// Microseconds by which a request adds to its address's debt.
@@ -96,7 +96,7 @@ pub struct RateLimiter {
     hasher: RandomState,
 }
 
-/// The entry that stands for an address, or can.
+/// An address's entry, or a free one that it can take.
 struct Found<'a> {
     entry: &'a AtomicU64,
     seen: u64,
@@ -115,9 +115,9 @@ impl RateLimiter {
         }
     }
 
-    /// Whether a request of `address` is within the limit, and counts it if so. `now` is the time since
-    /// any fixed moment. A request that is refused is admitted when repeated a second later, at the
-    /// latest, unless others come first.
+    /// Whether a request from `address` is within the limit; counts it if so. `now` is the time since any
+    /// fixed moment. A refused request is admitted if it is repeated a second later, unless the address
+    /// makes others first.
     pub fn admits(&self, address: IpAddr, now: Duration) -> bool {
         self.admits_hash(self.hasher.hash_one(subject(address)), now)
     }
@@ -139,11 +139,11 @@ impl RateLimiter {
             if entry.compare_exchange_weak(seen, next, set, read).is_ok() {
                 return true;
             }
-            // Another thread was faster.
+            // Another thread was faster: try again.
         }
     }
 
-    /// The entry with `tag` that has a debt, else a free one; none if all others are taken.
+    /// The entry with `tag` that has a debt, else a free one; none if all entries belong to others.
     fn find<'a>(&self, entries: &'a [AtomicU64], tag: u64, now: u64) -> Option<Found<'a>> {
         let mut free = None;
         for entry in entries {
@@ -164,8 +164,8 @@ fn empty_table() -> Box<[Set; SETS]> {
     sets.try_into().unwrap_or_else(|_| unreachable!("as many as were made"))
 }
 
-/// Who an address counts as: of IPv6 a /64, which is what one customer gets at least (RFC 6177), of
-/// IPv4 itself, written as a /64 of multicast, which no client has.
+/// The client that an address stands for. An IPv6 address counts as its /64, the least that a customer gets
+/// (RFC 6177). An IPv4 address is mapped into a /64 of multicast, which no client has.
 fn subject(address: IpAddr) -> u64 {
     match address.to_canonical() {
         IpAddr::V4(address) => 0xffff_ffff_0000_0000 | u64::from(address.to_bits()),

@@ -4,57 +4,57 @@ use strum::{EnumDiscriminants, IntoStaticStr, VariantArray};
 
 use super::limits::{MAX_HEADERS_BYTES, MAX_QUERY_BYTES};
 
-/// Why a request is refused, and its event not recorded.
+/// Why a request is refused. Its event is not recorded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, EnumDiscriminants)]
 #[strum_discriminants(name(RefusalCode), vis(), derive(IntoStaticStr, VariantArray))]
 #[strum_discriminants(strum(serialize_all = "snake_case"))]
 pub enum Refusal {
-    /// The id in the path is no program id.
-    #[error("the program id has 1 to 128 characters of A-Z a-z 0-9 . _ ~ -")]
+    /// The id in the path is not a valid program id.
+    #[error("the program id must have 1 to 128 characters of A-Z a-z 0-9 . _ ~ -")]
     InvalidProgramId,
     /// The query breaks a limit; the text says which.
     #[error("{0}")]
     InvalidParameters(String),
-    /// The query is longer than any may be.
-    #[error("the query has at most {MAX_QUERY_BYTES} bytes")]
+    /// The query is too long.
+    #[error("the query is longer than {MAX_QUERY_BYTES} bytes")]
     UriTooLong,
-    /// All headers together are longer than they may be.
-    #[error("the request's headers have at most {MAX_HEADERS_BYTES} bytes")]
+    /// The headers together are too long.
+    #[error("the request's headers are longer than {MAX_HEADERS_BYTES} bytes")]
     HeadersTooLarge,
     /// A parameter contradicts the program's core data.
     #[error("`{0}` does not belong to this program: not a valid combination of parameters")]
     ParameterMismatch(&'static str),
-    /// The program asks for signatures, and this is not one.
-    #[error("the program asks for a signature, and `sig` is not that of this conversion")]
+    /// The program requires signatures, and this one is missing or wrong.
+    #[error("the program requires a signature, and `sig` is not the signature of this conversion")]
     InvalidSignature,
-    /// The program asks for signatures by a key that this tracker does not have.
+    /// The program requires signatures with a key that this tracker does not have.
     #[error("the signature cannot be checked at the moment; try again")]
     ConversionKeyUnavailable,
-    /// What is in the body cannot be read; the text says why and where.
+    /// The body cannot be read; the text says why and where.
     #[error("{0}")]
     InvalidBody(String),
-    /// There is more than an endpoint takes; the text says how much that is.
+    /// The body or the batch is too large; the text names the limit.
     #[error("{0}")]
     PayloadTooLarge(String),
-    /// The body is of another kind than the endpoint takes; the text says which those are.
+    /// The endpoint does not accept the body's media type or encoding; the text says what it accepts.
     #[error("{0}")]
     UnsupportedMediaType(&'static str),
-    /// The page that a link names is not followed; the text says why.
-    #[error("`url` is not followed: {0}")]
+    /// The link names a page that is not allowed; the text says why.
+    #[error("`url` is not allowed: {0}")]
     UrlNotAllowed(&'static str),
-    /// Core data knows no such program.
+    /// Core data has no such program.
     #[error("there is no such program")]
     ProgramNotFound,
-    /// Whether there is such a program cannot be told now.
+    /// Core data cannot be read now, so nobody knows whether there is such a program.
     #[error("core data cannot be read at the moment; try again")]
     CoreDataUnavailable,
     /// Too many accepted events wait for delivery.
     #[error("too many events wait for delivery; try again")]
     Overloaded,
     /// The client's address makes more requests than RATE_LIMIT admits.
-    #[error("there are too many requests from this address; try again")]
+    #[error("too many requests from this address; try again")]
     RateLimited,
-    /// The process is about to end.
+    /// The process is shutting down.
     #[error("this instance is shutting down; try again")]
     Draining,
 }
@@ -65,12 +65,12 @@ impl Refusal {
         RefusalCode::VARIANTS.iter().map(<&'static str>::from)
     }
 
-    /// The stable code that clients and metrics know it by.
+    /// The stable code in responses and metrics.
     pub fn code(&self) -> &'static str {
         RefusalCode::from(self).into()
     }
 
-    /// Its place among [`Refusal::codes`].
+    /// The position of [`Self::code`] in [`Self::codes`].
     pub fn index(&self) -> usize {
         RefusalCode::from(self) as usize
     }

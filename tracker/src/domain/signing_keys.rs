@@ -1,4 +1,4 @@
-//! Secrets that links and conversions are signed with, by their ids.
+//! The secrets with which links and conversions are signed.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,15 +8,15 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// The shortest secret, in bytes: as long as what SHA-256 makes (RFC 2104, section 3).
+/// The shortest secret, in bytes: as long as SHA-256's output (RFC 2104, section 3).
 pub const MIN_KEY_BYTES: usize = 32;
 /// The most keys that a file may have.
 const MAX_KEYS: usize = 1_000;
 /// The longest id, in bytes.
 pub const MAX_KEY_ID_BYTES: usize = 64;
 
-/// HMAC-SHA-256 keys by id. More than one, so that a key can be replaced while links that were signed
-/// with it are still about.
+/// HMAC-SHA-256 keys by id. There may be several, so that a key can be replaced while links that were
+/// signed with it are still in use.
 #[derive(Clone, Default)]
 pub struct SigningKeys(HashMap<Box<str>, Hmac<Sha256>>);
 
@@ -28,8 +28,8 @@ impl fmt::Debug for SigningKeys {
 }
 
 impl SigningKeys {
-    /// Reads a file of lines `id=secret`, the secret in base64 (RFC 4648, section 4); empty lines, and
-    /// lines that begin with `#`, are skipped. An error names the line and shows nothing of it.
+    /// Parses lines `id=secret`, the secret in base64 (RFC 4648, section 4). Skips empty lines and lines
+    /// that begin with `#`. An error names the line's number and shows nothing of its content.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut keys = Self::default();
         for (number, line) in (1..).zip(text.lines().map(str::trim)) {
@@ -39,7 +39,7 @@ impl SigningKeys {
             let (id, key) =
                 parse_line(line).map_err(|problem| format!("line {number} {problem}"))?;
             if keys.0.insert(id.into(), key).is_some() {
-                return Err(format!("line {number} has the id of a line before"));
+                return Err(format!("line {number} has the id of an earlier line"));
             }
             if keys.0.len() > MAX_KEYS {
                 return Err(format!("has more than {MAX_KEYS} keys"));
@@ -56,17 +56,17 @@ impl SigningKeys {
         self.0.contains_key(id)
     }
 
-    /// The signature of `message` with the key `id`; none where there is no such key.
+    /// The signature of `message` with the key `id`; none if there is no such key.
     pub fn sign(&self, id: &str, message: &[u8]) -> Option<[u8; 32]> {
-        Some(self.keyed(id, message)?.finalize().into_bytes().into())
+        Some(self.mac(id, message)?.finalize().into_bytes().into())
     }
 
-    /// Whether `signature` is that of `message` with the key `id`, compared in constant time.
+    /// Whether `signature` is the signature of `message` with the key `id`. Compares in constant time.
     pub fn verify(&self, id: &str, message: &[u8], signature: &[u8]) -> bool {
-        self.keyed(id, message).is_some_and(|keyed| keyed.verify_slice(signature).is_ok())
+        self.mac(id, message).is_some_and(|mac| mac.verify_slice(signature).is_ok())
     }
 
-    fn keyed(&self, id: &str, message: &[u8]) -> Option<Hmac<Sha256>> {
+    fn mac(&self, id: &str, message: &[u8]) -> Option<Hmac<Sha256>> {
         Some(self.0.get(id)?.clone().chain_update(message))
     }
 }
@@ -83,7 +83,7 @@ fn parse_line(line: &str) -> Result<(&str, Hmac<Sha256>), String> {
     if secret.len() < MIN_KEY_BYTES {
         return Err(format!("has a secret of less than {MIN_KEY_BYTES} bytes"));
     }
-    let key = Hmac::new_from_slice(&secret).map_err(|_| "has a secret that is no key")?;
+    let key = Hmac::new_from_slice(&secret).map_err(|_| "has a secret that is not a valid key")?;
     Ok((id, key))
 }
 
@@ -95,7 +95,7 @@ mod tests {
     const SECRET: &str = "CwsLCwsLCwsLCwsLCwsLCwsLCwsLCwsLCwsLCwsLCws=";
 
     #[test]
-    fn the_signature_is_hmac_sha_256() {
+    fn signs_with_hmac_sha_256() {
         // RFC 4231, test case 6: its key is longer than a block.
         let secret = STANDARD.encode([0xaa; 131]);
         let keys = SigningKeys::parse(&format!("# ours\n\n a={SECRET}\r\nb={secret}")).unwrap();
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_named_by_its_line_and_not_shown() {
+    fn reports_the_line_of_an_invalid_key_without_its_content() {
         for (text, problem) in [
             ("", "holds no key".to_owned()),
             ("# only words", "holds no key".to_owned()),

@@ -9,7 +9,7 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
     HeaderName::from_static("cross-origin-resource-policy");
 
-/// A text that is part of the program.
+/// A text that is compiled into the program.
 #[derive(Debug)]
 pub(in crate::http) struct Document {
     media_type: &'static str,
@@ -34,7 +34,7 @@ pub(in crate::http) const MANAGEMENT_API: Document =
 const OPENAPI: &str = "application/yaml";
 
 impl Document {
-    /// The document, or 304 if the client has it.
+    /// The document, or 304 if the client already has it.
     pub(in crate::http) fn response(&self, request: &HttpRequest) -> HttpResponse {
         let tag = EntityTag::new_strong(format!("{:08x}", crc32fast::hash(self.text.as_bytes())));
         let known = match request.get_header::<IfNoneMatch>() {
@@ -45,11 +45,11 @@ impl Document {
         let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
         response
             .insert_header((ETAG, tag.to_string()))
-            // An hour: a page has a new version of the script within that.
+            // A page gets a new version of the script within an hour.
             .insert_header((CACHE_CONTROL, "public, max-age=3600"))
             .insert_header((CONTENT_TYPE, self.media_type))
             .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
-            // For pages of any origin, also those that check the script's integrity.
+            // So that pages of any origin can load it, including those that check its integrity.
             .insert_header((ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
             .insert_header((CROSS_ORIGIN_RESOURCE_POLICY, "cross-origin"));
         if known { response.finish() } else { response.body(self.text) }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::health::Health;
 
-/// `GET /health/check`: what a load balancer acts on.
+/// `GET /health/check`: whether a load balancer may send traffic.
 pub(in crate::http) fn check(health: &Health) -> HttpResponse {
     if health.serves() {
         HttpResponse::Ok().json(json!({"status": "ok"}))
@@ -16,17 +16,17 @@ pub(in crate::http) fn check(health: &Health) -> HttpResponse {
     }
 }
 
-/// `GET /health/live`: the process serves.
+/// `GET /health/live`: 200 while the process serves.
 pub(in crate::http) fn live() -> HttpResponse {
     HttpResponse::Ok().json(json!({"status": "ok"}))
 }
 
-/// `GET /health/live` for operators: and which process that is.
+/// `GET /health/live` for operators: also names the process.
 pub(in crate::http) async fn live_process() -> HttpResponse {
     HttpResponse::Ok().json(json!({"status": "ok", "processId": std::process::id()}))
 }
 
-/// `GET /health/ready`: what needs a person.
+/// `GET /health/ready`: lists the problems that need somebody's attention.
 pub(in crate::http) fn ready(health: &Health) -> HttpResponse {
     let problems = health.problems();
     let (status, text) = if problems.is_empty() {

@@ -1,4 +1,4 @@
-//! The management listener. Never public: it shows and changes the tracker's state.
+//! The management listener. Must never be public: it shows and changes the tracker's state.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,43 +16,43 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::programs::{Known, LocalPrograms, RedisPrograms};
 
-/// What the management listener needs.
+/// The management listener's state.
 #[derive(Debug, Clone)]
 pub struct Management {
-    /// L1.
+    /// L1, to show and to purge.
     pub local: LocalPrograms,
     /// Redis, for the sample programs.
     pub redis: RedisPrograms,
-    /// The channel that the sample programs are announced on.
+    /// The channel on which sample programs are announced.
     pub channel: String,
     /// Whether the sample programs may be loaded.
     pub sample_programs: bool,
-    /// What waits for delivery.
+    /// For the metrics of the events that wait for delivery.
     pub journal: Journal,
     /// For the health checks.
     pub health: Health,
-    /// What is counted.
+    /// The tracker's metrics.
     pub metrics: Arc<Metrics>,
 }
 
-/// The routes.
+/// Registers the routes.
 pub fn configure(config: &mut web::ServiceConfig, management: web::Data<Management>) {
     config
         .app_data(management)
         .service(resource("/metrics", "GET", web::get().to(metrics)))
         .service(resource("/cache/fill", "POST", web::post().to(fill)))
         .service(resource("/cache/purge", "POST", web::post().to(purge)))
-        .service(resource("/cache/{programId}", "GET", web::get().to(cached)))
+        .service(resource("/cache/{programId}", "GET", web::get().to(get_cached)))
         .service(resource("/health/live", "GET", web::get().to(health::live_process)))
         .service(resource("/health/ready", "GET", web::get().to(ready)))
         .service(resource("/openapi.yaml", "GET", web::get().to(description)))
         .default_service(web::to(|| async { Problem::NotFound.to_response() }));
 }
 
-/// What is at `path` for one method, which is `allowed`.
+/// A resource at `path` that allows one method.
 fn resource(path: &str, allowed: &'static str, route: Route) -> Resource {
-    let refused = move || async move { Problem::MethodNotAllowed(allowed).to_response() };
-    web::resource(path).route(route).default_service(web::to(refused))
+    let refuse = move || async move { Problem::MethodNotAllowed(allowed).to_response() };
+    web::resource(path).route(route).default_service(web::to(refuse))
 }
 
 async fn metrics(management: web::Data<Management>) -> HttpResponse {
@@ -75,7 +75,7 @@ async fn ready(management: web::Data<Management>) -> HttpResponse {
     health::ready(&management.health)
 }
 
-/// Loads the sample programs into Redis and announces them, as an update would.
+/// Loads the sample programs into Redis and announces them, as redis-updater does with an update.
 async fn fill(management: web::Data<Management>) -> HttpResponse {
     if !management.sample_programs {
         return Problem::NotFound.to_response();
@@ -96,7 +96,7 @@ async fn purge(management: web::Data<Management>) -> HttpResponse {
 }
 
 /// What L1 holds for a program.
-async fn cached(id: web::Path<String>, management: web::Data<Management>) -> HttpResponse {
+async fn get_cached(id: web::Path<String>, management: web::Data<Management>) -> HttpResponse {
     let Ok(id) = ProgramId::parse(&id) else {
         return Problem::from(Refusal::InvalidProgramId).to_response();
     };

@@ -1,6 +1,6 @@
 //! HTTP: the [`public`] listener for ad clients, the [`management`] listener for operators. They share
-//! problem details, health checks and static documents, and nothing else: the public one knows
-//! [`crate::track`] and nothing behind it, the other one looks at adapters.
+//! problem details, health checks and static documents. The public listener depends on [`crate::track`]
+//! and nothing behind it; the management listener inspects adapters directly.
 
 mod documents;
 mod health;

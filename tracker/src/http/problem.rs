@@ -1,4 +1,4 @@
-//! Error answers: RFC 9457 problem details with a stable `code`.
+//! Error responses: RFC 9457 problem details with a stable `code`.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -8,20 +8,20 @@ use serde_json::{Value, json};
 
 use crate::domain::Refusal;
 
-/// Seconds after which a client may try again. With a rate limit, one request is admitted by then: limits
-/// are whole requests per second.
+/// Seconds after which a client may try again. A rate limit admits at least one request per second, so a
+/// retry is admitted then.
 const RETRY_AFTER_SECONDS: &str = "1";
 
-/// What went wrong, as a client is told.
+/// A problem, as the client is told of it.
 #[derive(Debug)]
 pub enum Problem {
     /// A tracking request is refused.
     Refused(Refusal),
-    /// The program of a click, which is recorded, does not run, and has no page for that.
+    /// The program of a click is not valid and has no fallback page. The click is recorded.
     ProgramNotValid(InvalidReason),
     /// There is no such path.
     NotFound,
-    /// The path does not take this method; it takes those named.
+    /// The path does not accept this method; it accepts the named ones.
     MethodNotAllowed(&'static str),
 }
 
@@ -52,7 +52,7 @@ impl Problem {
         }
     }
 
-    /// The stable code that clients know it by.
+    /// The stable code by which clients recognize the problem.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.code(),
@@ -67,21 +67,21 @@ impl Problem {
             Self::Refused(refusal) => refusal.to_string(),
             Self::ProgramNotValid(reason) => match reason {
                 InvalidReason::ProgramDisabled => "the program is switched off",
-                InvalidReason::ProgramNotStarted => "the program has not begun",
-                InvalidReason::ProgramEnded => "the program is over",
+                InvalidReason::ProgramNotStarted => "the program has not started",
+                InvalidReason::ProgramEnded => "the program has ended",
             }
             .to_owned(),
             Self::NotFound => "there is nothing at this path".to_owned(),
-            Self::MethodNotAllowed(allowed) => format!("this path takes {allowed}"),
+            Self::MethodNotAllowed(allowed) => format!("this path accepts {allowed}"),
         }
     }
 
-    /// What stands for the answer where it is one of many.
+    /// The problem as an item's result in the response to a batch.
     pub(super) fn to_json(&self) -> Value {
         json!({"status": self.status().as_u16(), "code": self.code(), "detail": self.detail()})
     }
 
-    /// The answer. It echoes nothing that the client sent.
+    /// The response. It echoes nothing that the client sent.
     pub fn to_response(&self) -> HttpResponse {
         let status = self.status();
         let mut response = HttpResponse::build(status);
@@ -95,7 +95,7 @@ impl Problem {
             response.insert_header((ALLOW, *allowed));
         }
         if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
-            // RFC 9110, section 12.5.3: which encodings of a body would have been taken.
+            // RFC 9110, section 12.5.3: the encodings that a body may have.
             response.insert_header((ACCEPT_ENCODING, "gzip, identity"));
         }
         let mut body = self.to_json();

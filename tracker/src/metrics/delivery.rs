@@ -4,7 +4,7 @@ use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge};
 
 use super::registrar::{CALL_BUCKETS, EVENTS_BUCKETS, Registrar};
 
-/// Journal and stream. Each metric has its description below, where it is registered.
+/// Metrics of journal and stream. Each is described where it is registered, below.
 #[derive(Debug)]
 pub struct DeliveryMetrics {
     pub journal_bytes: IntGauge,
@@ -31,10 +31,10 @@ impl DeliveryMetrics {
                 "Bytes of accepted events that Kinesis has not acknowledged",
             )?,
             journal_capacity: registrar
-                .gauge("adtrack_journal_capacity_bytes", "Bytes that the journal takes")?,
+                .gauge("adtrack_journal_capacity_bytes", "Size of the journal in bytes")?,
             journal_oldest_seconds: registrar.float_gauge(
                 "adtrack_journal_oldest_seconds",
-                "Age of the oldest event that Kinesis has not acknowledged: the one to alarm on",
+                "Age of the oldest event that Kinesis has not acknowledged: alarm on this one",
             )?,
             journal_outstanding: registrar.gauge(
                 "adtrack_journal_outstanding_events",
@@ -42,11 +42,11 @@ impl DeliveryMetrics {
             )?,
             journal_replayed: registrar.counter(
                 "adtrack_journal_replayed_events_total",
-                "Events that the start found in the journal",
+                "Events found in the journal at the start",
             )?,
             journal_damaged: registrar.counter(
                 "adtrack_journal_damaged_total",
-                "Stretches of the journal that were damaged and skipped",
+                "Damaged stretches of the journal that were skipped",
             )?,
             events_per_record: registrar.histogram(
                 "adtrack_events_per_record",
@@ -59,7 +59,7 @@ impl DeliveryMetrics {
                 .counter("adtrack_put_records_calls_total", "PutRecords calls")?,
             put_records_seconds: registrar.histogram(
                 "adtrack_put_records_seconds",
-                "Time of a PutRecords call",
+                "Duration of a PutRecords call",
                 &CALL_BUCKETS,
             )?,
             delivered_records: registrar
@@ -68,7 +68,7 @@ impl DeliveryMetrics {
                 .counter("adtrack_records_retried_total", "Records sent again")?,
             failed_records: registrar.counters(
                 "adtrack_records_failed_total",
-                "Records that a PutRecords answer named as failed, by error code",
+                "Records that a PutRecords response reported as failed, by error code",
                 "code",
             )?,
             failed_calls: registrar.counters(

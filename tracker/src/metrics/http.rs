@@ -5,7 +5,7 @@ use prometheus::{Histogram, IntCounter};
 use super::registrar::{EVENTS_BUCKETS, REQUEST_BUCKETS, Registrar};
 use crate::domain::Refusal;
 
-/// Requests of ad clients. Each metric has its description below, where it is registered.
+/// Metrics of ad clients' requests. Each is described where it is registered, below.
 #[derive(Debug)]
 pub struct HttpMetrics {
     pub requests_accepted: IntCounter,
@@ -19,7 +19,7 @@ impl HttpMetrics {
     pub(super) fn new(registrar: &Registrar<'_>) -> prometheus::Result<Self> {
         let requests = registrar.counters(
             "adtrack_requests_total",
-            "Tracking requests by answer: accepted, or the problem's code; of a batch, each item",
+            "Tracking requests by outcome: accepted, or the problem's code; each item of a batch counts",
             "answer",
         )?;
         Ok(Self {
@@ -45,7 +45,7 @@ impl HttpMetrics {
         })
     }
 
-    /// Counts a refused request.
+    /// Counts a refused request by its code.
     pub fn record_refusal(&self, refusal: &Refusal) {
         self.requests_refused[refusal.index()].inc();
     }

@@ -1,5 +1,5 @@
-//! What the tracker counts, as Prometheus reads it: a struct per subsystem. Handles are resolved once,
-//! so that a request adds to plain atomics.
+//! The tracker's Prometheus metrics, a struct per subsystem. Handles are resolved once, so that requests
+//! only increment atomics.
 
 mod delivery;
 mod http;
@@ -31,7 +31,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers them. Fails if two have one name, which is a bug.
+    /// Registers all metrics. Fails if two have the same name, which is a bug.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         registry.register(Box::new(ProcessCollector::for_self()))?;
@@ -57,7 +57,7 @@ mod tests {
     use crate::domain::Refusal;
 
     #[test]
-    fn every_refusal_has_its_counter_from_the_start() {
+    fn counts_every_refusal_from_the_start() {
         let metrics = Metrics::new().unwrap();
         metrics.http.record_refusal(&Refusal::Overloaded);
         let text = metrics.render().unwrap();

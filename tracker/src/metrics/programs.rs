@@ -4,7 +4,7 @@ use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::registrar::{REQUEST_BUCKETS, Registrar};
 
-/// Core data: L1, L2, and what keeps them fresh. Each metric has its description below, where it is registered.
+/// Metrics of L1, L2, and what keeps them fresh. Each is described where it is registered, below.
 #[derive(Debug)]
 pub struct ProgramMetrics {
     pub local_hits: IntCounter,
@@ -34,7 +34,7 @@ impl ProgramMetrics {
         let lookups = registrar.counters(
             "adtrack_l1_lookups_total",
             "Look-ups in L1: hit, negative_hit (known to be unknown), stale_hit (served \
-             past its TTL or unverified, because Redis is away), miss (Redis was asked)",
+             past its TTL or unverified, because Redis is unavailable), miss (Redis was asked)",
             "result",
         )?;
         let loads = registrar.counters(
@@ -60,26 +60,25 @@ impl ProgramMetrics {
             loads_rejected: loads.with_label_values(&["rejected"]),
             load_seconds: registrar.histogram(
                 "adtrack_l2_load_seconds",
-                "Time of a read of Redis",
+                "Duration of a read of Redis",
                 &REQUEST_BUCKETS,
             )?,
             loads_in_flight: registrar
-                .gauge("adtrack_l2_loads_in_flight", "Reads of Redis under way")?,
+                .gauge("adtrack_l2_loads_in_flight", "Reads of Redis in progress")?,
             updates_applied: updates.with_label_values(&["applied"]),
             updates_ignored: updates.with_label_values(&["ignored"]),
             updates_not_held: updates.with_label_values(&["not_held"]),
             updates_malformed: updates.with_label_values(&["malformed"]),
-            subscribed: registrar
-                .gauge("adtrack_subscribed", "1 while the pub/sub subscription stands")?,
+            subscribed: registrar.gauge("adtrack_subscribed", "1 while subscribed to pub/sub")?,
             subscriptions: registrar.counter(
                 "adtrack_subscriptions_total",
                 "Subscriptions made; each but the first repairs a break",
             )?,
             redis_connected: registrar
-                .gauge("adtrack_redis_connected", "1 while the data connection to Redis stands")?,
+                .gauge("adtrack_redis_connected", "1 while the data connection to Redis is up")?,
             verifications: registrar.counter(
                 "adtrack_l1_verifications_total",
-                "Whole verifications of L1 against Redis",
+                "Complete verifications of L1 against Redis",
             )?,
             verified_at: registrar.gauge(
                 "adtrack_l1_verified_timestamp_seconds",

@@ -1,4 +1,4 @@
-//! Makes metrics and registers them under their names.
+//! Creates metrics and registers them.
 
 use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
@@ -49,7 +49,7 @@ impl Registrar<'_> {
     }
 }
 
-/// From 50 µs, about what a response from L1 takes.
+/// Starts at 50 µs, about the time of a response from L1.
 pub(super) const REQUEST_BUCKETS: [f64; 14] =
     [5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0];
 pub(super) const EVENTS_BUCKETS: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0];

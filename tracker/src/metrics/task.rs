@@ -4,7 +4,7 @@ use prometheus::{IntCounter, IntGauge};
 
 use super::registrar::Registrar;
 
-/// The ECS task. Each metric has its description below, where it is registered.
+/// Metrics of the ECS task. Each is described where it is registered, below.
 #[derive(Debug)]
 pub struct TaskMetrics {
     pub protected: IntGauge,
@@ -16,11 +16,11 @@ impl TaskMetrics {
         Ok(Self {
             protected: registrar.gauge(
                 "adtrack_task_protected",
-                "1 while ECS is kept from ending this task, because events wait in its journal",
+                "1 while the task is protected from being stopped by ECS, because events wait in its journal",
             )?,
             protection_failed: registrar.counter(
                 "adtrack_task_protection_failed_total",
-                "Calls of the ECS agent that did not set the task's protection",
+                "Calls to the ECS agent that failed to set the task's protection",
             )?,
         })
     }

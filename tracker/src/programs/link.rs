@@ -1,5 +1,5 @@
-//! The data connection to Redis: made, watched and made again by a task of its own, so that no
-//! request ever waits for a connection.
+//! The data connection to Redis. A task of its own makes, watches and replaces it, so that no request ever
+//! waits for a connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,107 +15,107 @@ use tokio_util::sync::CancellationToken;
 use crate::flag::Flag;
 use crate::metrics::Metrics;
 
-/// For every answer.
+/// The longest wait for a reply.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
-/// For connecting, and for every answer: all in memory, and near.
-pub const TIMEOUTS: RedisTimeouts = RedisTimeouts { connect: TIMEOUT, answer: TIMEOUT };
-/// Between two probes.
+/// The longest waits for a connection and for a reply. Short, because Redis is in memory and near.
+pub const TIMEOUTS: RedisTimeouts = RedisTimeouts { connect: TIMEOUT, response: TIMEOUT };
+/// Time between two probes.
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(1);
-/// Probes between two looks whether Redis' name leads to another server by now: an old primary that
-/// was cut off keeps its connections.
-const PROBES_PER_LOOK: u32 = 5;
-/// Redis is back within 2 s of its return, however long it was away.
+/// Number of probes between two checks whether Redis' name leads to another server. They are needed because
+/// an old primary that is cut off from the cluster keeps its connections.
+const PROBES_PER_PRIMARY_CHECK: u32 = 5;
+/// However long Redis was unavailable, the tracker reconnects within 2 s of its return.
 pub(super) const RECONNECT: Backoff =
     Backoff { base: Duration::from_millis(50), ceiling: Duration::from_secs(1) };
 
-/// A long outage is a log line per minute, not per second.
+/// Logs a long outage once per minute, not once per second.
 pub(super) const RECONNECT_LOG: LogSampling = LogSampling { first: 1, every: 60 };
 
-/// The connection, while it stands. Without one a read fails at once.
+/// A handle on the connection. While there is none, reads fail at once.
 #[derive(Debug, Clone)]
 pub struct RedisLink {
     connection: watch::Receiver<Option<RedisConnection>>,
     was_connected: Flag,
     loaded: Flag,
-    doubt: Arc<Notify>,
+    probe_request: Arc<Notify>,
 }
 
-/// The task that keeps the link.
+/// The task that keeps the connection.
 #[derive(Debug)]
 pub struct LinkKeeper {
     access: RedisAccess,
     connection: watch::Sender<Option<RedisConnection>>,
     was_connected: Flag,
     loaded: Flag,
-    doubt: Arc<Notify>,
+    probe_request: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
 
 impl RedisLink {
-    /// The link to Redis, and the task that keeps it.
+    /// A link to Redis, and the task that keeps its connection.
     pub fn new(access: RedisAccess, metrics: Arc<Metrics>) -> (Self, LinkKeeper) {
         let (sender, receiver) = watch::channel(None);
         let link = Self {
             connection: receiver,
             was_connected: Flag::default(),
             loaded: Flag::default(),
-            doubt: Arc::new(Notify::new()),
+            probe_request: Arc::new(Notify::new()),
         };
         let keeper = LinkKeeper {
             access,
             connection: sender,
             was_connected: link.was_connected.clone(),
             loaded: link.loaded.clone(),
-            doubt: Arc::clone(&link.doubt),
+            probe_request: Arc::clone(&link.probe_request),
             metrics,
         };
         (link, keeper)
     }
 
-    /// The connection; none while Redis is away.
+    /// The connection; none while Redis is unavailable.
     pub fn connection(&self) -> Option<RedisConnection> {
         self.connection.borrow().clone()
     }
 
-    /// Whether Redis is there.
+    /// Whether there is a connection.
     pub fn is_connected(&self) -> bool {
         self.connection.borrow().is_some()
     }
 
-    /// Whether Redis, when it was last asked, held core data.
+    /// Whether Redis held core data when it was last probed.
     pub fn is_loaded(&self) -> bool {
         self.loaded.is_set()
     }
 
-    /// Whether core data could ever be read.
+    /// Whether there has ever been a connection.
     pub fn was_connected(&self) -> bool {
         self.was_connected.is_set()
     }
 
-    /// Waits until Redis is there. Never returns where the keeper has ended.
-    pub async fn connected(&mut self) {
+    /// Waits until there is a connection. Never returns if the keeper has ended.
+    pub async fn wait_until_connected(&mut self) {
         if self.connection.wait_for(Option::is_some).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Waits until the connection was lost and made again: it may lead to another server.
-    pub async fn replaced(&mut self) {
-        self.connected().await;
+    /// Waits until the connection has been lost and replaced. The new one may lead to another server.
+    pub async fn wait_for_replacement(&mut self) {
+        self.wait_until_connected().await;
         if self.connection.wait_for(Option::is_none).await.is_err() {
             std::future::pending::<()>().await;
         }
-        self.connected().await;
+        self.wait_until_connected().await;
     }
 
-    /// Has the keeper look at once: an answer did not come, or was an error of the connection.
-    pub fn doubt(&self) {
-        self.doubt.notify_one();
+    /// Asks the keeper to probe at once, because a command timed out or the connection failed.
+    pub fn request_probe(&self) {
+        self.probe_request.notify_one();
     }
 }
 
 impl LinkKeeper {
-    /// Connects, probes, and connects anew, until `stop`.
+    /// Connects, probes and reconnects until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let mut failures = 0;
         while !stop.is_cancelled() {
@@ -151,14 +151,14 @@ impl LinkKeeper {
         Ok(connection)
     }
 
-    /// Returns when the connection is dead, or leads to the wrong server.
+    /// Returns when the connection is dead or leads to the wrong server.
     async fn watch(&self, connection: RedisConnection) {
-        // Where Redis does not tell, it is believed.
+        // If Redis does not reveal its identity, the connection counts as right.
         let identity = connection.identity().await.ok().flatten();
         for probes in 1_u32.. {
             tokio::select! {
                 () = tokio::time::sleep(PING_INTERVAL) => {}
-                () = self.doubt.notified() => {}
+                () = self.probe_request.notified() => {}
             }
             if let Err(error) = self.probe(&connection).await {
                 tracing::warn!(%error, "the connection to Redis is lost");
@@ -173,13 +173,13 @@ impl LinkKeeper {
         }
     }
 
-    /// Whether the connected server is no longer the primary that it was, or the primary is another.
+    /// Whether the connected server is no longer the primary, or another server has become it.
     async fn has_moved(&self, held: &Identity, connection: &RedisConnection, probes: u32) -> bool {
         let now = connection.identity().await.ok().flatten();
         if held.primary && now.is_some_and(|now| !now.primary) {
             return true;
         }
-        if !probes.is_multiple_of(PROBES_PER_LOOK) {
+        if !probes.is_multiple_of(PROBES_PER_PRIMARY_CHECK) {
             return false;
         }
         let named = async { self.access.connect().await?.identity().await };
@@ -195,14 +195,14 @@ impl LinkKeeper {
         self.connection.send_replace(connection);
     }
 
-    /// Reads as a request would: a user who may connect and not read is no connection.
+    /// Reads as a request does: a user that may connect but not read counts as no connection.
     async fn probe(&self, connection: &RedisConnection) -> RedisResult<()> {
         let (mut read, mut loaded) = (redis::cmd("HMGET"), redis::cmd("EXISTS"));
         read.arg(keys::PROBE).arg("version");
         loaded.arg(keys::LOADED);
-        let answers: RedisResult<Vec<Value>> =
+        let replies: RedisResult<Vec<Value>> =
             connection.query_each(vec![read, loaded]).await?.into_iter().collect();
-        let loaded = answers?.last().is_some_and(|loaded| *loaded != Value::Int(0));
+        let loaded = replies?.last().is_some_and(|loaded| *loaded != Value::Int(0));
         self.loaded.set(loaded);
         Ok(())
     }

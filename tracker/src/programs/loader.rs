@@ -1,6 +1,6 @@
-//! Reads of Redis on a miss: one for each program however many requests wait for it, one round trip
-//! for all that wait for the loader, and a bound on how many there are. A task of its own, so that a
-//! request that goes away takes no load along.
+//! Reads programs from Redis on a miss: once per program however many requests wait for it, many programs
+//! in a round trip, with a bound on round trips. A task of its own, so that a request whose client
+//! disconnects does not cancel a read that others wait for.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,19 +12,19 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::local::{Known, Loaded, LocalPrograms};
+use super::local::{Known, LoadOutcome, LocalPrograms};
 use super::redis::{ReadError, RedisPrograms};
 use crate::metrics::Metrics;
 use crate::track::CoreDataUnavailable;
 
-/// Round trips to Redis under way at a time.
+/// The most round trips to Redis under way at a time.
 const MAX_LOADS: usize = 32;
-/// Programs in one of them, at most.
+/// The most programs in a round trip.
 const MAX_IDS: usize = 64;
-/// Requests that wait for the loader's attention at a time; beyond it they get 503 at once.
+/// The most requests in the loader's queue. Further ones get 503 at once.
 const MAX_WAITING: usize = 16_384;
 
-type Answer = Result<Known, CoreDataUnavailable>;
+type LoadResult = Result<Known, CoreDataUnavailable>;
 
 /// A handle on the loader.
 #[derive(Debug, Clone)]
@@ -36,12 +36,12 @@ pub struct LoaderHandle {
 #[derive(Debug)]
 struct LoadRequest {
     id: ProgramId,
-    /// Whether what L1 holds by now is an answer.
+    /// Whether a fresh entry of L1 will do.
     or_cached: bool,
-    answer: oneshot::Sender<Answer>,
+    reply: oneshot::Sender<LoadResult>,
 }
 
-/// The task that reads.
+/// The task that reads Redis.
 #[derive(Debug)]
 pub struct Loader {
     requests: mpsc::Receiver<LoadRequest>,
@@ -51,30 +51,30 @@ pub struct Loader {
 }
 
 impl LoaderHandle {
-    /// What is known of `id` after a miss; L1 has it then.
-    pub async fn load(&self, id: &ProgramId) -> Answer {
+    /// Loads `id` into L1 after a miss, and returns what is known of it.
+    pub async fn load(&self, id: &ProgramId) -> LoadResult {
         self.request(id, true).await
     }
 
-    /// What is known of `id` after a read of Redis, whatever L1 holds.
-    pub async fn reload(&self, id: &ProgramId) -> Answer {
+    /// Loads `id` from Redis, whatever L1 holds, and returns what is known of it.
+    pub async fn reload(&self, id: &ProgramId) -> LoadResult {
         self.request(id, false).await
     }
 
-    async fn request(&self, id: &ProgramId, or_cached: bool) -> Answer {
-        let (answer, answered) = oneshot::channel();
-        let request = LoadRequest { id: id.clone(), or_cached, answer };
+    async fn request(&self, id: &ProgramId, or_cached: bool) -> LoadResult {
+        let (reply, response) = oneshot::channel();
+        let request = LoadRequest { id: id.clone(), or_cached, reply };
         if self.requests.try_send(request).is_err() {
             self.metrics.programs.loads_rejected.inc();
             return Err(CoreDataUnavailable);
         }
-        // The loader answers every request, unless it has ended.
-        answered.await.unwrap_or(Err(CoreDataUnavailable))
+        // The loader replies to every request, unless it has ended.
+        response.await.unwrap_or(Err(CoreDataUnavailable))
     }
 }
 
 impl Loader {
-    /// A loader from `redis` into `local`.
+    /// A loader that reads `redis` into `local`, and its handle.
     pub fn new(
         local: LocalPrograms,
         redis: RedisPrograms,
@@ -88,16 +88,16 @@ impl Loader {
     /// Serves requests until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut requests = Vec::with_capacity(MAX_IDS);
-        let mut waiting: HashMap<ProgramId, Vec<oneshot::Sender<Answer>>> = HashMap::new();
+        let mut waiting: HashMap<ProgramId, Vec<oneshot::Sender<LoadResult>>> = HashMap::new();
         let mut loads = FuturesUnordered::new();
         let source = Source { local: &self.local, redis: &self.redis, metrics: &self.metrics };
         loop {
             tokio::select! {
                 Some(loaded) = loads.next() => {
-                    for (id, answer) in loaded {
+                    for (id, result) in loaded {
                         for waiter in waiting.remove(&id).unwrap_or_default() {
-                            // Its request may have gone away.
-                            let _ = waiter.send(Answer::clone(&answer));
+                            // Nobody receives it if the client has disconnected.
+                            let _ = waiter.send(LoadResult::clone(&result));
                         }
                     }
                 }
@@ -120,29 +120,29 @@ impl Loader {
     }
 }
 
-/// Has `requests` wait; returns the ids that nobody waits for yet.
+/// Adds `requests` to those that wait. Returns the ids that nobody was waiting for.
 fn admit(
     requests: &mut Vec<LoadRequest>,
-    waiting: &mut HashMap<ProgramId, Vec<oneshot::Sender<Answer>>>,
+    waiting: &mut HashMap<ProgramId, Vec<oneshot::Sender<LoadResult>>>,
     local: &LocalPrograms,
 ) -> Vec<ProgramId> {
     let mut ids = Vec::with_capacity(requests.len());
-    for LoadRequest { id, or_cached, answer } in requests.drain(..) {
-        // The load that this request missed may have ended while it waited.
+    for LoadRequest { id, or_cached, reply } in requests.drain(..) {
+        // An earlier load of the program may have completed while this request was queued.
         if or_cached && let Some(cached) = local.get_fresh(&id) {
-            let _ = answer.send(Ok(cached.known));
+            let _ = reply.send(Ok(cached.known));
             continue;
         }
         let waiters = waiting.entry(id.clone()).or_default();
         if waiters.is_empty() {
             ids.push(id);
         }
-        waiters.push(answer);
+        waiters.push(reply);
     }
     ids
 }
 
-/// Where programs are read from, and where to.
+/// What a load needs: where programs are read from, and what they are stored in.
 #[derive(Clone, Copy)]
 struct Source<'a> {
     local: &'a LocalPrograms,
@@ -151,10 +151,10 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Reads `ids` in one round trip, and again those that a new subscription made doubtful.
-    async fn load(self, mut ids: Vec<ProgramId>) -> Vec<(ProgramId, Answer)> {
-        let begun = Instant::now();
-        let mut answers = Vec::with_capacity(ids.len());
+    /// Reads `ids` in one round trip. Reads those again whose load a new subscription made outdated.
+    async fn load(self, mut ids: Vec<ProgramId>) -> Vec<(ProgramId, LoadResult)> {
+        let started_at = Instant::now();
+        let mut results = Vec::with_capacity(ids.len());
         while !ids.is_empty() {
             let loads: Vec<_> = ids.iter().map(|id| self.local.begin_load(id.clone())).collect();
             match self.redis.read(&ids).await {
@@ -162,29 +162,29 @@ impl Source<'_> {
                     let mut outdated = Vec::new();
                     for ((id, load), read) in ids.into_iter().zip(loads).zip(read) {
                         match read.map(|known| load.finish(known)) {
-                            Ok(Loaded::Known(known)) => answers.push((id, Ok(known))),
-                            Ok(Loaded::Outdated) => outdated.push(id),
-                            Err(error) => answers.push((id, self.failed(&error))),
+                            Ok(LoadOutcome::Known(known)) => results.push((id, Ok(known))),
+                            Ok(LoadOutcome::Outdated) => outdated.push(id),
+                            Err(error) => results.push((id, self.report_failure(&error))),
                         }
                     }
                     ids = outdated;
                 }
                 Err(error) => {
-                    let answer = self.failed(&error);
-                    answers.extend(ids.drain(..).map(|id| (id, answer.clone())));
+                    let result = self.report_failure(&error);
+                    results.extend(ids.drain(..).map(|id| (id, result.clone())));
                 }
             }
         }
-        let seconds = begun.elapsed().as_secs_f64();
-        for (_, answer) in &answers {
-            self.count(answer, seconds);
+        let seconds = started_at.elapsed().as_secs_f64();
+        for (_, result) in &results {
+            self.count(result, seconds);
         }
-        answers
+        results
     }
 
-    fn failed(&self, error: &ReadError) -> Answer {
+    fn report_failure(&self, error: &ReadError) -> LoadResult {
         match error {
-            ReadError::Away | ReadError::NotLoaded => {
+            ReadError::Unavailable | ReadError::NotLoaded => {
                 tracing::debug!(%error, "programs cannot be read");
             }
             ReadError::Redis(_) | ReadError::Malformed(..) => {
@@ -194,9 +194,9 @@ impl Source<'_> {
         Err(CoreDataUnavailable)
     }
 
-    fn count(&self, answer: &Answer, seconds: f64) {
+    fn count(&self, result: &LoadResult, seconds: f64) {
         self.metrics.programs.load_seconds.observe(seconds);
-        let counter = match answer {
+        let counter = match result {
             Ok(Known::Absent) => &self.metrics.programs.loads_absent,
             Ok(Known::Program(_) | Known::Deleted(_)) => &self.metrics.programs.loads_found,
             Err(_) => &self.metrics.programs.loads_failed,

@@ -15,33 +15,32 @@ use moka::sync::Cache;
 
 use crate::domain::PreparedProgram;
 
-/// Unknown ids that are remembered at a time.
+/// The most unknown ids that are remembered.
 const MAX_ABSENT: u64 = 10_000;
-/// For how long an entry is good while no subscription stands: Redis, where it is there, is asked for
-/// each program once in that time.
+/// How long an entry is fresh while not subscribed. Redis is asked for each program that often.
 const UNSUBSCRIBED_TTL: Duration = Duration::from_secs(1);
-/// As a moment: no subscription stands.
+/// Value of `trusted_since`: not subscribed.
 const UNSUBSCRIBED: u64 = u64::MAX;
-/// As a moment: whatever is held was verified, and every change since was pushed.
+/// Value of `trusted_since`: all entries are verified, and every change since has been pushed.
 const EVER: u64 = 0;
-/// Entries that the cache may have taken and not counted yet.
+/// Entries that the cache may hold without having counted them yet.
 const COUNT_DELAY: u64 = 1_000;
 
 /// How much L1 holds, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct CacheLimits {
-    /// Entries; beyond it the least recently used goes.
+    /// The most entries. Beyond that, the least recently used is evicted.
     pub capacity: u64,
-    /// How long an entry is good without a look at Redis.
+    /// How long an entry is fresh.
     pub ttl: Duration,
-    /// How long that a program is unknown is good.
+    /// How long an entry for an unknown program is fresh.
     pub negative_ttl: Duration,
-    /// How long past its TTL an entry serves while Redis is away.
+    /// How long after its TTL an entry is served while Redis is unavailable.
     pub stale: Duration,
 }
 
-/// L1. Two rules make it right whatever order things come in: an entry is only ever replaced by a
-/// newer one, and a load takes along what was pushed while it ran.
+/// L1. Two rules keep it right in whatever order reads and updates arrive: only a newer version replaces an
+/// entry, and a load takes updates into account that were pushed while it ran.
 #[derive(Debug, Clone)]
 pub struct LocalPrograms {
     inner: Arc<Inner>,
@@ -49,15 +48,15 @@ pub struct LocalPrograms {
 
 #[derive(Debug)]
 struct Inner {
-    /// By a fast hash: only core data puts keys in, no client.
+    /// A fast hash is safe here: keys come from core data, not from clients.
     programs: Cache<ProgramId, Cached, RandomState>,
-    /// Ids that are unknown, apart: however many are asked for, they push no program out.
+    /// Unknown ids, kept apart so that they never evict programs.
     absent: Cache<ProgramId, Instant>,
     limits: CacheLimits,
-    /// Reads of Redis under way. No request waits for it: it is for the loader and for updates.
+    /// Reads of Redis under way. Only the loader and updates lock it, never a request.
     loads: Mutex<HashMap<ProgramId, Load>>,
-    born: Instant,
-    /// From when on an entry can be believed: nanoseconds since `born`.
+    created_at: Instant,
+    /// Entries read or pushed since this moment are trusted: nanoseconds since `created_at`.
     trusted_since: AtomicU64,
 }
 
@@ -65,39 +64,39 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Load {
     readers: usize,
-    /// The newest update since the first of them began.
+    /// The newest update since the first of them started.
     pushed: Option<Known>,
 }
 
-/// A read of Redis under way. Dropped, it was given up.
+/// A read of Redis under way. Dropping it without [`Self::finish`] cancels the load.
 #[derive(Debug)]
 pub struct LoadGuard {
     local: LocalPrograms,
     id: ProgramId,
-    begun: Instant,
+    started_at: Instant,
 }
 
-/// What a load came to.
+/// The outcome of a load.
 #[derive(Debug)]
-pub enum Loaded {
+pub enum LoadOutcome {
     /// L1 holds this now.
     Known(Known),
-    /// The subscription was made while it ran: updates between the two were missed. Read again.
+    /// The tracker subscribed while the load ran, and may have missed updates in between. Read again.
     Outdated,
 }
 
-/// What became of a pushed update.
+/// The outcome of a pushed update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pushed {
-    /// L1 holds it.
+pub enum PushOutcome {
+    /// L1 holds the update.
     Applied,
     /// L1 holds something newer.
     Older,
-    /// L1 held nothing of the program, and is full.
+    /// L1 did not hold the program and is full.
     NotHeld,
 }
 
-/// An entry.
+/// An entry of L1.
 #[derive(Debug, Clone)]
 pub struct Cached {
     /// What is known.
@@ -111,14 +110,14 @@ pub struct Cached {
 pub enum Known {
     /// The program.
     Program(Arc<PreparedProgram>),
-    /// It was deleted, at this place in the stream's order.
+    /// The program was deleted by the update with this version.
     Deleted(Version),
-    /// Redis holds core data, and none of it.
+    /// Redis holds core data, and no such program.
     Absent,
 }
 
 impl Known {
-    /// What an update says.
+    /// What is known from an update.
     pub fn of(update: Update) -> Self {
         match update.core_data {
             CoreData::Program(program) => {
@@ -128,7 +127,7 @@ impl Known {
         }
     }
 
-    /// The program, where there is one.
+    /// The program, if there is one.
     pub fn program(&self) -> Option<Arc<PreparedProgram>> {
         match self {
             Self::Program(program) => Some(Arc::clone(program)),
@@ -136,7 +135,7 @@ impl Known {
         }
     }
 
-    /// Its place in the stream's order; absence has none.
+    /// The version; absence has none.
     pub fn version(&self) -> Option<&Version> {
         match self {
             Self::Program(program) => Some(&program.version),
@@ -149,7 +148,7 @@ impl Known {
 impl LocalPrograms {
     /// An empty L1.
     pub fn new(limits: CacheLimits) -> Self {
-        // Past its TTL an entry still serves while Redis is away.
+        // After its TTL an entry is still served while Redis is unavailable.
         let programs = Cache::builder()
             .max_capacity(limits.capacity)
             .eviction_policy(EvictionPolicy::lru())
@@ -166,25 +165,25 @@ impl LocalPrograms {
                 absent,
                 limits,
                 loads: Mutex::default(),
-                born: Instant::now(),
+                created_at: Instant::now(),
                 trusted_since: AtomicU64::new(UNSUBSCRIBED),
             }),
         }
     }
 
-    /// What it holds for `id`, fresh or not.
+    /// The entry of `id`, fresh or not.
     pub fn get(&self, id: &ProgramId) -> Option<Cached> {
         let absent = || self.inner.absent.get(id).map(|at| Cached { known: Known::Absent, at });
         self.inner.programs.get(id).or_else(absent)
     }
 
-    /// What it holds for `id`, where that may be served without a look at Redis.
+    /// The entry of `id`, if it may be served without asking Redis.
     pub fn get_fresh(&self, id: &ProgramId) -> Option<Cached> {
         self.get(id).filter(|cached| self.is_fresh(cached, Instant::now()))
     }
 
-    /// Whether `cached` may be served without a look at Redis: it is within its time, and either
-    /// every change since it was read was pushed, or it was read just now.
+    /// Whether `cached` may be served without asking Redis: it is within its TTL, and either every change
+    /// since it was read has been pushed, or it was read just now.
     pub fn is_fresh(&self, cached: &Cached, now: Instant) -> bool {
         let limits = &self.inner.limits;
         let ttl = match cached.known {
@@ -200,37 +199,38 @@ impl LocalPrograms {
         age < ttl && trusted
     }
 
-    /// Whether a subscription stands.
+    /// Whether the tracker is subscribed to updates.
     pub fn is_subscribed(&self) -> bool {
         self.inner.trusted_since.load(Ordering::Acquire) != UNSUBSCRIBED
     }
 
-    /// The subscription stands: what was read or pushed before now has to be verified.
-    pub fn subscribed(&self) {
+    /// The tracker has subscribed: entries from before now must be verified.
+    pub fn on_subscribed(&self) {
         let _loads = self.inner.loads();
         self.inner.absent.invalidate_all();
         let now = self.inner.nanos(Instant::now());
         self.inner.trusted_since.store(now.max(1), Ordering::Release);
     }
 
-    /// All that it held when the subscription was made is verified.
-    pub fn verified(&self) {
+    /// All entries from before the subscription are verified.
+    pub fn on_verified(&self) {
         self.inner.trusted_since.store(EVER, Ordering::Release);
     }
 
     /// The subscription is lost: updates are missed from now on.
-    pub fn unsubscribed(&self) {
+    pub fn on_unsubscribed(&self) {
         self.inner.trusted_since.store(UNSUBSCRIBED, Ordering::Release);
     }
 
-    /// To be called before Redis is asked for `id`.
+    /// Registers a load of `id`. Must be called before Redis is asked.
     pub fn begin_load(&self, id: ProgramId) -> LoadGuard {
         self.inner.loads().entry(id.clone()).or_default().readers += 1;
-        LoadGuard { local: self.clone(), id, begun: Instant::now() }
+        LoadGuard { local: self.clone(), id, started_at: Instant::now() }
     }
 
-    /// Takes an update: where it holds the program, or a load of it is under way, or there is room.
-    pub fn push(&self, id: ProgramId, known: Known) -> Pushed {
+    /// Applies an update if L1 holds the program or has room, and hands it to loads of the program that are
+    /// under way.
+    pub fn push(&self, id: ProgramId, known: Known) -> PushOutcome {
         let inner = &self.inner;
         let mut loads = inner.loads();
         inner.absent.invalidate(&id);
@@ -238,22 +238,22 @@ impl LocalPrograms {
             load.pushed = Some(newest(known.clone(), load.pushed.take()));
         }
         let has_room = inner.has_room();
-        let mut pushed = Pushed::Applied;
+        let mut outcome = PushOutcome::Applied;
         inner.programs.entry(id).and_compute_with(|held| {
-            pushed = match &held {
-                Some(held) if held.value().known.version() > known.version() => Pushed::Older,
-                None if !has_room => Pushed::NotHeld,
-                _ => Pushed::Applied,
+            outcome = match &held {
+                Some(held) if held.value().known.version() > known.version() => PushOutcome::Older,
+                None if !has_room => PushOutcome::NotHeld,
+                _ => PushOutcome::Applied,
             };
-            match pushed {
-                Pushed::Applied => Op::Put(Cached { known, at: Instant::now() }),
-                Pushed::Older | Pushed::NotHeld => Op::Nop,
+            match outcome {
+                PushOutcome::Applied => Op::Put(Cached { known, at: Instant::now() }),
+                PushOutcome::Older | PushOutcome::NotHeld => Op::Nop,
             }
         });
-        pushed
+        outcome
     }
 
-    /// All ids with the versions held; unknown ids are left out.
+    /// All ids with their versions, without unknown ids.
     pub fn versions(&self) -> Vec<(ProgramId, Version)> {
         self.inner
             .programs
@@ -262,24 +262,25 @@ impl LocalPrograms {
             .collect()
     }
 
-    /// Forgets everything.
+    /// Removes all entries.
     pub fn purge(&self) {
         self.inner.programs.invalidate_all();
         self.inner.absent.invalidate_all();
     }
 
-    /// How many programs it holds, about. Has the cache do its pending work: not for every request.
+    /// How many programs L1 holds, approximately. Makes the cache do its pending work, so not for the hot
+    /// path.
     pub fn len(&self) -> u64 {
         self.inner.programs.run_pending_tasks();
         self.inner.programs.entry_count()
     }
 
-    /// Whether it holds no program, about.
+    /// Whether L1 holds no program, approximately.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether a program that nobody asked for may enter.
+    /// Whether there is room for a program that no request asked for.
     pub fn has_room(&self) -> bool {
         self.inner.has_room()
     }
@@ -291,18 +292,18 @@ impl Inner {
     }
 
     fn nanos(&self, moment: Instant) -> u64 {
-        let nanos = moment.saturating_duration_since(self.born).as_nanos();
+        let nanos = moment.saturating_duration_since(self.created_at).as_nanos();
         u64::try_from(nanos).unwrap_or(UNSUBSCRIBED - 1)
     }
 
-    /// The cache counts what it took with a delay.
+    /// Leaves a margin, because the cache counts new entries with a delay.
     fn has_room(&self) -> bool {
         let capacity = self.limits.capacity;
         self.programs.entry_count() + COUNT_DELAY.min(capacity / 10) < capacity
     }
 
-    /// Takes what was read. Returns what it holds then.
-    fn take(&self, id: ProgramId, known: Known, at: Instant) -> Known {
+    /// Stores the result of a read. Returns what L1 holds then.
+    fn store(&self, id: ProgramId, known: Known, at: Instant) -> Known {
         if matches!(known, Known::Absent) {
             // Absence never replaces a program: only a tombstone deletes.
             if let Some(held) = self.programs.get(&id) {
@@ -323,20 +324,20 @@ impl Inner {
 }
 
 impl LoadGuard {
-    /// L1 takes what Redis said, or what was pushed since the load began, where that is newer.
-    pub fn finish(self, read: Known) -> Loaded {
+    /// Stores what was read from Redis, or what was pushed since the load started if that is newer.
+    pub fn finish(self, read: Known) -> LoadOutcome {
         let inner = &self.local.inner;
-        // Held until L1 has taken it, so that no update comes between.
+        // Locked until L1 has stored it, so that no update comes in between.
         let loads = inner.loads();
         let since = inner.trusted_since.load(Ordering::Acquire);
-        if since != UNSUBSCRIBED && inner.nanos(self.begun) < since {
-            return Loaded::Outdated;
+        if since != UNSUBSCRIBED && inner.nanos(self.started_at) < since {
+            return LoadOutcome::Outdated;
         }
         let pushed = loads.get(&self.id).and_then(|load| load.pushed.clone());
         let known = newest(read, pushed);
-        let held = inner.take(self.id.clone(), known, self.begun);
+        let held = inner.store(self.id.clone(), known, self.started_at);
         drop(loads);
-        Loaded::Known(held)
+        LoadOutcome::Known(held)
     }
 }
 
@@ -352,7 +353,7 @@ impl Drop for LoadGuard {
     }
 }
 
-/// `new`, unless `held` is newer. Absence is older than anything.
+/// The newer of the two; `new` if they are equally new. Absence is older than anything.
 fn newest(new: Known, held: Option<Known>) -> Known {
     held.filter(|held| held.version() > new.version()).unwrap_or(new)
 }

@@ -1,7 +1,7 @@
 //! Core data, read in two tiers: L1 in memory, L2 in Redis; and what keeps L1 fresh.
 //!
 //! ```text
-//! find ─→ local (L1) ─ miss → loader (one read a program) → redis (L2) ← link (kept by a task)
+//! find ─→ local (L1) ─ miss → loader (one read per program) → redis (L2) ← link (kept by a task)
 //!             ↑                    │
 //!             ├────────────────────┘ newer only
 //!             ├── updates (pub/sub; L1 is verified whenever the subscription is made) ← redis
@@ -11,10 +11,10 @@
 //! # Freshness of L1
 //!
 //! Updates are pushed by Redis pub/sub, which delivers at most once: what is published while a subscription
-//! is broken is lost, silently. Three things together make L1 right all the same.
+//! is broken is silently lost. Three things together keep L1 right nevertheless.
 //!
 //! 1. *Versions.* Every value carries its place in the core-data stream's order. L1 replaces an entry only
-//!    with a newer version, whoever brings it and in whatever order.
+//!    with a newer version, regardless of who brings it and in which order.
 //! 2. *Trust.* L1 believes an entry only if every change since the entry was read has been pushed. One
 //!    moment, `trusted_since`, says so for all entries at once:
 //!
@@ -24,19 +24,19 @@
 //!    | subscribed at *t* | if it was read or pushed after *t*; all versions are being compared with Redis |
 //!    | verified | for its TTL |
 //!
-//!    An entry's time is when its read *started*: Redis may have answered before *t* and lack what was
+//!    An entry's time is when its read *started*: Redis may have replied before *t*, without what was
 //!    published in between. A read that started before *t* and ends after it is repeated.
 //! 3. *Registered loads.* A load in flight and an update may race while L1 holds nothing of the program.
-//!    So a load registers before it asks Redis, an update leaves itself with every registered load of its
-//!    program, and the newer of the two is taken when the load ends.
+//!    So a load registers before it asks Redis, an update is also handed to every registered load of its
+//!    program, and L1 stores the newer of the two when the load ends.
 //!
 //! Who writes L1: the [`loader`] (the only task that reads Redis for requests: one read per program,
 //! however many requests wait), [`updates`] (pushes and verification) and [`warm_up`]. Who reads it: every
-//! request, without a lock. If Redis is away, an entry past its trust still serves, counted as stale, up to
-//! `CACHE_STALE_SECONDS`; a program that L1 does not hold is then 503, never 404. Nothing survives a crash:
-//! L1 is filled from Redis again.
+//! request, without a lock. If Redis is unavailable, an entry that is no longer trusted is still
+//! served, counted as stale, up to `CACHE_STALE_SECONDS`; a program that L1 does not hold is then 503, never
+//! 404. Nothing survives a crash: L1 is filled from Redis again.
 //!
-//! docs/adr/0007-freshness.md says what else was considered.
+//! docs/adr/0007-freshness.md lists the alternatives.
 
 mod link;
 mod loader;
@@ -52,7 +52,7 @@ use adtrack_proto::ProgramId;
 
 pub use self::link::{RedisLink, TIMEOUTS};
 pub use self::loader::{Loader, LoaderHandle};
-pub use self::local::{CacheLimits, Cached, Known, LocalPrograms, Pushed};
+pub use self::local::{CacheLimits, Cached, Known, LocalPrograms, PushOutcome};
 pub use self::redis::RedisPrograms;
 pub use self::updates::Updates;
 pub use self::warm_up::WarmUp;
@@ -61,11 +61,11 @@ use crate::domain::PreparedProgram;
 use crate::metrics::Metrics;
 use crate::track::{CoreDataUnavailable, Programs};
 
-/// How long a request whose program L1 holds, but cannot vouch for, waits for Redis while no
-/// subscription stands: until a silent Redis is noticed to be away, no request waits longer.
+/// How long a request waits for Redis if L1 holds its program but does not trust the entry, while not
+/// subscribed. Bounds the wait until a Redis that does not respond is noticed.
 const UNSUBSCRIBED_WAIT: Duration = Duration::from_millis(50);
 
-/// The two tiers.
+/// Programs in two tiers.
 #[derive(Debug, Clone)]
 pub struct TwoTierPrograms {
     local: LocalPrograms,
@@ -97,7 +97,7 @@ impl Programs for TwoTierPrograms {
             return Ok(cached.known.program());
         }
         self.metrics.programs.local_misses.inc();
-        // That an id was unknown is not believed past its time.
+        // An expired entry that says that an id is unknown is not served.
         let Some(stale) = cached.filter(|cached| cached.known.version().is_some()) else {
             return Ok(self.loader.load(id).await?.program());
         };

@@ -8,31 +8,31 @@ use redis::{Cmd, FromRedisValue, RedisError, RedisResult, Value};
 use super::link::RedisLink;
 use super::local::Known;
 
-/// Reads and, for the sample programs, writes Redis.
+/// Reads programs in Redis. Writes only sample programs.
 #[derive(Debug, Clone)]
 pub struct RedisPrograms {
     link: RedisLink,
 }
 
-/// Why Redis gives no answer that can be believed.
+/// Why a program cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// There is no connection.
-    #[error("Redis is away")]
-    Away,
+    #[error("Redis is unavailable")]
+    Unavailable,
     /// The command failed.
     #[error(transparent)]
     Redis(#[from] RedisError),
-    /// What Redis holds for a program is no program.
+    /// The hash of a program is not valid.
     #[error("the hash of program {0} is malformed: {1}")]
     Malformed(ProgramId, adtrack_proto::program::InvalidCoreData),
-    /// Redis holds no core data at all: that a program is not there says nothing.
-    #[error("Redis is empty: the key `{}` is not there; load core data", keys::LOADED)]
+    /// Redis holds no core data at all, so a missing program is not known to be absent.
+    #[error("Redis is empty: the key `{}` is missing; load core data", keys::LOADED)]
     NotLoaded,
 }
 
 impl RedisPrograms {
-    /// Redis behind `link`.
+    /// The programs in the Redis that `link` connects to.
     pub fn new(link: RedisLink) -> Self {
         Self { link }
     }
@@ -42,16 +42,16 @@ impl RedisPrograms {
         &self,
         ids: &[ProgramId],
     ) -> Result<Vec<Result<Known, ReadError>>, ReadError> {
-        let commands = ids.iter().map(hash_of).chain([loaded()]);
-        let mut answers = self.query(commands.collect()).await?;
-        let loaded: RedisResult<bool> = value(answers.pop());
-        let known = |(id, answer)| match (known_of(id, value(Some(answer))?)?, &loaded) {
+        let commands = ids.iter().map(hash_of).chain([loaded_command()]);
+        let mut replies = self.query(commands.collect()).await?;
+        let loaded: RedisResult<bool> = value(replies.pop());
+        let known = |(id, reply)| match (known_of(id, value(Some(reply))?)?, &loaded) {
             (Some(known), _) => Ok(known),
             (None, Ok(true)) => Ok(Known::Absent),
             (None, Ok(false)) => Err(ReadError::NotLoaded),
             (None, Err(error)) => Err(error.clone().into()),
         };
-        Ok(ids.iter().zip(answers).map(known).collect())
+        Ok(ids.iter().zip(replies).map(known).collect())
     }
 
     /// The versions that Redis holds for `ids`, in their order.
@@ -61,62 +61,64 @@ impl RedisPrograms {
             command.arg(keys::program(id)).arg("version");
             command
         };
-        let answers = self.query(ids.iter().map(version_of).collect()).await?;
-        let version = |answer| {
-            let text: Option<String> = value(Some(answer))?;
-            // A version that cannot be read is none: the program is read whole, and found malformed.
+        let replies = self.query(ids.iter().map(version_of).collect()).await?;
+        let version = |reply| {
+            let text: Option<String> = value(Some(reply))?;
+            // An invalid version counts as none. A read of the whole program reports it as malformed.
             Ok(text.and_then(|text| text.parse().ok()))
         };
-        answers.into_iter().map(version).collect()
+        replies.into_iter().map(version).collect()
     }
 
-    /// The next programs of a walk over all that Redis holds, perhaps none yet; none at its end.
+    /// The next programs of a scan. The list may be empty before the end; none at the end.
     pub async fn next_ids(&self, scan: &mut Scan) -> Result<Option<Vec<ProgramId>>, ReadError> {
-        let connection = self.link.connection().ok_or(ReadError::Away)?;
+        let connection = self.link.connection().ok_or(ReadError::Unavailable)?;
         let keys = connection.next_keys(scan, keys::EVERY_PROGRAM).await?;
         let id = |key: String| keys::program_id(&key);
         Ok(keys.map(|keys| keys.into_iter().filter_map(id).collect()))
     }
 
-    /// A walk over all programs that Redis holds.
+    /// Starts a scan of all programs that Redis holds.
     pub async fn scan(&self) -> Result<Scan, ReadError> {
-        Ok(self.link.connection().ok_or(ReadError::Away)?.scan().await?)
+        Ok(self.link.connection().ok_or(ReadError::Unavailable)?.scan().await?)
     }
 
     /// Stores and publishes `updates`, as redis-updater does.
     pub async fn store(&self, updates: &[Update], channel: &str) -> Result<(), ReadError> {
-        let connection = self.link.connection().ok_or(ReadError::Away)?;
-        for answer in connection.store(updates, channel).await? {
-            answer?;
+        let connection = self.link.connection().ok_or(ReadError::Unavailable)?;
+        for reply in connection.store(updates, channel).await? {
+            reply?;
         }
         Ok(connection.mark_loaded().await?)
     }
 
     async fn query(&self, commands: Vec<Cmd>) -> Result<Vec<RedisResult<Value>>, ReadError> {
-        let connection = self.link.connection().ok_or(ReadError::Away)?;
-        let answers = connection.query_each(commands).await;
-        let broken = |error: &RedisError| {
+        let connection = self.link.connection().ok_or(ReadError::Unavailable)?;
+        let replies = connection.query_each(commands).await;
+        let is_connection_error = |error: &RedisError| {
             error.is_io_error() || error.is_timeout() || error.is_connection_dropped()
         };
-        let doubtful = match &answers {
-            Ok(answers) => answers.iter().any(|answer| answer.as_ref().is_err_and(broken)),
-            Err(error) => broken(error),
+        let is_doubtful = match &replies {
+            Ok(replies) => {
+                replies.iter().any(|reply| reply.as_ref().is_err_and(is_connection_error))
+            }
+            Err(error) => is_connection_error(error),
         };
-        if doubtful {
-            self.link.doubt();
+        if is_doubtful {
+            self.link.request_probe();
         }
-        Ok(answers?)
+        Ok(replies?)
     }
 }
 
-fn loaded() -> Cmd {
+fn loaded_command() -> Cmd {
     let mut command = redis::cmd("EXISTS");
     command.arg(keys::LOADED);
     command
 }
 
-fn value<T: FromRedisValue>(answer: Option<RedisResult<Value>>) -> RedisResult<T> {
-    Ok(T::from_redis_value(answer.unwrap_or(Ok(Value::Nil))?)?)
+fn value<T: FromRedisValue>(reply: Option<RedisResult<Value>>) -> RedisResult<T> {
+    Ok(T::from_redis_value(reply.unwrap_or(Ok(Value::Nil))?)?)
 }
 
 fn known_of(id: &ProgramId, hash: Vec<Option<String>>) -> Result<Option<Known>, ReadError> {

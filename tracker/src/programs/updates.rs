@@ -1,5 +1,5 @@
-//! Updates into L1 by Redis pub/sub. A subscription loses what is published while it is broken, so
-//! L1 is verified whenever it is made.
+//! Applies updates from Redis pub/sub to L1. A subscription loses what is published while it is broken, so
+//! L1 is verified after each new subscription.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,37 +16,38 @@ use tokio_util::sync::CancellationToken;
 
 use super::link::{PING_INTERVAL, RECONNECT, RECONNECT_LOG, RedisLink, TIMEOUT};
 use super::loader::LoaderHandle;
-use super::local::{Known, LocalPrograms, Pushed};
+use super::local::{Known, LocalPrograms, PushOutcome};
 use super::redis::RedisPrograms;
 use crate::flag::Flag;
 use crate::metrics::Metrics;
 
-/// Version checks per round trip.
+/// The most version checks per round trip.
 const VERSIONS_PER_PIPELINE: usize = 500;
-/// Between two tries of a verification that Redis broke off.
+/// Pause before a verification that failed is tried again.
 const VERIFY_PAUSE: Duration = Duration::from_millis(500);
 
-/// The subscription.
+/// The task that subscribes to updates.
 #[derive(Debug)]
 pub struct Updates {
-    /// Redis, by a connection of its own.
+    /// Redis, for the subscription's own connection.
     pub access: RedisAccess,
-    /// What the updates go into.
+    /// L1, which the updates go into.
     pub local: LocalPrograms,
     /// For the version checks.
     pub redis: RedisPrograms,
-    /// Whether Redis can be read.
+    /// To notice when Redis is replaced.
     pub link: RedisLink,
-    /// For what the version checks find outdated.
+    /// To reload what the version checks find outdated.
     pub loader: LoaderHandle,
-    /// Whether L1 is known to be up to date: subscribed, and verified since.
+    /// Set while L1 is up to date: subscribed, and verified since.
     pub verified: Flag,
-    /// What is counted.
+    /// The tracker's metrics.
     pub metrics: Arc<Metrics>,
 }
 
 impl Updates {
-    /// Subscribes, verifies, applies, and subscribes anew, until `stop`.
+    /// Subscribes, verifies L1 and applies updates; subscribes again if the subscription is lost; until
+    /// `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let mut failures = 0;
         loop {
@@ -64,7 +65,7 @@ impl Updates {
                         () = stop.cancelled() => return,
                     }
                     self.verified.set(false);
-                    self.local.unsubscribed();
+                    self.local.on_unsubscribed();
                     self.metrics.programs.subscribed.set(0);
                 }
                 Err(error) => {
@@ -80,7 +81,7 @@ impl Updates {
 
     /// Applies updates until the subscription is dead; returns why.
     async fn serve(&self, subscription: PubSub) -> RedisError {
-        self.local.subscribed();
+        self.local.on_subscribed();
         self.metrics.programs.subscribed.set(1);
         self.metrics.programs.subscriptions.inc();
         tracing::info!(channel = self.access.channel(), "subscribed to core-data updates");
@@ -91,7 +92,7 @@ impl Updates {
             }
             RedisError::from((ErrorKind::Io, "the connection was closed"))
         };
-        // What was published before now is missed: L1 is verified, beside the updates.
+        // Earlier updates may have been missed, so L1 is verified while new updates are applied.
         let verify = async {
             self.verify().await;
             std::future::pending().await
@@ -101,8 +102,10 @@ impl Updates {
             error = apply => error,
             error = watch(sink) => error,
             error = verify => error,
-            // Another server, perhaps: what it publishes is not heard here.
-            () = link.replaced() => RedisError::from((ErrorKind::Io, "Redis was connected anew")),
+            // It may be another server, whose updates this subscription does not get.
+            () = link.wait_for_replacement() => {
+                RedisError::from((ErrorKind::Io, "the data connection to Redis was replaced"))
+            }
         }
     }
 
@@ -111,48 +114,48 @@ impl Updates {
             Ok(update) => {
                 let id = update.core_data.program_id().clone();
                 let counter = match self.local.push(id, Known::of(update)) {
-                    Pushed::Applied => &self.metrics.programs.updates_applied,
-                    Pushed::Older => &self.metrics.programs.updates_ignored,
-                    Pushed::NotHeld => &self.metrics.programs.updates_not_held,
+                    PushOutcome::Applied => &self.metrics.programs.updates_applied,
+                    PushOutcome::Older => &self.metrics.programs.updates_ignored,
+                    PushOutcome::NotHeld => &self.metrics.programs.updates_not_held,
                 };
                 counter.inc();
             }
             Err(error) => {
                 self.metrics.programs.updates_malformed.inc();
-                tracing::warn!(%error, channel = self.access.channel(), "a message is no core-data update");
+                tracing::warn!(%error, channel = self.access.channel(), "a message is not a valid core-data update");
             }
         }
     }
 
-    /// Compares the version of every entry of L1 with Redis, and reads what Redis has newer. What is
-    /// asked for meanwhile goes to Redis by itself, since it is not fresh yet.
+    /// Compares the version of every entry of L1 with Redis, and reloads those that are newer in Redis.
+    /// Requests meanwhile ask Redis anyway, because entries are not fresh until they are verified.
     async fn verify(&self) {
         let mut link = self.link.clone();
         let mut left = self.local.versions();
         let entries = left.len();
         while !left.is_empty() {
-            link.connected().await;
+            link.wait_until_connected().await;
             let chunk = left.split_off(left.len().saturating_sub(VERSIONS_PER_PIPELINE));
-            let again = self.verify_chunk(chunk).await;
-            if !again.is_empty() {
-                left.extend(again);
+            let unverified = self.verify_chunk(chunk).await;
+            if !unverified.is_empty() {
+                left.extend(unverified);
                 tokio::time::sleep(VERIFY_PAUSE).await;
             }
         }
-        self.local.verified();
+        self.local.on_verified();
         self.verified.set(true);
         self.metrics.programs.verifications.inc();
         self.metrics.programs.verified_at.set(Timestamp::now().as_second());
         tracing::info!(entries, "L1 is verified against Redis");
     }
 
-    /// Returns what could not be verified.
+    /// Returns the entries that could not be verified.
     async fn verify_chunk(&self, chunk: Vec<(ProgramId, Version)>) -> Vec<(ProgramId, Version)> {
         let ids: Vec<_> = chunk.iter().map(|(id, _)| id.clone()).collect();
         let stored = match self.redis.versions(&ids).await {
             Ok(stored) => stored,
             Err(error) => {
-                tracing::warn!(%error, "the verification of L1 is interrupted");
+                tracing::warn!(%error, "the verification of L1 failed; trying again");
                 return chunk;
             }
         };
@@ -162,7 +165,7 @@ impl Updates {
         join_all(checks).await.into_iter().flatten().collect()
     }
 
-    /// Whether L1 holds what Redis has `stored` or newer, after a read of it where it did not.
+    /// Whether L1 holds the `stored` version or a newer one. Reloads the program if it did not.
     async fn is_current(&self, id: &ProgramId, held: &Version, stored: Option<Version>) -> bool {
         let Some(stored) = stored.filter(|stored| stored > held) else { return true };
         let read = self.loader.reload(id).await;
@@ -170,7 +173,7 @@ impl Updates {
     }
 }
 
-/// Pings until no answer comes; returns why.
+/// Pings until a ping fails; returns why.
 async fn watch(mut sink: PubSubSink) -> RedisError {
     loop {
         tokio::time::sleep(PING_INTERVAL).await;

@@ -1,5 +1,5 @@
-//! Fills L1 before the first request, so that a new tracker of a fleet under load does not begin with
-//! a read of Redis for every program.
+//! Fills L1 before the first request, so that a new tracker of a busy fleet does not start by reading every
+//! program from Redis one by one.
 
 use std::time::{Duration, Instant};
 
@@ -7,24 +7,24 @@ use adtrack_proto::ProgramId;
 use tokio_util::sync::CancellationToken;
 
 use super::link::RedisLink;
-use super::local::{Loaded, LocalPrograms};
+use super::local::{LoadOutcome, LocalPrograms};
 use super::redis::{ReadError, RedisPrograms};
 use crate::flag::Flag;
 
-/// The walk over Redis.
+/// Scans Redis and fills L1.
 #[derive(Debug)]
 pub struct WarmUp {
-    /// What it fills.
+    /// L1, to fill.
     pub local: LocalPrograms,
-    /// What it reads.
+    /// Redis, to read from.
     pub redis: RedisPrograms,
-    /// Whether Redis can be read.
+    /// To wait until Redis can be read.
     pub link: RedisLink,
-    /// When it gives up.
+    /// The longest that it may take.
     pub limit: Duration,
-    /// Programs a second, at most: the fleet that serves needs Redis too.
+    /// Programs per second, at most: the trackers that serve need Redis, too.
     pub rate: u32,
-    /// Set when it is over, however it ended.
+    /// Set when it ends, successful or not.
     pub warm: Flag,
 }
 
@@ -40,16 +40,22 @@ impl WarmUp {
         let (programs, seconds) = (self.local.len(), started_at.elapsed().as_secs_f64());
         match result {
             Ok(Ok(())) => tracing::info!(programs, seconds, "L1 is warm"),
-            Ok(Err(error)) => tracing::warn!(%error, programs, seconds, "the warm-up broke off"),
-            Err(_) => tracing::warn!(programs, seconds, "the warm-up's time is up"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, programs, seconds, "the warm-up failed; serving with what is loaded")
+            }
+            Err(_) => tracing::warn!(
+                programs,
+                seconds,
+                "the warm-up timed out; serving with what is loaded"
+            ),
         }
         self.warm.set(true);
-        // A task that ends is one that failed.
+        // A background task must not end before it is told to stop.
         stop.cancelled().await;
     }
 
     async fn fill(&mut self) -> Result<(), ReadError> {
-        self.link.connected().await;
+        self.link.wait_until_connected().await;
         let mut scan = self.redis.scan().await?;
         while let Some(ids) = self.redis.next_ids(&mut scan).await? {
             if !self.local.has_room() {
@@ -64,15 +70,15 @@ impl WarmUp {
     }
 
     async fn load(&self, mut ids: Vec<ProgramId>) -> Result<(), ReadError> {
-        // Again, where the subscription was made meanwhile.
+        // Reads again what a new subscription made outdated.
         while !ids.is_empty() {
             let loads: Vec<_> = ids.iter().map(|id| self.local.begin_load(id.clone())).collect();
             let read = self.redis.read(&ids).await?;
             let loaded = ids.into_iter().zip(loads).zip(read);
-            // What cannot be read is told of when somebody asks for it.
+            // A program that cannot be read is reported when a request asks for it.
             ids = loaded
                 .filter_map(|((id, load), known)| {
-                    matches!(load.finish(known.ok()?), Loaded::Outdated).then_some(id)
+                    matches!(load.finish(known.ok()?), LoadOutcome::Outdated).then_some(id)
                 })
                 .collect();
         }

@@ -1,5 +1,5 @@
-//! The two tiers over a real Redis whose answers are held back: what comes first is no matter of
-//! luck.
+//! The two cache tiers, with a real Redis whose responses a proxy can hold back, so that the order of
+//! events does not depend on luck.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tracker::metrics::Metrics;
 use tracker::programs::{
-    CacheLimits, Known, Loader, LocalPrograms, Pushed, RedisLink, RedisPrograms, TIMEOUTS,
+    CacheLimits, Known, Loader, LocalPrograms, PushOutcome, RedisLink, RedisPrograms, TIMEOUTS,
     TwoTierPrograms,
 };
 use tracker::track::Programs;
@@ -60,8 +60,8 @@ impl Tiers {
         let stop = CancellationToken::new();
         tokio::spawn(keeper.run(stop.clone()));
         tokio::spawn(loader.run(stop.clone()));
-        local.subscribed();
-        local.verified();
+        local.on_subscribed();
+        local.on_verified();
         until("it is connected", async || link.is_connected()).await;
         Self { local, tiers, metrics, proxy, redis, stop, _folder: folder }
     }
@@ -83,7 +83,7 @@ fn id() -> ProgramId {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_under_way_does_not_bring_back_what_an_update_replaced() {
+async fn read_in_progress_does_not_undo_an_update() {
     let tiers = Tiers::start().await;
     for (stored, updated) in [(1, 2), (3, 4)] {
         let version = |version| format!("0.{version}");
@@ -93,23 +93,23 @@ async fn a_read_under_way_does_not_bring_back_what_an_update_replaced() {
         let (id, update) = (id(), program("p", "new", &version(updated)));
         let find = tiers.name_of(&id);
         let race = async {
-            // Redis has answered with the old program, and nobody has seen it yet.
-            until("the read is under way", async || {
+            // Redis responds with the old program; the proxy holds the response back.
+            until("the read is in progress", async || {
                 tiers.metrics.programs.loads_in_flight.get() == 1
             })
             .await;
             tokio::time::sleep(Duration::from_millis(50)).await;
-            assert_eq!(tiers.local.push(id.clone(), Known::of(update)), Pushed::Applied);
+            assert_eq!(tiers.local.push(id.clone(), Known::of(update)), PushOutcome::Applied);
             tiers.proxy.set(Passing::All);
         };
-        let (answered, ()) = tokio::join!(find, race);
-        assert_eq!(answered, "new");
+        let (found, ()) = tokio::join!(find, race);
+        assert_eq!(found, "new");
         assert_eq!(tiers.name_of(&id).await, "new");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_requests_for_a_cold_program_are_one_read() {
+async fn reads_a_cold_program_once_for_ten_thousand_requests() {
     let tiers = Tiers::start().await;
     store(&tiers.redis, &program("p", "cold", "0.1")).await;
     tiers.proxy.set(Passing::Requests);

@@ -1,4 +1,4 @@
-//! The binary and its settings.
+//! The tracker's binary and its settings.
 
 use std::process::{Command, Output};
 
@@ -14,7 +14,7 @@ fn tracker(flags: &[&str], environment: &[(&str, &str)]) -> Output {
 }
 
 #[test]
-fn a_bad_value_ends_it_with_64_and_one_line() {
+fn invalid_setting_exits_with_64_and_one_line() {
     for (variable, value, accepted) in [
         ("LISTEN_ADDR", "8080", "expected ADDRESS:PORT"),
         ("MANAGEMENT_ADDR", "localhost:9090", "expected ADDRESS:PORT"),
@@ -63,7 +63,7 @@ fn a_bad_value_ends_it_with_64_and_one_line() {
         ("RATE_LIMIT_EXEMPT", "10.0.0.0/33", "expected addresses and CIDRs"),
         ("RATE_LIMIT_PATHS", "/health", "expected one of /event, /impression, /click"),
         ("RATE_LIMIT_DIRECT_CLIENTS", "yes", "expected true or false"),
-        // All clients behind a load balancer would be one.
+        // Otherwise, all clients behind a load balancer would count as one.
         ("RATE_LIMIT", "50/200", "set TRUSTED_PROXIES to the load balancer's networks, or"),
         ("RUST_LOG", "a=b=c", "expected a level or EnvFilter directives"),
         ("LOG_FORMAT", "xml", "expected one of json, text"),
@@ -78,7 +78,7 @@ fn a_bad_value_ends_it_with_64_and_one_line() {
 }
 
 #[test]
-fn a_refused_url_does_not_show_its_password() {
+fn invalid_url_error_hides_the_password() {
     let output = tracker(&[], &[("REDIS_URL", "redis://user:hunter2@127.0.0.1/notadb")]);
     let errors = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(64));
@@ -86,7 +86,7 @@ fn a_refused_url_does_not_show_its_password() {
 }
 
 #[test]
-fn a_refused_key_file_shows_the_line_and_no_secret() {
+fn invalid_key_file_error_names_the_line_and_hides_the_secret() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "# keys\nk=aHVudGVyMg==\n").unwrap();
     let output = tracker(&[], &[("CONVERSION_KEYS_FILE", file.path().to_str().unwrap())]);
@@ -99,13 +99,13 @@ fn a_refused_key_file_shows_the_line_and_no_secret() {
 }
 
 #[test]
-fn keys_in_a_variable_are_nowhere_shown() {
+fn keys_in_a_variable_are_never_shown() {
     for variable in ["LINK_KEYS", "CONVERSION_KEYS"] {
         let output = tracker(&[], &[(variable, "# keys\nk=aHVudGVyMg==")]);
         let errors = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), errors.lines().count()), (Some(64), 1));
-        let said = format!("{variable}=\"***\": line 2 has a secret of less than 32 bytes");
-        assert!(errors.contains(&said) && !errors.contains("aHVu"), "{errors}");
+        let expected = format!("{variable}=\"***\": line 2 has a secret of less than 32 bytes");
+        assert!(errors.contains(&expected) && !errors.contains("aHVu"), "{errors}");
 
         let key = "k=CwsLCwsLCwsLCwsLCwsLCwsLCwsLCwsLCwsLCwsLCws=";
         let output = tracker(&["--help"], &[(variable, key)]);
@@ -118,8 +118,8 @@ fn keys_in_a_variable_are_nowhere_shown() {
         let output = tracker(&[], &[(variable, key), (&format!("{variable}_FILE"), path)]);
         let errors = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), errors.lines().count()), (Some(64), 1));
-        let said = format!("{variable}_FILE: cannot be set beside {variable}; set one");
-        assert!(errors.contains(&said) && !errors.contains("CwsL"), "{errors}");
+        let expected = format!("{variable}_FILE: cannot be set together with {variable}; set one");
+        assert!(errors.contains(&expected) && !errors.contains("CwsL"), "{errors}");
     }
 }
 
@@ -180,7 +180,7 @@ fn help_names_every_setting() {
 }
 
 #[test]
-fn an_address_that_is_taken_ends_it_with_a_clear_message() {
+fn address_in_use_exits_with_a_clear_message() {
     let folder = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -200,7 +200,7 @@ fn an_address_that_is_taken_ends_it_with_a_clear_message() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn healthcheck_says_whether_the_tracker_serves() {
+async fn healthcheck_reports_whether_the_tracker_serves() {
     let app = crate::helpers::Setup::default().start().await;
     let address = app.url.strip_prefix("http://").unwrap();
     let port = address.rsplit(':').next().unwrap();
@@ -211,17 +211,17 @@ async fn healthcheck_says_whether_the_tracker_serves() {
     }
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = listener.local_addr().unwrap().to_string();
-    // Nobody listens; nobody answers.
-    for ill in ["127.0.0.1:1", &silent] {
-        let output = tracker(&["healthcheck"], &[("LISTEN_ADDR", ill)]);
-        assert_eq!(output.status.code(), Some(1), "{ill}");
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(said.starts_with(&format!("tracker healthcheck: {ill}: ")), "{said}");
+    // One address refuses the connection; the other accepts it and never responds.
+    for unhealthy in ["127.0.0.1:1", &silent] {
+        let output = tracker(&["healthcheck"], &[("LISTEN_ADDR", unhealthy)]);
+        assert_eq!(output.status.code(), Some(1), "{unhealthy}");
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(errors.starts_with(&format!("tracker healthcheck: {unhealthy}: ")), "{errors}");
     }
 }
 
 #[test]
-fn the_documentation_lists_every_setting() {
+fn documentation_lists_every_setting() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let command = tracker::config::Config::command();
     assert_eq!(adtrack_runtime::settings_table::check(&root, "tracker", &command), Ok(()));

@@ -1,4 +1,4 @@
-//! kinesis-consumer: events as the tracker makes them, in batches of each shape.
+//! kinesis-consumer: events as the tracker sends them, in batches of different shapes.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -16,18 +16,18 @@ use crate::measure::Bench;
 use crate::package::Times;
 use crate::{Arguments, Error};
 
-/// An invocation's event: AWS's limit.
+/// AWS's limit for the payload of an invocation.
 const MAX_PAYLOAD_BYTES: usize = 6 * 1024 * 1024;
-/// As the tracker packs them.
+/// Size of the tracker's aggregates.
 const AGGREGATE_BYTES: usize = 50 * 1024;
-/// More than any payload holds.
+/// More events than fit into a payload.
 const UNLIMITED: usize = 30_000;
 
 struct Shape {
     name: &'static str,
     events: usize,
     aggregated: bool,
-    /// Every event is in the batch so many times.
+    /// How many times every event is in the batch.
     copies: usize,
 }
 
@@ -47,7 +47,7 @@ const SHAPES: [Shape; 8] = [
     },
 ];
 
-/// What a process of the function costs that gets a batch again and again.
+/// Measures the cost of a process that handles the same batch repeatedly, for each shape.
 pub async fn cost(arguments: &Arguments) -> Result<(), Error> {
     let dynamodb = aws::dynamodb(Port::Any).await?;
     let client = aws_sdk_dynamodb::Client::new(&aws::sdk_config(&dynamodb.url).await);
@@ -92,7 +92,7 @@ pub async fn cost(arguments: &Arguments) -> Result<(), Error> {
     Ok(())
 }
 
-/// How new processes of the function begin, with a batch of each shape.
+/// Measures how fast new processes of the function start, with a batch of each shape.
 pub async fn package(arguments: &Arguments) -> Result<(), Error> {
     let dynamodb = aws::dynamodb(Port::Any).await?;
     let client = aws_sdk_dynamodb::Client::new(&aws::sdk_config(&dynamodb.url).await);
@@ -158,7 +158,7 @@ async fn count(client: &aws_sdk_dynamodb::Client, table: &str) -> Result<usize, 
 }
 
 impl Shape {
-    /// The batch's records, the rows that it makes, and its events.
+    /// The records of a batch, the number of rows they become, and the number of events in them.
     fn records(&self) -> (Vec<Record>, usize, usize) {
         let mut records: Vec<Record> = Vec::new();
         let (mut bytes, mut ids, mut events) = (0, HashSet::new(), 0);

@@ -1,10 +1,10 @@
-//! What the Lambda functions cost: `functions kinesis-consumer|redis-updater [--rounds N]
+//! Measures what the Lambda functions cost: `functions kinesis-consumer|redis-updater [--rounds N]
 //! [--report package]`.
 //!
-//! Runs the real binary of a function, a process of its own, under the local stack's runtime API;
-//! DynamoDB and the runtime API are in this process, redis-server in another. What counts is the
-//! CPU time of the function's process, so that what else the machine does matters little. Batches of
-//! different shapes take turns, and each has a process of its own, whose peak of memory is its own.
+//! Runs the real binary of a function under the local stack's runtime API. The function, DynamoDB with
+//! the runtime API, and redis-server are three processes. The measure is the CPU time of the function's
+//! process, so that other work on the machine matters little. Batches of different shapes take turns.
+//! Each shape has its own process, and so its own peak memory.
 
 #![allow(missing_docs, reason = "an example")]
 
@@ -22,19 +22,19 @@ use clap::{Parser, ValueEnum};
 
 type Error = Box<dyn std::error::Error>;
 
-/// What a function costs: CPU, memory, and what it asks of its store.
+/// Measures what a function costs: CPU time, memory, and calls of its store.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Which function.
+    /// The function to measure.
     #[arg(value_enum)]
     function: FunctionName,
-    /// How many times each shape of batch takes its turn.
+    /// Number of turns of each shape of batch.
     #[arg(long, default_value_t = 5, value_parser = cli::integer(1_u32, 1_000))]
     rounds: u32,
-    /// Only shapes whose name contains this.
+    /// Measure only shapes whose name contains this text.
     #[arg(long, default_value = "")]
     only: String,
-    /// What to report.
+    /// The figures to report.
     #[arg(long, value_enum, default_value = "cost")]
     report: Report,
     /// Folder with the function's binary.
@@ -50,9 +50,9 @@ enum FunctionName {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Report {
-    /// CPU time an event or program, memory, calls of the store.
+    /// CPU time per event or program, memory, calls of the store.
     Cost,
-    /// Time from a process's start to its first poll and answer, and for a batch; memory.
+    /// Time from the start of a process to its first poll and response, time per batch, memory.
     Package,
 }
 

@@ -11,9 +11,9 @@ use crate::{Arguments, Error};
 
 /// Longer than the largest batch takes under a profiler.
 const TIMEOUT: Duration = Duration::from_secs(600);
-/// Clock ticks a second, by which Linux counts CPU time in `/proc`.
+/// Unit of CPU time in `/proc` on Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
-/// CPU time that one turn has to take at least, so that ticks are fine enough.
+/// Least CPU time of a turn, so that the resolution of a tick is fine enough.
 const ENOUGH_SECONDS: f64 = 0.5;
 
 /// CPU time, in seconds.
@@ -29,16 +29,16 @@ impl Cpu {
     }
 }
 
-/// A batch, and the process that gets it again and again.
+/// A batch, and the process that handles it repeatedly.
 pub struct Bench {
     pub name: String,
-    /// Events or programs of the batch.
+    /// Number of events or programs in the batch.
     pub entries: usize,
-    /// How long its process took from its start until it asked for an invocation.
+    /// Time from the start of the process to its first poll for an invocation.
     pub polled_after: Duration,
     function: Arc<Function>,
     payload: Vec<u8>,
-    /// CPU time an entry, in seconds, of each turn.
+    /// CPU time per entry, in seconds, of each turn.
     turns: Vec<Cpu>,
 }
 
@@ -73,22 +73,22 @@ impl Bench {
         })
     }
 
-    /// Bytes of an invocation's event.
+    /// Size of the payload of an invocation.
     pub fn payload_bytes(&self) -> usize {
         self.payload.len()
     }
 
-    /// Invokes the function once; it has to report nothing.
+    /// Invokes the function once. It is an error if the function reports failures.
     pub async fn invoke(&self) -> Result<(), Error> {
-        let answer = self.function.invoke(self.payload.clone().into()).await?;
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        if answer != r#"{"batchItemFailures":[]}"# {
-            return Err(format!("{}: {answer}", self.name).into());
+        let response = self.function.invoke(self.payload.clone().into()).await?;
+        let response = String::from_utf8_lossy(&response).into_owned();
+        if response != r#"{"batchItemFailures":[]}"# {
+            return Err(format!("{}: {response}", self.name).into());
         }
         Ok(())
     }
 
-    /// Invokes it until it took enough CPU time to be measured.
+    /// Invokes the function until it has used enough CPU time to measure.
     pub async fn turn(&mut self) -> Result<(), Error> {
         let before = self.cpu()?;
         for entries in (self.entries..).step_by(self.entries) {
@@ -104,11 +104,11 @@ impl Bench {
         Ok(())
     }
 
-    /// The columns of [`Self::figures`].
-    pub const HEAD: &str = "  µs: min  median     max  kernel   a core/s  peak MB";
+    /// Column heads of [`Self::figures`].
+    pub const HEAD: &str = "  µs: min  median     max  kernel per core/s  peak MB";
 
-    /// CPU time an entry over the turns, the kernel's part of it, entries a second that one core
-    /// could do, and the most memory that the process ever had.
+    /// CPU time per entry over all turns, the kernel's share of it, entries per second that one core can
+    /// process, and the peak memory of the process.
     pub fn figures(&self) -> Result<String, Error> {
         let mut turns = self.turns.clone();
         turns.sort_by(|a, b| a.total().total_cmp(&b.total()));
@@ -116,14 +116,14 @@ impl Bench {
         let [min, middle, max] =
             [turns[0], median, turns[turns.len() - 1]].map(|turn| turn.total() * 1e6);
         let kernel = median.kernel / median.total() * 100.0;
-        let a_second = 1e6 / middle;
+        let per_second = 1e6 / middle;
         let memory = self.peak_memory()?;
         Ok(format!(
-            "{min:>8.1} {middle:>7.1} {max:>7.1} {kernel:>6.0}% {a_second:>10.0} {memory:>8.0}"
+            "{min:>8.1} {middle:>7.1} {max:>7.1} {kernel:>6.0}% {per_second:>10.0} {memory:>8.0}"
         ))
     }
 
-    /// What the process has used so far.
+    /// CPU time of the process so far.
     pub fn cpu(&self) -> Result<Cpu, Error> {
         let stat = self.proc_file("stat")?;
         let (_, fields) = stat.rsplit_once(')').ok_or("/proc/PID/stat")?;
@@ -135,7 +135,7 @@ impl Bench {
         Ok(Cpu { user: seconds()?, kernel: seconds()? })
     }
 
-    /// The most memory that the process ever had, in MB.
+    /// Peak memory of the process, in MB.
     pub fn peak_memory(&self) -> Result<f64, Error> {
         let status = self.proc_file("status")?;
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

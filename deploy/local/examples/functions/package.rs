@@ -1,37 +1,37 @@
-//! What a package is like from outside: how long it takes to start and for a batch, and its memory.
+//! Measures a package from outside: how long it takes to start and to handle a batch, and its memory.
 
 use std::time::{Duration, Instant};
 
 use crate::Error;
 use crate::measure::Bench;
 
-/// Invocations of a process after its first.
+/// Number of invocations of a process after its first.
 const WARM: u32 = 5;
 
-/// What processes that got the same batch took. Each was a new one.
+/// Times of new processes that handled the same batch.
 #[derive(Default)]
 pub struct Times {
-    /// From the process's start to its first poll.
+    /// From the start of a process to its first poll.
     polled: Vec<Duration>,
-    /// From there to its first answer, in all.
+    /// From the start of a process to its first response.
     first: Vec<Duration>,
-    /// An invocation after that.
+    /// Of each later invocation.
     warm: Vec<Duration>,
-    /// CPU time of those, in seconds.
+    /// CPU time of the later invocations, in seconds.
     warm_cpu: f64,
-    /// The most memory of any, in MB.
+    /// Highest peak memory, in MB.
     peak: f64,
 }
 
 impl Times {
-    /// Has a process that has just started answer its first invocation and others, and ends it.
+    /// Measures the first and the later invocations of a new process, and stops it.
     pub async fn add(&mut self, bench: Bench) -> Result<(), Error> {
         self.polled.push(bench.polled_after);
-        let first = timed(&bench).await?;
+        let first = time_invocation(&bench).await?;
         self.first.push(bench.polled_after + first);
         let before = bench.cpu()?;
         for _ in 0..WARM {
-            self.warm.push(timed(&bench).await?);
+            self.warm.push(time_invocation(&bench).await?);
         }
         self.warm_cpu += bench.cpu()?.total() - before.total();
         self.peak = self.peak.max(bench.peak_memory()?);
@@ -39,10 +39,11 @@ impl Times {
         Ok(())
     }
 
-    /// The columns of [`Self::figures`].
+    /// Column heads of [`Self::figures`].
     pub const HEAD: &str = "ms: poll   max  answer    max   batch    max  CPU  peak MB";
 
-    /// Medians and maxima of start to poll, start to first answer, and a batch, in milliseconds.
+    /// Medians and maxima, in milliseconds, of start to first poll, start to first response, and a batch;
+    /// then CPU time per batch and peak memory.
     pub fn figures(&self) -> String {
         let [(poll, poll_max), (first, first_max), (warm, warm_max)] =
             [&self.polled, &self.first, &self.warm].map(|times| median_and_max(times));
@@ -55,13 +56,13 @@ impl Times {
     }
 }
 
-async fn timed(bench: &Bench) -> Result<Duration, Error> {
-    let begun = Instant::now();
+async fn time_invocation(bench: &Bench) -> Result<Duration, Error> {
+    let started_at = Instant::now();
     bench.invoke().await?;
-    Ok(begun.elapsed())
+    Ok(started_at.elapsed())
 }
 
-/// In milliseconds.
+/// Median and maximum in milliseconds.
 fn median_and_max(times: &[Duration]) -> (f64, f64) {
     let mut sorted: Vec<_> = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
     sorted.sort_by(f64::total_cmp);

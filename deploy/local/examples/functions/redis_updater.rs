@@ -1,4 +1,4 @@
-//! redis-updater: programs as a data team feeds them, in batches of each size.
+//! redis-updater: programs as a data team sends them, in batches of different sizes.
 
 use std::path::Path;
 
@@ -12,13 +12,13 @@ use crate::package::Times;
 use crate::turns::TurnCounter;
 use crate::{Arguments, Error};
 
-/// Programs of a batch. AWS's limit for one is 6 MB, or 10,000 records.
+/// Programs per batch. AWS's limit for a batch is 6 MB or 10,000 records.
 const BATCHES: [usize; 4] = [1, 500, 1_000, 5_000];
 
-/// The same, for the report of the package.
+/// Programs per batch for the package report.
 const PACKAGE_BATCHES: [usize; 3] = [100, 1_000, 5_000];
 
-/// What a process of the function costs that gets a batch again and again.
+/// Measures the cost of a process that handles the same batch repeatedly, for each size.
 pub async fn cost(arguments: &Arguments) -> Result<(), Error> {
     let folder = tempfile::tempdir()?;
     let redis = RedisServer::start(Port::Any, &folder.path().join("redis")).await?;
@@ -51,7 +51,7 @@ pub async fn cost(arguments: &Arguments) -> Result<(), Error> {
     Ok(())
 }
 
-/// How new processes of the function begin, with batches of each size.
+/// Measures how fast new processes of the function start, with a batch of each size.
 pub async fn package(arguments: &Arguments) -> Result<(), Error> {
     let folder = tempfile::tempdir()?;
     let redis = RedisServer::start(Port::Any, &folder.path().join("redis")).await?;

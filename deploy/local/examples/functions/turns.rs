@@ -1,4 +1,5 @@
-//! A proxy that counts round trips: what a client sends before it waits for an answer is one.
+//! A proxy that counts round trips. Everything that a client sends before it waits for a response is one
+//! round trip.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,11 +11,11 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::Error;
 
-/// Silence after which a side has said what it had to say. Much longer than a process that shares
-/// its core needs between two writes.
+/// Silence after which a side is done sending. Much longer than a process that shares its core needs
+/// between two writes.
 const SILENCE: Duration = Duration::from_millis(100);
 
-/// The proxy. Passes on what one side said only when it is silent, so that turns do not overlap.
+/// The proxy. It forwards what one side sent only when that side is silent, so that turns do not overlap.
 pub struct TurnCounter {
     pub address: SocketAddr,
     turns: Arc<AtomicU64>,
@@ -30,8 +31,8 @@ impl TurnCounter {
         let server = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let count = Arc::clone(&count);
-                // Ends with either side.
-                tokio::spawn(async move { converse(client, upstream, &count).await });
+                // Ends when either side closes the connection.
+                tokio::spawn(async move { forward_turns(client, upstream, &count).await });
             }
         });
         Ok(Self { address, turns, server })
@@ -49,29 +50,29 @@ impl Drop for TurnCounter {
     }
 }
 
-async fn converse(
+async fn forward_turns(
     mut client: TcpStream,
     upstream: SocketAddr,
     turns: &AtomicU64,
 ) -> std::io::Result<()> {
     let mut server = TcpStream::connect(upstream).await?;
     loop {
-        let said = all_of(&mut client).await?;
+        let request = read_until_silent(&mut client).await?;
         turns.fetch_add(1, Ordering::Relaxed);
-        server.write_all(&said).await?;
-        let answer = all_of(&mut server).await?;
-        client.write_all(&answer).await?;
+        server.write_all(&request).await?;
+        let response = read_until_silent(&mut server).await?;
+        client.write_all(&response).await?;
     }
 }
 
-/// What a side says until it is silent; waits for it to begin.
-async fn all_of(side: &mut TcpStream) -> std::io::Result<Vec<u8>> {
-    let mut said = Vec::new();
+/// Waits until a side starts to send, and reads until it is silent.
+async fn read_until_silent(side: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut sent = Vec::new();
     side.readable().await?;
-    while let Ok(read) = tokio::time::timeout(SILENCE, side.read_buf(&mut said)).await {
+    while let Ok(read) = tokio::time::timeout(SILENCE, side.read_buf(&mut sent)).await {
         if read? == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
     }
-    Ok(said)
+    Ok(sent)
 }

@@ -1,4 +1,4 @@
-//! What a batch looks like to the function, and what its answer means. Pure.
+//! The event that a function gets for a batch, and the meaning of its response. Pure.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,24 +8,24 @@ use serde_json::json;
 /// A record that a mapping has read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// Unique in the stream.
+    /// Sequence number, unique in the stream.
     pub sequence_number: String,
-    /// What its producer gave it.
+    /// Partition key, set by the producer.
     pub partition_key: String,
-    /// The payload.
+    /// Data, not encoded.
     pub data: Vec<u8>,
-    /// Seconds since the Unix epoch, with the milliseconds as fraction.
+    /// Time of arrival, seconds since the Unix epoch with milliseconds as a fraction.
     pub arrived_at: f64,
 }
 
 impl Record {
-    /// About how many bytes it takes in the payload.
+    /// Upper estimate of the record's size in the payload.
     pub fn payload_bytes(&self) -> usize {
         self.data.len().div_ceil(3) * 4 + self.partition_key.len() + 600
     }
 }
 
-/// The event that the function gets.
+/// The event that the function gets, as JSON.
 pub fn payload(stream_arn: &str, shard_id: &str, records: &[Record]) -> Vec<u8> {
     let records: Vec<_> = records
         .iter()
@@ -51,20 +51,20 @@ pub fn payload(stream_arn: &str, shard_id: &str, records: &[Record]) -> Vec<u8> 
     json!({ "Records": records }).to_string().into_bytes()
 }
 
-/// What an answer says of its batch.
+/// What a response says about its batch.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// All of it is done.
+    /// The whole batch is done.
     Done,
-    /// Everything before this record is done; it and what follows is to come again.
+    /// The records before this index are done; this one and the following ones have to be retried.
     RetryFrom(usize),
-    /// Nothing is known to be done.
+    /// The whole batch has to be retried.
     RetryAll,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer {
+struct FunctionResponse {
     batch_item_failures: Option<Vec<Failure>>,
 }
 
@@ -74,15 +74,15 @@ struct Failure {
     item_identifier: Option<String>,
 }
 
-/// Reads a function's answer as AWS does with `ReportBatchItemFailures`: no answer, `null` and an
-/// empty list are success; the lowest sequence number reported is where the retry begins; an
-/// identifier that is no record of the batch fails all of it.
-pub fn verdict(answer: &[u8], records: &[Record]) -> Verdict {
-    if answer.trim_ascii().is_empty() {
+/// Interprets a function's response as AWS does with `ReportBatchItemFailures`. An empty response, `null`
+/// and an empty list mean success. The retry starts at the earliest of the reported records. If an
+/// identifier is not a record of the batch, the whole batch has failed.
+pub fn verdict(response: &[u8], records: &[Record]) -> Verdict {
+    if response.trim_ascii().is_empty() {
         return Verdict::Done;
     }
-    let failures = match serde_json::from_slice::<Option<Answer>>(answer) {
-        Ok(Some(Answer { batch_item_failures: Some(failures) })) => failures,
+    let failures = match serde_json::from_slice::<Option<FunctionResponse>>(response) {
+        Ok(Some(FunctionResponse { batch_item_failures: Some(failures) })) => failures,
         Ok(_) => return Verdict::Done,
         Err(_) => return Verdict::RetryAll,
     };
@@ -97,14 +97,14 @@ pub fn verdict(answer: &[u8], records: &[Record]) -> Verdict {
     }
 }
 
-/// How many of `records`, from the first, one invocation may carry.
-pub fn fitting(records: &[Record], batch_size: usize, max_bytes: usize) -> usize {
+/// Number of `records`, from the first, that fit into one invocation; at least 1 if there are any.
+pub fn count_fitting(records: &[Record], batch_size: usize, max_bytes: usize) -> usize {
     let mut bytes = 0;
     let fitting = records.iter().take(batch_size).take_while(|record| {
         bytes += record.payload_bytes();
         bytes <= max_bytes
     });
-    // A record that is too large alone would never leave.
+    // A record that is too large on its own would otherwise block the shard.
     fitting.count().max(1).min(records.len())
 }
 
@@ -125,41 +125,45 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_failures_is_success() {
-        for answer in
+    fn accepts_a_response_without_failures() {
+        for response in
             ["", " ", "null", "{}", r#"{"batchItemFailures":null}"#, r#"{"batchItemFailures":[]}"#]
         {
-            assert_eq!(verdict(answer.as_bytes(), &records(&["1"])), Verdict::Done, "{answer}");
+            assert_eq!(verdict(response.as_bytes(), &records(&["1"])), Verdict::Done, "{response}");
         }
     }
 
     #[test]
-    fn the_lowest_failure_is_where_the_retry_begins() {
-        let answer = br#"{"batchItemFailures":[{"itemIdentifier":"12"},{"itemIdentifier":"9"}]}"#;
-        assert_eq!(verdict(answer, &records(&["8", "9", "12"])), Verdict::RetryFrom(1));
+    fn retries_from_the_lowest_failure() {
+        let response = br#"{"batchItemFailures":[{"itemIdentifier":"12"},{"itemIdentifier":"9"}]}"#;
+        assert_eq!(verdict(response, &records(&["8", "9", "12"])), Verdict::RetryFrom(1));
     }
 
     #[test]
-    fn an_answer_that_names_no_record_fails_the_batch() {
-        for answer in [
+    fn retries_the_batch_if_an_identifier_is_unknown() {
+        for response in [
             r#"{"batchItemFailures":[{"itemIdentifier":""}]}"#,
             r#"{"batchItemFailures":[{"itemIdentifier":null}]}"#,
             r#"{"batchItemFailures":[{"wrong":"1"}]}"#,
             r#"{"batchItemFailures":[{"itemIdentifier":"1"},{"itemIdentifier":"77"}]}"#,
             "[]x",
         ] {
-            assert_eq!(verdict(answer.as_bytes(), &records(&["1"])), Verdict::RetryAll, "{answer}");
+            assert_eq!(
+                verdict(response.as_bytes(), &records(&["1"])),
+                Verdict::RetryAll,
+                "{response}"
+            );
         }
     }
 
     #[test]
-    fn a_payload_stays_below_its_limits() {
+    fn limits_the_number_and_size_of_records() {
         let records = records(&["1", "2", "3", "4"]);
         let one = records[0].payload_bytes();
-        assert_eq!(fitting(&records, 10, usize::MAX), 4);
-        assert_eq!(fitting(&records, 3, usize::MAX), 3);
-        assert_eq!(fitting(&records, 10, 2 * one), 2);
-        assert_eq!(fitting(&records, 10, 1), 1);
-        assert_eq!(fitting(&[], 10, 1), 0);
+        assert_eq!(count_fitting(&records, 10, usize::MAX), 4);
+        assert_eq!(count_fitting(&records, 3, usize::MAX), 3);
+        assert_eq!(count_fitting(&records, 10, 2 * one), 2);
+        assert_eq!(count_fitting(&records, 10, 1), 1);
+        assert_eq!(count_fitting(&[], 10, 1), 0);
     }
 }

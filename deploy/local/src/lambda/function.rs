@@ -1,4 +1,4 @@
-//! A function: its binary, and the sandboxes that run it.
+//! A Lambda function: a bootstrap binary, and the sandboxes that run it.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,20 +14,20 @@ use crate::process::Process;
 
 const SANDBOX_STOP_GRACE: Duration = Duration::from_secs(1);
 
-/// What a deployment says of a function.
+/// Settings of a function.
 #[derive(Debug, Clone)]
 pub struct FunctionSettings {
-    /// Its name.
+    /// Name of the function.
     pub name: String,
-    /// The bootstrap binary.
+    /// Path of the bootstrap binary.
     pub binary: PathBuf,
-    /// Its environment, beside what Lambda sets.
+    /// Environment, in addition to what Lambda sets.
     pub environment: Vec<(String, String)>,
     /// How long an invocation may take.
     pub timeout: Duration,
-    /// Sandboxes at a time.
+    /// Most sandboxes at a time.
     pub concurrency: usize,
-    /// Where the sandboxes' logs go.
+    /// Folder of the sandboxes' logs.
     pub log_folder: PathBuf,
 }
 
@@ -40,30 +40,30 @@ pub struct Function {
     started: AtomicU32,
 }
 
-/// Why an invocation has no answer.
+/// Why an invocation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum InvokeError {
-    /// The bootstrap ended.
+    /// The bootstrap process ended.
     #[error("the bootstrap ended: {0}")]
     Crashed(String),
     /// The handler reported an error.
     #[error("the function reported an error: {0}")]
     Reported(String),
-    /// It took longer than its time-out.
-    #[error("no answer within {} s", .0.as_secs_f32())]
+    /// The invocation took longer than its time-out.
+    #[error("no response within {} s", .0.as_secs_f32())]
     TimedOut(Duration),
     /// No sandbox could be started.
     #[error(transparent)]
     NotStarted(#[from] StackError),
 }
 
-/// What an event-source mapping feeds.
+/// A function that an event-source mapping can invoke.
 pub trait Invoke: Send + Sync + 'static {
-    /// Runs the handler on `payload`.
+    /// Invokes the function with `payload` and returns its response.
     fn invoke(&self, payload: Bytes) -> impl Future<Output = Result<Bytes, InvokeError>> + Send;
 }
 
-/// A bootstrap process and the API that it talks to: one invocation at a time.
+/// A bootstrap process and its runtime API. Handles one invocation at a time.
 #[derive(Debug)]
 struct Sandbox {
     api: RuntimeApi,
@@ -77,41 +77,42 @@ impl Function {
         Arc::new(Self { settings, idle: Mutex::default(), places, started: AtomicU32::new(0) })
     }
 
-    /// Starts a sandbox ahead of the first invocation, so that it does not wait for it.
+    /// Starts a sandbox, so that the first invocation does not have to wait for one.
     pub async fn warm_up(&self) -> Result<(), StackError> {
         let sandbox = self.start_sandbox().await?;
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(sandbox);
         Ok(())
     }
 
-    /// Starts a sandbox as [`Self::warm_up`] does and waits until its bootstrap asks for an invocation:
-    /// how long that took from the start of its process.
+    /// Starts a sandbox as [`Self::warm_up`] does, and waits until its bootstrap polls for an invocation.
+    /// Returns the time from the start of the process to the poll.
     pub async fn cold_start(&self) -> Result<Duration, StackError> {
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let mut sandbox = self.start_sandbox().await?;
         tokio::select! {
-            () = sandbox.api.polled() => {}
+            () = sandbox.api.wait_for_poll() => {}
             status = sandbox.process.wait() => {
-                let ended = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+                let status =
+                    status.map_or_else(|error| error.to_string(), |status| status.to_string());
                 let name = &self.settings.name;
                 return Err(StackError::Provisioning(format!(
-                    "{name} ended before it asked for an invocation: {ended}; see its log"
+                    "{name} ended before it polled for an invocation: {status}; see its log"
                 )));
             }
         }
-        let polled_after = begun.elapsed();
+        let polled_after = started_at.elapsed();
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(sandbox);
         Ok(polled_after)
     }
 
-    /// Ends all sandboxes that run no invocation.
+    /// Stops all idle sandboxes.
     pub async fn stop(&self) {
         let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
         let stops = idle.into_iter().map(|sandbox| sandbox.process.stop(SANDBOX_STOP_GRACE));
         futures::future::join_all(stops).await;
     }
 
-    /// The process id of the sandbox that would run the next invocation, where there is one.
+    /// Process id of the sandbox that would run the next invocation; `None` if none is idle.
     pub fn idle_process(&self) -> Option<u32> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.last().and_then(|sandbox| sandbox.process.id())
@@ -121,7 +122,7 @@ impl Function {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let mut sandbox = idle.pop()?;
-            if sandbox.process.exited().is_none() {
+            if sandbox.process.exit_status().is_none() {
                 return Some(sandbox);
             }
         }
@@ -155,7 +156,8 @@ impl Function {
 }
 
 impl Invoke for Function {
-    /// Runs the handler on `payload`. A sandbox that crashed, or whose time was out, is replaced.
+    /// Runs an invocation in an idle or a new sandbox. A sandbox that crashed or timed out is not used
+    /// again.
     async fn invoke(&self, payload: Bytes) -> Result<Bytes, InvokeError> {
         // The semaphore is never closed.
         let _place = self.places.acquire().await;
@@ -163,16 +165,16 @@ impl Invoke for Function {
             Some(sandbox) => sandbox,
             None => self.start_sandbox().await?,
         };
-        let (answer, answered) = oneshot::channel();
+        let (responder, response) = oneshot::channel();
         let invocation = Invocation {
             request_id: uuid::Uuid::now_v7().to_string(),
             payload,
             deadline: SystemTime::now() + self.settings.timeout,
-            answer,
+            responder,
         };
         sandbox.api.send(invocation).await;
         let result = tokio::select! {
-            answer = answered => match answer {
+            response = response => match response {
                 Ok(Ok(body)) => Ok(body),
                 Ok(Err(body)) => {
                     Err(InvokeError::Reported(String::from_utf8_lossy(&body).into_owned()))

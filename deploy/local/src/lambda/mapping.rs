@@ -4,22 +4,23 @@
 //! # Per shard
 //!
 //! ```text
-//! GetRecords → batch (size, 6 MB, or the batching window is over) → invoke ─┬→ all good: checkpoint
+//! GetRecords → batch (size, 6 MB, or the batching window is over) → invoke ─┬→ success: checkpoint
 //!                 ▲                                                          ├→ partly: checkpoint before the
 //!                 │                                                          │  lowest number reported
-//!                 └──────────────── what is left goes again ─────────────────┴→ error: bisect, then again
+//!                 └──────────────── retry what is left ──────────────────────┴→ error: bisect, then retry
 //! ```
 //!
-//! - One poller per shard, one invocation per shard at a time: a shard's records are handed over in order.
-//! - `ReportBatchItemFailures`: the function reports sequence numbers; everything from the lowest of them on
-//!   comes again, also records that were fine. A response that cannot be read counts as an error.
-//! - An error of the function (crash, time-out, bad response) halves the batch, so that one bad record ends
-//!   up alone.
-//! - What is retried more often, or is older, than the settings allow goes to the on-failure folder, whole,
-//!   and the checkpoint moves past it.
+//! - One poller per shard, one invocation per shard at a time: the function gets a shard's records in order.
+//! - `ReportBatchItemFailures`: the function reports sequence numbers. Every record from the lowest of them
+//!   on is retried, even those that succeeded. If a response cannot be parsed, or names a record that is not
+//!   in the batch, the whole batch is retried.
+//! - An error of the function (crash, time-out, reported error) halves the batch, so that one bad record
+//!   ends up alone.
+//! - A batch that has been retried more often, or is older, than the settings allow goes to the on-failure
+//!   folder as a whole, and the checkpoint moves past it.
 //!
-//! The checkpoint is in memory: ending the process means starting from the oldest record again, which is what
-//! makes the stand-in harsher than AWS. Functions have to bear it, since delivery is at least once.
+//! The checkpoint is in memory. After a restart, the mapping reads from the oldest record again, which makes
+//! the stand-in harsher than AWS. Functions have to cope with it, since delivery is at least once.
 
 use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
@@ -37,42 +38,42 @@ use tokio::time::Instant;
 use super::batch::{self, Record, Verdict};
 use super::function::Invoke;
 
-/// A synchronous invocation's payload limit.
+/// AWS's limit for the payload of a synchronous invocation.
 const MAX_PAYLOAD_BYTES: usize = 6 * 1024 * 1024;
-/// How often the stream is looked at for new shards.
+/// How often to look for new shards.
 const SHARD_POLL: Duration = Duration::from_secs(5);
-/// How often an idle shard is read. AWS does it once a second; here a person is waiting.
+/// How often to read an idle shard. AWS does it once per second; here a person is waiting.
 const RECORD_POLL: Duration = Duration::from_millis(100);
 const BACKOFF: Backoff =
     Backoff { base: Duration::from_millis(100), ceiling: Duration::from_secs(2) };
 
-/// What a deployment says of a mapping. The function reports batch item failures.
+/// Settings of a mapping. `ReportBatchItemFailures` is always on.
 #[derive(Debug, Clone)]
 pub struct MappingSettings {
-    /// The stream's name.
+    /// Name of the stream.
     pub stream: String,
-    /// The most records of an invocation.
+    /// Most records of an invocation.
     pub batch_size: usize,
     /// How long to wait for a batch to fill after its first record.
     pub batching_window: Duration,
-    /// Retries of a batch before it is given up; none: as long as its records are young enough.
+    /// Retries of a batch before the mapping gives up on it; `None`: until its records are too old.
     pub maximum_retry_attempts: Option<u32>,
-    /// Records older than this are given up.
+    /// The mapping gives up on records older than this.
     pub maximum_record_age: Duration,
-    /// Whether a batch that made the function fail is halved.
+    /// Whether a batch is halved if the function fails on it.
     pub bisect_on_error: bool,
-    /// Where batches that are given up are written, as AWS writes them to S3.
+    /// Folder for the batches that the mapping gave up on, as AWS writes them to S3.
     pub on_failure_folder: PathBuf,
 }
 
-/// A running mapping. Ends when it is dropped; what it has not finished would be read again.
+/// A running mapping, stopped on drop. A new one starts from the oldest record again.
 #[derive(Debug)]
 pub struct EventSourceMapping {
     task: JoinHandle<()>,
 }
 
 impl EventSourceMapping {
-    /// Feeds `function` from the stream's oldest record on (`TRIM_HORIZON`).
+    /// Starts to feed `function`, from the stream's oldest record on (`TRIM_HORIZON`).
     pub fn start<F: Invoke>(client: Client, function: Arc<F>, settings: MappingSettings) -> Self {
         let mapping = Arc::new(Mapping { client, function, settings });
         Self { task: tokio::spawn(mapping.run()) }
@@ -91,14 +92,14 @@ struct Mapping<F> {
     settings: MappingSettings,
 }
 
-/// A batch on its way: bisection makes several of one.
+/// A batch to invoke the function with. Bisection turns one into two.
 struct Attempt {
     records: Vec<Record>,
     failures: u32,
 }
 
 impl<F: Invoke> Mapping<F> {
-    /// Finds shards and polls each in a task of its own; all end with this one.
+    /// Looks for shards and polls each in a task of its own. All tasks end with this one.
     async fn run(self: Arc<Self>) {
         let mut pollers = JoinSet::new();
         let mut known = HashSet::new();
@@ -128,8 +129,8 @@ impl<F: Invoke> Mapping<F> {
                 iterator = self.iterator(shard_id, checkpoint.clone()).await;
                 continue;
             };
-            let answer = self.client.get_records().shard_iterator(current).send().await;
-            let (records, next) = match answer {
+            let output = self.client.get_records().shard_iterator(current).send().await;
+            let (records, next) = match output {
                 Ok(output) => (output.records, output.next_shard_iterator),
                 Err(error) => {
                     self.warn("GetRecords", &DisplayErrorContext(&error));
@@ -148,11 +149,11 @@ impl<F: Invoke> Mapping<F> {
             let due = first_read_at.elapsed() >= self.settings.batching_window;
             while read.len() >= self.settings.batch_size || (due && !read.is_empty()) {
                 let all = read.make_contiguous();
-                let count = batch::fitting(all, self.settings.batch_size, MAX_PAYLOAD_BYTES);
+                let count = batch::count_fitting(all, self.settings.batch_size, MAX_PAYLOAD_BYTES);
                 self.process(shard_id, read.drain(..count).collect()).await;
             }
             if next.is_none() && read.is_empty() {
-                return; // The shard was closed, and is read to its end.
+                return; // The shard is closed and read to its end.
             }
             iterator = next;
             if idle {
@@ -166,7 +167,7 @@ impl<F: Invoke> Mapping<F> {
             Some(_) => ShardIteratorType::AfterSequenceNumber,
             None => ShardIteratorType::TrimHorizon,
         };
-        let answer = self
+        let output = self
             .client
             .get_shard_iterator()
             .stream_name(&self.settings.stream)
@@ -175,7 +176,7 @@ impl<F: Invoke> Mapping<F> {
             .set_starting_sequence_number(checkpoint)
             .send()
             .await;
-        match answer {
+        match output {
             Ok(output) => output.shard_iterator,
             Err(error) => {
                 self.warn("GetShardIterator", &DisplayErrorContext(&error));
@@ -185,7 +186,7 @@ impl<F: Invoke> Mapping<F> {
         }
     }
 
-    /// Brings a batch to its end: done, or given up.
+    /// Processes a batch until it is done or given up on.
     async fn process(&self, shard_id: &str, records: Vec<Record>) {
         let mut attempts = vec![Attempt { records, failures: 0 }];
         while let Some(Attempt { records, failures }) = attempts.pop() {
@@ -204,11 +205,11 @@ impl<F: Invoke> Mapping<F> {
             );
             let payload = batch::payload(&arn, shard_id, &records);
             match self.function.invoke(payload.into()).await {
-                Ok(answer) => match batch::verdict(&answer, &records) {
+                Ok(response) => match batch::verdict(&response, &records) {
                     Verdict::Done => {}
                     Verdict::RetryFrom(first) => {
                         let rest = records.split_off(first);
-                        // Progress starts the count anew: what comes again is another batch.
+                        // Progress resets the count: the rest is another batch.
                         let failures = if first == 0 { failures + 1 } else { 1 };
                         self.retry(shard_id, rest, failures, &mut attempts).await;
                     }
@@ -252,7 +253,7 @@ impl<F: Invoke> Mapping<F> {
         now - record.arrived_at > self.settings.maximum_record_age.as_secs_f64()
     }
 
-    /// Writes a batch to the on-failure folder. Never called with an empty one.
+    /// Writes a batch, which is not empty, to the on-failure folder.
     async fn give_up(&self, shard_id: &str, records: &[Record], condition: &str, invocations: u32) {
         let (Some(first), Some(last)) = (records.first(), records.last()) else { return };
         let payload = batch::payload("", shard_id, records);
@@ -268,7 +269,7 @@ impl<F: Invoke> Mapping<F> {
         });
         let name = format!("{}-{shard_id}-{}.json", self.settings.stream, first.sequence_number);
         let path = self.settings.on_failure_folder.join(name);
-        tracing::warn!(condition, records = records.len(), path = %path.display(), "a batch is given up");
+        tracing::warn!(condition, records = records.len(), path = %path.display(), "gave up on a batch");
         let written = match tokio::fs::create_dir_all(&self.settings.on_failure_folder).await {
             Ok(()) => tokio::fs::write(&path, entry.to_string()).await,
             Err(error) => Err(error),

@@ -1,9 +1,9 @@
-//! What AWS Lambda does around a function: sandboxes that run the real bootstrap binary against the
-//! runtime API, and event-source mappings that feed it from a Kinesis stream.
+//! A stand-in for AWS Lambda: sandboxes that run the real bootstrap binary with the runtime API, and
+//! event-source mappings that feed it from a Kinesis stream.
 //!
 //! ```text
-//! stream → mapping (a poller a shard) → function → sandbox ⇄ runtime API ⇄ bootstrap
-//!              └ what is given up → on-failure folder
+//! stream → mapping (one poller per shard) → function → sandbox ⇄ runtime API ⇄ bootstrap
+//!              └ batches given up on → on-failure folder
 //! ```
 
 mod batch;

@@ -16,26 +16,26 @@ use tokio::task::JoinHandle;
 use crate::StackError;
 use crate::ports::{self, Port};
 
-/// The largest answer that a synchronous invocation takes.
+/// AWS's limit for the response to a synchronous invocation.
 const MAX_RESPONSE_BYTES: usize = 6 * 1024 * 1024;
 
-/// One invocation on its way to the bootstrap.
+/// An invocation for the bootstrap.
 #[derive(Debug)]
 pub struct Invocation {
     pub request_id: String,
     pub payload: Bytes,
     pub deadline: SystemTime,
-    /// Ok: the function's answer. Err: the error that it reported.
-    pub answer: oneshot::Sender<Result<Bytes, Bytes>>,
+    /// Takes the function's response, or the error that it reported.
+    pub responder: oneshot::Sender<Result<Bytes, Bytes>>,
 }
 
-/// The server of one sandbox. Ends when it is dropped.
+/// The runtime API of one sandbox, stopped on drop.
 #[derive(Debug)]
 pub struct RuntimeApi {
-    /// `AWS_LAMBDA_RUNTIME_API`: host and port.
+    /// Host and port, the value of `AWS_LAMBDA_RUNTIME_API`.
     pub address: String,
     invocations: mpsc::Sender<Invocation>,
-    polled: watch::Receiver<bool>,
+    has_polled: watch::Receiver<bool>,
     server: JoinHandle<()>,
 }
 
@@ -44,12 +44,13 @@ struct ApiState {
     function: Arc<str>,
     invocations: Arc<tokio::sync::Mutex<mpsc::Receiver<Invocation>>>,
     running: Arc<Mutex<Option<Running>>>,
-    polled: Arc<watch::Sender<bool>>,
+    has_polled: Arc<watch::Sender<bool>>,
 }
 
+/// The invocation that the bootstrap is working on.
 struct Running {
     request_id: String,
-    answer: oneshot::Sender<Result<Bytes, Bytes>>,
+    responder: oneshot::Sender<Result<Bytes, Bytes>>,
 }
 
 impl RuntimeApi {
@@ -60,12 +61,12 @@ impl RuntimeApi {
             .local_addr()
             .map_err(|error| StackError::Provisioning(format!("Lambda runtime API: {error}")))?;
         let (sender, receiver) = mpsc::channel(1);
-        let (polled_sender, polled) = watch::channel(false);
+        let (poll_sender, has_polled) = watch::channel(false);
         let state = ApiState {
             function: function.into(),
             invocations: Arc::new(tokio::sync::Mutex::new(receiver)),
             running: Arc::default(),
-            polled: Arc::new(polled_sender),
+            has_polled: Arc::new(poll_sender),
         };
         let router = Router::new()
             .route("/2018-06-01/runtime/invocation/next", get(next))
@@ -76,19 +77,19 @@ impl RuntimeApi {
             .with_state(state);
         let server = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
-                tracing::error!(%error, "the Lambda runtime API ended");
+                tracing::error!(%error, "the Lambda runtime API failed");
             }
         });
-        Ok(Self { address: address.to_string(), invocations: sender, polled, server })
+        Ok(Self { address: address.to_string(), invocations: sender, has_polled, server })
     }
 
-    /// Waits until the bootstrap has asked for an invocation.
-    pub async fn polled(&mut self) {
+    /// Waits until the bootstrap has polled for its first invocation.
+    pub async fn wait_for_poll(&mut self) {
         // The sender lives as long as the server.
-        let _ = self.polled.wait_for(|polled| *polled).await;
+        let _ = self.has_polled.wait_for(|has_polled| *has_polled).await;
     }
 
-    /// Hands `invocation` to the bootstrap when it next asks for one.
+    /// Queues `invocation` for the bootstrap's next poll.
     pub async fn send(&self, invocation: Invocation) {
         // The receiver lives as long as the server.
         let _ = self.invocations.send(invocation).await;
@@ -102,7 +103,7 @@ impl Drop for RuntimeApi {
 }
 
 async fn next(State(state): State<ApiState>) -> Response {
-    state.polled.send_replace(true);
+    state.has_polled.send_replace(true);
     let Some(invocation) = state.invocations.lock().await.recv().await else {
         return StatusCode::GONE.into_response();
     };
@@ -122,7 +123,7 @@ async fn next(State(state): State<ApiState>) -> Response {
         ("content-type", "application/json".to_owned()),
     ];
     *state.running.lock().unwrap_or_else(PoisonError::into_inner) =
-        Some(Running { request_id: invocation.request_id, answer: invocation.answer });
+        Some(Running { request_id: invocation.request_id, responder: invocation.responder });
     (headers, invocation.payload).into_response()
 }
 
@@ -142,8 +143,8 @@ fn finish(state: &ApiState, id: &str, result: Result<Bytes, Bytes>) -> StatusCod
     let mut running = state.running.lock().unwrap_or_else(PoisonError::into_inner);
     match running.take_if(|running| running.request_id == id) {
         Some(running) => {
-            // The invoker may have given up: its time was out.
-            let _ = running.answer.send(result);
+            // Fails if the invocation timed out.
+            let _ = running.responder.send(result);
             StatusCode::ACCEPTED
         }
         None => StatusCode::BAD_REQUEST,

@@ -1,4 +1,4 @@
-//! What the tests of core data share: programs in Redis, requests, and steady traffic.
+//! Shared by the tests of core data: programs in Redis, requests, and steady traffic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, reason = "tests")]
 
 use std::collections::BTreeMap;
@@ -15,8 +15,8 @@ use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The long form, or the short one.
-pub fn at_length<T>(long: T, short: T) -> T {
+/// `long` if `ADTRACK_PROVE` is set, otherwise `short`.
+pub fn long_or_short<T>(long: T, short: T) -> T {
     if std::env::var_os("ADTRACK_PROVE").is_some() { long } else { short }
 }
 
@@ -28,19 +28,19 @@ pub fn program(number: u64, version: u64) -> Update {
 }
 
 pub async fn connection(redis: &RedisServer) -> MultiplexedConnection {
-    let patient = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(20)));
+    let config = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(20)));
     let client = redis::Client::open(redis.url()).unwrap();
-    client.get_multiplexed_async_connection_with_config(&patient).await.unwrap()
+    client.get_multiplexed_async_connection_with_config(&config).await.unwrap()
 }
 
-/// Held by a test for as long as it runs: several stacks at a time would starve each other on a
-/// small machine, and what is shown here has to do with time.
-pub async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
+/// A lock that a test holds while it runs. Several stacks at a time would starve each other on a small
+/// machine, and these tests depend on time.
+pub async fn run_alone() -> tokio::sync::MutexGuard<'static, ()> {
     static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     ONE_AT_A_TIME.lock().await
 }
 
-/// Stores and publishes, as redis-updater does.
+/// Stores updates and publishes them, as redis-updater does.
 pub async fn store(connection: &mut MultiplexedConnection, updates: &[Update]) {
     let script = redis::Script::new(store_script::SOURCE);
     for chunk in updates.chunks(500) {
@@ -56,8 +56,9 @@ pub async fn store(connection: &mut MultiplexedConnection, updates: &[Update]) {
     }
 }
 
-/// A stack whose tracker and functions have `settings` in their environment.
-pub async fn stack(redis: &[(&str, String)], tracker: &[(&str, &str)]) -> (Stack, TempDir) {
+/// Starts a stack with additional environment variables: `redis` for the tracker and the functions,
+/// `tracker` for the tracker only.
+pub async fn start_stack(redis: &[(&str, String)], tracker: &[(&str, &str)]) -> (Stack, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let binaries = Path::new(env!("CARGO_BIN_EXE_local-stack")).parent().unwrap();
     let journal = ("JOURNAL_MAX_BYTES".to_owned(), "67108864".to_owned());
@@ -74,8 +75,8 @@ pub fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap()
 }
 
-/// Status, and the program's name where it is one.
-pub async fn ask(client: &reqwest::Client, stack_url: &str, number: u64) -> (u16, String) {
+/// Requests an event. Returns the status, and the program's name or an empty one.
+pub async fn get_event(client: &reqwest::Client, stack_url: &str, number: u64) -> (u16, String) {
     let response = client.get(format!("{stack_url}/event/p{number}")).send().await.unwrap();
     let status = response.status().as_u16();
     let body: Value = response.json().await.unwrap_or_default();
@@ -90,7 +91,7 @@ pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// A sample of the tracker's metrics.
+/// Reads a sample of the tracker's metrics.
 pub async fn metric(stack: &Stack, sample: &str) -> f64 {
     let url = format!("{}/metrics", stack.management_url());
     let metrics = client().get(url).send().await.unwrap().text().await.unwrap();
@@ -98,7 +99,7 @@ pub async fn metric(stack: &Stack, sample: &str) -> f64 {
     value.unwrap_or_else(|| panic!("{sample} in {metrics}")).parse().unwrap()
 }
 
-/// Anonymous memory of the tracker, in MiB: what it holds itself, without the mapped journal.
+/// Anonymous memory of the tracker, in MiB; it does not include the mapped journal.
 pub fn anonymous_mib(stack: &mut Stack) -> f64 {
     let id = stack.tracker().unwrap().id().unwrap();
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
@@ -111,18 +112,19 @@ pub fn percentile(times: &mut [Duration], percent: usize) -> Duration {
     times.get((times.len() * percent / 100).min(times.len().saturating_sub(1))).copied().unwrap()
 }
 
-/// Requests for `programs` in turn at a steady rate; time from when each should have been sent.
+/// Requests for programs in turn at a steady rate.
 pub struct Traffic {
     stop: Arc<AtomicBool>,
-    answers: Arc<Mutex<Answers>>,
+    responses: Arc<Mutex<Responses>>,
     task: tokio::task::JoinHandle<()>,
 }
 
 #[derive(Debug, Default, Clone)]
-pub struct Answers {
+pub struct Responses {
     pub statuses: BTreeMap<u16, u64>,
+    /// From the intended time of sending to the response.
     pub times: Vec<Duration>,
-    /// When the last answer came that `is_stale`.
+    /// When the last stale response came.
     pub last_stale: Option<Instant>,
 }
 
@@ -134,11 +136,11 @@ impl Traffic {
         is_stale: impl Fn(u64, &str) -> bool + Send + Sync + 'static,
     ) -> Self {
         let stop = Arc::<AtomicBool>::default();
-        let answers = Arc::<Mutex<Answers>>::default();
+        let responses = Arc::<Mutex<Responses>>::default();
         let is_stale = Arc::new(is_stale);
         let url = url.to_owned();
         let task = {
-            let (stop, answers) = (Arc::clone(&stop), Arc::clone(&answers));
+            let (stop, responses) = (Arc::clone(&stop), Arc::clone(&responses));
             tokio::spawn(async move {
                 let client = client();
                 let mut tick = tokio::time::interval(Duration::from_secs(1) / rate);
@@ -149,14 +151,14 @@ impl Traffic {
                         break;
                     }
                     let (client, url) = (client.clone(), url.clone());
-                    let (answers, is_stale) = (Arc::clone(&answers), Arc::clone(&is_stale));
+                    let (responses, is_stale) = (Arc::clone(&responses), Arc::clone(&is_stale));
                     requests.spawn(async move {
-                        let (status, name) = ask(&client, &url, number % programs).await;
-                        let mut answers = answers.lock().unwrap();
-                        *answers.statuses.entry(status).or_default() += 1;
-                        answers.times.push(intended.elapsed());
+                        let (status, name) = get_event(&client, &url, number % programs).await;
+                        let mut responses = responses.lock().unwrap();
+                        *responses.statuses.entry(status).or_default() += 1;
+                        responses.times.push(intended.elapsed());
                         if is_stale(number % programs, &name) {
-                            answers.last_stale = Some(Instant::now());
+                            responses.last_stale = Some(Instant::now());
                         }
                     });
                     while requests.try_join_next().is_some() {}
@@ -164,17 +166,17 @@ impl Traffic {
                 requests.join_all().await;
             })
         };
-        Self { stop, answers, task }
+        Self { stop, responses, task }
     }
 
-    /// What came since the last call.
-    pub fn take(&self) -> Answers {
-        std::mem::take(&mut *self.answers.lock().unwrap())
+    /// The responses since the last call.
+    pub fn take(&self) -> Responses {
+        std::mem::take(&mut *self.responses.lock().unwrap())
     }
 
-    pub async fn end(self) -> Answers {
+    pub async fn end(self) -> Responses {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.unwrap();
-        self.answers.lock().unwrap().clone()
+        self.responses.lock().unwrap().clone()
     }
 }

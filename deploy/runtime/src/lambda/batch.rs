@@ -1,8 +1,8 @@
-//! A batch of Kinesis records, as Lambda delivers it, and the answer to it:
+//! A batch of Kinesis records as Lambda delivers it, and the response to it:
 //! <https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html>.
 //!
-//! The forms are our own, not those of `aws_lambda_events` 1.2: it reads an arrival time of
-//! `…650.5` seconds as `…650.005`, and an event of the reference has no other time.
+//! The types are our own, not those of `aws_lambda_events` 1.2, which reads an arrival time of `…650.5`
+//! seconds as `…650.005`. An event of the AWS reference has no other time.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use adtrack_proto::failed_record::FailedRecord;
 
-/// What Lambda hands over: members that nobody needs are left out.
+/// What Lambda passes to the function, without the members that adtrack does not need.
 #[derive(Debug, Deserialize)]
 pub struct KinesisEvent {
     #[serde(rename = "Records")]
@@ -48,16 +48,15 @@ fn base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error>
     STANDARD.decode(text).map(Bytes::from).map_err(serde::de::Error::custom)
 }
 
-/// The answer: `ReportBatchItemFailures`.
+/// The response: `ReportBatchItemFailures`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BatchResponse {
-    /// The records that a retry may mend. Lambda delivers everything again from the lowest of them
-    /// on.
+    /// The records to retry. Lambda redelivers everything from the lowest of them on.
     pub batch_item_failures: Vec<BatchItemFailure>,
 }
 
-/// A record of the answer.
+/// A record to retry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BatchItemFailure {
@@ -76,19 +75,19 @@ pub struct StreamRecord {
     pub sequence_number: String,
     /// The partition key that its producer gave it.
     pub partition_key: String,
-    /// When Kinesis took it.
+    /// When Kinesis received it.
     pub arrived_at: Timestamp,
     /// The payload.
     pub data: Bytes,
 }
 
 impl StreamRecord {
-    /// It, as a user record that can never succeed.
+    /// The record as one that can never succeed.
     pub fn poison(&self, reason: String) -> PoisonRecord {
         self.poison_within(0, self.data.clone(), reason)
     }
 
-    /// One of its user records, as one that can never succeed.
+    /// One of its user records as one that can never succeed.
     pub fn poison_within(
         &self,
         sub_sequence_number: u32,
@@ -113,7 +112,7 @@ pub struct PoisonRecord {
 }
 
 impl PoisonRecord {
-    /// As it is kept.
+    /// The form in which the failure store keeps it.
     pub fn to_failed_record(&self, function: &str, failed_at: Timestamp) -> FailedRecord {
         FailedRecord {
             function: function.to_owned(),
@@ -130,7 +129,7 @@ impl PoisonRecord {
     }
 }
 
-/// The records of an invocation, in the order of their shard.
+/// The records of an invocation, in the order of the shard.
 pub fn records_of(event: KinesisEvent) -> Vec<StreamRecord> {
     event.records.into_iter().map(StreamRecord::from).collect()
 }
@@ -139,7 +138,7 @@ impl From<EventRecord> for StreamRecord {
     fn from(record: EventRecord) -> Self {
         let shard = record.event_id.split_once(':').map_or("unknown-shard", |(shard, _)| shard);
         let seconds = record.kinesis.approximate_arrival_timestamp;
-        #[expect(clippy::cast_possible_truncation, reason = "saturates, and is checked next")]
+        #[expect(clippy::cast_possible_truncation, reason = "saturates, and is checked below")]
         let milliseconds = (seconds * 1_000.0).round() as i64;
         Self {
             stream_arn: record.event_source_arn,
@@ -152,7 +151,7 @@ impl From<EventRecord> for StreamRecord {
     }
 }
 
-/// The answer that reports these records.
+/// The response that asks Lambda to retry these records.
 pub fn report(sequence_numbers: BTreeSet<String>) -> BatchResponse {
     let batch_item_failures = sequence_numbers
         .into_iter()
@@ -166,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_is_taken_apart() {
+    fn reads_the_records_of_an_invocation() {
         let json = r#"{"Records":[{"kinesis":{"kinesisSchemaVersion":"1.0","partitionKey":"k",
             "sequenceNumber":"4959","data":"SGk=","approximateArrivalTimestamp":1545084650.987},
             "eventSource":"aws:kinesis","eventVersion":"1.0",
@@ -187,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_keeps_its_fraction() {
+    fn keeps_the_fraction_of_an_arrival_time() {
         let time = |seconds: &str| {
             let json = format!(
                 r#"{{"Records":[{{"kinesis":{{"sequenceNumber":"1","data":"",
@@ -201,10 +200,10 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_is_what_lambda_reads() {
-        let answer = report(BTreeSet::from(["4959".to_owned()]));
+    fn writes_the_response_that_lambda_reads() {
+        let response = report(BTreeSet::from(["4959".to_owned()]));
         assert_eq!(
-            serde_json::to_string(&answer).unwrap(),
+            serde_json::to_string(&response).unwrap(),
             r#"{"batchItemFailures":[{"itemIdentifier":"4959"}]}"#
         );
     }

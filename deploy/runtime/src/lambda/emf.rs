@@ -1,4 +1,4 @@
-//! Metrics of an invocation as a log line in CloudWatch's embedded metric format, which costs no
+//! Metrics of an invocation, as a log line in CloudWatch's embedded metric format, which needs no API
 //! call: <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>.
 
 use jiff::Timestamp;
@@ -6,12 +6,12 @@ use serde_json::json;
 
 use super::StreamRecord;
 
-/// What an invocation did.
+/// The metrics of an invocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchMetrics<'a> {
-    /// The metrics' namespace, `METRICS_NAMESPACE`: one deployment's own.
+    /// The CloudWatch namespace, `METRICS_NAMESPACE`; each deployment has its own.
     pub namespace: &'a str,
-    /// The function: the metrics' dimension.
+    /// The function's name, which is the metrics' dimension.
     pub function: &'static str,
     /// The Kinesis records received.
     pub records: &'a [StreamRecord],
@@ -19,13 +19,13 @@ pub struct BatchMetrics<'a> {
     pub failures: usize,
     /// Records reported for retry.
     pub retries: usize,
-    /// Events that repeat one which is stored, and differ from it in what counts; none for a function
-    /// that stores no events.
+    /// Repeated events that differ from the stored one in a field that must not change; `None` for a
+    /// function that stores no events.
     pub differing_repeats: Option<usize>,
 }
 
 impl BatchMetrics<'_> {
-    /// The log line of an invocation that ended `now`.
+    /// Formats the log line of an invocation that ends at `now`.
     pub fn to_emf(&self, now: Timestamp) -> String {
         let oldest = self.records.iter().map(|record| record.arrived_at).min().unwrap_or(now);
         let mut line = json!({
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn every_metric_named_has_its_value() {
+    fn every_declared_metric_has_a_value() {
         let records = [20, 10, 30].map(record);
         for (differing_repeats, count) in [(Some(5), 5), (None, 4)] {
             let metrics = BatchMetrics {

@@ -1,4 +1,4 @@
-//! Where a function keeps the records that can never succeed: an S3 prefix, or a folder.
+//! Where a function keeps records that can never succeed: an S3 prefix or a folder.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use super::PoisonRecord;
 use crate::storage;
 
-/// Writes at a time. A batch of nothing but poison must not open thousands of connections.
+/// Concurrent writes. A batch that has only invalid records must not open thousands of connections.
 const CONCURRENT_WRITES: usize = 16;
-/// For one write, its retries included.
+/// The time limit of one write, including its retries.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The failure store.
@@ -25,7 +25,7 @@ pub struct FailureStore {
     store: Arc<dyn ObjectStore>,
 }
 
-/// A `FAILED_RECORDS_URL` that cannot be used.
+/// The error for an invalid `FAILED_RECORDS_URL`.
 #[derive(Debug, thiserror::Error)]
 #[error("FAILED_RECORDS_URL={url:?}: {problem}; {}", storage::EXPECTED)]
 pub struct FailureStoreError {
@@ -34,16 +34,16 @@ pub struct FailureStoreError {
 }
 
 impl FailureStore {
-    /// Opens the store at `url` for `function`. A folder is made where it is missing; a bucket is
-    /// not asked for anything yet.
+    /// Opens the store at `url` for `function`. Creates a missing folder; makes no request to a bucket
+    /// yet.
     pub fn open(function: &'static str, url: &str) -> Result<Self, FailureStoreError> {
         let store = storage::open(url)
             .map_err(|problem| FailureStoreError { url: url.to_owned(), problem })?;
         Ok(Self { function, store })
     }
 
-    /// Keeps every record of `poison`, and logs each without its payload, until `deadline`. Returns
-    /// the sequence numbers of those that could not be kept: a retry may mend that.
+    /// Stores every record of `poison` by `deadline`, and logs each without its payload. Returns the
+    /// sequence numbers of the records that could not be stored and are to be retried.
     pub async fn keep(&self, poison: &[PoisonRecord], deadline: SystemTime) -> BTreeSet<String> {
         futures::stream::iter(poison)
             .map(|record| async move {
@@ -53,7 +53,7 @@ impl FailureStore {
                         tracing::error!(
                             sequence_number = record.carrier.sequence_number,
                             error,
-                            "a failed record could not be kept; it is reported for retry"
+                            "a failed record could not be stored; it is reported for retry"
                         );
                         Some(record.carrier.sequence_number.clone())
                     }
@@ -73,7 +73,7 @@ impl FailureStore {
         let json = serde_json::to_vec_pretty(&record).map_err(|error| error.to_string())?;
         tokio::time::timeout(limit, self.store.put(&Path::from(&*name), Bytes::from(json).into()))
             .await
-            .map_err(|_| format!("no answer within {} ms", limit.as_millis()))?
+            .map_err(|_| format!("no response within {} ms", limit.as_millis()))?
             .map_err(|error| error.to_string())?;
         tracing::warn!(
             sequence_number = record.sequence_number,
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_record_is_kept_whole_and_once_however_often_it_comes() {
+    async fn stores_a_redelivered_record_whole_and_once() {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("file://{}/failed", folder.path().display());
         let store = FailureStore::open("f", &url).unwrap();
@@ -131,17 +131,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_record_that_cannot_be_kept_is_reported() {
+    async fn reports_a_record_that_cannot_be_stored() {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("file://{}", folder.path().display());
         let store = FailureStore::open("f", &url).unwrap();
-        // A file where the function's folder would be.
+        // A file blocks the function's folder.
         std::fs::write(folder.path().join("f"), "").unwrap();
         assert_eq!(store.keep(&[poison()], soon()).await, BTreeSet::from(["4959".to_owned()]));
     }
 
     #[tokio::test]
-    async fn a_deadline_that_has_passed_is_a_record_that_is_not_kept() {
+    async fn reports_records_after_the_deadline() {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("file://{}", folder.path().display());
         let store = FailureStore::open("f", &url).unwrap();
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_of_another_kind_is_refused() {
+    fn rejects_urls_of_other_schemes() {
         for url in ["", "/tmp/x", "http://x/y"] {
             let error = FailureStore::open("f", url).unwrap_err().to_string();
             assert!(error.contains("expected s3://"), "{error}");

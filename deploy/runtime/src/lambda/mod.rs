@@ -1,4 +1,4 @@
-//! What both Lambda functions share: the batch that comes in, the failure store, metrics.
+//! What both Lambda functions share: the incoming batch, the failure store, metrics.
 
 mod batch;
 mod emf;
@@ -12,7 +12,7 @@ pub use emf::BatchMetrics;
 pub use failure_store::{FailureStore, FailureStoreError};
 pub use serve::serve;
 
-/// Says in one line that a function's binary was started by hand, where it was: the runtime
+/// Returns a one-line error if the function's binary was not started by Lambda, in which case the runtime
 /// library would panic.
 pub fn outside_lambda() -> Option<&'static str> {
     std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_none().then_some(

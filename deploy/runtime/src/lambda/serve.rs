@@ -1,4 +1,4 @@
-//! The loop of a function: invocations in, answers out.
+//! The main loop of a Lambda function.
 
 use std::convert::Infallible;
 use std::process::ExitCode;
@@ -8,19 +8,19 @@ use lambda_runtime::{LambdaEvent, service_fn};
 
 use super::{BatchResponse, KinesisEvent};
 
-/// Has `handle` answer every invocation before its deadline, until Lambda ends the sandbox.
+/// Passes every invocation and its deadline to `handle`, until Lambda ends the sandbox.
 pub async fn serve<F>(handle: impl Fn(KinesisEvent, SystemTime) -> F) -> ExitCode
 where
     F: Future<Output = BatchResponse>,
 {
-    let answer = |invocation: LambdaEvent<KinesisEvent>| {
-        let answer = handle(invocation.payload, invocation.context.deadline());
-        async { Ok::<_, Infallible>(answer.await) }
+    let respond = |invocation: LambdaEvent<KinesisEvent>| {
+        let response = handle(invocation.payload, invocation.context.deadline());
+        async { Ok::<_, Infallible>(response.await) }
     };
-    match lambda_runtime::run(service_fn(answer)).await {
+    match lambda_runtime::run(service_fn(respond)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error, "the Lambda runtime API ended");
+            tracing::error!(error, "the Lambda runtime API failed");
             ExitCode::FAILURE
         }
     }

@@ -1,4 +1,4 @@
-//! A connection to Redis, and what is to be known of the servers behind it.
+//! A connection to Redis, and queries about the servers behind it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,10 +13,10 @@ use redis::{Cmd, ErrorKind, FromRedisValue, InfoDict, RedisError, RedisResult, V
 /// Host and port.
 type Address = (String, u16);
 
-/// Keys that one step of a [`Scan`] looks at, about.
+/// About how many keys one step of a [`Scan`] looks at.
 const SCAN_COUNT: usize = 500;
 
-/// A connection, cheap to clone.
+/// A connection to Redis. Cheap to clone.
 #[derive(Clone)]
 pub enum RedisConnection {
     /// To one server.
@@ -34,24 +34,24 @@ impl fmt::Debug for RedisConnection {
     }
 }
 
-/// A server that takes writes.
+/// A server that accepts writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Primary {
-    /// Its address; none: the one that is connected.
+    /// Its address; `None` for the server that is connected.
     address: Option<Address>,
     replicas: usize,
 }
 
-/// Which server a connection leads to.
+/// The identity of the server that a connection leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Drawn at its start.
+    /// A random id that the server chooses when it starts.
     pub run_id: String,
-    /// Whether it is a primary: false once it was made a replica.
+    /// Whether it is a primary. False once it has become a replica.
     pub primary: bool,
 }
 
-/// A walk over all keys.
+/// The state of an iteration over all keys.
 #[derive(Debug)]
 pub struct Scan {
     primaries: Vec<Primary>,
@@ -59,8 +59,8 @@ pub struct Scan {
 }
 
 impl RedisConnection {
-    /// Sends commands, each of which succeeds or fails by itself; the answers are in their order.
-    /// One round trip, or in a cluster one for each node.
+    /// Sends commands, each of which succeeds or fails on its own. Returns the responses in their order,
+    /// after one round trip, or in a cluster one per node.
     pub async fn query_each(&self, commands: Vec<Cmd>) -> RedisResult<Vec<RedisResult<Value>>> {
         match self {
             Self::Server(connection) => {
@@ -71,19 +71,19 @@ impl RedisConnection {
                 }
                 pipeline.query_async(&mut connection.clone()).await
             }
-            // A pipeline would have to be for one node.
+            // A pipeline goes to a single node.
             Self::Cluster(connection) => {
-                let answers = commands.into_iter().map(|command| {
+                let responses = commands.into_iter().map(|command| {
                     let mut connection = connection.clone();
                     async move { command.query_async(&mut connection).await }
                 });
-                Ok(join_all(answers).await)
+                Ok(join_all(responses).await)
             }
         }
     }
 
-    /// [`Self::query_each`], behind the loading of a script that the commands call.
-    pub(super) async fn query_each_by_script(
+    /// Loads a script, then sends commands that call it as [`Self::query_each`] does.
+    pub(super) async fn query_each_with_script(
         &self,
         script: &str,
         mut commands: Vec<Cmd>,
@@ -91,18 +91,18 @@ impl RedisConnection {
         let mut load = redis::cmd("SCRIPT");
         load.arg("LOAD").arg(script);
         if let Self::Cluster(connection) = self {
-            // To all primaries, and before the first call.
+            // Goes to all primaries, and must end before the first call.
             load.query_async::<()>(&mut connection.clone()).await?;
             return self.query_each(commands).await;
         }
-        // In the same round trip: 2 KB, and no server can lack it.
+        // Loaded in the same round trip, which costs 2 KB, so that the server never lacks it.
         commands.insert(0, load);
-        let mut answers = self.query_each(commands).await?;
-        answers.drain(..answers.len().min(1)).for_each(drop);
-        Ok(answers)
+        let mut responses = self.query_each(commands).await?;
+        responses.drain(..responses.len().min(1)).for_each(drop);
+        Ok(responses)
     }
 
-    /// Which server this is; none in a cluster, whose client follows changes by itself.
+    /// Asks which server this is. Returns `None` in a cluster, whose client follows changes on its own.
     pub async fn identity(&self) -> RedisResult<Option<Identity>> {
         let Self::Server(connection) = self else { return Ok(None) };
         let info: InfoDict = redis::cmd("INFO").query_async(&mut connection.clone()).await?;
@@ -111,8 +111,8 @@ impl RedisConnection {
         Ok(Some(Identity { run_id, primary: role == "master" }))
     }
 
-    /// Waits until a replica of every primary that has one holds what this connection wrote.
-    /// Fails where one does not within `limit`.
+    /// Waits until, for every primary with replicas, at least one replica holds what this connection
+    /// wrote. Fails if that takes longer than `limit`.
     pub async fn wait_for_replicas(&self, limit: Duration) -> RedisResult<()> {
         for primary in self.primaries().await? {
             if primary.replicas == 0 {
@@ -120,8 +120,8 @@ impl RedisConnection {
             }
             let mut wait = redis::cmd("WAIT");
             wait.arg(1).arg(limit.as_millis().to_string());
-            let reached: u64 = self.query_at(&primary.address, wait).await?;
-            if reached == 0 {
+            let confirmed: u64 = self.query_at(&primary.address, wait).await?;
+            if confirmed == 0 {
                 return Err(RedisError::from((
                     ErrorKind::Io,
                     "no replica confirmed the write in time",
@@ -131,12 +131,12 @@ impl RedisConnection {
         Ok(())
     }
 
-    /// A walk over all keys, from the beginning.
+    /// Starts an iteration over all keys.
     pub async fn scan(&self) -> RedisResult<Scan> {
         Ok(Scan { primaries: self.primaries().await?, cursor: 0 })
     }
 
-    /// The next keys that match `pattern`, perhaps none yet; none at the walk's end. A key may come
+    /// Returns the next keys that match `pattern`, possibly no key, or `None` at the end. A key may come
     /// twice.
     pub async fn next_keys(
         &self,
@@ -199,15 +199,15 @@ impl RedisConnection {
             (Self::Cluster(connection), Some((host, port))) => {
                 let node = SingleNodeRoutingInfo::ByAddress { host: host.clone(), port: *port };
                 let mut connection = connection.clone();
-                let answer = connection.route_command(command, RoutingInfo::SingleNode(node));
-                Ok(T::from_redis_value(answer.await?)?)
+                let response = connection.route_command(command, RoutingInfo::SingleNode(node));
+                Ok(T::from_redis_value(response.await?)?)
             }
             _ => self.query(&command).await,
         }
     }
 }
 
-/// Connected replicas, by a primary's answer to `ROLE`: its name, its offset, its replicas.
+/// The number of connected replicas in a primary's response to `ROLE`: role, offset, replicas.
 fn replicas_of(role: &Value) -> usize {
     let Value::Array(parts) = role else { return 0 };
     match parts.get(2) {
@@ -216,8 +216,7 @@ fn replicas_of(role: &Value) -> usize {
     }
 }
 
-/// For each range of slots, by the answer to `CLUSTER SLOTS`, its nodes: the primary, then its
-/// replicas.
+/// The nodes of each range of slots in a response to `CLUSTER SLOTS`: the primary, then its replicas.
 fn nodes_of(slots: &Value) -> Vec<Vec<Address>> {
     let Value::Array(ranges) = slots else { return Vec::new() };
     let node = |value: &Value| match value {
@@ -246,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn the_replicas_of_a_primary_are_counted() {
+    fn counts_the_replicas_of_a_primary() {
         let replica = Value::Array(vec![text("127.0.0.1"), text("7001"), text("14")]);
         let primary = |replicas| Value::Array(vec![text("master"), Value::Int(14), replicas]);
         assert_eq!(replicas_of(&primary(Value::Array(vec![replica]))), 1);
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nodes_of_each_range_are_listed_primary_first() {
+    fn lists_the_nodes_of_each_range_primary_first() {
         let node = |port| Value::Array(vec![text("10.0.0.1"), Value::Int(port), text("id")]);
         let unknown = Value::Array(vec![text(""), Value::Int(7_003), text("id")]);
         let range = |nodes: Vec<Value>| {

@@ -1,4 +1,5 @@
-//! Redis as its users run it: one server, a primary with replicas behind one name, or a cluster.
+//! Access to Redis in each form that operators run it: one server, a primary with replicas behind one
+//! name, or a cluster.
 
 mod connection;
 mod store;
@@ -16,21 +17,20 @@ pub use store::hash_of;
 
 use crate::redis_settings::{RedisSettings, RedisSettingsError};
 
-/// How long Redis may take.
+/// Time limits for Redis.
 #[derive(Debug, Clone, Copy)]
 pub struct RedisTimeouts {
-    /// To connect.
+    /// For connecting.
     pub connect: Duration,
-    /// To answer a command or a pipeline.
-    pub answer: Duration,
+    /// For the response to a command or a pipeline.
+    pub response: Duration,
 }
 
-/// Where Redis is, and how to get there. TLS trusts the system's certificates, or those of
-/// `SSL_CERT_FILE`.
+/// Connects to Redis. TLS trusts the system's certificates, or those in `SSL_CERT_FILE`.
 #[derive(Debug, Clone)]
 pub struct RedisAccess {
-    /// What is configured; in a cluster, behind it, all nodes that were seen last: a lost seed is no
-    /// lost cluster.
+    /// The configured URL, and in a cluster also the nodes that were last seen, so that losing the
+    /// configured node does not mean losing the cluster.
     nodes: Arc<Mutex<Vec<Url>>>,
     cluster: bool,
     channel: String,
@@ -38,7 +38,7 @@ pub struct RedisAccess {
 }
 
 impl RedisAccess {
-    /// What `settings` name. Connects to nothing yet.
+    /// Checks `settings`; does not connect yet.
     pub fn new(
         settings: &RedisSettings,
         timeouts: RedisTimeouts,
@@ -58,7 +58,7 @@ impl RedisAccess {
         &self.channel
     }
 
-    /// A connection for commands.
+    /// Opens a connection for commands.
     pub async fn connect(&self) -> RedisResult<RedisConnection> {
         if self.cluster { self.connect_cluster().await } else { self.connect_server().await }
     }
@@ -66,20 +66,20 @@ impl RedisAccess {
     async fn connect_server(&self) -> RedisResult<RedisConnection> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.timeouts.connect))
-            .set_response_timeout(Some(self.timeouts.answer));
+            .set_response_timeout(Some(self.timeouts.response));
         let [client, ..] = &*self.clients()? else { return Err(no_node()) };
         let connection = client.get_multiplexed_async_connection_with_config(&config);
         connection.await.map(RedisConnection::Server)
     }
 
     async fn connect_cluster(&self) -> RedisResult<RedisConnection> {
-        let RedisTimeouts { connect, answer } = self.timeouts;
+        let RedisTimeouts { connect, response } = self.timeouts;
         let known = lock(&self.nodes).clone();
         let client = ClusterClient::builder(known.iter().map(Url::as_str))
             .connection_timeout(connect)
-            .response_timeout(answer)
-            // Over all redirections and repetitions.
-            .overall_response_timeout(Some(answer))
+            .response_timeout(response)
+            // Includes all redirections and retries.
+            .overall_response_timeout(Some(response))
             .retries(3)
             .min_retry_wait(10)
             .max_retry_wait(100)
@@ -90,12 +90,12 @@ impl RedisAccess {
         let mut nodes = lock(&self.nodes);
         nodes.truncate(1);
         if let Some(seed) = nodes.first().cloned() {
-            nodes.extend(addresses.iter().filter_map(|address| at(&seed, address)));
+            nodes.extend(addresses.iter().filter_map(|address| url_of(&seed, address)));
         }
         Ok(connection)
     }
 
-    /// A subscription to the channel; in a cluster at any node, since all of them pass messages on.
+    /// Subscribes to the channel. In a cluster any node will do, because nodes forward messages.
     pub async fn subscribe(&self) -> RedisResult<PubSub> {
         let mut last = no_node();
         for client in self.clients()? {
@@ -121,22 +121,22 @@ fn no_node() -> RedisError {
     RedisError::from((ErrorKind::Io, "no node is known"))
 }
 
-/// Does not wait longer than `limit`.
+/// Runs `work`, and fails if it takes longer than `limit`.
 pub async fn within<T>(
     limit: Duration,
     work: impl Future<Output = RedisResult<T>>,
 ) -> RedisResult<T> {
     tokio::time::timeout(limit, work)
         .await
-        .unwrap_or_else(|_| Err(RedisError::from((ErrorKind::Io, "no answer in time"))))
+        .unwrap_or_else(|_| Err(RedisError::from((ErrorKind::Io, "no response in time"))))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// `seed` at another address: user, password and TLS are a cluster's, not a node's.
-fn at(seed: &Url, (host, port): &(String, u16)) -> Option<Url> {
+/// The URL of another node of `seed`'s cluster. All nodes have the same user, password and TLS settings.
+fn url_of(seed: &Url, (host, port): &(String, u16)) -> Option<Url> {
     let mut url = seed.clone();
     let bracketed = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     url.set_host(Some(&bracketed)).ok()?;
@@ -149,9 +149,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_has_the_seeds_user_and_scheme() {
+    fn node_url_has_user_and_scheme_of_the_seed() {
         let seed = Url::parse("rediss://u:p@seed:7000").unwrap();
-        let node = |host: &str| at(&seed, &(host.to_owned(), 7001)).unwrap().to_string();
+        let node = |host: &str| url_of(&seed, &(host.to_owned(), 7001)).unwrap().to_string();
         assert_eq!(node("10.0.0.7"), "rediss://u:p@10.0.0.7:7001");
         assert_eq!(node("::1"), "rediss://u:p@[::1]:7001");
     }

@@ -1,4 +1,4 @@
-//! The one way in which core data gets into Redis, and out of it.
+//! Reads and writes core data in Redis. Nothing else does.
 
 use adtrack_proto::program::Update;
 use adtrack_proto::{ProgramId, keys, store_script};
@@ -6,7 +6,7 @@ use redis::{Cmd, RedisResult, Script, Value};
 
 use super::RedisConnection;
 
-/// Asks for what [`Update::from_hash`] reads.
+/// The command that reads a program's hash; [`Update::from_hash`] parses the response.
 pub fn hash_of(program_id: &ProgramId) -> Cmd {
     let mut command = redis::cmd("HMGET");
     command.arg(keys::program(program_id)).arg(&Update::HASH_FIELDS);
@@ -14,8 +14,8 @@ pub fn hash_of(program_id: &ProgramId) -> Cmd {
 }
 
 impl RedisConnection {
-    /// Stores `updates` and publishes them on `channel`, in one round trip. For each, in order:
-    /// whether it was stored, or Redis holds a newer version.
+    /// Stores `updates` and publishes them on `channel`, in one round trip. Returns for each, in order,
+    /// true if it was stored and false if Redis holds a newer version.
     pub async fn store(
         &self,
         updates: &[Update],
@@ -28,15 +28,14 @@ impl RedisConnection {
             command.arg(script.get_hash()).arg(1).arg(call.key).arg(call.arguments);
             command
         });
-        let answers = self.query_each_by_script(store_script::SOURCE, calls.collect()).await?;
-        Ok(answers.into_iter().map(|answer| Ok(answer? != Value::Int(0))).collect())
+        let responses = self.query_each_with_script(store_script::SOURCE, calls.collect()).await?;
+        Ok(responses.into_iter().map(|response| Ok(response? != Value::Int(0))).collect())
     }
 
-    /// Says that Redis holds core data: from then on trackers believe that what is absent is
-    /// unknown.
+    /// Marks Redis as holding core data. From then on, trackers treat an absent program as unknown.
     pub async fn mark_loaded(&self) -> RedisResult<()> {
         let mut mark = redis::cmd("SET");
         mark.arg(keys::LOADED).arg(1);
-        self.query_each(vec![mark]).await?.into_iter().try_for_each(|answer| answer.map(drop))
+        self.query_each(vec![mark]).await?.into_iter().try_for_each(|response| response.map(drop))
     }
 }

@@ -1,7 +1,7 @@
-//! Comma-separated values (RFC 4180) with a header that names the members.
+//! Reads comma-separated values (RFC 4180) with a header that names the members.
 //!
-//! Read here and not by a library, because an error is to name the cell's line and column, and a
-//! quote that is never closed, the mark of a file that was cut off, is to be one.
+//! No library does this, because an error has to name the cell's line and column, and a quote that is
+//! never closed, which marks a truncated file, has to be an error.
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
@@ -11,10 +11,10 @@ use adtrack_proto::program::{CoreData, InvalidCoreData};
 use serde_json::{Map, Value};
 
 use super::cursor::{Cursor, Position};
-use super::members::{Known, look_up};
+use super::members::{MemberName, look_up};
 use super::record::{MAX_RECORD_BYTES, Problem, ReadError, Record};
 
-/// A cell, and where it begins.
+/// A cell and where it begins.
 struct Cell {
     position: Position,
     bytes: Vec<u8>,
@@ -27,16 +27,16 @@ impl Cell {
     }
 }
 
-/// What a column holds: a member, or something that does no harm.
+/// The member that a column holds; none if the column is ignored.
 type Column = Option<&'static Member>;
 
-/// The rows behind the header.
+/// Reads the rows after the header.
 pub struct Rows {
     columns: Vec<Column>,
 }
 
 impl Rows {
-    /// Reads the header. A file without one, an empty one, has no rows.
+    /// Reads the header. An empty file has none, and no rows.
     pub fn open<R: BufRead>(cursor: &mut Cursor<R>) -> Result<Self, ReadError> {
         let columns = match row(cursor) {
             Ok(Some(header)) => columns(&header).map_err(ReadError::Broken)?,
@@ -62,13 +62,13 @@ fn columns(header: &[Cell]) -> Result<Vec<Column>, Problem> {
     for cell in header {
         let name = cell.text()?;
         if names.contains(&name) {
-            return Err(Problem::new(cell.position, format!("the column {name:?} is there twice")));
+            return Err(Problem::new(cell.position, format!("the column {name:?} appears twice")));
         }
         names.push(name);
         columns.push(match look_up(name) {
-            Known::Member(member) => Some(member),
-            Known::Harmless => None,
-            Known::Unknown => return Err(unknown_column(cell.position, name)),
+            MemberName::Known(member) => Some(member),
+            MemberName::Ignored => None,
+            MemberName::Unknown => return Err(unknown_column(cell.position, name)),
         });
     }
     match header.first() {
@@ -85,12 +85,13 @@ fn unknown_column(position: Position, name: &str) -> Problem {
         format!("the header is {name:?}: cells are separated by commas")
     } else {
         let known = MEMBERS.map(|member| member.name).join(", ");
-        format!("the column {name:?} is not a member of a program; there are {known}")
+        format!("the column {name:?} is not a member of a program; the members are {known}")
     };
     Problem::new(position, message)
 }
 
-/// The record in a row: the JSON that says the same goes through the contract's own reader.
+/// Reads the record in a row: converts it to JSON and parses that with `adtrack_proto`, so that CSV and
+/// JSON are checked alike.
 fn record(columns: &[Column], cells: &[Cell]) -> Result<Record, Problem> {
     let start = cells.first().map_or(Position::START, |cell| cell.position);
     if cells.len() != columns.len() {
@@ -118,7 +119,7 @@ fn record(columns: &[Column], cells: &[Cell]) -> Result<Record, Problem> {
         Err(InvalidCoreData::Member { member, problem }) => {
             Err(Problem::new(position_of(member), format!("member `{member}`: {problem}")))
         }
-        // All values have the right type but this one, which may be text that is no number.
+        // Only this value can have the wrong type: its text may not be a number.
         Err(InvalidCoreData::Malformed { problem, .. }) => {
             Err(Problem::new(position_of("customerId"), problem))
         }
@@ -128,9 +129,9 @@ fn record(columns: &[Column], cells: &[Cell]) -> Result<Record, Problem> {
 fn value(member: &Member, text: &str) -> Result<Value, String> {
     let invalid = |problem: String| format!("member `{}`: {problem}", member.name);
     match member.kind {
-        // The contract takes an integer as text, too.
+        // adtrack_proto accepts an integer as text, too.
         Kind::Text | Kind::Integer => Ok(text.into()),
-        // In any case: spreadsheets write TRUE.
+        // In upper or lower case: spreadsheets write TRUE.
         Kind::Boolean if text.eq_ignore_ascii_case("true") => Ok(true.into()),
         Kind::Boolean if text.eq_ignore_ascii_case("false") => Ok(false.into()),
         Kind::Boolean => Err(invalid(format!("{text:?} is neither true nor false"))),
@@ -149,7 +150,7 @@ fn entries(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| c == ';' || c.is_whitespace()).filter(|entry| !entry.is_empty())
 }
 
-/// The cells of the next row that is not blank.
+/// Reads the cells of the next row that is not blank.
 fn row<R: BufRead>(cursor: &mut Cursor<R>) -> Result<Option<Vec<Cell>>, ReadError> {
     while let Some(b'\n' | b'\r') = cursor.peek()? {
         cursor.next()?;
@@ -174,7 +175,7 @@ fn row<R: BufRead>(cursor: &mut Cursor<R>) -> Result<Option<Vec<Cell>>, ReadErro
     }
 }
 
-/// The next cell, up to the comma or the line's end behind it.
+/// Reads the next cell, up to the comma or the end of the line after it.
 fn cell<R: BufRead>(cursor: &mut Cursor<R>) -> Result<Cell, ReadError> {
     let position = cursor.position();
     if cursor.peek()? == Some(b'"') {
@@ -187,7 +188,7 @@ fn cell<R: BufRead>(cursor: &mut Cursor<R>) -> Result<Cell, ReadError> {
             None | Some(b',' | b'\n') => break,
             Some(b'"') => {
                 let message =
-                    "a quote inside a cell: put the cell in quotes, and double the one in it";
+                    "a quote inside a cell: put the cell in quotes and double the quotes inside it";
                 return invalid(cursor, cursor.position(), message);
             }
             Some(byte) if bytes.len() < MAX_RECORD_BYTES => bytes.push(byte),
@@ -201,7 +202,7 @@ fn cell<R: BufRead>(cursor: &mut Cursor<R>) -> Result<Cell, ReadError> {
     Ok(Cell { position, bytes })
 }
 
-/// What is in quotes; the opening one is read.
+/// Reads a cell in quotes, after its opening quote.
 fn quoted<R: BufRead>(cursor: &mut Cursor<R>, position: Position) -> Result<Cell, ReadError> {
     let mut bytes = Vec::new();
     let never_closed = |why: &str| {
@@ -220,14 +221,15 @@ fn quoted<R: BufRead>(cursor: &mut Cursor<R>, position: Position) -> Result<Cell
             Some(_) => return never_closed(&format!(" within {MAX_RECORD_BYTES} bytes")),
         }
     }
-    let behind = cursor.position();
+    let after_quote = cursor.position();
     if cursor.peek()? == Some(b'\r') {
         cursor.next()?;
     }
     match cursor.peek()? {
         None | Some(b',' | b'\n') => Ok(Cell { position, bytes }),
         Some(_) => {
-            invalid(cursor, behind, "expected a comma or the line's end behind a closing quote")
+            let message = "expected a comma or the end of the line after a closing quote";
+            invalid(cursor, after_quote, message)
         }
     }
 }
@@ -236,7 +238,7 @@ fn too_long<T, R: BufRead>(cursor: &mut Cursor<R>, position: Position) -> Result
     invalid(cursor, position, &format!("the row has more than {MAX_RECORD_BYTES} bytes"))
 }
 
-/// This row is none; the next line may be one.
+/// Skips an invalid row, so that reading can go on with the next line.
 fn invalid<T, R: BufRead>(
     cursor: &mut Cursor<R>,
     position: Position,

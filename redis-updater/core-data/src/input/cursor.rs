@@ -1,4 +1,4 @@
-//! Reads bytes and knows where it is.
+//! A reader that keeps track of line and column.
 
 use std::io::{self, BufRead, ErrorKind};
 
@@ -15,43 +15,43 @@ impl Position {
     /// The beginning.
     pub const START: Self = Self { line: 1, column: 1 };
 
-    /// The place behind `byte`.
-    fn step(&mut self, byte: u8) {
+    /// Moves past `byte`.
+    fn advance(&mut self, byte: u8) {
         match byte {
             b'\n' => *self = Self { line: self.line + 1, column: 1 },
-            // The second to fourth byte of a character of UTF-8.
+            // The second to fourth byte of a UTF-8 character.
             0x80..=0xBF => {}
             _ => self.column += 1,
         }
     }
 
-    /// The place behind `bytes`, which begin here.
+    /// The position after `bytes`, which begin at this one.
     pub fn after(mut self, bytes: &[u8]) -> Self {
         for &byte in bytes {
-            self.step(byte);
+            self.advance(byte);
         }
         self
     }
 }
 
-/// A reader with its place.
+/// A reader and its position.
 pub struct Cursor<R> {
     reader: R,
     position: Position,
 }
 
 impl<R: BufRead> Cursor<R> {
-    /// At the beginning of `reader`.
+    /// Starts at line 1, column 1.
     pub fn new(reader: R) -> Self {
         Self { reader, position: Position::START }
     }
 
-    /// Where the next byte is.
+    /// The position of the next byte.
     pub fn position(&self) -> Position {
         self.position
     }
 
-    /// The next byte, which stays the next.
+    /// Returns the next byte without consuming it.
     pub fn peek(&mut self) -> io::Result<Option<u8>> {
         loop {
             match self.reader.fill_buf() {
@@ -62,17 +62,17 @@ impl<R: BufRead> Cursor<R> {
         }
     }
 
-    /// The next byte.
+    /// Consumes the next byte.
     pub fn next(&mut self) -> io::Result<Option<u8>> {
         let byte = self.peek()?;
         if let Some(byte) = byte {
             self.reader.consume(1);
-            self.position.step(byte);
+            self.position.advance(byte);
         }
         Ok(byte)
     }
 
-    /// Skips white space (that of JSON) and returns the byte behind it.
+    /// Skips JSON white space, and returns the byte after it without consuming it.
     pub fn skip_blanks(&mut self) -> io::Result<Option<u8>> {
         while let Some(byte) = self.peek()? {
             if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
@@ -83,13 +83,13 @@ impl<R: BufRead> Cursor<R> {
         Ok(None)
     }
 
-    /// Skips the rest of a line and its end.
+    /// Skips the rest of the line and its end.
     pub fn skip_line(&mut self) -> io::Result<()> {
         while self.next()?.is_some_and(|byte| byte != b'\n') {}
         Ok(())
     }
 
-    /// Skips a byte-order mark. False where the text begins as no UTF-8 text does, or as UTF-16.
+    /// Skips a byte-order mark. Returns false if the text begins with one that is not UTF-8's.
     pub fn skip_byte_order_mark(&mut self) -> io::Result<bool> {
         match self.peek()? {
             Some(0xEF) => {

@@ -1,4 +1,4 @@
-//! JSON: an object a line, or an array of objects.
+//! Reads JSON: one object per line, or an array of objects.
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
@@ -7,35 +7,35 @@ use adtrack_proto::program::{CoreData, InvalidCoreData};
 use serde_json::value::RawValue;
 
 use super::cursor::{Cursor, Position};
-use super::members::{Known, look_up};
+use super::members::{MemberName, look_up};
 use super::record::{MAX_RECORD_BYTES, Problem, ReadError, Record};
 
 /// What one call reads: a record, the end, or an error.
 type Read = Result<Option<Record>, ReadError>;
 
-/// Collects a record's bytes up to the limit.
+/// A record's bytes, up to [`MAX_RECORD_BYTES`].
 #[derive(Default)]
 struct Buffer {
     bytes: Vec<u8>,
-    overflown: bool,
+    overflowed: bool,
 }
 
 impl Buffer {
     fn clear(&mut self) {
         self.bytes.clear();
-        self.overflown = false;
+        self.overflowed = false;
     }
 
     fn push(&mut self, byte: u8) {
         if self.bytes.len() < MAX_RECORD_BYTES {
             self.bytes.push(byte);
         } else {
-            self.overflown = true;
+            self.overflowed = true;
         }
     }
 
     fn record(&self, start: Position) -> Read {
-        if self.overflown {
+        if self.overflowed {
             let message = format!("the record has more than {MAX_RECORD_BYTES} bytes");
             return Err(ReadError::Invalid(Problem::new(start, message)));
         }
@@ -43,7 +43,7 @@ impl Buffer {
     }
 }
 
-/// An object a line. A broken line spoils no other.
+/// Reads one object per line. A broken line does not affect the others.
 #[derive(Default)]
 pub struct Lines {
     buffer: Buffer,
@@ -66,7 +66,7 @@ impl Lines {
     }
 }
 
-/// An array of objects.
+/// Reads an array of objects.
 #[derive(Default)]
 pub struct Array {
     buffer: Buffer,
@@ -78,8 +78,8 @@ enum ArrayState {
     #[default]
     BeforeArray,
     BeforeFirst,
-    BehindRecord,
-    BehindArray,
+    AfterRecord,
+    AfterArray,
 }
 
 impl Array {
@@ -93,33 +93,33 @@ impl Array {
             self.state = ArrayState::BeforeFirst;
         }
         let ends = cursor.skip_blanks()? == Some(b']');
-        if ends && self.state != ArrayState::BehindArray {
+        if ends && self.state != ArrayState::AfterArray {
             cursor.next()?;
-            self.state = ArrayState::BehindArray;
+            self.state = ArrayState::AfterArray;
         }
         match (&self.state, cursor.skip_blanks()?) {
-            (ArrayState::BehindArray, None) => Ok(None),
-            (ArrayState::BehindArray, Some(_)) => {
-                broken(cursor.position(), "there is more behind the array's end")
+            (ArrayState::AfterArray, None) => Ok(None),
+            (ArrayState::AfterArray, Some(_)) => {
+                broken(cursor.position(), "there is more after the array's end")
             }
             (_, None) => broken(
                 cursor.position(),
                 "the array is not closed: the file may be cut off; expected `,` or `]`",
             ),
-            (ArrayState::BehindRecord, Some(b',')) => {
+            (ArrayState::AfterRecord, Some(b',')) => {
                 cursor.next()?;
                 cursor.skip_blanks()?;
                 self.element(cursor)
             }
-            (ArrayState::BehindRecord, Some(_)) => {
-                broken(cursor.position(), "expected `,` or `]` behind a record")
+            (ArrayState::AfterRecord, Some(_)) => {
+                broken(cursor.position(), "expected `,` or `]` after a record")
             }
             (_, Some(_)) => self.element(cursor),
         }
     }
 
-    /// Reads up to the `,` or `]` behind the element. Braces are counted, strings skipped; whether
-    /// it is JSON is seen afterwards.
+    /// Reads an element, up to the `,` or `]` after it. Only counts brackets outside strings; parsing
+    /// comes later.
     fn element<R: BufRead>(&mut self, cursor: &mut Cursor<R>) -> Read {
         let start = cursor.position();
         self.buffer.clear();
@@ -145,7 +145,7 @@ impl Array {
         if self.buffer.bytes.trim_ascii().is_empty() {
             return broken(start, "expected a record");
         }
-        self.state = ArrayState::BehindRecord;
+        self.state = ArrayState::AfterRecord;
         self.buffer.record(start)
     }
 }
@@ -154,7 +154,7 @@ fn broken(position: Position, message: &str) -> Read {
     Err(ReadError::Broken(Problem::new(position, message)))
 }
 
-/// The record in `json`, which begins at `start` with its first character.
+/// Parses the record in `json`, whose first byte is at `start`.
 fn record(json: &[u8], start: Position) -> Result<Record, Problem> {
     match CoreData::from_json(json) {
         Ok(core_data) => Ok(Record { core_data, unknown_members: unknown_members(json) }),
@@ -170,12 +170,13 @@ fn record(json: &[u8], start: Position) -> Result<Record, Problem> {
     }
 }
 
-/// A value of the wrong type is named and placed as a member. Else it is no JSON, up to `offset`.
+/// Locates an error at `offset`. If it is inside a member's value, that has the wrong type, and the
+/// problem names the member and its position; otherwise the text is not valid JSON.
 fn malformed(json: &[u8], start: Position, problem: &str, offset: usize) -> Problem {
     let members = members(json);
     let wrong = members.iter().find(|(_, value)| {
-        let begin = offset_of(value, json);
-        (begin..=begin + value.get().len()).contains(&offset)
+        let start = offset_of(value, json);
+        (start..=start + value.get().len()).contains(&offset)
     });
     match wrong {
         Some((name, value)) => {
@@ -186,15 +187,15 @@ fn malformed(json: &[u8], start: Position, problem: &str, offset: usize) -> Prob
     }
 }
 
-/// Where the byte at `line` and `column` is, as serde_json counts: both from 1, columns in bytes, 0
-/// for the end of the line before.
+/// Converts serde_json's `line` and `column` to an offset: both count from 1, columns count bytes, and
+/// column 0 is the end of the previous line.
 fn offset(json: &[u8], line: usize, column: usize) -> usize {
     let lines = json.split_inclusive(|byte| *byte == b'\n');
     let before: usize = lines.take(line.saturating_sub(1)).map(<[u8]>::len).sum();
     (before + column.saturating_sub(1)).min(json.len())
 }
 
-/// The members' values as they stand there; none where it is no JSON object.
+/// The members' values as written; empty if `json` is not a JSON object.
 fn members(json: &[u8]) -> BTreeMap<String, &RawValue> {
     serde_json::from_slice(json).unwrap_or_default()
 }
@@ -206,5 +207,5 @@ fn offset_of(value: &RawValue, json: &[u8]) -> usize {
 
 fn unknown_members(json: &[u8]) -> Vec<String> {
     let names = members(json).into_keys();
-    names.filter(|name| matches!(look_up(name), Known::Unknown)).collect()
+    names.filter(|name| matches!(look_up(name), MemberName::Unknown)).collect()
 }

@@ -1,27 +1,25 @@
-//! What a file's reader has to know of a record's members; what their values must be is checked by
-//! the contract's own reader (`adtrack_proto::program`).
+//! The names of members that a file may have. `adtrack_proto::program` checks their values.
 
 use adtrack_proto::members::{MEMBERS, Member};
 
-/// Members that mean nothing and do no harm: the first two are in the reference's records, the last
-/// is in what `core-data get` and `watch` print.
-const HARMLESS: [&str; 3] = ["userAgent", "messageId", "version"];
+/// Members that are ignored without a warning: the reference's records have the first two, and the
+/// output of `core-data get` and `watch` has the last.
+const IGNORED: [&str; 3] = ["userAgent", "messageId", "version"];
 
-/// What is known of a member's name.
-pub enum Known {
-    /// It means something.
-    Member(&'static Member),
-    /// It is dropped, as it should be.
-    Harmless,
-    /// Perhaps another one, misspelt.
+/// The meaning of a name in a file.
+pub enum MemberName {
+    /// A member of a program.
+    Known(&'static Member),
+    /// One that is dropped without a warning.
+    Ignored,
+    /// Perhaps a misspelt member.
     Unknown,
 }
 
-/// Looks `name` up.
-pub fn look_up(name: &str) -> Known {
+pub fn look_up(name: &str) -> MemberName {
     match MEMBERS.iter().find(|member| member.name == name) {
-        Some(member) => Known::Member(member),
-        None if HARMLESS.contains(&name) => Known::Harmless,
-        None => Known::Unknown,
+        Some(member) => MemberName::Known(member),
+        None if IGNORED.contains(&name) => MemberName::Ignored,
+        None => MemberName::Unknown,
     }
 }

@@ -1,5 +1,5 @@
-//! From a file's bytes to core data, record by record, with the place of whatever is wrong. Reads
-//! what it is given and does no other I/O.
+//! Parses a file into core data, record by record, with the position of every error. Reads from the
+//! given reader and does no other I/O.
 
 mod csv;
 mod cursor;
@@ -18,7 +18,7 @@ pub use record::{Problem, ReadError, Record};
 pub struct Records<R> {
     cursor: Cursor<R>,
     reader: Reader,
-    ended: bool,
+    is_done: bool,
 }
 
 enum Reader {
@@ -28,11 +28,11 @@ enum Reader {
 }
 
 impl<R: BufRead> Records<R> {
-    /// The records in `reader`, of `format` or of the one that its first character tells.
+    /// Reads the records in `reader`, in `format` or in the format that its first character indicates.
     pub fn open(reader: R, format: Option<Format>) -> Result<Self, ReadError> {
         let mut cursor = Cursor::new(reader);
         if !cursor.skip_byte_order_mark()? {
-            let message = "is not UTF-8 (UTF-16, perhaps); save it as UTF-8";
+            let message = "is not UTF-8 (perhaps UTF-16); save it as UTF-8";
             return Err(ReadError::Broken(Problem::new(Position::START, message)));
         }
         let first = cursor.skip_blanks()?;
@@ -46,7 +46,7 @@ impl<R: BufRead> Records<R> {
             Format::Json => Reader::Array(json::Array::default()),
             Format::Csv => Reader::Csv(csv::Rows::open(&mut cursor)?),
         };
-        Ok(Self { cursor, reader, ended: false })
+        Ok(Self { cursor, reader, is_done: false })
     }
 }
 
@@ -54,7 +54,7 @@ impl<R: BufRead> Iterator for Records<R> {
     type Item = Result<Record, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
+        if self.is_done {
             return None;
         }
         let record = match &mut self.reader {
@@ -62,7 +62,7 @@ impl<R: BufRead> Iterator for Records<R> {
             Reader::Array(array) => array.next(&mut self.cursor),
             Reader::Csv(rows) => rows.next(&mut self.cursor),
         };
-        self.ended = !matches!(record, Ok(Some(_)) | Err(ReadError::Invalid(_)));
+        self.is_done = !matches!(record, Ok(Some(_)) | Err(ReadError::Invalid(_)));
         record.transpose()
     }
 }

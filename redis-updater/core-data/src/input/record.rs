@@ -1,4 +1,4 @@
-//! A record of a file, or what is wrong with it and where.
+//! A record of a file, and the errors of reading one.
 
 use std::fmt;
 use std::io;
@@ -7,23 +7,23 @@ use adtrack_proto::program::CoreData;
 
 use super::cursor::Position;
 
-/// The longest record of a file, with whatever members it has that nobody needs: what a record of
-/// Kinesis may have. What is sent of a program has 50 KB at the most.
+/// The longest record of a file, including members that are dropped: as much as Kinesis accepts in a
+/// record. What is sent of a program has at most 50 KB.
 pub(super) const MAX_RECORD_BYTES: usize = 1024 * 1024;
 
-/// A record that is core data.
+/// A valid record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// What it says.
+    /// Its content.
     pub core_data: CoreData,
-    /// Its members that the contract does not know, and that are left out: perhaps misspelt.
+    /// Members that adtrack does not know, perhaps misspelt ones. They are left out of `core_data`.
     pub unknown_members: Vec<String>,
 }
 
-/// What is wrong, and where.
+/// An error in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The value, or the record if it is about no single value.
+    /// Where the invalid value begins, or the record if the problem is not one value's.
     pub position: Position,
     /// What is wrong and what is accepted.
     pub message: String,
@@ -45,11 +45,11 @@ impl fmt::Display for Problem {
 /// Why a record, or the rest of a file, could not be read.
 #[derive(Debug)]
 pub enum ReadError {
-    /// This record is not core data. The next one can be read.
+    /// This record is invalid. The next one can be read.
     Invalid(Problem),
-    /// From here on nobody can tell where a record begins. The last thing that is read.
+    /// It is impossible to tell where the next record begins, so reading ends here.
     Broken(Problem),
-    /// The reader failed. The last thing that is read.
+    /// The reader failed, so reading ends here.
     Io(io::Error),
 }
 

@@ -8,7 +8,7 @@ const P: &str =
     r#""programName":"n","checksum":"c","customerId":1,"customerName":"cn","valid":true"#;
 const HEADER: &str = "programId,programName,checksum,customerId,customerName,valid";
 
-/// What a file holds: ids, `-id` for a deletion, and what is wrong.
+/// What a file holds: the id of each program, `-id` for a deletion, and the errors.
 fn read_as(format: Option<Format>, text: impl AsRef<[u8]>) -> Vec<String> {
     let show = |record: Result<Record, ReadError>| match record {
         Ok(Record { core_data: CoreData::Program(program), .. }) => program.program_id.to_string(),
@@ -34,7 +34,7 @@ fn program(text: &str) -> Program {
 }
 
 #[test]
-fn each_format_is_known_by_its_first_character() {
+fn detects_the_format_by_its_first_character() {
     let a = format!(r#"{{"programId":"a",{P}}}"#);
     let b = r#"{"programId":"b","deleted":true}"#;
     assert_eq!(read(format!("{a}\n{b}\n")), ["a", "-b"]);
@@ -45,7 +45,7 @@ fn each_format_is_known_by_its_first_character() {
 }
 
 #[test]
-fn byte_order_marks_and_line_ends_of_every_system_are_fine() {
+fn accepts_byte_order_marks_and_line_ends_of_every_system() {
     let a = format!(r#"{{"programId":"a",{P}}}"#);
     assert_eq!(read(format!("\u{feff}{a}\r\n\r\n{a}")), ["a", "a"]);
     assert_eq!(read(format!("\u{feff}[\r\n{a}\r\n,\r\n{a}]\r\n")), ["a", "a"]);
@@ -59,12 +59,12 @@ fn byte_order_marks_and_line_ends_of_every_system_are_fine() {
     );
     assert_eq!(
         read([0xFF, 0xFE, b'[', 0]),
-        ["broken 1:1: is not UTF-8 (UTF-16, perhaps); save it as UTF-8"]
+        ["broken 1:1: is not UTF-8 (perhaps UTF-16); save it as UTF-8"]
     );
 }
 
 #[test]
-fn an_error_in_json_lines_names_the_place_and_spoils_no_other_line() {
+fn reports_the_position_of_an_error_in_json_lines_and_reads_the_other_lines() {
     let file = format!(
         "{{\"programId\":\"a\",{P}}}\n  {{\"programId\":\"ü b\"}}\n{{\"ü\":1,}}\n{{\"programId\":\n\
          {{\"programId\":\"b\",{P},\"valid\":\"yes\"}}\n[]\n{{\"programId\":\"ü\",{P}}}\n\
@@ -89,7 +89,7 @@ fn an_error_in_json_lines_names_the_place_and_spoils_no_other_line() {
 }
 
 #[test]
-fn a_broken_record_in_an_array_is_one_error_and_a_broken_array_the_last() {
+fn reads_on_after_a_broken_record_in_an_array_but_not_after_a_broken_array() {
     let ok = |id: &str| format!("{{\"programId\":\"{id}\",{P}}}");
     let file = format!(
         "[\n{},\n{{\"programId\":\"x\",\n  \"deleted\": \"]}},\\\"\"}}, 7, {{]}}, {}\n]",
@@ -108,7 +108,7 @@ fn a_broken_record_in_an_array_is_one_error_and_a_broken_array_the_last() {
     for (file, expected) in [
         ("[", "broken 1:2: the array is not closed: the file may be cut off; expected `,` or `]`"),
         ("[,]", "broken 1:2: expected a record"),
-        ("[]]", "broken 1:3: there is more behind the array's end"),
+        ("[]]", "broken 1:3: there is more after the array's end"),
         (
             "[\n {\"programId\":",
             "broken 2:2: this record is not closed: a brace or a quote is missing",
@@ -118,11 +118,11 @@ fn a_broken_record_in_an_array_is_one_error_and_a_broken_array_the_last() {
     }
     let deleted = r#"{"programId":"b","deleted":true}"#;
     assert_eq!(read(format!("[{deleted},]"))[1], "broken 1:35: expected a record");
-    assert_eq!(read(format!("[{deleted} {deleted}]")).len(), 1, "one element, no JSON");
+    assert_eq!(read(format!("[{deleted} {deleted}]")).len(), 1, "one element, not valid JSON");
 }
 
 #[test]
-fn a_table_has_every_member() {
+fn reads_every_member_from_csv() {
     let program = program(
         "validUntil,programId,programName,checksum,customerId,customerName,valid,validFrom,\
          landingUrl,fallbackUrl,allowedHosts,test,conversionKeyId,parameterAliases,messageId\n\
@@ -140,7 +140,7 @@ fn a_table_has_every_member() {
 }
 
 #[test]
-fn an_error_in_a_table_names_the_cell() {
+fn reports_the_cell_of_an_error_in_csv() {
     let file = format!(
         "{HEADER}\na,\"ü\n\",c,one,cn,true\nb,n,c,1,cn\nc,n,,1,cn,true\nd,ü,c,1,cn,yes\n\
          e,n\"n,c,1,cn,true\nf,\"n\"x,c,1,cn,true\ng g,n,c,1,cn,true\nh,n,c,1,cn,true\n"
@@ -152,7 +152,7 @@ fn an_error_in_a_table_names_the_cell() {
         ("5:1: ", "member `checksum` is missing"),
         ("6:12: ", "member `valid`: \"yes\" is neither true nor false"),
         ("7:4: ", "a quote inside a cell"),
-        ("8:6: ", "behind a closing quote"),
+        ("8:6: ", "after a closing quote"),
         ("9:1: ", "member `programId`: "),
         ("h", ""),
     ];
@@ -171,23 +171,20 @@ fn an_error_in_a_table_names_the_cell() {
 }
 
 #[test]
-fn a_header_that_would_clear_members_is_refused() {
+fn rejects_a_header_that_would_clear_members() {
     let first = |header: &str| read(format!("{header}\n")).remove(0);
     let misspelt = first("programId,landingURL");
-    assert!(misspelt.starts_with("broken 1:11: the column \"landingURL\" is no member"));
+    assert!(misspelt.starts_with("broken 1:11: the column \"landingURL\" is not a member"));
     assert!(misspelt.contains("programName, checksum"), "{misspelt}");
     assert!(first("programId;valid").ends_with("cells are separated by commas"));
-    assert_eq!(
-        first("programId,programId"),
-        "broken 1:11: the column \"programId\" is there twice"
-    );
+    assert_eq!(first("programId,programId"), "broken 1:11: the column \"programId\" appears twice");
     assert!(
         first("programName,valid").starts_with("broken 1:1: the header has no column `programId`")
     );
 }
 
 #[test]
-fn a_record_without_end_takes_no_memory_without_end() {
+fn bounds_the_memory_of_a_record() {
     let long = "x".repeat(MAX_RECORD_BYTES + 10);
     let deleted = r#"{"programId":"b","deleted":true}"#;
     let too_long = format!("the record has more than {MAX_RECORD_BYTES} bytes");
@@ -213,7 +210,7 @@ fn a_record_without_end_takes_no_memory_without_end() {
 }
 
 #[test]
-fn members_that_the_contract_does_not_know_are_named() {
+fn names_unknown_members() {
     let text =
         format!(r#"{{"programId":"a",{P},"landingURL":"x","userAgent":"u","\u0076ersion":"1"}}"#);
     let record = Records::open(text.as_bytes(), None).unwrap().next().unwrap().unwrap();
@@ -221,7 +218,7 @@ fn members_that_the_contract_does_not_know_are_named() {
 }
 
 #[test]
-fn the_members_are_the_contracts() {
+fn proto_declares_exactly_the_members_it_writes() {
     let full = r#"{"programId":"a","programName":"n","checksum":"c","customerId":1,
         "customerName":"cn","valid":true,"validFrom":"2026-01-01T00:00:00Z",
         "validUntil":"2027-01-01T00:00:00Z","landingUrl":"https://h/","fallbackUrl":"https://h/",
@@ -249,7 +246,7 @@ fn formats() -> impl Strategy<Value = Option<Format>> {
     ]
 }
 
-/// Text made of what the formats are made of, so that more than the first character is read.
+/// Text made of the formats' tokens, so that parsing gets past the first character.
 fn pieces() -> impl Strategy<Value = Vec<u8>> {
     let pieces = [
         "{",
@@ -278,7 +275,7 @@ fn pieces() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|pieces| pieces.concat().into_bytes())
 }
 
-/// A reader that hands out one byte at a time, as a slow pipe may.
+/// A reader that returns one byte at a time, as a slow pipe may.
 struct Trickle<'a>(&'a [u8]);
 
 impl std::io::Read for Trickle<'_> {
@@ -292,7 +289,7 @@ impl std::io::Read for Trickle<'_> {
 
 proptest! {
     #[test]
-    fn no_bytes_make_it_panic_and_every_place_is_in_the_file(
+    fn never_panics_and_every_position_is_in_the_file(
         bytes in prop_oneof![prop::collection::vec(any::<u8>(), 0..200), pieces()],
         format in formats(),
     ) {
@@ -313,7 +310,7 @@ proptest! {
     }
 
     #[test]
-    fn the_place_of_the_one_bad_record_is_found(
+    fn finds_the_position_of_the_only_bad_record(
         before in 0_usize..20, after in 0_usize..5, indent in 0_usize..5, name in "[a-zü\u{1F600}]{0,9}",
     ) {
         let good = r#"{"programId":"g","deleted":true}"#;
@@ -334,13 +331,13 @@ proptest! {
         if before > 0 {
             found(records.join("\n"), &expected)?;
         }
-        // In an array the first line is the bracket's.
+        // In the array, the first line has the bracket.
         let expected = format!("{}:{column}: member `programId`", before + 2);
         found(format!("[\n{}\n]", records.join(",\n")), &expected)?;
     }
 
     #[test]
-    fn cells_are_read_as_they_were_written(names in prop::collection::vec("\\PC{1,8}|[a,\"\n\r]{1,8}", 1..10)) {
+    fn csv_cells_round_trip(names in prop::collection::vec("\\PC{1,8}|[a,\"\n\r]{1,8}", 1..10)) {
         let rows: Vec<String> = names
             .iter()
             .map(|name| format!("p,\"{}\",c,1,cn,true", name.replace('"', "\"\"")))

@@ -1,4 +1,4 @@
-//! What the tests run against, and how they run the command.
+//! The servers that the tests run against, and how they run the command.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -83,16 +83,16 @@ impl Local {
         command
     }
 
-    pub async fn run(&self, arguments: &[&str]) -> Ran {
-        Ran::from(self.command(arguments).output().await.unwrap())
+    pub async fn run(&self, arguments: &[&str]) -> RunOutput {
+        RunOutput::from(self.command(arguments).output().await.unwrap())
     }
 
-    pub async fn publish(&self, path: &Path) -> Ran {
+    pub async fn publish(&self, path: &Path) -> RunOutput {
         self.run(&["publish", path.to_str().unwrap()]).await
     }
 
     /// Everything on the stream, shard by shard: sequence number and record.
-    pub async fn on_stream(&self) -> Vec<(String, Value)> {
+    pub async fn records_on_stream(&self) -> Vec<(String, Value)> {
         let client = aws_sdk_kinesis::Client::new(&aws::sdk_config(&self.kinesis.url).await);
         let shards = client.list_shards().stream_name(STREAM).send().await.unwrap();
         let mut all = Vec::new();
@@ -113,10 +113,10 @@ impl Local {
         all
     }
 
-    /// The programs' names on the stream, in its order, by program. `-` is a deletion.
+    /// Each program's names on the stream, in order. `-` is a deletion.
     pub async fn names_on_stream(&self) -> BTreeMap<String, Vec<String>> {
         let mut names = BTreeMap::<String, Vec<String>>::new();
-        for (_, json) in self.on_stream().await {
+        for (_, json) in self.records_on_stream().await {
             let id = json["programId"].as_str().unwrap().to_owned();
             let name = json["programName"].as_str().unwrap_or("-").to_owned();
             names.entry(id).or_default().push(name);
@@ -124,10 +124,11 @@ impl Local {
         names
     }
 
-    /// How many programs Redis holds with the version of their last record on the stream.
-    pub async fn programs_with_the_last_version(&self) -> (usize, usize) {
+    /// How many programs Redis holds with the version of their last record on the stream, and how many
+    /// programs the stream has.
+    pub async fn count_programs_with_last_version(&self) -> (usize, usize) {
         let mut last = HashMap::<String, Version>::new();
-        for (sequence_number, json) in self.on_stream().await {
+        for (sequence_number, json) in self.records_on_stream().await {
             let id = json["programId"].as_str().unwrap().to_owned();
             let version = Version::new(0, &sequence_number).unwrap();
             let newest = last.entry(id).or_insert_with(|| version.clone());
@@ -136,18 +137,18 @@ impl Local {
             }
         }
         let mut connection = self.redis.connection().await.unwrap();
-        let mut right = 0;
+        let mut current = 0;
         let all: Vec<_> = last.iter().collect();
         for chunk in all.chunks(500) {
             let mut pipeline = redis::pipe();
             for (id, _) in chunk {
                 pipeline.cmd("HGET").arg(format!("program:{{{id}}}")).arg("version");
             }
-            let held: Vec<Option<String>> = pipeline.query_async(&mut connection).await.unwrap();
+            let stored: Vec<Option<String>> = pipeline.query_async(&mut connection).await.unwrap();
             let expected = chunk.iter().map(|(_, version)| Some(version.to_string()));
-            right += expected.zip(held).filter(|(expected, held)| expected == held).count();
+            current += expected.zip(stored).filter(|(expected, stored)| expected == stored).count();
         }
-        (right, last.len())
+        (current, last.len())
     }
 
     pub async fn stop(self) {
@@ -157,13 +158,13 @@ impl Local {
 }
 
 #[derive(Debug)]
-pub struct Ran {
+pub struct RunOutput {
     pub status: Option<i32>,
     pub out: String,
     pub err: String,
 }
 
-impl From<Output> for Ran {
+impl From<Output> for RunOutput {
     fn from(output: Output) -> Self {
         Self {
             status: output.status.code(),

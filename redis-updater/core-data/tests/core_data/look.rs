@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use crate::local::{Local, deleted, interrupt, program};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn get_shows_what_redis_holds() {
+async fn get_prints_what_redis_holds() {
     let mut local = Local::start().await;
     let empty = local.run(&["get", "a"]).await;
     assert_eq!(empty.status, Some(1), "{empty:?}");
@@ -22,7 +22,7 @@ async fn get_shows_what_redis_holds() {
         Some(0)
     );
     let versions: HashMap<String, String> = local
-        .on_stream()
+        .records_on_stream()
         .await
         .into_iter()
         .map(|(number, json)| (json["programId"].as_str().unwrap().into(), format!("0.{number}")))
@@ -43,15 +43,19 @@ async fn get_shows_what_redis_holds() {
     }
     let unknown = local.run(&["get", "c"]).await;
     assert_eq!(unknown.status, Some(1), "{unknown:?}");
-    assert!(unknown.err.contains("c is not there"), "{unknown:?}");
+    assert!(unknown.err.contains("Redis does not hold c:"), "{unknown:?}");
     local.redis.kill().await;
-    let away = local.run(&["get", "a"]).await;
-    assert_eq!((away.status, away.err.lines().count()), (Some(69), 1), "{away:?}");
+    let unavailable = local.run(&["get", "a"]).await;
+    assert_eq!(
+        (unavailable.status, unavailable.err.lines().count()),
+        (Some(69), 1),
+        "{unavailable:?}"
+    );
     local.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn verify_lists_what_differs() {
+async fn verify_lists_the_differences() {
     let local = Local::start().await;
     let held = [program("same", "x"), program("other", "x"), deleted("gone"), program("kept", "x")];
     let held = local.file("held", &held.join("\n"));
@@ -96,7 +100,7 @@ async fn verify_lists_what_differs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn watch_prints_what_is_pushed_and_comes_back_after_an_outage() {
+async fn watch_prints_updates_and_resubscribes_after_an_outage() {
     let mut local = Local::start().await;
     let spawn = |arguments: &[&str]| {
         let mut command = local.command(arguments);
@@ -125,7 +129,7 @@ async fn watch_prints_what_is_pushed_and_comes_back_after_an_outage() {
 
     local.redis.kill().await;
     let lost = errors.next_line().await.unwrap().unwrap();
-    assert!(lost.starts_with("not subscribed: Redis at ") && lost.contains("is missed"), "{lost}");
+    assert!(lost.starts_with("not subscribed: Redis at ") && lost.contains("are missed"), "{lost}");
     local.redis.start_again().await.unwrap();
     assert_eq!(errors.next_line().await.unwrap().unwrap(), "subscribed");
     assert_eq!(local.publish(&file).await.status, Some(0));
@@ -133,12 +137,12 @@ async fn watch_prints_what_is_pushed_and_comes_back_after_an_outage() {
 
     interrupt(&all);
     assert_eq!(all.wait().await.unwrap().code(), Some(0));
-    // Nobody reads any more: it ends at the next message for it.
+    // Its output is closed, so it ends at the next update that it would print.
     while errors_of_one.next_line().await.unwrap().unwrap() != "subscribed" {}
     drop(pushed_of_b);
-    let give_up = Instant::now() + Duration::from_secs(20);
+    let give_up_at = Instant::now() + Duration::from_secs(20);
     while one.try_wait().unwrap().is_none() {
-        assert!(Instant::now() < give_up, "it goes on with a closed output");
+        assert!(Instant::now() < give_up_at, "it goes on with a closed output");
         assert_eq!(local.publish(&file).await.status, Some(0));
     }
     assert_eq!(one.wait().await.unwrap().code(), Some(0));

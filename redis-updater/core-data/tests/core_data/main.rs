@@ -1,5 +1,5 @@
-//! The command `core-data`, run as a data team runs it: real Redis, embedded Kinesis, the function
-//! behind an event-source mapping.
+//! The command `core-data`, run as a data team runs it: with a real Redis, an embedded Kinesis and
+//! redis-updater behind an event-source mapping.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod local;

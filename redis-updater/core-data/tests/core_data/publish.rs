@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use local_stack::faults::Fault;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
-use crate::local::{Local, Ran, deleted, interrupt, program};
+use crate::local::{Local, RunOutput, deleted, interrupt, program};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_of_every_format_end_in_redis_with_the_right_versions() {
+async fn files_of_every_format_reach_redis_with_the_right_versions() {
     let local = Local::start().await;
     let lines = [
         program("a", "a1"),
@@ -50,20 +50,20 @@ async fn files_of_every_format_end_in_redis_with_the_right_versions() {
         let verified = local.run(&["verify", file.to_str().unwrap(), "--wait", "20"]).await;
         assert_eq!(verified.status, Some(0), "{verified:?}");
     }
-    assert_eq!(local.programs_with_the_last_version().await, (5, 5));
+    assert_eq!(local.count_programs_with_last_version().await, (5, 5));
     let names = local.names_on_stream().await;
     assert_eq!(names["a"], ["a1", "a2", "a3"]);
     assert_eq!(
         (&names["b"][..], &names["gone"][..]),
         (&["b1", "-"].map(String::from)[..], &["-", "back"].map(String::from)[..])
     );
-    let sent = local.on_stream().await;
+    let sent = local.records_on_stream().await;
     let (_, sent) = sent.iter().find(|(_, json)| json["programId"] == "x").unwrap();
-    assert_eq!(sent["customerId"], 1, "canonical: a number, whatever the file had");
+    assert_eq!(sent["customerId"], 1, "a number, although the file has a string");
     local.stop().await;
 }
 
-/// 3,000 records of 700 programs, so that many wait for one of their own.
+/// 3,000 records of 700 programs, so that many wait for an earlier record of their program.
 fn many_records() -> (String, BTreeMap<String, Vec<String>>) {
     let mut names = BTreeMap::<String, Vec<String>>::new();
     let records: Vec<String> = (0..3_000)
@@ -77,13 +77,13 @@ fn many_records() -> (String, BTreeMap<String, Vec<String>>) {
     (records.join("\n"), names)
 }
 
-/// The same on every run.
+/// A pseudo-random number, the same on every run.
 fn scrambled(number: u64) -> u64 {
     number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn records_that_fail_go_again_and_a_programs_order_holds() {
+async fn sends_failed_records_again_and_keeps_each_programs_order() {
     let local = Local::start().await;
     local.faults.set(&[
         (Fault::Partial(0.3), 0.8),
@@ -96,16 +96,16 @@ async fn records_that_fail_go_again_and_a_programs_order_holds() {
     assert_eq!(published.status, Some(0), "{published:?}");
     assert!(published.out.contains("3,000 records in "), "{published:?}");
     assert!(!published.out.contains(" 0 retries"), "{published:?}");
-    // None of these faults takes a record and says that it does not.
+    // None of these faults reports a record as failed that the stream has.
     assert_eq!(local.names_on_stream().await, names);
     let verified = local.run(&["verify", file.to_str().unwrap(), "--wait", "30"]).await;
     assert_eq!(verified.status, Some(0), "{verified:?}");
-    assert_eq!(local.programs_with_the_last_version().await, (names.len(), names.len()));
+    assert_eq!(local.count_programs_with_last_version().await, (names.len(), names.len()));
     local.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_is_lost_doubles_a_record_and_disorders_none() {
+async fn lost_response_duplicates_records_but_reorders_none() {
     let local = Local::start().await;
     local.faults.set(&[(Fault::Reset, 0.4)]);
     let (records, names) = many_records();
@@ -118,14 +118,14 @@ async fn an_answer_that_is_lost_doubles_a_record_and_disorders_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_of_a_file_with_an_error_is_sent_unless_it_is_to_be_skipped() {
+async fn sends_nothing_of_an_invalid_file_without_skip_invalid() {
     let local = Local::start().await;
     let lines = [program("a", "a"), program("b b", "b"), "{".into(), program("c", "c")];
     let file = local.file("bad", &lines.join("\n"));
     let path = file.to_str().unwrap();
-    let refused = local.publish(&file).await;
-    assert_eq!((refused.status, refused.out.as_str()), (Some(65), ""), "{refused:?}");
-    let errors: Vec<&str> = refused.err.lines().collect();
+    let rejected = local.publish(&file).await;
+    assert_eq!((rejected.status, rejected.out.as_str()), (Some(65), ""), "{rejected:?}");
+    let errors: Vec<&str> = rejected.err.lines().collect();
     let column = lines[1].find("\"b b\"").unwrap() + 1;
     assert!(errors[0].starts_with(&format!("{path}:2:{column}: member `programId`")), "{errors:?}");
     assert!(errors[1].starts_with(&format!("{path}:3:1: EOF")), "{errors:?}");
@@ -134,7 +134,7 @@ async fn nothing_of_a_file_with_an_error_is_sent_unless_it_is_to_be_skipped() {
     let dry = local.run(&["publish", path, "--skip-invalid", "--dry-run"]).await;
     assert_eq!(dry.status, Some(0), "{dry:?}");
     assert!(dry.out.contains("2 records: 2 programs, 0 deletions, 2 skipped"), "{dry:?}");
-    assert!(local.on_stream().await.is_empty());
+    assert!(local.records_on_stream().await.is_empty());
 
     let skipped = local.run(&["publish", path, "--skip-invalid"]).await;
     assert_eq!(skipped.status, Some(0), "{skipped:?}");
@@ -142,29 +142,29 @@ async fn nothing_of_a_file_with_an_error_is_sent_unless_it_is_to_be_skipped() {
     assert_eq!(local.names_on_stream().await.len(), 2);
 
     let many = local.file("many-errors", &"{\n".repeat(150));
-    let refused = local.run(&["publish", many.to_str().unwrap()]).await;
-    assert_eq!((refused.status, refused.err.lines().count()), (Some(65), 102), "{refused:?}");
-    assert!(refused.err.contains("\nand 50 more\n"), "{refused:?}");
+    let rejected = local.run(&["publish", many.to_str().unwrap()]).await;
+    assert_eq!((rejected.status, rejected.err.lines().count()), (Some(65), 102), "{rejected:?}");
+    assert!(rejected.err.contains("\nand 50 more\n"), "{rejected:?}");
     let none_left = local.run(&["publish", many.to_str().unwrap(), "--skip-invalid"]).await;
     assert_eq!(none_left.status, Some(65));
     let broken = local.file("broken.json", &format!("[{},", program("d", "d")));
-    let refused = local.run(&["publish", broken.to_str().unwrap(), "--skip-invalid"]).await;
-    assert_eq!(refused.status, Some(65), "{refused:?}");
+    let rejected = local.run(&["publish", broken.to_str().unwrap(), "--skip-invalid"]).await;
+    assert_eq!(rejected.status, Some(65), "{rejected:?}");
     let misspelt = local.file("misspelt", &deleted("d").replace('}', ",\"landingURL\":1}"));
     let warned = local.run(&["publish", misspelt.to_str().unwrap(), "--dry-run"]).await;
     assert_eq!(warned.status, Some(0));
-    assert!(warned.err.contains("warning: \"landingURL\" is no member"), "{warned:?}");
+    assert!(warned.err.contains("warning: \"landingURL\" is not a member"), "{warned:?}");
     local.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_can_never_succeed_ends_it_with_a_message() {
+async fn reports_permanent_errors_at_once() {
     let local = Local::start().await;
     let file = local.file("one", &program("a", "a"));
     let path = file.to_str().unwrap();
     let absent = local.run(&["publish", path, "--stream", "no-such-stream"]).await;
     assert_eq!(absent.status, Some(69), "{absent:?}");
-    assert!(absent.err.contains("0 of 1 records are sent"), "{absent:?}");
+    assert!(absent.err.contains("0 of 1 records were sent"), "{absent:?}");
     assert!(absent.err.contains("ResourceNotFoundException") && absent.err.contains("harmless"));
 
     let anonymous = local
@@ -172,19 +172,23 @@ async fn what_can_never_succeed_ends_it_with_a_message() {
         .env_remove("AWS_ACCESS_KEY_ID")
         .env("AWS_EC2_METADATA_DISABLED", "true")
         .output();
-    let anonymous = Ran::from(anonymous.await.unwrap());
+    let anonymous = RunOutput::from(anonymous.await.unwrap());
     assert_eq!(anonymous.status, Some(69), "{anonymous:?}");
     assert!(anonymous.err.contains("no credentials") && anonymous.err.lines().count() == 1);
     let dry = local.command(&["publish", path, "--dry-run"]).env_clear().output().await.unwrap();
     assert_eq!(dry.status.code(), Some(0));
 
-    let nowhere = local
+    let without_region = local
         .command(&["publish", path])
         .env_remove("AWS_REGION")
         .env("AWS_EC2_METADATA_DISABLED", "true")
         .output();
-    let nowhere = Ran::from(nowhere.await.unwrap());
-    assert_eq!((nowhere.status, nowhere.err.lines().count()), (Some(64), 1), "{nowhere:?}");
+    let without_region = RunOutput::from(without_region.await.unwrap());
+    assert_eq!(
+        (without_region.status, without_region.err.lines().count()),
+        (Some(64), 1),
+        "{without_region:?}"
+    );
     for (arguments, named) in [
         (&["publish"][..], "FILE"),
         (&[], "subcommand"),
@@ -202,7 +206,7 @@ async fn what_can_never_succeed_ends_it_with_a_message() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_region_named_gets_every_record_once() {
+async fn each_named_region_gets_every_record_once() {
     let local = Local::start().await;
     let file = local.file("one", &program("a", "a"));
     let regions = ["--region", "eu-west-1", "--region", "us-east-1", "--region", "eu-west-1"];
@@ -210,13 +214,13 @@ async fn each_region_named_gets_every_record_once() {
     assert_eq!(published.status, Some(0), "{published:?}");
     let lines: Vec<&str> = published.out.lines().skip(1).collect();
     assert!(lines[0].starts_with("eu-west-1: 1 records") && lines[1].starts_with("us-east-1: 1 "));
-    // The stand-in is one stream for all regions.
+    // The embedded Kinesis has one stream for all regions.
     assert_eq!(local.names_on_stream().await["a"], ["a", "a"]);
     local.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ctrl_c_finishes_what_is_in_flight_and_says_how_far_it_got() {
+async fn ctrl_c_finishes_calls_in_flight_and_reports_progress() {
     let local = Local::start().await;
     local.faults.set(&[(Fault::Latency(Duration::from_millis(700)), 1.0)]);
     let records: Vec<String> = (0..20_000).map(|n| program(&format!("p{n}"), "n")).collect();
@@ -229,13 +233,13 @@ async fn ctrl_c_finishes_what_is_in_flight_and_says_how_far_it_got() {
         .unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
     out.next_line().await.unwrap().expect("the file's counts");
-    // The calls begin now; each takes 700 ms.
+    // The calls start now; each takes 700 ms.
     tokio::time::sleep(Duration::from_millis(1_000)).await;
     interrupt(&child);
     let region = out.next_line().await.unwrap().expect("the region's summary");
-    let ended = Ran::from(child.wait_with_output().await.unwrap());
+    let ended = RunOutput::from(child.wait_with_output().await.unwrap());
     assert_eq!(ended.status, Some(130), "{ended:?}");
-    assert!(ended.err.contains("records are sent: interrupted"), "{ended:?}");
+    assert!(ended.err.contains("records were sent: interrupted"), "{ended:?}");
     let sent: usize = region
         .strip_prefix("us-east-1: ")
         .and_then(|rest| rest.split(' ').next())
@@ -244,13 +248,13 @@ async fn ctrl_c_finishes_what_is_in_flight_and_says_how_far_it_got() {
         .parse()
         .unwrap();
     assert!(sent > 0 && sent < 20_000, "{region} {ended:?}");
-    assert_eq!(local.on_stream().await.len(), sent);
+    assert_eq!(local.records_on_stream().await.len(), sent);
     local.stop().await;
 }
 
-/// 200,000 programs with `ADTRACK_PROVE`, else a hundredth of them.
+/// 200,000 programs with `ADTRACK_PROVE`, otherwise a hundredth of them.
 #[tokio::test(flavor = "multi_thread")]
-async fn all_programs_of_a_large_file_are_in_redis_with_the_right_version() {
+async fn all_programs_of_a_large_file_reach_redis_with_the_right_version() {
     let prove = std::env::var_os("ADTRACK_PROVE").is_some();
     let (count, wait) = if prove { (200_000, "300") } else { (2_000, "30") };
     let local = Local::start().await;
@@ -265,22 +269,22 @@ async fn all_programs_of_a_large_file_are_in_redis_with_the_right_version() {
         ));
     }
     let file = local.file("large.csv", &table);
-    let begun = Instant::now();
+    let started_at = Instant::now();
     let published = local.publish(&file).await;
-    let published_after = begun.elapsed();
+    let published_after = started_at.elapsed();
     assert_eq!(published.status, Some(0), "{published:?}");
     let verified = local.run(&["verify", file.to_str().unwrap(), "--wait", wait]).await;
-    let stored_after = begun.elapsed();
+    let stored_after = started_at.elapsed();
     let summary = verified.out.lines().last();
     assert_eq!(verified.status, Some(0), "{summary:?} {}", verified.err);
-    let (right, programs) = local.programs_with_the_last_version().await;
+    let (current, programs) = local.count_programs_with_last_version().await;
     println!(
         "{}published after {:.1} s, checking the file included; all in Redis after {:.1} s; \
-         {right} of {programs} programs have the version of their record",
+         {current} of {programs} programs have the version of their record",
         published.out,
         published_after.as_secs_f64(),
         stored_after.as_secs_f64()
     );
-    assert_eq!((right, programs), (count as usize, count as usize));
+    assert_eq!((current, programs), (count as usize, count as usize));
     local.stop().await;
 }

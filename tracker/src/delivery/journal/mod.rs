@@ -1,7 +1,7 @@
 //! The journal: a folder of memory-mapped files that hold every accepted event until Kinesis has it.
 //!
 //! It is the queue between requests and delivery; there is no second copy in memory. An event is copied
-//! into the journal before its response leaves, so a response 2xx means that the event survives the
+//! into the journal before its response leaves, so a 2xx response means that the event survives the
 //! process. The copy goes into mapped memory: it costs no system call, and the kernel keeps it when the
 //! process dies.
 //!
@@ -19,10 +19,10 @@
 //! ```
 //!
 //! Head and tail are *positions*: words ever written to the ring. They only grow; a position modulo the
-//! capacity is a place in the file. A record ([`record`]) carries its length, its position and a CRC-32
-//! over both and the payload, so a record of the previous lap, a half-written one and a damaged one are
-//! all recognized. The header page ([`ring`]) holds magic number, format version and capacity, the head,
-//! and the tail twice; each position is stored with its complement.
+//! capacity is a place in the file. A record ([`record`]) carries its length, its position, the time of
+//! acceptance and a CRC-32 over these and the payload, so a record of the previous lap, a half-written one
+//! and a damaged one are all recognized. The header page ([`ring`]) holds magic number, format version and
+//! capacity, the head, and the tail twice; each position is stored with its complement.
 //!
 //! # Who writes, who reads
 //!
@@ -45,13 +45,13 @@
 //!
 //! # What a crash leaves
 //!
-//! - *Of the process*: everything that was copied. The next start reads from the tails; records behind a
-//!   head that was not published yet are found by their position and checksum. An event that was being
-//!   copied has no response yet; it is kept if it is whole and dropped if not. Events that Kinesis has but
-//!   whose acknowledgement was lost are delivered again; they become the same row.
-//! - *Of the host*: what the kernel had not written is lost, see [`SyncMode`]. Header and records may be of
-//!   different ages then, so a head from before another boot is not believed, and the ring is searched.
-//! - *Damage*: a damaged stretch is skipped, counted and logged; the events before and behind it are
+//! - *Crash of the process*: everything that was copied is left. The next start reads from the tails. It
+//!   finds records beyond the published head by their position and checksum. An event that was being copied
+//!   has no response yet; it is kept if it is complete, else dropped. Events that Kinesis has but whose
+//!   acknowledgement was lost are delivered again; they become the same row.
+//! - *Crash of the host*: what the kernel had not written is lost, see [`SyncMode`]. Header and records may
+//!   then be of different ages, so a head from an earlier boot is not believed, and the ring is searched.
+//! - *Damage*: a damaged stretch is skipped, counted and logged; the events before and after it are
 //!   delivered.
 //!
 //! A journal of another size or number of workers is read to its end and its files are removed at the
@@ -84,7 +84,7 @@ pub const MIN_BYTES: u64 = 128 * 1024;
 /// alone loses nothing in any mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncMode {
-    /// When the kernel writes it, as a rule within half a minute.
+    /// When the kernel writes them, usually within half a minute.
     Never,
     /// After this time at the latest.
     Interval(Duration),
@@ -92,18 +92,16 @@ pub enum SyncMode {
     Always,
 }
 
-/// Why there is no journal.
+/// Why the journal cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The folder cannot be used.
-    #[error(
-        "JOURNAL_DIR={0:?}: {1}; expected a folder that can be written, with JOURNAL_MAX_BYTES free"
-    )]
+    #[error("JOURNAL_DIR={0:?}: {1}; expected a writable folder with JOURNAL_MAX_BYTES free")]
     Folder(PathBuf, io::Error),
-    /// Another tracker has it.
-    #[error("JOURNAL_DIR={0:?}: another tracker uses it; end that one, or choose another folder")]
+    /// Another tracker uses the folder.
+    #[error("JOURNAL_DIR={0:?}: another tracker uses it; stop that one, or choose another folder")]
     Locked(PathBuf),
-    /// A file in it is not for this version.
+    /// A file in the folder is not a ring that this version can read.
     #[error("{0:?} {1}")]
     File(PathBuf, RingError),
 }
@@ -116,9 +114,10 @@ pub struct Journal {
 
 #[derive(Debug)]
 struct Inner {
-    /// Those that take events, first; behind them those of another size or number of workers, which
+    /// First the active rings, which take events; then rings of another size or number of workers, which
     /// are only read.
     rings: Vec<Ring>,
+    /// How many of them are active.
     active: usize,
     sync: SyncMode,
     /// Events found at the start.
@@ -128,9 +127,9 @@ struct Inner {
 }
 
 impl Journal {
-    /// Opens the journal in `folder`, or makes it: rings for `workers`, of `max_bytes` in all, their
-    /// space on the disk allocated. What an earlier journal of another shape left is kept, read,
-    /// and its files removed at the first start that finds them empty.
+    /// Opens or creates the journal in `folder`: rings for `workers`, of `max_bytes` in total, with their
+    /// disk space allocated. Rings of an earlier journal of another shape are kept and read; the first start
+    /// that finds them empty removes their files.
     pub fn open(
         folder: &Path,
         max_bytes: u64,
@@ -166,7 +165,7 @@ impl Journal {
         }
         let fits = |(_, ring): &(PathBuf, Ring)| ring.capacity_bytes() == capacity * memory::WORD;
         let (mut active, mut retired): (Vec<_>, Vec<_>) = kept.into_iter().partition(fits);
-        // More than are needed: the emptiest go.
+        // If there are more rings than needed, the emptiest become inactive.
         active.sort_by_key(|(_, ring)| std::cmp::Reverse(ring.used_bytes()));
         for (path, ring) in active.split_off(count.min(active.len())) {
             if ring.used_bytes() > 0 {
@@ -188,8 +187,8 @@ impl Journal {
         })
     }
 
-    /// Events that its opening found.
-    pub fn replayed(&self) -> u64 {
+    /// Events found when the journal was opened.
+    pub fn replayed_events(&self) -> u64 {
         self.inner.replayed
     }
 
@@ -198,27 +197,27 @@ impl Journal {
         self.inner.rings.iter().map(Ring::used_bytes).sum()
     }
 
-    /// Bytes that it takes.
+    /// Size in bytes of the rings that take events.
     pub fn capacity_bytes(&self) -> u64 {
         self.active().iter().map(Ring::capacity_bytes).sum()
     }
 
-    /// Whether 80 % is used: time to alert somebody.
+    /// Whether 80 % of the capacity is used: time to alert somebody.
     pub fn is_nearly_full(&self) -> bool {
         self.used_bytes() >= self.capacity_bytes() / 10 * 8
     }
 
-    /// Takes no more events. Whatever is being accepted is in when this returns.
+    /// Closes the journal to new events. Events that are being accepted are stored when this returns.
     pub fn close(&self) {
         self.inner.rings.iter().for_each(Ring::close);
     }
 
-    /// Waits until everything is on the disk. Blocks.
+    /// Syncs everything to disk. Blocks.
     pub fn sync_to_disk(&self) -> io::Result<()> {
         self.inner.rings.iter().try_for_each(|ring| ring.sync(ring.tail(), ring.head()))
     }
 
-    /// When what is accepted is on the disk.
+    /// When accepted events reach the disk.
     pub fn sync(&self) -> SyncMode {
         self.inner.sync
     }
@@ -231,9 +230,8 @@ impl Journal {
         &self.inner.rings
     }
 
-    /// Appends to this thread's own ring, or to the next one that has room and is not busy: a full ring is
-    /// no reason to refuse while others are empty. Waits only if all are full or busy, for threads that are
-    /// copying one event each.
+    /// Appends to this thread's own ring, or to the next one that has room and is not busy. Waits only if
+    /// all are full or busy, for threads that are copying one event each. Refuses only if all are full.
     fn append(&self, accepted_at: u64, payload: &[u8]) -> Result<(), NotAccepted> {
         let sync = self.inner.sync == SyncMode::Always;
         let rings = self.active();
@@ -259,8 +257,8 @@ impl EventSink for Journal {
     }
 }
 
-/// How many rings of how many words `max_bytes` make: one for each worker, fewer where they would
-/// be too small for their records.
+/// How many rings, of how many words each, `max_bytes` make: one per worker, or fewer if they would be too
+/// small for their records.
 fn shape(max_bytes: u64, workers: usize) -> (usize, u64) {
     let smallest = Ring::file_bytes(ring::MIN_WORDS);
     let most = usize::try_from(max_bytes / smallest).unwrap_or(usize::MAX);
@@ -277,7 +275,7 @@ fn ring_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
         let path = entry?.path();
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("ring") => paths.push(path),
-            // A start was cut off while it made it: nothing is in it.
+            // Left by a start that was cut off while it created a ring. It holds no events.
             Some("new") => std::fs::remove_file(&path)?,
             _ => {}
         }
@@ -293,7 +291,7 @@ fn unused_path(folder: &Path) -> io::Result<PathBuf> {
         .ok_or_else(|| io::Error::other("holds too many rings"))
 }
 
-/// Identifies this boot of the host; a new number every time if the system has no id for it.
+/// Identifies this boot of the host; a new number for each call if the system has no boot id.
 fn boot_id() -> u64 {
     let Ok(id) = std::fs::read("/proc/sys/kernel/random/boot_id") else { return rand::random() };
     let mut hasher = DefaultHasher::new();
@@ -346,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_accepted_is_read_and_what_is_acknowledged_is_gone() {
+    fn keeps_events_until_they_are_acknowledged() {
         let folder = tempfile::tempdir().unwrap();
         let journal = open(folder.path(), MIB, 2);
         (0..10).for_each(|n| journal.accept(&event(n, 200)).unwrap());
@@ -359,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn acknowledged_out_of_order_the_first_left_holds_the_rest() {
+    fn replays_everything_after_the_first_unacknowledged_event() {
         let folder = tempfile::tempdir().unwrap();
         let journal = open(folder.path(), MIB, 1);
         (0..4).for_each(|n| journal.accept(&event(n, 200)).unwrap());
@@ -369,7 +367,11 @@ mod tests {
         let used = journal.used_bytes();
         drop((reader, journal));
         let journal = open(folder.path(), MIB, 1);
-        assert_eq!((journal.replayed(), journal.used_bytes()), (4, used), "all come again");
+        assert_eq!(
+            (journal.replayed_events(), journal.used_bytes()),
+            (4, used),
+            "all are replayed"
+        );
         let mut reader = journal.reader();
         let (_, claims) = read_all(&mut reader);
         reader.acknowledge(&claims[1..]);
@@ -378,10 +380,9 @@ mod tests {
     }
 
     #[test]
-    fn a_full_ring_is_no_reason_while_others_are_empty() {
+    fn fills_all_rings_from_one_thread() {
         let folder = tempfile::tempdir().unwrap();
         let journal = open(folder.path(), MIB, 4);
-        // All from this one thread.
         let accepted =
             (0..).take_while(|n| journal.accept(&event(*n, 1_000)).is_ok()).count() as u64;
         assert!(accepted * 1_000 > MIB * 9 / 10, "{accepted}");
@@ -395,12 +396,12 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_of_another_shape_is_replayed_whole_and_then_of_this_one() {
+    fn replays_journals_of_other_shapes_and_then_removes_them() {
         let folder = tempfile::tempdir().unwrap();
         let shapes = [(MIB, 4), (2 * MIB, 4), (2 * MIB, 1), (MIB, 8), (MIB, 2)];
         for (round, (bytes, workers)) in (0..).zip(shapes) {
             let journal = open(folder.path(), bytes, workers);
-            assert_eq!(journal.replayed(), round);
+            assert_eq!(journal.replayed_events(), round);
             assert!(journal.capacity_bytes() <= bytes);
             journal.accept(&event(round, 100)).unwrap();
         }
@@ -415,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_tracker_is_refused() {
+    fn refuses_a_second_tracker() {
         let folder = tempfile::tempdir().unwrap();
         let journal = open(folder.path(), MIB, 1);
         let error = Journal::open(folder.path(), MIB, 1, SyncMode::Never).unwrap_err();
@@ -425,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_format_is_refused() {
+    fn refuses_a_newer_format() {
         let folder = tempfile::tempdir().unwrap();
         drop(open(folder.path(), MIB, 1));
         let path = &ring_files(folder.path()).unwrap()[0];
@@ -438,9 +439,9 @@ mod tests {
         assert!(error.to_string().contains("has the journal format 9"), "{error}");
     }
 
-    /// Calls the next test with a disk of its own, of 2 MiB.
+    /// Runs the next test on its own disk of 2 MiB.
     #[test]
-    fn a_full_disk_is_found_at_the_start_and_not_in_a_request() {
+    fn reports_a_full_disk_at_the_start_and_not_in_a_request() {
         let folder = tempfile::tempdir().unwrap();
         let script = "mount -t tmpfs -o size=2m tmpfs \"$DISK\" && exec \"$0\" --ignored --exact \
                       delivery::journal::tests::on_a_small_disk";
@@ -462,7 +463,7 @@ mod tests {
         let error = Journal::open(&folder, 4 * MIB, 1, SyncMode::Never).unwrap_err();
         assert!(error.to_string().contains("No space left on device"), "{error}");
         assert!(error.to_string().contains("JOURNAL_MAX_BYTES free"), "{error}");
-        // What was half made is no hindrance.
+        // The incomplete journal does not prevent a smaller one.
         let journal = open(&folder, MIB, 2);
         assert!(std::fs::write(disk.join("something else"), vec![1; 2 << 20]).is_err(), "full now");
         let mut reader = journal.reader();
@@ -477,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_journal_takes_nothing_and_gives_what_it_has() {
+    fn can_be_read_but_takes_nothing_once_closed() {
         let folder = tempfile::tempdir().unwrap();
         let journal = open(folder.path(), MIB, 2);
         journal.accept(&event(7, 10)).unwrap();
@@ -487,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn every_sync_mode_takes_events() {
+    fn takes_events_in_every_sync_mode() {
         for sync in [SyncMode::Always, SyncMode::Interval(Duration::from_millis(5))] {
             let folder = tempfile::tempdir().unwrap();
             let journal = Journal::open(folder.path(), MIB, 1, sync).unwrap();
@@ -506,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn many_threads_and_a_reader_lose_nothing() {
+    fn loses_nothing_with_many_threads_and_a_reader() {
         let folder = tempfile::tempdir().unwrap();
         let journal = open(folder.path(), MIB, 3);
         const THREADS: u64 = 5;

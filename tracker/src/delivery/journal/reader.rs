@@ -1,4 +1,4 @@
-//! The journal's one consumer: reads events, and frees their place when they are acknowledged.
+//! The journal's only consumer: reads events, and frees their places when they are acknowledged.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Journal;
 use super::ring::{Read, Ring};
 
-/// An event that was read: to be acknowledged.
+/// Identifies an event that was read, to acknowledge it later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
     ring: usize,
@@ -22,7 +22,7 @@ pub struct JournalReader {
     next_ring: usize,
     /// Events that were read and not acknowledged, and their bytes.
     unacknowledged: (usize, usize),
-    /// Stretches that were damaged, so far.
+    /// Damaged stretches found so far.
     damaged: u64,
 }
 
@@ -35,7 +35,7 @@ struct Cursor {
     outstanding: VecDeque<Outstanding>,
 }
 
-/// An event that was read and, with all before it, not yet acknowledged.
+/// An event that was read, and that, or an earlier one, is not acknowledged yet.
 #[derive(Debug)]
 struct Outstanding {
     end: u64,
@@ -45,7 +45,7 @@ struct Outstanding {
 }
 
 impl Journal {
-    /// Its reader, from the first event that is not acknowledged. There must be only one.
+    /// A reader from the first event that is not acknowledged. There must be only one at a time.
     pub fn reader(&self) -> JournalReader {
         JournalReader::new(self.clone())
     }
@@ -94,7 +94,7 @@ impl JournalReader {
         }
     }
 
-    /// Frees the places of these events, as far as all before them are acknowledged too.
+    /// Acknowledges these events. A place is freed once all events before it are acknowledged, too.
     pub fn acknowledge(&mut self, claims: &[Claim]) {
         for claim in claims {
             let cursor = &mut self.cursors[claim.ring];
@@ -114,7 +114,7 @@ impl JournalReader {
                 end = Some(first.end);
             }
             if cursor.outstanding.is_empty() && cursor.position > ring.tail() {
-                // Damage behind the last event goes with it.
+                // Frees a damaged stretch after the last event, too.
                 end = Some(cursor.position);
             }
             if let Some(end) = end {
@@ -124,7 +124,7 @@ impl JournalReader {
     }
 
     /// Events that were read and not acknowledged.
-    pub fn unacknowledged(&self) -> usize {
+    pub fn unacknowledged_events(&self) -> usize {
         self.unacknowledged.0
     }
 
@@ -133,7 +133,8 @@ impl JournalReader {
         self.unacknowledged.1
     }
 
-    /// Events that were read and whose place is not free yet: those, and the ones behind them.
+    /// Events that were read and whose places are not free yet: the unacknowledged ones, and those that
+    /// follow them in their ring.
     pub fn outstanding(&self) -> usize {
         self.cursors.iter().map(|cursor| cursor.outstanding.len()).sum()
     }
@@ -145,19 +146,19 @@ impl JournalReader {
         unread.sum::<u64>() * super::memory::WORD
     }
 
-    /// When the oldest event that is not acknowledged was accepted, milliseconds since the Unix
-    /// epoch; of those that were read.
+    /// When the oldest event that was read and is not acknowledged was accepted, in milliseconds since the
+    /// Unix epoch.
     pub fn oldest(&self) -> Option<u64> {
         self.cursors.iter().filter_map(|cursor| Some(cursor.outstanding.front()?.accepted_at)).min()
     }
 
-    /// Stretches that were damaged, so far.
-    pub fn damaged(&self) -> u64 {
+    /// Damaged stretches found so far.
+    pub fn damaged_stretches(&self) -> u64 {
         self.damaged
     }
 }
 
-/// Events from the rings in turn. After none there may be more later.
+/// Reads the rings in turn. After `None` there may be more events later.
 impl Iterator for JournalReader {
     type Item = (Bytes, Claim);
 

@@ -1,27 +1,27 @@
-//! A record of a ring, as words. Pure.
+//! The format of a record in a ring, in words. Pure.
 //!
 //! ```text
 //! word 0   length of the payload in bytes (32 bits) | CRC-32 (32 bits)
-//! word 1   the record's position: the bytes ever written to the ring before it
+//! word 1   the record's position: the words ever written to the ring before it
 //! word 2   when the event was accepted, milliseconds since the Unix epoch
 //! word 3…  the payload, little-endian, zero-padded
 //! ```
 //!
-//! A ring holds valid-looking records of its last lap: the position only grows, so a record of the
-//! last lap is at a position that is not the one expected. The checksum covers everything.
+//! A ring still holds valid records of the previous lap. Positions only grow, so such a record has another
+//! position than expected. The checksum covers everything.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::memory::WORD;
 
-/// Words in front of the payload.
+/// Words before the payload.
 pub(super) const HEADER_WORDS: u64 = 3;
-/// The longest payload: more than any event has, and little enough to tell a damaged length.
+/// The longest payload, in bytes: longer than any event, and short enough to recognize a damaged length.
 pub(super) const MAX_PAYLOAD: usize = 1 << 20;
-/// A length that says: nothing more up to the ring's end; the next record is at its start.
+/// A length that means: nothing follows up to the ring's end; the next record is at its start.
 const SKIP: u32 = u32::MAX;
 
-/// What stands at a position.
+/// What is found at a position.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// A record.
@@ -30,7 +30,7 @@ pub(super) enum Found {
     Skip,
     /// A record whose length, time, payload or checksum is damaged.
     Damaged,
-    /// No record that belongs here.
+    /// No record of this position.
     Nothing,
 }
 
@@ -43,12 +43,12 @@ pub(super) struct Record {
     pub(super) payload: Vec<u8>,
 }
 
-/// How many words a record with so long a payload takes.
+/// How many words a record takes, given its payload's length in bytes.
 pub(super) fn words_of(payload: usize) -> u64 {
     HEADER_WORDS + (payload as u64).div_ceil(WORD)
 }
 
-/// Writes a record. `words` is exactly as long as the record.
+/// Writes a record. `words` must be exactly as long as the record.
 pub(super) fn write(words: &[AtomicU64], position: u64, accepted_at: u64, payload: &[u8]) {
     let [first, second, third, rest @ ..] = words else { return };
     second.store(position, Ordering::Relaxed);
@@ -70,9 +70,9 @@ pub(super) fn write(words: &[AtomicU64], position: u64, accepted_at: u64, payloa
     first.store(u64::from(length) | u64::from(checksum) << 32, Ordering::Relaxed);
 }
 
-/// Writes that nothing more comes up to the ring's end. `words` is all that is left there.
+/// Marks the rest of the lap as skipped. `words` is everything up to the ring's end.
 pub(super) fn write_skip(words: &[AtomicU64], position: u64) {
-    // Fewer words than a header has are skipped without being told.
+    // A rest shorter than a header is always skipped and needs no mark.
     if let [first, second, _, ..] = words {
         second.store(position, Ordering::Relaxed);
         let checksum = checksum(SKIP, position, 0, &[]);
@@ -80,7 +80,7 @@ pub(super) fn write_skip(words: &[AtomicU64], position: u64) {
     }
 }
 
-/// Reads what stands at `position`. `words` is all that is left up to the ring's end.
+/// Reads what is at `position`. `words` is everything up to the ring's end.
 pub(super) fn read(words: &[AtomicU64], position: u64) -> Found {
     let [first, second, third, rest @ ..] = words else { return Found::Skip };
     if second.load(Ordering::Relaxed) != position {
@@ -110,7 +110,7 @@ pub(super) fn read(words: &[AtomicU64], position: u64) -> Found {
 }
 
 fn low(word: u64) -> u32 {
-    #[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
+    #[expect(clippy::cast_possible_truncation, reason = "only the lower half is wanted")]
     let low = word as u32;
     low
 }
@@ -136,7 +136,7 @@ mod tests {
         (0..count).map(|_| AtomicU64::new(u64::MAX)).collect()
     }
 
-    fn written(position: u64, payload: &[u8]) -> Vec<AtomicU64> {
+    fn record_words(position: u64, payload: &[u8]) -> Vec<AtomicU64> {
         let words = words(words_of(payload.len()));
         write(&words, position, 77, payload);
         words
@@ -144,21 +144,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_record_reads_as_written(
+        fn reads_records_as_written(
             position in any::<u64>(),
             payload in proptest::collection::vec(any::<u8>(), 0..100),
         ) {
-            let words = written(position, &payload);
+            let words = record_words(position, &payload);
             prop_assert_eq!(read(&words, position), Found::Record(Record { accepted_at: 77, payload }));
             prop_assert_eq!(read(&words, position.wrapping_add(8)), Found::Nothing);
         }
 
         #[test]
-        fn a_flipped_bit_is_never_a_record(
+        fn recognizes_every_flipped_bit(
             payload in proptest::collection::vec(any::<u8>(), 0..60),
             bit in any::<prop::sample::Index>(),
         ) {
-            let words = written(4_096, &payload);
+            let words = record_words(4_096, &payload);
             let bit = bit.index(words.len() * 64);
             let padding = payload.len() * 8 + 192..words.len() * 64;
             words[bit / 64].fetch_xor(1 << (bit % 64), Ordering::Relaxed);
@@ -167,7 +167,7 @@ mod tests {
         }
 
         #[test]
-        fn no_words_make_it_panic(words in proptest::collection::vec(any::<u64>(), 0..20)) {
+        fn never_panics(words in proptest::collection::vec(any::<u64>(), 0..20)) {
             let position = words.get(1).copied().unwrap_or_default();
             let words: Vec<_> = words.into_iter().map(AtomicU64::new).collect();
             read(&words, position);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_the_ring_is_skipped() {
+    fn skips_the_end_of_the_ring() {
         for left in 0..6 {
             let words = words(left);
             write_skip(&words, 800);

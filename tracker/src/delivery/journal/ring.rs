@@ -1,8 +1,8 @@
-//! One ring: a file of fixed size, in which records follow each other round and round.
+//! A ring: a file of fixed size that records fill round and round.
 //!
-//! One producer appends at the head, one consumer reads behind it, and the tail moves when what
-//! was read is acknowledged. Head and tail are positions: words ever written, which only grow. Both
-//! stand in the file's first page, each with its complement, so that a damaged one is told.
+//! One producer appends at the head, and one consumer reads behind it. The tail moves when what was read is
+//! acknowledged. Head and tail are positions: words ever written, which only grow. Both are in the file's
+//! first page, each with its complement, so that damage is recognized.
 
 use std::fs::File;
 use std::io;
@@ -15,30 +15,30 @@ use super::record::{self, Found, Record};
 
 /// `adtrkJNL`.
 const MAGIC: u64 = u64::from_le_bytes(*b"adtrkJNL");
-/// The format of the files that this program writes.
+/// The file format that this version writes.
 pub(super) const FORMAT_VERSION: u64 = 1;
-/// The first page.
+/// The size of the first page, which is the header.
 const HEADER_WORDS: usize = 512;
-/// Each on a cache line of its own: producer and consumer do not disturb each other.
+/// Each of these is on a cache line of its own, so that producer and consumer do not slow each other down.
 const HEAD: usize = 64;
 const TAIL: [usize; 2] = [128, 136];
 const BOOT: usize = 192;
-/// Magic number and version, twice: a flipped bit makes no file foreign.
+/// Magic number and version, stored twice, so that a flipped bit does not make the file foreign.
 const IDENTITY: [usize; 2] = [0, 256];
 
 /// The smallest ring, in words: 64 KiB.
 pub(super) const MIN_WORDS: u64 = 8_192;
 
-/// A file that is no ring of ours.
+/// Why a file cannot be opened as a ring.
 #[derive(Debug, thiserror::Error)]
 pub enum RingError {
-    /// The system refused something.
+    /// A system call failed.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// Not a journal.
+    /// It is not a journal file.
     #[error("is not a journal file of adtrack")]
     Foreign,
-    /// Written by a later version of adtrack.
+    /// A later version of adtrack wrote it.
     #[error(
         "has the journal format {0}; this version reads up to {FORMAT_VERSION}. Start the version \
          that wrote it, and let it drain"
@@ -46,16 +46,15 @@ pub enum RingError {
     Newer(u64),
 }
 
-/// A ring.
 #[derive(Debug)]
 pub(super) struct Ring {
     memory: Memory,
     capacity: u64,
-    /// Whoever holds it is the producer.
+    /// The thread that holds the lock is the producer.
     producer: Mutex<Producer>,
-    /// Published by the producer: everything before it is written.
+    /// Published by the producer: all records before it are written.
     head: AtomicU64,
-    /// Published by the consumer: everything before it is acknowledged.
+    /// Published by the consumer: all records before it are acknowledged.
     tail: AtomicU64,
 }
 
@@ -71,27 +70,27 @@ struct Producer {
 pub(super) enum Read {
     /// A record, and the position behind it.
     Record(Record, u64),
-    /// Something damaged from the first position to the second.
+    /// A damaged stretch, from the first position to the second.
     Damaged(u64, u64),
     /// Nothing yet.
     Empty,
 }
 
-/// The ring does not take the record.
+/// Why the ring does not take a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NotAppended {
     /// It has no room for it.
     Full,
-    /// Another producer is at it.
+    /// Another producer is appending.
     Busy,
-    /// It takes no more.
+    /// It is closed.
     Closed,
 }
 
 impl Ring {
-    /// Makes a ring of `capacity` words at `path`, with its space on the disk allocated.
+    /// Creates a ring of `capacity` words at `path`, with its disk space allocated.
     pub(super) fn create(path: &Path, capacity: u64, boot: u64) -> io::Result<Self> {
-        // Written under another name: a start that is cut off leaves no half-made ring.
+        // Under another name first, so that a start that is cut off leaves no incomplete ring.
         let unfinished = path.with_extension("new");
         let file =
             File::options().create(true).truncate(true).read(true).write(true).open(&unfinished)?;
@@ -105,14 +104,14 @@ impl Ring {
         file.sync_all()?;
         std::fs::rename(&unfinished, path)?;
         if let Some(folder) = path.parent() {
-            // So that a crash of the host does not take the file's name.
+            // So that the file's name survives a crash of the host.
             File::open(folder)?.sync_all()?;
         }
         Ok(ring)
     }
 
-    /// Opens the ring at `path` and finds where it begins and ends. `boot` names this start of the
-    /// host: after another the published head may be older than what is on the disk.
+    /// Opens the ring at `path` and finds its tail and head. `boot` identifies this boot of the host: a head
+    /// from another boot may be older than the records on the disk.
     pub(super) fn open(path: &Path, boot: u64) -> Result<Self, RingError> {
         Self::from_file(&File::options().read(true).write(true).open(path)?, boot)
     }
@@ -131,7 +130,7 @@ impl Ring {
                 copies.iter().find(|(magic, version)| *magic == MAGIC && *version > FORMAT_VERSION);
             return Err(newer.map_or(RingError::Foreign, |(_, version)| RingError::Newer(*version)));
         }
-        // What the file's length says goes before a damaged header.
+        // The file's length is more reliable than the header, which may be damaged.
         let capacity = length - HEADER_WORDS as u64;
         let same_boot = load(BOOT) == boot;
         let tail = TAIL.into_iter().filter_map(|slot| load_checked(words, slot)).max();
@@ -143,12 +142,12 @@ impl Ring {
         ring.producer = Mutex::new(Producer { head, closed: false });
         ring.repair_header(tail, head);
         let words = ring.memory.words();
-        // Only now: a start that is cut off before must not make the next one believe the old head.
+        // Only now: if this start is cut off before, the next one must not believe the old head.
         words[BOOT].store(boot, Ordering::Release);
         Ok(ring)
     }
 
-    /// Writes what was found, so that the next damage meets a whole header.
+    /// Writes the whole header again, so that the next damage meets an intact one.
     fn repair_header(&self, tail: u64, head: u64) {
         let words = self.memory.words();
         for copy in IDENTITY {
@@ -171,8 +170,8 @@ impl Ring {
         }
     }
 
-    /// Where records begin and end, from what the header says: where that is missing or cannot be
-    /// believed, from all records that are there.
+    /// The tail and the head, from the header; if that is missing or cannot be true, from the records that
+    /// are there.
     fn bounds(&self, tail: Option<u64>, head: Option<u64>) -> (u64, u64) {
         let (tail, mut head) = match (tail, head) {
             (Some(tail), Some(head)) if (tail..=tail + self.capacity).contains(&head) => {
@@ -180,7 +179,7 @@ impl Ring {
             }
             (tail, _) => self.search(tail),
         };
-        // A record that was written when the process died, and not yet published.
+        // Includes records that were written but not published when the process died.
         loop {
             let lap_end = head + self.capacity - head % self.capacity;
             match self.look(head) {
@@ -192,7 +191,7 @@ impl Ring {
         (tail, head)
     }
 
-    /// Goes through the whole ring for records at or behind `tail`: from the first to the end of
+    /// Searches the whole ring for records at or after `tail`. Returns the start of the first and the end of
     /// the last.
     fn search(&self, tail: Option<u64>) -> (u64, u64) {
         let data = self.data();
@@ -212,13 +211,13 @@ impl Ring {
                 end = end.max(position + record::words_of(record.payload.len()));
             }
         }
-        // Without a tail all that fits the ring's last lap is replayed; ids make that harmless.
+        // Without a tail, all records of the last lap are replayed. Message ids make that harmless.
         let tail =
             tail.unwrap_or_else(|| first.unwrap_or(0).max(end.saturating_sub(self.capacity)));
         (tail, end)
     }
 
-    /// Appends a record, without waiting. `sync`: and returns when it is on the disk.
+    /// Appends a record without waiting for other producers. With `sync`, returns once it is on disk.
     pub(super) fn append(
         &self,
         accepted_at: u64,
@@ -228,14 +227,14 @@ impl Ring {
         match self.producer.try_lock() {
             Ok(producer) => self.append_as(producer, accepted_at, payload, sync),
             Err(TryLockError::WouldBlock) => Err(NotAppended::Busy),
-            // Whoever panicked had not published its record: the next one writes over it.
+            // The thread that panicked had not published its record. The next record overwrites it.
             Err(TryLockError::Poisoned(poisoned)) => {
                 self.append_as(poisoned.into_inner(), accepted_at, payload, sync)
             }
         }
     }
 
-    /// Appends a record, after another producer that is at it.
+    /// Appends a record. Waits for a producer that is appending.
     pub(super) fn wait_and_append(
         &self,
         accepted_at: u64,
@@ -270,12 +269,12 @@ impl Ring {
             record::write_skip(&data[self.offset(begin)..], begin);
         }
         let offset = self.offset(position);
-        // The size is at most the ring's: checked where payloads are limited.
+        // The record fits into the ring: payloads are limited.
         record::write(&data[offset..offset + words(size)], position, accepted_at, payload);
-        // Before it is published: what the disk did not take is not accepted. The header may lag
-        // behind on the disk, for after a crash of the host the head is searched for.
+        // Before it is published: an event that is not on disk is not accepted. The header may lag behind
+        // on disk, because the head is searched for after a crash of the host.
         if sync && let Err(error) = self.sync_data(begin, end) {
-            tracing::error!(%error, "the disk does not take the journal; the event is refused");
+            tracing::error!(%error, "the journal cannot be synced to the disk; the event is refused");
             return Err(NotAppended::Full);
         }
         producer.head = end;
@@ -284,12 +283,12 @@ impl Ring {
         Ok(())
     }
 
-    /// Takes no more records. Whatever is being appended is in when this returns.
+    /// Closes the ring to new records. A record that is being appended is stored when this returns.
     pub(super) fn close(&self) {
         self.producer.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
     }
 
-    /// What stands at `position`, for the consumer.
+    /// Reads the record at `position`, for the consumer.
     pub(super) fn read(&self, position: u64) -> Read {
         let head = self.head.load(Ordering::Acquire);
         let mut at = position;
@@ -300,8 +299,7 @@ impl Ring {
                     return Read::Record(record, end);
                 }
                 Found::Skip => at += self.capacity - at % self.capacity,
-                // The length of what is damaged may be what is damaged: only the next whole record
-                // says where it ends.
+                // The length itself may be damaged, so the damaged stretch ends at the next valid record.
                 Found::Damaged | Found::Nothing => {
                     let next = (at + 1..head).find(|next| self.continues(*next, head));
                     return Read::Damaged(at, next.unwrap_or(head));
@@ -311,7 +309,7 @@ impl Ring {
         Read::Empty
     }
 
-    /// Whether records go on at `position`: there is one, or a lap ends, or it is the head.
+    /// Whether valid data continues at `position`: a record, the end of a lap, or the head.
     fn continues(&self, position: u64, head: u64) -> bool {
         position == head
             || position < head && matches!(self.look(position), Found::Record(_) | Found::Skip)
@@ -320,24 +318,24 @@ impl Ring {
     /// Frees everything before `position`.
     pub(super) fn acknowledge(&self, position: u64) {
         let words = self.memory.words();
-        // One after the other: whenever the process dies, one of them is whole.
+        // One after the other, so that one of them is intact whenever the process dies.
         for slot in TAIL {
             store_checked(words, slot, position);
         }
         self.tail.store(position, Ordering::Release);
     }
 
-    /// Everything before it is acknowledged.
+    /// All records before this position are acknowledged.
     pub(super) fn tail(&self) -> u64 {
         self.tail.load(Ordering::Acquire)
     }
 
-    /// Everything before it is written.
+    /// All records before this position are written.
     pub(super) fn head(&self) -> u64 {
         self.head.load(Ordering::Acquire)
     }
 
-    /// How many events it holds that are not acknowledged.
+    /// How many events are not acknowledged.
     pub(super) fn count_events(&self) -> u64 {
         let (mut position, mut count) = (self.tail(), 0);
         loop {
@@ -357,17 +355,17 @@ impl Ring {
         self.head().saturating_sub(self.tail()) * WORD
     }
 
-    /// Bytes for records.
+    /// The capacity for records, in bytes.
     pub(super) fn capacity_bytes(&self) -> u64 {
         self.capacity * WORD
     }
 
-    /// The bytes of a ring's file with room for `capacity` words.
+    /// The size in bytes of the file of a ring with a capacity of `capacity` words.
     pub(super) fn file_bytes(capacity: u64) -> u64 {
         (HEADER_WORDS as u64 + capacity) * WORD
     }
 
-    /// Waits until the records from `begin` to `end`, and the header, are on the disk.
+    /// Syncs the records from `begin` to `end`, and the header, to disk.
     pub(super) fn sync(&self, begin: u64, end: u64) -> io::Result<()> {
         self.sync_data(begin, end)?;
         self.memory.sync(0, HEADER_WORDS)

@@ -1,4 +1,4 @@
-//! Where a click goes: a landing URL with its macros filled.
+//! Fills the macros of a landing URL.
 
 use std::borrow::Cow;
 
@@ -6,53 +6,53 @@ use adtrack_proto::web_url::{MAX_URL_BYTES, split_at_authority};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
-/// The name of the click's id where a URL names no macro.
+/// The macro of the click's id, and the parameter that is appended if a URL has no macro.
 pub const CLICK_ID: &str = "click_id";
-/// The longest name of a macro, in bytes: that of a parameter.
+/// The longest name of a macro, in bytes: the same as of a parameter.
 const MAX_MACRO_BYTES: usize = crate::domain::limits::MAX_NAME_BYTES;
-/// The most bytes that all values together fill. With the longest URL they make 8,000, the length that
-/// everybody should take (RFC 9110, section 4.1); a value beyond is left empty.
+/// The most bytes of all filled values together. With the longest URL that makes 8,000, the length that
+/// everybody should support (RFC 9110, section 4.1). A value that does not fit is left empty.
 const MAX_VALUE_BYTES: usize = 8_000 - MAX_URL_BYTES;
-/// All but the unreserved characters of RFC 3986: what remains means nothing in any part of a URL. But
+/// All but the unreserved characters of RFC 3986. Those have no special meaning in any part of a URL, except
 /// for dots, see [`is_dot_segment`].
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The page that `template` names, which is one that [`adtrack_proto::web_url::parse`] takes: each
-/// macro becomes the value that `value` has for its name; where it names none, `click_id` is appended.
+/// Fills `template`, a URL that [`adtrack_proto::web_url::parse`] accepts: each macro is replaced by what
+/// `value` returns for its name. If there is no macro, `click_id` is appended to the query.
 ///
-/// A value is percent-encoded and leaves its place in no part of the URL: it adds no segment, no
-/// parameter and no fragment, and takes no segment away. Nothing of a template is prepared when it is
-/// cached: one pass over a text this short costs less than the memory of 100,000 prepared ones.
+/// Values are percent-encoded. They cannot change the URL's structure: they add no segment, parameter or
+/// fragment, and remove no segment. Templates are not preprocessed when they are cached: one pass over a
+/// text this short costs less than the memory of 100,000 preprocessed ones.
 pub fn landing_page<'v>(
     template: &str,
     click_id: &str,
     value: impl Fn(&str) -> Cow<'v, str>,
 ) -> Option<Url> {
     let (authority, rest) = split_at_authority(template)?;
-    let (path, behind) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
+    let (path, after_path) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
     let origin = template.len() - authority.len() - rest.len();
     let mut filler = Filler { text: template[..origin].to_owned(), room: MAX_VALUE_BYTES, value };
     filler.text.push_str(authority);
-    let mut names_macro = false;
+    let mut has_macro = false;
     for (number, segment) in path.split('/').enumerate() {
         if number > 0 {
             filler.text.push('/');
         }
         let begin = filler.text.len();
         if filler.fill(segment) {
-            names_macro = true;
+            has_macro = true;
             if is_dot_segment(&filler.text[begin..]) {
                 filler.text.truncate(begin);
             }
         }
     }
-    names_macro |= filler.fill(behind);
-    // As browsers read it, and in ASCII.
+    has_macro |= filler.fill(after_path);
+    // Normalizes the URL to ASCII, as browsers read it.
     let page = Url::parse(&filler.text).ok()?;
-    Some(if names_macro { page } else { with_click_id(page, click_id) })
+    Some(if has_macro { page } else { with_click_id(page, click_id) })
 }
 
-/// `page` with the click's id behind its query.
+/// Appends the click's id to the query of `page`.
 pub fn with_click_id(mut page: Url, click_id: &str) -> Url {
     page.query_pairs_mut().append_pair(CLICK_ID, click_id);
     page
@@ -65,23 +65,23 @@ struct Filler<V> {
 }
 
 impl<'v, V: Fn(&str) -> Cow<'v, str>> Filler<V> {
-    /// Appends `template` with its macros filled; whether it had any.
+    /// Appends `template` with its macros filled. Returns whether it had any.
     fn fill(&mut self, template: &str) -> bool {
         let mut rest = template;
-        let mut names_macro = false;
-        while let Some((literal, behind)) = rest.split_once('{') {
+        let mut has_macro = false;
+        while let Some((literal, after_brace)) = rest.split_once('{') {
             self.text.push_str(literal);
-            if let Some((name, behind)) = macro_name(behind) {
-                names_macro = true;
+            if let Some((name, after_macro)) = macro_name(after_brace) {
+                has_macro = true;
                 self.push_value(name);
-                rest = behind;
+                rest = after_macro;
             } else {
                 self.text.push('{');
-                rest = behind;
+                rest = after_brace;
             }
         }
         self.text.push_str(rest);
-        names_macro
+        has_macro
     }
 
     fn push_value(&mut self, name: &str) {
@@ -94,8 +94,8 @@ impl<'v, V: Fn(&str) -> Cow<'v, str>> Filler<V> {
     }
 }
 
-/// The macro's name, and what follows its closing brace; none where the brace before `text` begins no
-/// macro.
+/// The name of the macro whose opening brace is before `text`, and what follows its closing brace; none if
+/// it is not a macro.
 fn macro_name(text: &str) -> Option<(&str, &str)> {
     let end = text.bytes().take(MAX_MACRO_BYTES + 1).position(|byte| byte == b'}')?;
     let name = &text[..end];
@@ -103,8 +103,8 @@ fn macro_name(text: &str) -> Option<(&str, &str)> {
     (!name.is_empty() && name.chars().all(allowed)).then(|| (name, &text[end + 1..]))
 }
 
-/// Whether browsers take the segment of a path for a step to where it stands, or up: dots are dots
-/// there even when they are percent-encoded (url.spec.whatwg.org, "double-dot URL path segment").
+/// Whether browsers read the path segment as `.` or `..`. They do so even if the dots are percent-encoded
+/// (url.spec.whatwg.org, "double-dot URL path segment").
 fn is_dot_segment(segment: &str) -> bool {
     segment.len() <= "%2e%2e".len()
         && matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | "..")
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn macros_are_filled_in_path_query_and_fragment() {
+    fn fills_macros_in_path_query_and_fragment() {
         let values = [("click_id", "ID"), ("a", "\u{fc} b"), ("x[y]", "z")];
         for (template, expected) in [
             ("https://shop.example/{a}?c={click_id}#{a}", "/%C3%BC%20b?c=ID#%C3%BC%20b"),
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_click_id_is_appended_where_no_macro_is_named() {
+    fn appends_the_click_id_if_there_is_no_macro() {
         for (template, expected) in [
             ("https://shop.example", "/?click_id=ID"),
             ("https://shop.example/p#top", "/p?click_id=ID#top"),
@@ -155,12 +155,12 @@ mod tests {
                 "{template}"
             );
         }
-        // Whoever names a macro says where the id goes, or that it goes nowhere.
+        // A template with a macro decides itself whether, and where, it contains the id.
         assert_eq!(page("https://shop.example/{a}", &[]), "https://shop.example/");
     }
 
     #[test]
-    fn a_value_does_not_leave_its_place() {
+    fn keeps_the_structure_of_the_url() {
         for value in
             ["../../evil", "a&b=c#d?e", "//evil.example", "\\evil", "%2e%2e/", "{click_id}"]
         {
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_filled_is_bounded() {
+    fn bounds_the_length_of_the_url() {
         let value = "\u{fc}".repeat(250);
         let url = page(&format!("https://shop.example/{}", "{v}".repeat(600)), &[("v", &value)]);
         assert!((4_000..=8_000).contains(&url.len()), "{}", url.len());
@@ -202,12 +202,12 @@ mod tests {
             prop_assert_eq!(url.host_str(), Some("shop.example"), "{}", url);
             prop_assert!(url.username().is_empty() && url.port().is_none(), "{}", url);
             prop_assert!(url.as_str().bytes().all(|byte| byte.is_ascii_graphic()));
-            // As many segments as with a plain value.
+            // As many segments as a plain value makes.
             let plain = landing_page(&template, "ID", |_| "v".into()).unwrap();
             let segments = |url: &Url| url.path_segments().unwrap().count();
             prop_assert_eq!(segments(&url), segments(&plain), "{} {}", url, plain);
             prop_assert_eq!(url.fragment().is_some(), plain.fragment().is_some());
-            // Nor a parameter more; a name that is empty may make one less.
+            // No additional parameter. An empty name may make one less.
             prop_assert!(url.query_pairs().count() <= plain.query_pairs().count(), "{}", url);
         }
     }

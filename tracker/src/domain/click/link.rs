@@ -1,4 +1,4 @@
-//! Links that name a landing page of their own (`url=`), and their signatures.
+//! Links that name their own landing page (`url=`), and their signatures.
 
 use adtrack_proto::ProgramId;
 use adtrack_proto::web_url::{self, Macros};
@@ -13,39 +13,38 @@ use crate::domain::SigningKeys;
 pub const URL: &str = "url";
 /// The parameter with the signature: HMAC-SHA-256 in base64url without padding (RFC 4648, section 5).
 pub const SIGNATURE: &str = "sig";
-/// The parameter with the id of the key that it was made with.
+/// The parameter with the id of the signature's key.
 pub const KEY_ID: &str = "at_key";
-/// The parameter with the moment from which it is worth nothing, in Unix seconds.
+/// The parameter with the time at which the signature expires, in Unix seconds.
 pub const EXPIRES: &str = "at_expires";
 
-/// What a link's signature is over. Networks append parameters of their own, so it is over nothing
-/// else.
+/// What a link's signature covers. It covers nothing else, because networks append parameters of their own.
 #[derive(Debug, Clone, Copy)]
 pub struct SignedLink<'a> {
     /// The program.
     pub program_id: &'a ProgramId,
-    /// The landing page, as it is given: decoded, with its macros.
+    /// The landing page as given: decoded, with its macros.
     pub url: &'a str,
     /// The key.
     pub key_id: &'a str,
-    /// Unix seconds from which the signature is worth nothing.
+    /// When the signature expires, in Unix seconds.
     pub expires: i64,
 }
 
 impl SignedLink<'_> {
-    /// One text for each link and no other: of the four parts the URL alone may hold a line end, and
-    /// it is the last. The first line keeps a signature from being taken for one of another kind.
+    /// The signed text, different for each link: only the last part, the URL, may contain a line end. The
+    /// first line keeps signatures of other kinds from being valid for a link.
     fn text(&self) -> String {
         let Self { program_id, url, key_id, expires } = self;
         format!("adtrack-link-v1\n{program_id}\n{key_id}\n{expires}\n{url}")
     }
 
-    /// The value of [`SIGNATURE`]; none where there is no such key.
+    /// The value of [`SIGNATURE`]; none if there is no such key.
     pub fn sign(&self, keys: &SigningKeys) -> Option<String> {
         Some(URL_SAFE_NO_PAD.encode(keys.sign(self.key_id, self.text().as_bytes())?))
     }
 
-    /// Whether `signature` is this link's, made with one of `keys`, and good at `now`.
+    /// Whether `signature` is this link's, was made with its key among `keys`, and has not expired at `now`.
     pub fn verify(&self, signature: &str, keys: &SigningKeys, now: Timestamp) -> bool {
         let signature = URL_SAFE_NO_PAD.decode(signature);
         now.as_second() < self.expires
@@ -53,9 +52,9 @@ impl SignedLink<'_> {
     }
 }
 
-/// Reads the landing page of a link, which anybody may have written. Beyond what holds for those of
-/// core data ([`web_url::parse`]), its host is written as browsers read it: no other notation of a
-/// number, no characters that are mapped to others; an international name as `xn--…`.
+/// Parses the landing page of a link, which may come from anybody. In addition to the rules for core data
+/// ([`web_url::parse`]), its host must be written as browsers read it: no unusual notation of an IP address,
+/// no characters that are mapped to others, international names as `xn--…`.
 pub fn link_url(text: &str) -> Result<Url, String> {
     let url = web_url::parse(text, Macros::Allowed)?;
     let authority = web_url::split_at_authority(text).map_or("", |(authority, _)| authority);
@@ -66,7 +65,7 @@ pub fn link_url(text: &str) -> Result<Url, String> {
     };
     let host = url.host_str().unwrap_or_default();
     if !host.eq_ignore_ascii_case(&authority[..host_end]) {
-        return Err(format!("has a host that browsers read as `{host}`; write it so"));
+        return Err(format!("has a host that browsers read as `{host}`; write that"));
     }
     Ok(url)
 }
@@ -78,7 +77,7 @@ mod tests {
     const SECRET: &str = "CwsLCwsLCwsLCwsLCwsLCwsLCwsLCwsLCwsLCwsLCws=";
 
     #[test]
-    fn a_signature_is_over_program_url_key_and_expiry() {
+    fn signs_program_url_key_and_expiry() {
         let keys = SigningKeys::parse(&format!("k1={SECRET}\nk2={SECRET}")).unwrap();
         let now = Timestamp::from_second(1_000).unwrap();
         let (program, other) = (ProgramId::parse("p").unwrap(), ProgramId::parse("q").unwrap());
@@ -89,7 +88,7 @@ mod tests {
             expires: 1_001,
         };
         let signature = link.sign(&keys).unwrap();
-        // What docs/CLICKS.md tells others to compute.
+        // The example of docs/CLICKS.md.
         assert_eq!(signature, "1tUNATbD1HVE3SFDlW9R-GmAGN_nxyxqJ9B4D3rRYHU");
         assert!(link.verify(&signature, &keys, now));
         for changed in [
@@ -110,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_written_as_it_is_read() {
+    fn refuses_hosts_that_browsers_read_differently() {
         for text in ["https://Shop.Example:8443/x", "http://127.0.0.1", "http://[::1]:80/?a={b}"] {
             assert!(link_url(text).is_ok(), "{text}");
         }

@@ -15,8 +15,9 @@ use link::{EXPIRES, KEY_ID, SIGNATURE, SignedLink, URL, link_url};
 /// The parameter with the message id of the impression that led to the click.
 pub const IMPRESSION_ID: &str = "impression_id";
 
-/// Of `/click`: people must not be stranded for a parameter too many. A `url` of any length is read,
-/// because a click that names a page which is not followed is refused, not sent elsewhere.
+/// The rules of `/click`. They are lenient, so that no visitor is stranded because of one parameter too
+/// many. A `url` may have any length: a click that names a page that is not allowed must be refused, not
+/// redirected elsewhere.
 pub const CLICK_RULES: Rules = Rules {
     own: &[(URL, usize::MAX), (SIGNATURE, 64), (KEY_ID, 64), (EXPIRES, 20), (IMPRESSION_ID, 64)],
     lenient: true,
@@ -25,35 +26,35 @@ pub const CLICK_RULES: Rules = Rules {
 /// Where a click leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
-    /// To this page: ASCII, http or https.
+    /// This page: ASCII, http or https.
     Page(String),
-    /// Nowhere: the program runs, and has no page.
+    /// Nowhere: the program is valid and has no page.
     Nowhere,
-    /// Nowhere: the program does not run, and has no page for that.
+    /// Nowhere: the program is not valid and has no fallback page.
     Gone(InvalidReason),
 }
 
 impl TrackedEvent<'_> {
-    /// Where the click leads. `keys`: of signed links. Refused is a click with a `url` that is neither
-    /// on a host that the program allows nor signed, whether the program runs or not.
+    /// Where the click leads. Refuses a click whose `url` is neither on a host that the program allows nor
+    /// signed with one of `keys`, whether the program is valid or not.
     pub fn destination(&self, keys: &SigningKeys) -> Result<Destination, Refusal> {
-        let named = self.named_page(keys)?;
+        let link_page = self.link_page(keys)?;
         if let Err(reason) = self.validity {
             let fallback = self.fallback_page().map(|page| Destination::Page(page.into()));
             return Ok(fallback.unwrap_or(Destination::Gone(reason)));
         }
-        let page = named.or_else(|| self.fill(self.program.landing_url.as_deref()?));
+        let page = link_page.or_else(|| self.fill(self.program.landing_url.as_deref()?));
         let page = page.or_else(|| self.fallback_page());
         Ok(page.map_or(Destination::Nowhere, |page| Destination::Page(page.into())))
     }
 
-    /// The page that the link names itself. Macros are filled where it is signed alone: nobody else
-    /// may have a click's other parameters sent to a place of their choice.
-    fn named_page(&self, keys: &SigningKeys) -> Result<Option<Url>, Refusal> {
+    /// The page that the link itself names. Its macros are filled only if it is signed: otherwise anybody
+    /// could have a click's other parameters sent to a page of their choice.
+    fn link_page(&self, keys: &SigningKeys) -> Result<Option<Url>, Refusal> {
         let own = &self.request.parameters.own;
         let Some(text) = own.get(URL).filter(|text| !text.is_empty()) else { return Ok(None) };
         let url = link_url(text).map_err(|_| {
-            Refusal::UrlNotAllowed("it is no plain absolute URL of at most 2,048 bytes")
+            Refusal::UrlNotAllowed("it is not a plain absolute URL of at most 2,048 bytes")
         })?;
         if self.is_signed(text, keys) {
             return Ok(self.fill(text));
@@ -171,7 +172,7 @@ mod tests {
     }
 
     /// The query of a link that is signed until `expires`.
-    fn signed(url: &str, expires: i64) -> String {
+    fn signed_query(url: &str, expires: i64) -> String {
         let program_id = &ProgramId::parse("212313").unwrap();
         let link = SignedLink { program_id, url, key_id: "k1", expires };
         let signature = link.sign(&keys()).unwrap();
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_click_leads_to_the_landing_page_and_elsewhere_where_there_is_none() {
+    fn leads_to_the_landing_page_or_the_fallback() {
         let landing = format!("https://shop.example/p?c={CLICK}&p=212313&u=-9124&x=a%26b");
         assert_eq!(page(&program(&[]), "x=a%26b&click_id=mine&program_id=mine"), landing);
         let none = Value::Null;
@@ -200,26 +201,26 @@ mod tests {
     }
 
     #[test]
-    fn a_link_names_its_page_on_an_allowed_host_or_with_a_signature() {
+    fn follows_the_links_page_on_an_allowed_host_or_with_a_signature() {
         let program = program(&[]);
         for (query, expected) in [
             ("url=https://www.shop.example/a%3Fb=1", format!("/a?b=1&click_id={CLICK}")),
             ("url=HTTPS://WWW.SHOP.EXAMPLE&sig=x", format!("/?click_id={CLICK}")),
-            // Nobody fills macros of a page that anybody named.
+            // Macros of an unsigned page are not filled.
             ("url=https://www.shop.example/{x}&x=1", format!("/%7Bx%7D?click_id={CLICK}")),
         ] {
             assert_eq!(page(&program, query), format!("https://www.shop.example{expected}"));
         }
         assert_eq!(page(&program, "url="), page(&program, ""));
-        let other = signed("https://other.example/{x}#{click_id}", NOW + 1);
+        let other = signed_query("https://other.example/{x}#{click_id}", NOW + 1);
         assert_eq!(
             page(&program, &format!("{other}&x=1&appended=by-a-network")),
             format!("https://other.example/1#{CLICK}")
         );
-        let plain = signed("https://other.example/+?a=b c", NOW + 1);
-        // A signature is for the URL as it is given, and good for what a browser reads alike alone.
+        let plain = signed_query("https://other.example/+?a=b c", NOW + 1);
+        // The signature is valid, but browsers read this URL differently.
         assert!(destination(&program, &plain).is_err());
-        let plus = signed("https://other.example/+", NOW + 1);
+        let plus = signed_query("https://other.example/+", NOW + 1);
         assert_eq!(page(&program, &plus), format!("https://other.example/+?click_id={CLICK}"));
 
         for query in [
@@ -235,13 +236,13 @@ mod tests {
             &other.replace("at_key=k1", "at_key=k2"),
             &other.replace("sig=", "sig=x"),
             &other.replace("url=", "url=https://evil.example/&url="),
-            &signed("https://other.example/", NOW),
+            &signed_query("https://other.example/", NOW),
             &format!("url=https://www.shop.example/{}", "x".repeat(2_048)),
         ] {
             let refusal = destination(&program, query).unwrap_err();
             assert_eq!(refusal.code(), "url_not_allowed", "{query}");
         }
-        // Nor does a program that does not run lead to a page that a link names.
+        // A program that is not valid does not lead to the link's page either.
         let disabled = self::program(&[("valid", json!(false))]);
         assert_eq!(page(&disabled, &other), "https://fallback.example/");
         assert!(destination(&disabled, "url=https://evil.example/").is_err());

@@ -1,4 +1,4 @@
-//! The client's address: whose it is, and what of it is kept.
+//! The client's address: finds it behind proxies, and truncates it.
 
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -9,13 +9,13 @@ use ipnet::IpNet;
 /// Enough for `2001:db8:ffff::` and `255.255.255.0`.
 const MAX_TEXT_BYTES: usize = 16;
 
-/// An address as it is kept: the network that it is in, IPv4 to /24 and IPv6 to /48. Empty where none is
-/// known.
+/// An address as it is recorded: only its network, /24 for IPv4 and /48 for IPv6. Empty if the address is
+/// unknown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TruncatedAddress(ArrayString<MAX_TEXT_BYTES>);
 
 impl TruncatedAddress {
-    /// Truncates `address`. An IPv4 address written as IPv6 is one of IPv4.
+    /// Truncates `address`. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn of(address: IpAddr) -> Self {
         let mut text = ArrayString::new();
         match address.to_canonical() {
@@ -29,7 +29,7 @@ impl TruncatedAddress {
             IpAddr::V6(address) => {
                 let [a, b, c, ..] = address.segments();
                 let network = Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0);
-                // It fits: three groups and two colons.
+                // Always fits: three groups and two colons.
                 let _ = write!(text, "{network}");
             }
         }
@@ -42,8 +42,8 @@ impl TruncatedAddress {
     }
 }
 
-/// Every octet with a full stop behind it: each request has an address, and formatting it would cost
-/// several times as much.
+/// Every octet as text, followed by a full stop. Each request needs this, and formatting would cost several
+/// times as much.
 static OCTETS: [&str; 256] = {
     let mut octets = [""; 256];
     let mut octet = 0;
@@ -79,7 +79,7 @@ static DIGITS: [[u8; 4]; 256] = {
     digits
 };
 
-/// Whether one of `networks` has `address`.
+/// Whether `address` is in one of `networks`.
 pub fn is_in(address: IpAddr, networks: &[IpNet]) -> bool {
     if networks.is_empty() {
         return false;
@@ -88,10 +88,10 @@ pub fn is_in(address: IpAddr, networks: &[IpNet]) -> bool {
     networks.iter().any(|network| network.contains(&address))
 }
 
-/// Whose request it is, where `proxy` sent it, one of the `trusted`: each proxy adds to the right of
-/// `X-Forwarded-For` who asked it, so the first from the right that is not trusted is the client.
-/// Whatever stands left of that, the client may have made up. What is no address ends the walk: the last
-/// proxy is as far as is known then.
+/// The client of a request that arrived from `proxy`, one of the `trusted` networks. Each proxy appends the
+/// address of its own client to `X-Forwarded-For`, so the first address from the right that is not trusted
+/// is the client's. Anything to the left of it may be made up. An entry that is not an address ends the
+/// search, and the last proxy counts as the client.
 pub fn forwarded_client<'a>(
     proxy: IpAddr,
     from_the_right: impl Iterator<Item = &'a [u8]>,
@@ -108,7 +108,7 @@ pub fn forwarded_client<'a>(
     client
 }
 
-/// An address, as some proxies write it with a port, and an IPv6 one in brackets.
+/// Parses an address. Some proxies write it with a port, or an IPv6 address in brackets.
 fn parse_entry(entry: &[u8]) -> Option<IpAddr> {
     let entry = str::from_utf8(entry).ok()?.trim();
     let in_brackets = || entry.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();
@@ -125,12 +125,12 @@ mod tests {
 
     use super::*;
 
-    fn truncated(address: &str) -> String {
+    fn truncate(address: &str) -> String {
         TruncatedAddress::of(address.parse().unwrap()).as_str().to_owned()
     }
 
     #[test]
-    fn an_address_keeps_its_network_alone() {
+    fn truncates_addresses_to_their_networks() {
         for (address, kept) in [
             ("192.0.2.255", "192.0.2.0"),
             ("255.255.255.255", "255.255.255.0"),
@@ -142,19 +142,19 @@ mod tests {
             ("::1", "::"),
             ("::ffff:192.0.2.7", "192.0.2.0"),
         ] {
-            assert_eq!(truncated(address), kept);
+            assert_eq!(truncate(address), kept);
         }
         let longest = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
-        assert_eq!(truncated(longest), "ffff:ffff:ffff::");
+        assert_eq!(truncate(longest), "ffff:ffff:ffff::");
         assert_eq!(TruncatedAddress::default().as_str(), "");
     }
 
     #[test]
-    fn every_ipv4_address_is_written_as_the_library_does() {
+    fn formats_ipv4_as_the_standard_library_does() {
         for octet in 0..=255 {
             let address = Ipv4Addr::new(octet, 255 - octet, octet / 2, 7);
             let [a, b, c, _] = address.octets();
-            assert_eq!(truncated(&address.to_string()), Ipv4Addr::new(a, b, c, 0).to_string());
+            assert_eq!(truncate(&address.to_string()), Ipv4Addr::new(a, b, c, 0).to_string());
         }
     }
 
@@ -166,18 +166,18 @@ mod tests {
     }
 
     #[test]
-    fn the_first_from_the_right_that_is_not_trusted_is_the_client() {
+    fn takes_the_first_untrusted_address_from_the_right() {
         for (forwarded, expected) in [
             ("203.0.113.7", "203.0.113.7"),
-            // What the client made up stands left of what the first proxy saw.
+            // What the client made up is to the left of what the first proxy saw.
             ("198.51.100.1, 203.0.113.7", "203.0.113.7"),
             ("198.51.100.1, 203.0.113.7, 10.9.9.9,10.2.3.4", "203.0.113.7"),
             ("10.0.0.5, 203.0.113.7", "203.0.113.7"),
             ("203.0.113.7, 2001:db8:aa::5", "203.0.113.7"),
             ("203.0.113.7, ::ffff:10.1.1.1", "203.0.113.7"),
-            // All trusted: the one that is farthest.
+            // All are trusted: the farthest counts.
             ("10.0.0.5, 10.0.0.6", "10.0.0.5"),
-            // Garbage ends the walk.
+            // Garbage ends the search.
             ("198.51.100.1, unknown", "10.0.0.1"),
             ("198.51.100.1, unknown, 10.0.0.6", "10.0.0.6"),
             ("198.51.100.1,", "10.0.0.1"),

@@ -1,6 +1,5 @@
-//! Known bots, by their user agents: the patterns of monperrus/crawler-user-agents (MIT), as they stand
-//! in data/crawlers.txt; data/renew-crawlers renews them. Libraries for programs (curl, okhttp, …) are
-//! among them.
+//! Recognizes bots by their user agents, with the patterns of monperrus/crawler-user-agents (MIT) in
+//! data/crawlers.txt, which data/renew-crawlers updates. They include HTTP libraries (curl, okhttp, …).
 
 use std::cell::Cell;
 use std::hash::BuildHasher;
@@ -12,21 +11,21 @@ use regex::bytes::{RegexSet, RegexSetBuilder};
 
 const CRAWLERS: &str = include_str!("../../../data/crawlers.txt");
 
-/// User agents that a thread remembers: what is asked again and again costs a hash instead of a search.
-/// 4 KiB a thread.
+/// User agents that each thread remembers, in 4 KiB: a repeated one costs a hash instead of a search.
 const REMEMBERED: usize = 512;
 const REMEMBERED_BITS: u32 = REMEMBERED.trailing_zeros();
 
 thread_local! {
-    /// Where a user agent's hash says: that hash, with the answer in its lowest bit. Nothing but the
-    /// hash is remembered, and its seed is the process' own: nobody can make user agents that share one.
-    static SEEN: [Cell<u64>; REMEMBERED] = const { [const { Cell::new(0) }; REMEMBERED] };
+    /// Results, in the slot that a user agent's hash selects: the hash, with the result in its lowest bit.
+    /// The hash stands for the user agent. Its seed is random per process, so nobody can construct user
+    /// agents that collide.
+    static RESULTS: [Cell<u64>; REMEMBERED] = const { [const { Cell::new(0) }; REMEMBERED] };
 }
 
 static PATTERNS: LazyLock<Patterns> = LazyLock::new(Patterns::compile);
 
-/// Texts and expressions apart: a search for more than a thousand texts at once costs no more than for
-/// one expression.
+/// Plain texts are kept apart from expressions: a search for more than a thousand texts at once costs no
+/// more than for one expression.
 struct Patterns {
     texts: Option<AhoCorasick>,
     expressions: RegexSet,
@@ -36,10 +35,10 @@ struct Patterns {
 impl Patterns {
     fn compile() -> Self {
         let lines = |kind| CRAWLERS.lines().filter_map(move |line| pattern(line, kind));
-        // They are part of the program, and a test asks for each kind: they compile.
+        // The patterns are compiled into the program, and a test checks that each is valid.
         Self {
             texts: AhoCorasick::new(lines("text")).ok(),
-            // `\d` and the like are ASCII's.
+            // `\d` and the like mean ASCII.
             expressions: RegexSetBuilder::new(lines("expression"))
                 .unicode(false)
                 .build()
@@ -54,22 +53,22 @@ impl Patterns {
     }
 }
 
-/// The pattern of a line of this kind.
+/// The pattern of a line; none if the line is of another kind.
 fn pattern<'a>(line: &'a str, kind: &str) -> Option<&'a str> {
     line.strip_prefix(kind)?.strip_prefix(" \"")?.strip_suffix('"')
 }
 
-/// Compiles the patterns, so that no request waits for it: some milliseconds.
+/// Compiles the patterns, which takes some milliseconds, so that no request waits for it.
 pub fn prepare() {
     LazyLock::force(&PATTERNS);
 }
 
-/// Whether `user_agent` is that of a known bot.
+/// Whether `user_agent` belongs to a known bot.
 pub fn is_bot(user_agent: &str) -> bool {
     let patterns = &*PATTERNS;
     let hash = patterns.hashes.hash_one(user_agent) & !1;
-    SEEN.with(|seen| {
-        let Some(slot) = seen.get((hash >> (u64::BITS - REMEMBERED_BITS)) as usize) else {
+    RESULTS.with(|results| {
+        let Some(slot) = results.get((hash >> (u64::BITS - REMEMBERED_BITS)) as usize) else {
             return patterns.match_any(user_agent);
         };
         if slot.get() & !1 != hash {
@@ -83,7 +82,7 @@ pub fn is_bot(user_agent: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// User agents that the source has seen: of every expression, and of a part of the texts.
+    /// User agents that crawlers really sent: for every expression, and for some of the texts.
     const SEEN_CRAWLERS: &str = include_str!("../../../data/crawlers-seen.txt");
 
     const PEOPLE: [&str; 9] = [
@@ -108,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn bots_are_known_and_people_are_not() {
+    fn recognizes_bots_and_not_people() {
         // Twice: the second time from memory.
         for _ in 0..2 {
             for user_agent in SEEN_CRAWLERS.lines().chain(["curl/8.14.1"]) {
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_is_bounded_and_right_when_it_overflows() {
+    fn is_right_for_more_user_agents_than_it_remembers() {
         for number in 0..REMEMBERED * 4 {
             assert!(!is_bot(&format!("Mozilla/5.0 ({number})")));
             assert!(is_bot(&format!("Googlebot/2.1 ({number})")));

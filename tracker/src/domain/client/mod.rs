@@ -1,4 +1,4 @@
-//! Who asks: what an ad client's headers and connection say about it.
+//! Who asks: what headers and connection reveal about an ad client.
 
 pub mod address;
 pub mod bots;
@@ -16,52 +16,52 @@ use address::TruncatedAddress;
 /// The longest host name (RFC 1035), in bytes.
 const MAX_HOST_BYTES: usize = 253;
 
-/// The client of a tracking request, as far as it is kept.
+/// The client of a tracking request, as far as it is recorded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Client<'a> {
-    /// `User-Agent`; empty where there is none.
+    /// `User-Agent`; empty if there is none.
     pub user_agent: Cow<'a, str>,
-    /// `Referer`, without its query; empty where there is none.
+    /// `Referer`, without its query; empty if there is none.
     pub referrer: Cow<'a, str>,
-    /// The host name that it asked; empty where there is none.
+    /// The host name of the request; empty if there is none.
     pub host: Cow<'a, str>,
-    /// Its address, truncated; empty where it is not known.
+    /// The address, truncated; empty if unknown.
     pub address: TruncatedAddress,
-    /// Who it is; empty where nobody may know, or nobody said.
+    /// The visitor's id; empty if the client objects, or if visitors are not tracked.
     pub visitor_id: String,
-    /// Why its traffic may be invalid.
+    /// Why the traffic may be invalid.
     pub traffic_flags: TrafficFlags,
-    /// Whether it objects to being followed: no visitor id is kept then, and no parameters.
+    /// Whether the client objects to tracking. Then neither visitor id nor parameters are recorded.
     pub objects: bool,
 }
 
-/// A `Referer` as it is kept: without query and fragment, which may say who somebody is.
+/// A `Referer` without query and fragment, which may identify a person.
 pub fn without_query(referrer: &[u8]) -> &[u8] {
     let end = referrer.iter().position(|byte| matches!(byte, b'?' | b'#'));
     &referrer[..end.unwrap_or(referrer.len())]
 }
 
-/// A referrer that is text already, as it is kept: see [`without_query`] and [`cut_text`].
+/// A referrer without query and fragment, cut to the longest header.
 pub fn referrer_without_query(referrer: Cow<'_, str>) -> Cow<'_, str> {
     let end = without_query(referrer.as_bytes()).len();
-    cut_text(truncated(referrer, end))
+    cut_text(truncate(referrer, end))
 }
 
-/// A header's value as it is kept: as UTF-8, and cut at a character boundary.
+/// A header's value as UTF-8, cut to the longest header at a character boundary.
 pub fn cut(header: &[u8]) -> Cow<'_, str> {
-    // Nearly all are UTF-8, which is seen many bytes at a time; what replaces goes byte by byte.
+    // Nearly all are UTF-8. That check reads many bytes at a time; the lossy conversion reads byte by byte.
     let text = str::from_utf8(header).map(Cow::Borrowed);
     cut_text(text.unwrap_or_else(|_| String::from_utf8_lossy(header)))
 }
 
-/// What stands for a header's value, cut as that is.
+/// A text in place of a header's value, cut to the longest header at a character boundary.
 pub fn cut_text(text: Cow<'_, str>) -> Cow<'_, str> {
     let end = text.floor_char_boundary(MAX_HEADER_BYTES);
-    truncated(text, end)
+    truncate(text, end)
 }
 
-/// The first `end` bytes, which end with a character.
-fn truncated(text: Cow<'_, str>, end: usize) -> Cow<'_, str> {
+/// The first `end` bytes, which must end at a character boundary.
+fn truncate(text: Cow<'_, str>, end: usize) -> Cow<'_, str> {
     match text {
         Cow::Borrowed(text) => Cow::Borrowed(&text[..end]),
         Cow::Owned(mut text) => {
@@ -71,14 +71,13 @@ fn truncated(text: Cow<'_, str>, end: usize) -> Cow<'_, str> {
     }
 }
 
-/// The host name of a `Host` header, without the port.
+/// The host name of a `Host` header, without the port, in lower case; empty if it is invalid.
 pub fn host_name(header: &[u8]) -> Cow<'_, str> {
     let end = if header.starts_with(b"[") {
         header.iter().position(|byte| *byte == b']').map_or(header.len(), |bracket| bracket + 1)
     } else {
         header.iter().position(|byte| *byte == b':').unwrap_or(header.len())
     };
-    // What is no text, or longer than a name can be, is nobody's name.
     match str::from_utf8(&header[..end]) {
         Ok(host) if end > MAX_HOST_BYTES || host.is_empty() => Cow::Borrowed(""),
         Ok(host) if host.bytes().any(|byte| byte.is_ascii_uppercase()) => {
@@ -94,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_is_cut_at_a_character_boundary() {
+    fn cuts_headers_at_a_character_boundary() {
         assert_eq!(cut(b"curl/8"), "curl/8");
         assert_eq!(cut("ü".repeat(300).as_bytes()), "ü".repeat(256));
         assert_eq!(cut(format!("x{}", "ü".repeat(300)).as_bytes()).len(), 511);
@@ -102,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_referrer_loses_its_query() {
+    fn removes_the_query_of_a_referrer() {
         for (referrer, kept) in [
             ("https://r.example/page?mail=a@b.example#top", "https://r.example/page"),
             ("https://r.example/page#?x", "https://r.example/page"),
@@ -116,13 +115,13 @@ mod tests {
     }
 
     #[test]
-    fn a_host_loses_its_port() {
+    fn removes_the_port_of_a_host() {
         assert_eq!(host_name(b"T.example:8080"), "t.example");
         assert_eq!(host_name(b"t.example"), "t.example");
         assert_eq!(host_name(b"[::1]:80"), "[::1]");
         assert_eq!(host_name(b"[::1"), "[::1");
-        for nobody in [&b""[..], b":80", b"\xff", &[b'a'; 254]] {
-            assert_eq!(host_name(nobody), "");
+        for invalid in [&b""[..], b":80", b"\xff", &[b'a'; 254]] {
+            assert_eq!(host_name(invalid), "");
         }
     }
 }

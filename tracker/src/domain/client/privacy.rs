@@ -1,4 +1,4 @@
-//! Whether a client may be followed: the signals with which somebody objects.
+//! The signals by which a client objects to tracking.
 
 use super::tcf;
 use crate::domain::Parameters;
@@ -8,28 +8,27 @@ use crate::domain::Parameters;
 pub enum PrivacySignals {
     /// `Sec-GPC: 1` (W3C Global Privacy Control) and `DNT: 1` (W3C Tracking Preference Expression).
     GpcAndDnt,
-    /// `Sec-GPC: 1` alone: browsers give up `DNT`.
+    /// `Sec-GPC: 1` alone: browsers are abandoning `DNT`.
     Gpc,
     /// Neither.
     None,
 }
 
 impl PrivacySignals {
-    /// Whether the header `Sec-GPC` with this value objects.
+    /// Whether a `Sec-GPC` header with this value is an objection.
     pub fn object_by_gpc(self, value: &[u8]) -> bool {
         self != Self::None && value == b"1"
     }
 
-    /// Whether the header `DNT` with this value objects. What follows its first character are
-    /// extensions.
+    /// Whether a `DNT` header with this value is an objection. Extensions may follow the first character.
     pub fn object_by_dnt(self, value: &[u8]) -> bool {
         self == Self::GpcAndDnt && value.first() == Some(&b'1')
     }
 }
 
-/// Whether consent is asked for and not given: `gdpr=1` without a `gdpr_consent` by which an id may be
-/// kept on the device, for `vendor` where one is named. The parameters are those that IAB Europe's
-/// Transparency and Consent Framework has for URLs.
+/// Whether consent is required and missing: `gdpr=1` without a `gdpr_consent` that allows storing an id on
+/// the device, for `vendor` if one is given. These are the URL parameters of IAB Europe's Transparency and
+/// Consent Framework.
 pub fn refuses_consent(parameters: &Parameters, vendor: Option<u16>) -> bool {
     let allows = |consent: &str| tcf::allows_storage(consent, vendor);
     parameters.gdpr_applies && !parameters.consent.as_deref().is_some_and(allows)
@@ -43,7 +42,7 @@ mod tests {
     const CONSENT: &str = "COvFyGBOvFyGBAbAAAENAPCAAOAAAAAAAAAAAEEUACCKAAA";
 
     #[test]
-    fn each_setting_has_its_signals() {
+    fn honors_the_signals_of_each_setting() {
         for (signals, gpc, dnt) in [
             (PrivacySignals::GpcAndDnt, true, true),
             (PrivacySignals::Gpc, true, false),
@@ -59,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn consent_is_refused_where_it_is_asked_for_and_not_given() {
+    fn refuses_consent_that_is_required_and_missing() {
         for (query, vendor, refused) in [
             (String::new(), None, false),
             ("gdpr=0".to_owned(), None, false),

@@ -1,14 +1,14 @@
-//! The IAB Europe Transparency and Consent Framework's consent string, as far as it says whether an
-//! id may be kept on a device.
+//! Reads the consent string of IAB Europe's Transparency and Consent Framework, as far as it decides whether
+//! an id may be stored on a device.
 //!
-//! Format: IAB Tech Lab, "Consent string and vendor list formats v2", "The Core String": base64url, six
-//! bits a character, segments parted by full stops, the core first.
+//! Format: IAB Tech Lab, "Consent string and vendor list formats v2", "The Core String": base64url with six
+//! bits per character, in segments separated by full stops, the core first.
 //! <https://github.com/InteractiveAdvertisingBureau/GDPR-Transparency-and-Consent-Framework>
 
-/// The longest consent string that is read, in bytes. A range for each of a thousand vendors fits.
+/// The longest consent string that is read, in bytes: enough for a range for each of a thousand vendors.
 pub const MAX_BYTES: usize = 4_096;
 
-/// Where the fields of the core segment begin, in bits.
+/// Offsets of the core segment's fields, in bits.
 mod bit {
     pub(super) const VERSION: usize = 0;
     pub(super) const PURPOSES_CONSENT: usize = 152;
@@ -18,9 +18,9 @@ mod bit {
 }
 
 /// Whether `consent` is a consent string of version 2 that consents to purpose 1, "Store and/or access
-/// information on a device", and, where a vendor is named, to that vendor.
+/// information on a device", and, if a vendor is given, to that vendor.
 ///
-/// "Purpose one treatment" (the purpose was not disclosed at all) is not taken for consent.
+/// "Purpose one treatment" (the purpose was not disclosed at all) does not count as consent.
 pub fn allows_storage(consent: &str, vendor: Option<u16>) -> bool {
     let allowed = || {
         let core = CoreSegment::parse(consent)?;
@@ -28,7 +28,7 @@ pub fn allows_storage(consent: &str, vendor: Option<u16>) -> bool {
             && core.is_set(bit::PURPOSES_CONSENT)?
             && match vendor {
                 Some(vendor) => core.consents_to(vendor.into())?,
-                // Cut off before its vendors, it is no consent string.
+                // A string that ends before its vendors is not valid.
                 None => core.is_set(bit::IS_RANGE_ENCODING).is_some(),
             };
         Some(is_allowed)
@@ -36,7 +36,7 @@ pub fn allows_storage(consent: &str, vendor: Option<u16>) -> bool {
     allowed().unwrap_or(false)
 }
 
-/// The first segment of a consent string, which has nothing but base64url characters.
+/// The first segment of a consent string: base64url characters only.
 struct CoreSegment<'a>(&'a [u8]);
 
 impl<'a> CoreSegment<'a> {
@@ -52,7 +52,7 @@ impl<'a> CoreSegment<'a> {
         Some(six >> (5 - at % 6) & 1 == 1)
     }
 
-    /// A number of `length` bits, the highest first.
+    /// A number of `length` bits, the most significant first.
     fn number(&self, at: usize, length: usize) -> Option<usize> {
         (at..at + length)
             .try_fold(0, |number, at| Some(number << 1 | usize::from(self.is_set(at)?)))
@@ -107,14 +107,14 @@ mod tests {
     const REFUSED: &str = "COwAdDhOwAdDhN4ABAENAPCgAAQAAv___wAAAFP_AAp_4AI6ACACAA";
 
     #[test]
-    fn purpose_1_is_needed() {
+    fn requires_purpose_1() {
         assert!(allows_storage(BIT_FIELD, None));
         assert!(allows_storage(RANGES, None));
         assert!(!allows_storage(REFUSED, None));
     }
 
     #[test]
-    fn a_vendor_is_found_in_bit_fields_and_ranges() {
+    fn finds_vendors_in_bit_fields_and_ranges() {
         for (consent, vendor, allowed) in [
             (BIT_FIELD, 2, true),
             (BIT_FIELD, 6, true),
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_consent_string_is_no_consent() {
+    fn takes_no_invalid_string_for_consent() {
         let long = format!("{BIT_FIELD}.{}", "A".repeat(MAX_BYTES));
         let standard = BIT_FIELD.replacen("CO", "C+", 1);
         // Version 1 of the format, now withdrawn.
@@ -144,13 +144,13 @@ mod tests {
         }
         assert!(!allows_storage(&standard, None));
         assert!(!allows_storage(&version_1, None));
-        // Cut within the ranges.
+        // Cut off within the ranges.
         assert!(!allows_storage(&RANGES[..50], Some(436)));
     }
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(consent in "C[A-Za-z0-9_-]{0,200}(\\..{0,9})?", vendor: u16) {
+        fn never_panics(consent in "C[A-Za-z0-9_-]{0,200}(\\..{0,9})?", vendor: u16) {
             allows_storage(&consent, Some(vendor));
         }
     }

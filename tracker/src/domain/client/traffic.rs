@@ -1,24 +1,24 @@
-//! Why traffic may be invalid. It is flagged, never dropped: who bills decides.
+//! Reasons why traffic may be invalid. It is flagged, never dropped: billing decides what counts.
 
 use crate::domain::client::bots::is_bot;
 
-/// The reasons, as a set.
+/// A set of reasons.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TrafficFlags(u8);
 
 impl TrafficFlags {
-    /// The user agent is that of a known bot, or of a library for programs.
+    /// The user agent belongs to a known bot, or to an HTTP library.
     pub const BOT: Self = Self(1);
-    /// A browser fetches ahead what may never be shown.
+    /// A browser prefetches a page that may never be shown.
     pub const PREFETCH: Self = Self(1 << 1);
-    /// A browser renders ahead what may never be shown.
+    /// A browser prerenders a page that may never be shown.
     pub const PRERENDER: Self = Self(1 << 2);
-    /// There is no user agent, or an empty one.
+    /// The user agent is missing or empty.
     pub const NO_USER_AGENT: Self = Self(1 << 3);
-    /// Parameters were cut or left out.
+    /// Parameters were cut or dropped.
     pub const PARAMETERS_CUT: Self = Self(1 << 4);
 
-    /// What each is called on the wire and in the table, by its bit.
+    /// The names on the wire and in the table, in the order of the bits.
     const NAMES: [&'static str; 5] =
         ["bot", "prefetch", "prerender", "no_user_agent", "parameters_cut"];
 
@@ -27,7 +27,7 @@ impl TrafficFlags {
         self.0 |= flags.0;
     }
 
-    /// Calls `take` with their names, which it puts on the stack: every event asks for them.
+    /// Calls `take` with the names. They are on the stack, because every event needs them.
     pub fn with_names<T>(self, take: impl FnOnce(&[&str]) -> T) -> T {
         let mut names = [""; Self::NAMES.len()];
         let mut count = 0;
@@ -43,7 +43,7 @@ impl TrafficFlags {
         take(names.get(..count).unwrap_or_default())
     }
 
-    /// What a user agent says.
+    /// The flags of a user agent.
     pub fn of_user_agent(user_agent: &str) -> Self {
         if user_agent.trim_ascii().is_empty() {
             Self::NO_USER_AGENT
@@ -54,19 +54,19 @@ impl TrafficFlags {
         }
     }
 
-    /// What a header that says what a request is for says: `Sec-Purpose` (Fetch standard), `Purpose`
-    /// (Chromium until 2022, WebKit), `X-Purpose` (WebKit) and `X-Moz` (Gecko).
+    /// The flags of a header that names a request's purpose: `Sec-Purpose` (Fetch standard), `Purpose`
+    /// (Chromium until 2022, WebKit), `X-Purpose` (WebKit) or `X-Moz` (Gecko).
     pub fn of_purpose(value: &[u8]) -> Self {
         let mut flags = Self::default();
         for token in value.split(|byte| matches!(byte, b';' | b',')) {
             let token = token.trim_ascii();
             if token.eq_ignore_ascii_case(b"prerender") {
-                // Which says more than the `prefetch` in front of it.
+                // More specific than the `prefetch` before it.
                 return Self::PRERENDER;
             }
             if [&b"prefetch"[..], b"preview", b"instant"]
                 .iter()
-                .any(|ahead| token.eq_ignore_ascii_case(ahead))
+                .any(|purpose| token.eq_ignore_ascii_case(purpose))
             {
                 flags.insert(Self::PREFETCH);
             }
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn each_flag_has_its_name() {
+    fn names_each_flag() {
         let all = [
             TrafficFlags::BOT,
             TrafficFlags::PREFETCH,
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_browser_fetches_ahead_says_so() {
+    fn recognizes_prefetching_and_prerendering() {
         for (value, flags) in [
             ("prefetch", TrafficFlags::PREFETCH),
             ("Prefetch", TrafficFlags::PREFETCH),

@@ -1,27 +1,24 @@
-//! Amounts of money: decimal text to micros, without floating point.
+//! Amounts of money: converts decimal text to micros without floating point.
 
-/// Digits behind the point that are kept: a micro is a millionth.
+/// Digits after the decimal point: a micro is a millionth.
 const FRACTION_DIGITS: usize = 6;
 
-/// Why a text is no amount.
+/// Why a text is not a valid amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAmount {
     /// It is not of the form `-?[0-9]+(\.[0-9]+)?`.
-    #[error(
-        "is not a decimal number such as 49.90 or -5: digits, with a minus in front and a point inside where needed"
-    )]
+    #[error("is not a decimal number such as 49.90 or -5")]
     Form,
-    /// It has more than six significant digits behind the point.
-    #[error("has more than 6 digits behind the point")]
+    /// It has more than six significant digits after the decimal point.
+    #[error("has more than 6 digits after the decimal point")]
     TooPrecise,
-    /// Its micros are beyond 64 bits.
+    /// Its micros do not fit into 64 bits.
     #[error("is beyond ±9223372036854.775807")]
     TooLarge,
 }
 
-/// The millionths in a decimal `text`, exact. Zeros at the end of the fraction count for nothing;
-/// exponents, signs but the minus, spaces, thousands separators and digits other than ASCII's are
-/// refused, for they mean different things to different people.
+/// Converts a decimal `text` to millionths, exactly. Trailing zeros of the fraction are ignored. Refuses
+/// exponents, plus signs, spaces, thousands separators and non-ASCII digits, which are ambiguous.
 pub fn micros(text: &str) -> Result<i64, InvalidAmount> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
@@ -42,7 +39,7 @@ pub fn micros(text: &str) -> Result<i64, InvalidAmount> {
     }
     let padding = FRACTION_DIGITS - fraction.len();
     let all = whole.bytes().chain(fraction.bytes()).chain(std::iter::repeat_n(b'0', padding));
-    // Counted down from zero where it is negative, for i64 reaches one further there.
+    // A negative number is counted down from zero: i64's minimum has no positive counterpart.
     let sum = all.map(|byte| i64::from(byte - b'0')).try_fold(0_i64, |sum, digit| {
         let tens = sum.checked_mul(10)?;
         if negative { tens.checked_sub(digit) } else { tens.checked_add(digit) }
@@ -57,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn decimals_become_micros_exactly() {
+    fn converts_decimals_to_micros_exactly() {
         for (text, expected) in [
             ("0", 0),
             ("-0.00", 0),
@@ -75,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plain_decimal_is_refused() {
+    fn refuses_what_is_not_a_plain_decimal() {
         for text in [
             "", "-", "+5", "1e3", "1,000.00", "1,5", "NaN", "inf", "٣", ".5", "5.", "1.2.3", "--1",
             " 1", "1 ", "0x10", "1_000", "-.5", "1.-5", "5€",
@@ -92,7 +89,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_micro_is_read_back(value: i64) {
+        fn reads_back_every_micro(value: i64) {
             let sign = if value < 0 { "-" } else { "" };
             let (whole, fraction) =
                 (value.unsigned_abs() / 1_000_000, value.unsigned_abs() % 1_000_000);
@@ -100,7 +97,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(text: String) {
+        fn never_panics(text: String) {
             let _ = micros(&text);
         }
     }

@@ -1,4 +1,4 @@
-//! A conversion as a network or an advertiser's page claims it, and what is recorded of it.
+//! A conversion as a network or an advertiser's page claims it, and its validation.
 
 use std::str::FromStr;
 
@@ -10,21 +10,20 @@ use crate::domain::{Conversion, Parameters, Refusal, Rules};
 /// The stages of a conversion.
 const REFUNDED: &str = "refunded";
 const STATUSES: [&str; 4] = ["pending", "approved", "rejected", REFUNDED];
-/// Of a conversion that names none: most advertisers report what is final.
+/// The status of a conversion that names none: most advertisers report final conversions.
 const DEFAULT_STATUS: &str = "approved";
 
 impl Rules {
-    /// Of `/conversion`.
+    /// The rules of `/conversion`.
     pub const CONVERSION: Self = Self { own: &Claim::PARAMETERS, lenient: false };
 }
 
-/// A conversion as its sender states it: the texts as given, before anything is made of them; empty
-/// where they are not given.
+/// A conversion as its sender states it: the texts as given, not validated; empty if not given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Claim<'a> {
     /// The message id of the click that led to it.
     pub click_id: &'a str,
-    /// What kind of conversion it is.
+    /// The kind of conversion.
     pub event_name: &'a str,
     /// The advertiser's own id of the transaction.
     pub transaction_id: &'a str,
@@ -36,12 +35,12 @@ pub struct Claim<'a> {
     pub currency: &'a str,
     /// The client's own id of the event.
     pub event_id: &'a str,
-    /// HMAC-SHA-256 of all of them, hexadecimal.
+    /// HMAC-SHA-256 over all of these, hexadecimal.
     pub signature: &'a str,
 }
 
 impl<'a> Claim<'a> {
-    /// The parameters that a claim is read from, with the most bytes of each.
+    /// The parameters of a claim, each with its longest value in bytes.
     pub const PARAMETERS: [(&'static str, usize); 7] = [
         ("click_id", 36),
         ("event_name", 64),
@@ -52,7 +51,7 @@ impl<'a> Claim<'a> {
         ("sig", 64),
     ];
 
-    /// What the parameters of `/conversion` claim.
+    /// Reads a claim from the parameters of `/conversion`.
     pub fn of(parameters: &'a Parameters) -> Self {
         let own = |name| parameters.own.get(name).map_or("", String::as_str);
         Self {
@@ -67,7 +66,7 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// What is recorded of it, besides [`Self::click_id`].
+    /// Validates the claim and returns what is recorded, apart from [`Self::click_id`].
     pub fn to_conversion(&self) -> Result<Conversion, Refusal> {
         let status = if self.status.is_empty() { DEFAULT_STATUS } else { self.status };
         if !STATUSES.contains(&status) {
@@ -80,7 +79,7 @@ impl<'a> Claim<'a> {
             }
             amount => micros(amount).map_err(|error| refuse(&format!("`amount` {error}")))?,
         };
-        // Networks disagree on the sign of what they take back.
+        // Networks disagree on the sign of a refund.
         let amount_micros = match status {
             REFUNDED => -amount_micros.saturating_abs(),
             _ => amount_micros,
@@ -102,12 +101,12 @@ impl<'a> Claim<'a> {
     }
 }
 
-/// The id of another event, which a request names as `name`: a UUID (RFC 9562), as it stands in the
-/// table; empty where it is not given.
+/// Parses the id of another event, given in the parameter `name`: a UUID (RFC 9562), in the form that the
+/// table has. Empty if not given.
 pub fn event_reference(name: &str, text: &str) -> Result<String, Refusal> {
     match Uuid::from_str(text) {
         _ if text.is_empty() => Ok(String::new()),
-        // The crate also reads other forms: braces, urn:, no hyphens.
+        // `Uuid` also parses other forms: braces, urn:, no hyphens.
         Ok(id) if text.len() == uuid::fmt::Hyphenated::LENGTH => Ok(id.to_string()),
         _ => Err(refuse(&format!(
             "`{name}` is a message id, such as 019b7ca9-8f2e-7707-8707-070707070707"
@@ -124,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_claim_becomes_what_is_recorded() {
+    fn turns_a_claim_into_a_conversion() {
         let query = "transaction_id=t-1&event_name=sale&status=refunded&amount=-49.90&currency=eur\
                      &campaign=x&at_event_id=e&sig=00";
         let parameters = Parameters::parse(query, Rules::CONVERSION).unwrap();
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_claim_is_named() {
+    fn names_what_is_wrong_with_a_claim() {
         for (claim, problem) in [
             (Claim { status: "Approved", ..Claim::default() }, "`status` is pending"),
             (Claim { amount: "1", ..Claim::default() }, "`amount` needs a `currency`"),
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_is_a_uuid_as_the_table_has_it() {
+    fn parses_references_into_the_tables_form() {
         let id = "019b7ca9-8f2e-7707-8707-070707070707";
         for text in [id, &id.to_uppercase()] {
             assert_eq!(event_reference("click_id", text).as_deref(), Ok(id));

@@ -1,19 +1,19 @@
-//! Signatures of conversions: what is signed, and whether it is. docs/CONVERSIONS.md describes the
-//! same for those who sign.
+//! Signatures of conversions. docs/CONVERSIONS.md describes them for those who sign.
 
 use adtrack_proto::ProgramId;
 
 use super::claim::{Claim, refuse};
 use crate::domain::{Refusal, SigningKeys};
 
-/// Keeps a signature of something else, made with the same key, from being one of a conversion.
-const WHAT: &str = "conversion";
+/// Keeps a signature of something else, made with the same key, from being valid for a conversion.
+const KIND: &str = "conversion";
 
 impl Claim<'_> {
-    /// Whether it may be recorded for a program that asks for signatures with the key `key_id`.
+    /// Checks whether the conversion may be recorded for a program that requires signatures with the key
+    /// `key_id`.
     ///
-    /// It has to name what makes it the only one of its kind: whoever saw a signed conversion that
-    /// does not could have it counted again and again.
+    /// The claim must have an id that makes it unique. Otherwise anybody who sees the signed conversion
+    /// could repeat it, and it would be counted each time.
     pub fn authorize(
         &self,
         program_id: &ProgramId,
@@ -22,16 +22,16 @@ impl Claim<'_> {
     ) -> Result<(), Refusal> {
         verify(self, program_id, key_id, keys)?;
         if [self.transaction_id, self.click_id, self.event_id].iter().all(|id| id.is_empty()) {
-            let problem = "a signed conversion names its `transaction_id`, its `click_id` or an id of \
-                           the event itself";
+            let problem = "a signed conversion must name its `transaction_id`, its `click_id` or an id \
+                           of the event itself";
             return Err(refuse(problem));
         }
         Ok(())
     }
 }
 
-/// Whether `claim` carries the HMAC-SHA-256 (RFC 2104) of what it claims, by the key `key_id`, as 64
-/// hexadecimal digits.
+/// Checks that the claim's signature is the HMAC-SHA-256 (RFC 2104) of its texts with the key `key_id`, in
+/// 64 hexadecimal digits.
 fn verify(
     claim: &Claim<'_>,
     program_id: &ProgramId,
@@ -47,12 +47,13 @@ fn verify(
     if is_good { Ok(()) } else { Err(Refusal::InvalidSignature) }
 }
 
-/// What is signed: netstrings (<https://cr.yp.to/proto/netstrings.txt>), which no two lists of texts
-/// share: the length in bytes, `:`, the text, `,`. The event id is among them because it takes part
-/// in the message id: whoever saw a signed conversion could have it counted again under another.
+/// What is signed: netstrings (<https://cr.yp.to/proto/netstrings.txt>), each the length in bytes, `:`, the
+/// text, `,`, so that different lists of texts are never signed alike. The event id is part of it because
+/// it determines the message id: otherwise anybody who sees a signed conversion could repeat it with
+/// another event id, and it would be counted again.
 fn signed_text(claim: &Claim<'_>, program_id: &ProgramId) -> String {
     let parts = [
-        WHAT,
+        KIND,
         program_id.as_str(),
         claim.click_id,
         claim.event_name,
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worked_example_of_the_documentation_holds() {
+    fn agrees_with_the_example_in_the_documentation() {
         let program_id = ProgramId::parse("212313").unwrap();
         let text = "10:conversion,6:212313,36:019b7ca9-8f2e-7707-8707-070707070707,4:sale,\
                     10:order-1001,8:approved,5:49.90,3:EUR,0:,";
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_anything_that_counts_is_noticed() {
+    fn refuses_a_claim_that_was_changed() {
         let good = claim();
         for changed in [
             Claim { click_id: "", ..good },

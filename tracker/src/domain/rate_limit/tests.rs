@@ -1,4 +1,4 @@
-//! The limiter against an exact model, and against those who want to get around it.
+//! The limiter against an exact model, and against clients that try to get around it.
 
 use std::collections::HashMap;
 use std::thread;
@@ -23,16 +23,15 @@ fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn admitted(limiter: &RateLimiter, hash: u64, now: Duration, requests: usize) -> usize {
+fn count_admitted(limiter: &RateLimiter, hash: u64, now: Duration, requests: usize) -> usize {
     (0..requests).filter(|_| limiter.admits_hash(hash, now)).count()
 }
 
-/// Token buckets as textbooks have them, in a table without a bound: what they hold is time, and a
-/// request costs an interval of it.
+/// Textbook token buckets in an unbounded table. A bucket holds time, and a request costs one interval.
 struct Model {
     interval: u128,
     capacity: u128,
-    /// What each held, and when that was.
+    /// What each bucket held, and when.
     buckets: HashMap<u64, (u128, u128)>,
 }
 
@@ -95,7 +94,7 @@ fn counts_ipv6_by_64_and_ipv4_by_address() {
         ("2001:db8:1:2::1", "2001:db8:1:3::1", false),
         ("203.0.113.1", "::ffff:203.0.113.1", true),
         ("203.0.113.2", "203.0.113.3", false),
-        // What stands for IPv4 inside must be no IPv6 network of clients.
+        // What represents an IPv4 address inside must not be an IPv6 network of clients.
         ("0.0.0.1", "::1", false),
         ("203.0.113.4", "0:0:cb00:7104::", false),
     ] {
@@ -105,10 +104,10 @@ fn counts_ipv6_by_64_and_ipv4_by_address() {
 }
 
 #[test]
-fn gives_no_entry_with_a_debt_to_others() {
+fn keeps_an_entry_with_a_debt_from_others() {
     let limiter = limiter("1/10");
     let limited = hash(7, 1);
-    assert_eq!(admitted(&limiter, limited, SECOND, 100), 10);
+    assert_eq!(count_admitted(&limiter, limited, SECOND, 100), 10);
 
     // Half of these 160 are in the same set, ten times as many as it has entries.
     for tag in 2..162 {
@@ -116,27 +115,27 @@ fn gives_no_entry_with_a_debt_to_others() {
     }
 
     assert!(!limiter.admits_hash(limited, SECOND));
-    assert_eq!(admitted(&limiter, limited, 4 * SECOND, 100), 3, "its debt is as it was");
+    assert_eq!(count_admitted(&limiter, limited, 4 * SECOND, 100), 3, "its debt is unchanged");
 }
 
 #[test]
-fn admits_whom_a_full_set_cannot_count_until_an_entry_is_free() {
+fn admits_uncounted_addresses_while_their_set_is_full() {
     let limiter = limiter("1/1");
     for tag in 0..8 {
         assert!(limiter.admits_hash(hash(0, tag), SECOND));
     }
-    assert_eq!(admitted(&limiter, hash(0, 8), SECOND, 100), 100);
-    assert_eq!(admitted(&limiter, hash(0, 8), 2 * SECOND, 100), 1);
+    assert_eq!(count_admitted(&limiter, hash(0, 8), SECOND, 100), 100);
+    assert_eq!(count_admitted(&limiter, hash(0, 8), 2 * SECOND, 100), 1);
 }
 
-/// Whoever has a /32 has as many addresses as IPv4 has.
+/// The owner of an IPv6 /32 has as many networks of size /64 as IPv4 has addresses.
 #[test]
-fn a_flood_from_an_ipv6_32_pushes_nobody_out_and_hardly_limits_others() {
+fn a_flood_from_an_ipv6_32_evicts_nobody_and_limits_nobody_else() {
     let limiter = limiter("50/200");
     let heavy = address("198.51.100.7");
     while limiter.admits(heavy, SECOND) {}
 
-    // A second's worth of a busy task, in the moment in which it does most harm.
+    // As many requests as a busy task gets in a second, at the worst moment.
     for network in 0..100_000_u128 {
         let flood = (0x2001_0db8 << 96) | (network << 64);
         limiter.admits(IpAddr::V6(flood.into()), SECOND);
@@ -149,13 +148,13 @@ fn a_flood_from_an_ipv6_32_pushes_nobody_out_and_hardly_limits_others() {
 }
 
 #[test]
-fn shares_a_bucket_seldom() {
+fn rarely_shares_a_bucket() {
     let limiter = limiter("1/1");
     let clients = 20_000_u32;
     let refused = (0..clients)
         .filter(|n| !limiter.admits(IpAddr::V4((0xcb00_0000 + n).into()), SECOND))
         .count();
-    // 20,000 have 2 · 10⁸ pairs, each with a chance of 2⁻³¹: a tenth of one is expected.
+    // 20,000 addresses have 2 · 10⁸ pairs, each with a chance of 2⁻³¹: the expected number is 0.1.
     assert!(refused <= 4, "{refused}");
 }
 
@@ -164,7 +163,7 @@ fn threads_admit_exactly_a_burst_for_each_address() {
     let limiter = limiter("10/1000");
     // Four in one set, and one elsewhere.
     let clients = [hash(3, 1), hash(3, 2), hash(3, 3), hash(3, 4), hash(4, 1)];
-    let admit_all = || clients.map(|client| admitted(&limiter, client, SECOND, 5_000));
+    let admit_all = || clients.map(|client| count_admitted(&limiter, client, SECOND, 5_000));
     let by_thread: Vec<_> = thread::scope(|scope| {
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(admit_all)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -175,7 +174,7 @@ fn threads_admit_exactly_a_burst_for_each_address() {
     }
 }
 
-/// With a clock that goes on, so that entries expire and are claimed meanwhile.
+/// With a running clock, so that entries expire and are claimed meanwhile.
 #[test]
 fn threads_admit_no_more_than_the_rate_and_two_bursts() {
     let limiter = limiter("1000/100");
@@ -184,7 +183,7 @@ fn threads_admit_no_more_than_the_rate_and_two_bursts() {
         let admit = || {
             let mut admitted = 0;
             while start.elapsed() < Duration::from_millis(500) {
-                // A tenth of the time: long enough for the entry to expire.
+                // Requests come a tenth of the time; the rest is long enough for the entry to expire.
                 if start.elapsed().subsec_millis() % 200 < 20 {
                     admitted += usize::from(limiter.admits_hash(hash(3, 1), start.elapsed()));
                 }
@@ -199,7 +198,7 @@ fn threads_admit_no_more_than_the_rate_and_two_bursts() {
     assert!((100..=elapsed + 200).contains(&total), "{total} in {elapsed} ms");
 }
 
-/// Moments between requests: none, some, around what a bucket takes to fill, long ones.
+/// Times between requests: none, short, around the time that a bucket takes to fill, long.
 fn pause(interval: u64, window: u64) -> impl Strategy<Value = u64> {
     prop_oneof![
         4 => Just(0),
@@ -212,7 +211,7 @@ fn pause(interval: u64, window: u64) -> impl Strategy<Value = u64> {
 
 type Run = (u32, u32, Vec<(u64, u64)>);
 
-/// A rate, a burst, and requests: how long after the one before, and whose.
+/// A rate, a burst, and requests: the time since the previous one, and the client.
 fn run(clients: u64) -> impl Strategy<Value = Run> {
     (1..=MAX_PER_SECOND, prop_oneof![1..=3_u32, 1..=300_u32]).prop_flat_map(move |(rate, burst)| {
         let interval = u64::from(1_000_000 / rate);
@@ -223,7 +222,7 @@ fn run(clients: u64) -> impl Strategy<Value = Run> {
 
 proptest! {
     #[test]
-    fn is_the_model_while_no_set_is_full((rate, burst, requests) in run(8), start in 0..1_u64 << 46) {
+    fn agrees_with_the_model_while_no_set_is_full((rate, burst, requests) in run(8), start in 0..1_u64 << 46) {
         let limiter = RateLimiter::new(RateLimit { per_second: rate, burst });
         let mut model = Model::new(rate, burst);
         let mut now = Duration::from_micros(start);
@@ -234,10 +233,10 @@ proptest! {
         }
     }
 
-    /// Also where sets are full: with one more, those since some moment would be more than a burst and
-    /// the rate since then.
+    /// Even if sets are full. Admitted as well, a refused request would bring the client's requests since
+    /// some moment above a burst plus the rate since then.
     #[test]
-    fn refuses_only_who_has_had_a_burst_and_the_rate((rate, burst, requests) in run(40)) {
+    fn refuses_only_after_a_burst_and_the_rate((rate, burst, requests) in run(40)) {
         let limiter = RateLimiter::new(RateLimit { per_second: rate, burst });
         let mut admitted: HashMap<u64, Vec<u64>> = HashMap::new();
         let mut now = 1_000_000;
@@ -257,7 +256,7 @@ proptest! {
     }
 
     #[test]
-    fn a_clock_that_jumps_limits_nobody_for_longer_than_a_window(
+    fn a_jumping_clock_limits_nobody_for_longer_than_a_window(
         (rate, burst, requests) in run(1),
         times in prop::collection::vec(any::<u64>(), 400),
     ) {

@@ -17,18 +17,18 @@ use crate::domain::{
     event_reference, referrer_without_query,
 };
 
-/// How long ago an event may have happened, by a client's clock.
+/// How old an event may be, by the client's clock.
 const MAX_AGE: SignedDuration = SignedDuration::from_hours(7 * 24);
-/// How far ahead of ours a client's clock may be.
+/// How far the client's clock may be ahead of ours.
 const MAX_AHEAD: SignedDuration = SignedDuration::from_mins(5);
-/// Parameters by these names are members of the item.
+/// Members of the item, so not names of its parameters.
 const RESERVED: [&str; 2] = ["checksum", "customerId"];
 
 const KNOWN: &str = "programId, eventType, eventId, occurredAt, checksum, customerId, parameters, \
     clickId, impressionId, transactionId, eventName, status, amount, currency, sig, userAgent and \
     referrer";
 
-/// The members as they stand in JSON; null counts as absent.
+/// The members as raw JSON. Null counts as absent.
 #[derive(Debug, Default)]
 struct RawItem<'a> {
     program_id: Option<&'a RawValue>,
@@ -51,7 +51,7 @@ struct RawItem<'a> {
 }
 
 impl<'a> RawItem<'a> {
-    /// Where the value of the member `name` goes; none where there is no such member.
+    /// The field for the member `name`; none if there is no such member.
     fn slot(&mut self, name: &str) -> Option<&mut Option<&'a RawValue>> {
         Some(match name {
             "programId" => &mut self.program_id,
@@ -76,12 +76,12 @@ impl<'a> RawItem<'a> {
     }
 }
 
-/// A value of a batch as it is read: an item, or why it is none. JSON that is malformed is an error of
-/// the whole batch.
+/// A value of a batch: an item, or why it is not one. Malformed JSON is an error of the whole batch, not of
+/// the item.
 #[derive(Debug)]
 pub struct ReadItem<'a>(Result<RawItem<'a>, &'static str>);
 
-const NO_OBJECT: &str = "an item is a JSON object";
+const NO_OBJECT: &str = "an item must be a JSON object";
 const TWICE: &str = "a member is given twice";
 const UNKNOWN: &str = "a member is not known";
 
@@ -91,7 +91,7 @@ impl<'de> Deserialize<'de> for ReadItem<'de> {
     }
 }
 
-/// Takes every value, to its end, so that what follows can be read.
+/// Reads every value to its end, valid or not, so that the next one can be read.
 struct ItemVisitor;
 
 impl<'de> Visitor<'de> for ItemVisitor {
@@ -109,7 +109,7 @@ impl<'de> Visitor<'de> for ItemVisitor {
             match item.slot(&name) {
                 Some(Some(_)) => problem = Some(TWICE),
                 Some(slot) => *slot = value,
-                // A misspelt member would be lost without a word.
+                // Otherwise a misspelt member would be lost silently.
                 None => problem = Some(UNKNOWN),
             }
         }
@@ -145,12 +145,12 @@ impl<'de> Visitor<'de> for ItemVisitor {
 #[derive(Debug)]
 pub struct BatchItem<'a> {
     raw: RawItem<'a>,
-    /// The program that it names.
+    /// The program.
     pub program_id: ProgramId,
     event_type: EventType,
 }
 
-/// What a conversion says in an item; kept apart from the request, which borrows nothing of it.
+/// The texts of an item's conversion. The request does not borrow from them.
 #[derive(Debug, Default)]
 struct ClaimTexts<'a> {
     click_id: Cow<'a, str>,
@@ -164,7 +164,7 @@ struct ClaimTexts<'a> {
 }
 
 impl<'a> BatchItem<'a> {
-    /// What an item is about. The rest is read by [`Self::to_request`].
+    /// Reads an item's program and event type. [`Self::to_request`] reads the rest.
     pub fn of(read: ReadItem<'a>) -> Result<Self, Refusal> {
         let raw = read.0.map_err(|problem| match problem {
             UNKNOWN => refuse(&format!("{UNKNOWN}; known are {KNOWN}")),
@@ -182,9 +182,9 @@ impl<'a> BatchItem<'a> {
         Ok(Self { raw, program_id, event_type })
     }
 
-    /// The request that it stands for: sent by `client`, unless it names another, and taken at
-    /// `received_at`. Consent counts where it names `vendor`. `authorize` says whether a conversion may
-    /// be recorded.
+    /// Turns the item into a request from `client` (unless it names another client), received at
+    /// `received_at`. If `vendor` is given, consent must include it. `authorize` decides whether a
+    /// conversion may be recorded.
     pub fn to_request(
         &self,
         client: &Client<'a>,
@@ -199,8 +199,8 @@ impl<'a> BatchItem<'a> {
             authorize(&claim)?;
             Some(Box::new(conversion))
         } else if self.has_conversion_members() {
-            let problem = "`transactionId`, `eventName`, `status`, `amount`, `currency` and `sig` are \
-                           of an item with the `eventType` conversion";
+            let problem = "`transactionId`, `eventName`, `status`, `amount`, `currency` and `sig` need \
+                           the `eventType` conversion";
             return Err(refuse(problem));
         } else {
             None
@@ -280,9 +280,9 @@ impl<'a> BatchItem<'a> {
         let carried =
             members(carried.get()).map_err(|error| refuse(&format!("`parameters`: {error}")))?;
         for (name, value) in carried {
-            let of_conversion = self.event_type == EventType::Conversion
+            let is_member = self.event_type == EventType::Conversion
                 && Claim::PARAMETERS.iter().any(|(own, _)| *own == name);
-            if of_conversion || RESERVED.contains(&&*name) || name == "at_event_id" {
+            if is_member || RESERVED.contains(&&*name) || name == "at_event_id" {
                 return Err(refuse("a parameter has a name that is a member of the item"));
             }
             parameters.add(name.into_owned(), value.into_owned(), Rules::EVENT)?;
@@ -290,8 +290,8 @@ impl<'a> BatchItem<'a> {
         Ok(parameters)
     }
 
-    /// Who the event is of: the sender, unless the item names another's user agent. Nothing is known of
-    /// that one's address and visitor id then.
+    /// The event's client: the sender, unless the item names a user agent. Then the client is another one,
+    /// whose address and visitor id are unknown.
     fn client(&self, sender: &Client<'a>) -> Result<Client<'a>, Refusal> {
         let mut client = sender.clone();
         if self.raw.user_agent.is_some() {
@@ -345,7 +345,7 @@ impl ClaimTexts<'_> {
     }
 }
 
-/// The text of a member; empty where it is absent.
+/// The text of a member; empty if it is absent.
 fn text<'a>(member: &str, value: Option<&'a RawValue>) -> Result<Cow<'a, str>, Refusal> {
     match value {
         Some(value) if !value.get().starts_with('"') => {
@@ -355,7 +355,7 @@ fn text<'a>(member: &str, value: Option<&'a RawValue>) -> Result<Cow<'a, str>, R
     }
 }
 
-/// The text of a member that may be a number too; empty where it is absent.
+/// The text of a member that may also be a number; empty if it is absent.
 fn text_or_number<'a>(member: &str, value: Option<&'a RawValue>) -> Result<Cow<'a, str>, Refusal> {
     let Some(value) = value else { return Ok(Cow::Borrowed("")) };
     let is_accepted = !value.get().starts_with(['t', 'f']);

@@ -1,4 +1,4 @@
-//! JSON whose values become parameters: texts, and what is as good as a text.
+//! Flat JSON objects whose values become parameters, as text.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,18 +9,18 @@ use serde_json::value::RawValue;
 /// A member of a flat object: its name, and its value as text.
 pub type Member<'a> = (Cow<'a, str>, Cow<'a, str>);
 
-/// Why a text is no flat JSON object. Says where, and shows nothing of it.
+/// Why a text is not a flat JSON object. Says where, and shows none of its content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidObject {
-    /// It is JSON of another kind, or none.
+    /// It is not a JSON object.
     #[error("{0}")]
     Malformed(String),
     /// A value is an object or an array.
-    #[error("a value is an object or an array; a text, a number, true or false is expected")]
+    #[error("a value is an object or an array; expected a text, a number, true or false")]
     Nested,
 }
 
-/// The members of a JSON object, in order; those that are null are left out.
+/// The members of a JSON object, in order, without those that are null.
 pub fn members(json: &str) -> Result<Vec<Member<'_>>, InvalidObject> {
     if !json.trim_ascii_start().starts_with('{') {
         return Err(InvalidObject::Malformed("expected a JSON object".to_owned()));
@@ -40,7 +40,7 @@ pub fn members(json: &str) -> Result<Vec<Member<'_>>, InvalidObject> {
     Ok(members)
 }
 
-/// A value as text: a number keeps its digits as they are given; null is none.
+/// A value as text. A number keeps its digits as given; null is none.
 pub fn scalar(value: &RawValue) -> Result<Option<Cow<'_, str>>, InvalidObject> {
     let json = value.get();
     match json.as_bytes().first() {
@@ -54,7 +54,7 @@ pub fn scalar(value: &RawValue) -> Result<Option<Cow<'_, str>>, InvalidObject> {
     }
 }
 
-/// A name, borrowed where it has no escapes.
+/// A member's name, borrowed if it has no escapes.
 #[derive(Debug)]
 pub struct Name<'a>(pub Cow<'a, str>);
 
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_are_read_as_given() {
+    fn keeps_members_as_given() {
         let json =
             r#" {"a":"x","b":49.90,"c":-1e3,"d":true,"e":null,"ü":"\"\u00fc\n","a":"","":0}"#;
         let members: Vec<_> = members(json).unwrap();
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_flat_object_says_where_it_ends_to_be_one() {
+    fn reports_where_json_is_not_a_flat_object() {
         for (json, problem) in [
             ("", "expected a JSON object"),
             ("[1]", "expected a JSON object"),

@@ -6,19 +6,19 @@ use uuid::Uuid;
 
 use crate::domain::TrackingRequest;
 
-/// The id of an event as it is written everywhere: a UUID in lower case, with hyphens.
+/// The id of an event: a UUID in lower case, with hyphens.
 pub type MessageId = ArrayString<36>;
 
-/// The id of the event that `request` makes. `random` makes it unguessable where the client brings
-/// nothing to tell a repetition from another event.
+/// The id of the event of `request`. It is a hash if the client sends an id by which a repetition of the
+/// event can be recognized. Otherwise it is random: `random` makes it unguessable.
 ///
-/// An id that was hashed has version 8 (RFC 9562), by which kinesis-consumer knows that the row is
-/// written once and never over: whoever repeats somebody's event id changes nothing. A client never
-/// chooses an id: a hash is over program and kind too.
+/// A hashed id has UUID version 8 (RFC 9562). It tells kinesis-consumer to write the row once and never
+/// overwrite it, so that nobody can change an event by repeating its id. Clients cannot choose a message id:
+/// the hash also covers program and event type.
 pub fn message_id(request: &TrackingRequest<'_>, random: u128) -> MessageId {
     let mut buffer = Uuid::encode_buffer();
     let text = message_uuid(request, random).as_hyphenated().encode_lower(&mut buffer);
-    // It fits.
+    // Always fits.
     MessageId::from(text).unwrap_or_default()
 }
 
@@ -26,12 +26,12 @@ fn message_uuid(request: &TrackingRequest<'_>, random: u128) -> Uuid {
     let program = request.program_id.as_str();
     let kind = request.event_type.name();
     if let Some(event_id) = &request.parameters.event_id {
-        return hashed(&["client event", program, kind, event_id]);
+        return hash(&["client event", program, kind, event_id]);
     }
     if let Some(conversion) = &request.conversion
         && !(conversion.transaction_id.is_empty() && request.click_id.is_empty())
     {
-        return hashed(&[
+        return hash(&[
             "transaction",
             program,
             &request.click_id,
@@ -45,10 +45,10 @@ fn message_uuid(request: &TrackingRequest<'_>, random: u128) -> Uuid {
     uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid()
 }
 
-/// `UUIDv8` of SHA-256 over the parts, each behind its length, so that no two lists of parts are one
-/// text.
-fn hashed(parts: &[&str]) -> Uuid {
-    // Put together first: the hash takes one text at a smaller cost than many.
+/// A `UUIDv8` from SHA-256 over the parts. Each follows its length, so that no two lists of parts hash the
+/// same text.
+fn hash(parts: &[&str]) -> Uuid {
+    // Joined first: hashing one text costs less than hashing many.
     let mut text = Vec::with_capacity(parts.iter().map(|part| 8 + part.len()).sum());
     for part in parts {
         text.extend_from_slice(&(part.len() as u64).to_be_bytes());

@@ -1,4 +1,4 @@
-//! What is asked: a tracking request, and what makes it valid.
+//! The tracking request, and what makes it valid.
 
 mod batch_item;
 pub(crate) mod json;
@@ -21,37 +21,37 @@ use crate::domain::Client;
 /// A tracking request, before it is known whether its program exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrackingRequest<'a> {
-    /// The program that it names.
+    /// The program.
     pub program_id: ProgramId,
     /// What happened.
     pub event_type: EventType,
-    /// Its query, or what stands for it in a body.
+    /// The parameters, from the query or the body.
     pub parameters: Parameters,
     /// Who sent it.
     pub client: Client<'a>,
-    /// The message id of the impression that led to it; empty where none is named.
+    /// The message id of the impression that led to it; empty if not given.
     pub impression_id: String,
-    /// The message id of the click that led to it; empty where none is named.
+    /// The message id of the click that led to it; empty if not given.
     pub click_id: String,
-    /// What only a conversion has.
+    /// The fields of a conversion; none for other events.
     pub conversion: Option<Box<Conversion>>,
     /// When it happened.
     pub occurred_at: Timestamp,
-    /// When the tracker took it.
+    /// When the tracker received it.
     pub received_at: Timestamp,
 }
 
-/// What only a conversion has.
+/// The fields that only a conversion has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Conversion {
-    /// The advertiser's own id of the transaction; empty where none is given.
+    /// The advertiser's own id of the transaction; empty if not given.
     pub transaction_id: String,
-    /// What kind of conversion it is: `sale`, `signup`, …; empty where none is given.
+    /// The kind of conversion: `sale`, `signup`, …; empty if not given.
     pub event_name: String,
     /// `pending`, `approved`, `rejected` or `refunded`.
     pub status: String,
     /// Millionths of the currency's unit; negative for a refund.
     pub amount_micros: i64,
-    /// ISO 4217; empty where none is given.
+    /// ISO 4217; empty if not given.
     pub currency: String,
 }

@@ -1,4 +1,4 @@
-//! The query of a tracking request.
+//! The parameters of a tracking request: parsing and limits.
 
 use std::collections::BTreeMap;
 
@@ -8,30 +8,30 @@ use crate::domain::Refusal;
 use crate::domain::client::tcf;
 use crate::domain::limits::{MAX_NAME_BYTES, MAX_PARAMETERS, MAX_QUERY_BYTES, MAX_VALUE_BYTES};
 
-/// Names that begin so are ours, now or later.
+/// Names with this prefix are reserved for adtrack.
 const RESERVED_PREFIX: &str = "at_";
 
 /// Whether European data protection law applies (IAB Europe's Transparency and Consent Framework).
 const GDPR: &str = "gdpr";
-/// A consent string, which may be longer than what is carried: it is read then, and left out.
+/// A consent string. It may be longer than a value may be; then it is read and not carried on the event.
 const CONSENT: &str = "gdpr_consent";
-/// What every endpoint reads, beside its own.
+/// What every endpoint reads, in addition to its own.
 const READ_BY_ALL: [&str; 5] = ["checksum", "customerId", "at_event_id", GDPR, CONSENT];
 
 /// The longest id that a client may give its event, in bytes.
 const MAX_EVENT_ID_BYTES: usize = 128;
 
-/// What an endpoint reads itself, and how strict it is.
+/// Which parameters an endpoint reads itself, and how strict it is.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
-    /// Parameters that the endpoint reads itself, with the most bytes that each may have: not carried.
+    /// Parameters that the endpoint reads itself, each with its longest value in bytes. Not carried.
     pub own: &'static [(&'static str, usize)],
-    /// Whether what breaks a limit is cut or left out, and the request flagged, instead of refused.
+    /// Whether to cut or drop what breaks a limit, and flag the request, instead of refusing it.
     pub lenient: bool,
 }
 
 impl Rules {
-    /// Of `/event`.
+    /// The rules of `/event`.
     pub const EVENT: Self = Self { own: &[], lenient: false };
 
     fn is_own(&self, name: &str) -> bool {
@@ -46,28 +46,28 @@ impl Rules {
 /// The parameters of a tracking request, decoded and within their limits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parameters {
-    /// `checksum`, where it is given: must be the program's.
+    /// `checksum`, if given: must be the program's.
     pub checksum: Option<String>,
-    /// `customerId`, where it is given: must be the program's.
+    /// `customerId`, if given: must be the program's.
     pub customer_id: Option<String>,
-    /// `at_event_id`, where it is given: the client's own id of the event.
+    /// `at_event_id`, if given: the client's own id of the event.
     pub event_id: Option<String>,
-    /// Those that the endpoint reads itself.
+    /// The parameters that the endpoint reads itself.
     pub own: BTreeMap<&'static str, String>,
-    /// All others: carried on the event.
+    /// All others, which are carried on the event.
     pub carried: BTreeMap<String, String>,
-    /// Whether any `gdpr` says that it applies, carried or not.
+    /// Whether any `gdpr` parameter, carried or not, says that it applies.
     pub gdpr_applies: bool,
     /// The first `gdpr_consent`, carried or not.
     pub consent: Option<String>,
-    /// Whether something was cut or left out.
+    /// Whether a parameter was cut or dropped.
     pub cut: bool,
 }
 
 impl Parameters {
-    /// Reads a query (without its question mark), as forms are encoded: `+` is a space. Of one that is too
-    /// long a lenient endpoint carries nothing beyond the limit, and still reads there what it reads at
-    /// all: left out, an objection or a page that is not followed would count as not given.
+    /// Parses a query (without its question mark), encoded as a form: `+` is a space. If it is too long, a
+    /// lenient endpoint carries nothing beyond the limit. It still reads its own parameters there: an
+    /// objection, or a page that is not allowed, must not count as absent.
     pub fn parse(query: &str, rules: Rules) -> Result<Self, Refusal> {
         let mut parameters = Self::default();
         if query.is_empty() {
@@ -91,7 +91,7 @@ impl Parameters {
             match (decode(name), decode(value)) {
                 (Ok(name), _) if is_beyond && !rules.is_read(&name) => {}
                 (Ok(name), Ok(value)) => parameters.add(name, value, rules)?,
-                // Judged by whoever reads it: left out, it would count as not given.
+                // The endpoint judges the value. Dropped, it would count as absent.
                 (Ok(name), Err(_)) if rules.lenient && rules.is_own(&name) => {
                     let value = percent_decode(value.as_bytes()).decode_utf8_lossy();
                     parameters.add(name, value.into_owned(), rules)?;
@@ -103,7 +103,7 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// Takes one more.
+    /// Adds a parameter.
     pub fn add(&mut self, name: String, value: String, rules: Rules) -> Result<(), Refusal> {
         match self.try_add(name, value, rules) {
             Err(_) if rules.lenient => {
@@ -167,7 +167,7 @@ impl Parameters {
     }
 }
 
-/// The first of a name stays.
+/// Keeps the first value.
 fn set_once(slot: &mut Option<String>, value: String) -> Result<(), Refusal> {
     if slot.is_some() {
         return Err(refuse("a parameter name is given twice"));
@@ -176,7 +176,7 @@ fn set_once(slot: &mut Option<String>, value: String) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The decoded names and values of a query, for whoever has to rename them first.
+/// The decoded names and values of a query, for callers that have to rename them first.
 pub fn pairs(query: &str) -> Result<Vec<(String, String)>, Refusal> {
     if query.len() > MAX_QUERY_BYTES {
         return Err(Refusal::UriTooLong);
@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reserved_names_are_taken_out_and_others_carried() {
+    fn carries_all_names_but_reserved_ones() {
         let parameters =
             Parameters::parse("a=1&checksum=124&b=x+y%26z&customerId=9124&c&&d=", Rules::EVENT)
                 .unwrap();
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_hold_at_their_edge() {
+    fn enforces_limits_exactly() {
         let many =
             |count: usize| (0..count).map(|n| format!("p{n}=v")).collect::<Vec<_>>().join("&");
         let name = |length: usize| format!("{}=v", "n".repeat(length));
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_that_is_too_long_is_refused_as_a_whole() {
+    fn refuses_or_cuts_a_long_query() {
         for lenient in [false, true] {
             let rules = Rules { own: &[], lenient };
             let query = |length: usize| format!("&{}", "&".repeat(length - 1));
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_consent_is_read_and_not_carried() {
+    fn reads_a_long_consent_without_carrying_it() {
         for lenient in [false, true] {
             let rules = Rules { own: &[], lenient };
             let parse = |length| {
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_is_read_wherever_it_is() {
+    fn reads_its_parameters_beyond_every_limit() {
         let rules = Rules { own: &[("url", 600)], lenient: true };
         let many: String = (0..MAX_PARAMETERS).map(|n| format!("p{n}=v&")).collect();
         let long = format!("z={}&", "z".repeat(MAX_QUERY_BYTES));
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_the_endpoints_own_is_not_carried() {
+    fn does_not_carry_the_endpoints_own_parameters() {
         let rules = Rules { own: &[("url", 600)], lenient: false };
         let long = "u".repeat(600);
         let parameters =
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lenient_endpoint_cuts_and_says_so() {
+    fn cuts_and_flags_at_a_lenient_endpoint() {
         let rules = Rules { own: &[("url", 10)], lenient: true };
         let many: String = (0..25).map(|n| format!("&p{n}={n}")).collect();
         let long = "ü".repeat(300);
@@ -350,7 +350,7 @@ mod tests {
             assert_eq!((parameters.carried.len(), &*parameters.own["url"]), (carried, "1"));
             assert!(parameters.carried.values().all(|value| value.len() <= MAX_VALUE_BYTES));
         }
-        // A URL that is cut would be another one, and one that is no text is still given.
+        // A cut URL would be another URL; one that is not UTF-8 must not count as absent.
         assert_eq!(Parameters::parse("url=%ff", rules).unwrap().own["url"], "\u{fffd}");
         assert!(Parameters::parse("url=12345678901", rules).unwrap().own.is_empty());
         assert!(!Parameters::parse("url=1&a=1", rules).unwrap().cut);

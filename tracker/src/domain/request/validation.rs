@@ -1,8 +1,8 @@
-//! "Are these parameters a valid combination?"
+//! Whether parameters are a valid combination.
 
 use crate::domain::{Parameters, PreparedProgram, Refusal};
 
-/// Whether the parameters that name the program's own data name it rightly.
+/// Checks that `checksum` and `customerId`, if given, are those of the program.
 pub fn check_combination(
     parameters: &Parameters,
     program: &PreparedProgram,
@@ -34,7 +34,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_must_match() {
+    fn refuses_parameters_that_contradict_the_program() {
         for query in ["", "checksum=124", "customerId=9124", "customerId=9124&checksum=124&x=1"] {
             assert_eq!(check(query), Ok(()), "{query}");
         }

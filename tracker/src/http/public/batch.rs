@@ -24,30 +24,30 @@ use crate::track::{EventSink, Programs, Tracker};
 
 /// The most events in a batch.
 const MAX_EVENTS: usize = 500;
-/// The largest body, in bytes: as it comes, and inflated.
+/// The largest body, in bytes, both as received and inflated.
 const MAX_BODY_BYTES: usize = 1 << 20;
-/// What the body may say that it is. `text/plain` is what browsers' `sendBeacon` says of a text, which
-/// spares a page the question whether it may send.
+/// Media types that the body may have. Browsers' `sendBeacon` sends text as `text/plain`, for which a page
+/// needs no preflight.
 const MEDIA_TYPES: [&str; 5] =
     ["", "application/json", "application/x-ndjson", "application/ndjson", "text/plain"];
-/// About as much as an item's result takes.
+/// About the size of an item's result.
 const RESULT_BYTES: usize = 70;
 
-/// The programs that a batch names, each looked up once.
+/// The programs that a batch names. Each is looked up once.
 type FoundPrograms =
     HashMap<ProgramId, Result<Arc<PreparedProgram>, Refusal>, foldhash::fast::RandomState>;
 
-/// What an item says, and its program.
+/// An item's request, and its program.
 type Found<'a> = (TrackingRequest<'a>, Arc<PreparedProgram>);
 
-/// What became of the items of a batch, in their order.
+/// The results of a batch's items, in their order.
 #[derive(Debug, Default)]
 struct Results {
     accepted: u64,
-    /// Of these, events of nobody who is known, or of somebody who objects to that.
+    /// Accepted events without a visitor id.
     anonymous: u64,
     refused: u64,
-    /// The first refusal after which the same item may be accepted.
+    /// The first refusal that a retry may overcome.
     transient: Option<Refusal>,
     json: String,
 }
@@ -59,11 +59,11 @@ pub(super) async fn batch<P: Programs, S: EventSink>(
 ) -> Result<HttpResponse, Refusal> {
     if !MEDIA_TYPES.contains(&body::media_type(request).as_str()) {
         return Err(Refusal::UnsupportedMediaType(
-            "the body's Content-Type is application/json, application/x-ndjson or text/plain",
+            "the body's Content-Type must be application/json, application/x-ndjson or text/plain",
         ));
     }
     let (body, _permit) = public.bodies.read(request, payload, MAX_BODY_BYTES).await?;
-    let body = body::decoded(request, body, MAX_BODY_BYTES)?;
+    let body = body::decode(request, body, MAX_BODY_BYTES)?;
     let text = str::from_utf8(&body)
         .map_err(|error| Refusal::InvalidBody(format!("the body is not UTF-8: {error}")))?;
     let items: Vec<_> = items(text)?.into_iter().map(BatchItem::of).collect();
@@ -74,7 +74,7 @@ pub(super) async fn batch<P: Programs, S: EventSink>(
         .into_iter()
         .map(|item| to_request(&item?, &client, received_at, &programs, public))
         .collect();
-    if !public.visitors.knows(request) && !hands_out_ids(request, &requests) {
+    if !public.visitors.knows(request) && !keeps_new_visitor_id(request, &requests) {
         for (tracking, _) in requests.iter_mut().flatten() {
             tracking.client.visitor_id.clear();
         }
@@ -83,10 +83,10 @@ pub(super) async fn batch<P: Programs, S: EventSink>(
     let mut results = Results::with_room_for(requests.len());
     for request in requests {
         match request.and_then(|(tracking, program)| record(&tracking, program, public)) {
-            Ok(recorded) => results.accepted(&recorded),
+            Ok(recorded) => results.push_accepted(&recorded),
             Err(refusal) => {
                 public.metrics.http.record_refusal(&refusal);
-                results.refused(refusal);
+                results.push_refused(refusal);
             }
         }
     }
@@ -100,7 +100,8 @@ pub(super) async fn batch<P: Programs, S: EventSink>(
     Ok(response)
 }
 
-/// The items of a JSON array, or of a row of JSON values (as NDJSON is): told apart by how they begin.
+/// The items of a JSON array, or of a sequence of JSON values such as NDJSON. The first character tells
+/// which it is.
 fn items(text: &str) -> Result<Vec<ReadItem<'_>>, Refusal> {
     let malformed =
         |error: serde_json::Error| Refusal::InvalidBody(format!("the body is not JSON: {error}"));
@@ -119,8 +120,8 @@ fn items(text: &str) -> Result<Vec<ReadItem<'_>>, Refusal> {
             items
         }
         _ => {
-            let problem = "the body is neither a JSON array of events nor NDJSON, an event a line: \
-                           expected `[` or `{` at line 1 column 1";
+            let problem = "the body is neither a JSON array of events nor NDJSON with one event per \
+                           line: expected `[` or `{` at line 1 column 1";
             return Err(Refusal::InvalidBody(problem.to_owned()));
         }
     };
@@ -132,7 +133,7 @@ fn items(text: &str) -> Result<Vec<ReadItem<'_>>, Refusal> {
     Ok(items)
 }
 
-/// Keeps one more than are allowed, so that a body of small values takes little memory.
+/// Keeps at most one item more than allowed, so that a body of many small values takes little memory.
 fn push_bounded<'a>(items: &mut Vec<ReadItem<'a>>, item: ReadItem<'a>) {
     if items.len() <= MAX_EVENTS {
         items.push(item);
@@ -181,7 +182,7 @@ struct Recorded {
     has_visitor: bool,
 }
 
-/// What an item says, and its program.
+/// Turns an item into a request, and finds its program.
 fn to_request<'a, P: Programs, S: EventSink>(
     item: &BatchItem<'a>,
     client: &Client<'a>,
@@ -201,16 +202,15 @@ fn to_request<'a, P: Programs, S: EventSink>(
     Ok((request, Arc::clone(program)))
 }
 
-/// Whether the sender keeps the id of a new visitor: a browser, which says where it asks from (Fetch,
-/// section 3.2; Fetch Metadata), where no item objects or is of somebody else. Rows with an id that
-/// nobody is given would be of a visitor who does not exist.
-fn hands_out_ids(request: &HttpRequest, requests: &[Result<Found<'_>, Refusal>]) -> bool {
+/// Whether the sender will keep the id of a new visitor. That takes a browser, which names its origin
+/// (Fetch, section 3.2) or its mode (Fetch Metadata), and a batch in which no item objects or belongs to
+/// somebody else. Otherwise the rows would have the id of a visitor who does not exist.
+fn keeps_new_visitor_id(request: &HttpRequest, requests: &[Result<Found<'_>, Refusal>]) -> bool {
     let headers = request.headers();
     (headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-mode"))
         && requests.iter().flatten().all(|(tracking, _)| !tracking.client.visitor_id.is_empty())
 }
 
-/// Records an event.
 fn record<P: Programs, S: EventSink>(
     request: &TrackingRequest<'_>,
     program: Arc<PreparedProgram>,
@@ -230,8 +230,8 @@ impl Results {
         Self { json: String::with_capacity(items * RESULT_BYTES), ..Self::default() }
     }
 
-    fn accepted(&mut self, event: &Recorded) {
-        self.separate();
+    fn push_accepted(&mut self, event: &Recorded) {
+        self.push_separator();
         self.accepted += 1;
         self.anonymous += u64::from(!event.has_visitor);
         self.json.push_str(r#"{"messageId":""#);
@@ -243,24 +243,24 @@ impl Results {
         });
     }
 
-    fn refused(&mut self, refusal: Refusal) {
-        self.separate();
+    fn push_refused(&mut self, refusal: Refusal) {
+        self.push_separator();
         self.refused += 1;
         let problem = Problem::from(refusal.clone());
-        // Into a string, which takes everything.
+        // Writing to a string cannot fail.
         let _ = write!(self.json, r#"{{"problem":{}}}"#, problem.to_json());
         if self.transient.is_none() && problem.status() == StatusCode::SERVICE_UNAVAILABLE {
             self.transient = Some(refusal);
         }
     }
 
-    fn separate(&mut self) {
+    fn push_separator(&mut self) {
         if self.accepted + self.refused > 0 {
             self.json.push(',');
         }
     }
 
-    /// 200 where all items were accepted, else 207. Where none was, and the tracker was why, 503: a
+    /// 200 if all items were accepted, else 207. 503 if none was accepted and a retry may help, so that a
     /// client that looks at nothing but the status sends the batch again.
     fn to_response(&self) -> HttpResponse {
         if let (0, Some(refusal)) = (self.accepted, &self.transient) {

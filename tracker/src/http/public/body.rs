@@ -1,5 +1,4 @@
-//! Bodies of requests: their media type, and their bytes within a bound. [`super::connection`] bounds how
-//! long they may take.
+//! Reads request bodies within size limits. [`super::connection`] limits how long a body may take.
 
 use std::io::Read;
 
@@ -23,11 +22,11 @@ fn header(request: &HttpRequest, name: HeaderName) -> &str {
     request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-/// Bytes of bodies that are held at a time, over all connections. Each connection may hold one, and there
-/// may be many.
+/// The most bytes of bodies in memory at a time, over all connections: each connection may hold a body, and
+/// there may be many connections.
 const MAX_HELD_BYTES: usize = 256 << 20;
 
-/// Bounds the bytes of all bodies that requests hold: a permit per byte.
+/// Bounds the bytes of all bodies in memory: one permit per byte.
 #[derive(Debug)]
 pub struct Bodies(Semaphore);
 
@@ -38,7 +37,7 @@ impl Default for Bodies {
 }
 
 impl Bodies {
-    /// Reads the body, of at most `limit` bytes. Its permit is to be held as long as the body.
+    /// Reads a body of at most `limit` bytes. The caller keeps the permit for as long as the body.
     pub(super) async fn read(
         &self,
         request: &HttpRequest,
@@ -69,13 +68,14 @@ impl Bodies {
     }
 }
 
-/// The body as it was before `Content-Encoding`, of at most `limit` bytes: what is longer is not
-/// inflated further.
-pub(super) fn decoded(request: &HttpRequest, body: Bytes, limit: usize) -> Result<Bytes, Refusal> {
+/// Decodes the body according to its `Content-Encoding`. Stops inflating beyond `limit` bytes.
+pub(super) fn decode(request: &HttpRequest, body: Bytes, limit: usize) -> Result<Bytes, Refusal> {
     match header(request, CONTENT_ENCODING).trim().to_ascii_lowercase().as_str() {
         "" | "identity" => Ok(body),
         "gzip" | "x-gzip" => inflate(&body, limit),
-        _ => Err(Refusal::UnsupportedMediaType("the body's encoding is gzip or none")),
+        _ => {
+            Err(Refusal::UnsupportedMediaType("the body's Content-Encoding must be gzip, or none"))
+        }
     }
 }
 
@@ -109,13 +109,17 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_inflated_up_to_the_bound() {
+    fn inflates_gzip_up_to_the_limit() {
         let data = vec![b'x'; 1_000];
         assert_eq!(inflate(&gzip(&data), 1_000).unwrap(), data);
         assert_eq!(inflate(&gzip(&data), 999).unwrap_err().code(), "payload_too_large");
         let halves = [gzip(&data[..400]), gzip(&data[400..])].concat();
-        assert_eq!(inflate(&halves, 1_000).unwrap(), data, "RFC 1952: members follow each other");
-        // A thousandfold.
+        assert_eq!(
+            inflate(&halves, 1_000).unwrap(),
+            data,
+            "RFC 1952: a file may have several members"
+        );
+        // Inflates to more than 500 times its size.
         let bomb = gzip(&vec![0; 64 << 20]);
         assert!(bomb.len() < 1 << 17);
         assert_eq!(inflate(&bomb, 1 << 20).unwrap_err().code(), "payload_too_large");

@@ -1,4 +1,4 @@
-//! `GET /click/{programId}`: records, and redirects people to the landing page.
+//! `GET /click/{programId}`: records a click and redirects to its landing page.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, HeaderName, HeaderValue, LOCATION};
@@ -16,7 +16,7 @@ use crate::domain::{
 use crate::http::problem::Problem;
 use crate::track::{EventSink, Programs};
 
-/// The header that says that a redirect stands for no event.
+/// The header of a redirect whose click was not recorded.
 const RECORDED: HeaderName = HeaderName::from_static("adtrack-recorded");
 
 pub(super) async fn click<P: Programs, S: EventSink>(
@@ -29,7 +29,7 @@ pub(super) async fn click<P: Programs, S: EventSink>(
     let event = public.tracker.validate(&tracking).await?;
     let no_keys = SigningKeys::default();
     let keys = public.clicks.keys().unwrap_or(&no_keys);
-    // Before it is recorded: a refused click is not.
+    // Before recording: a click that is refused here must not be recorded.
     let destination = event.destination(keys)?;
     if record {
         public.record(&event)?;
@@ -37,7 +37,7 @@ pub(super) async fn click<P: Programs, S: EventSink>(
     let mut response = match (destination, &public.clicks.default_fallback_url) {
         (Destination::Page(page), _) => redirect(&page),
         (Destination::Nowhere, Some(page)) => redirect(page.as_str()),
-        // Browsers stay where they are, and an app has what it wanted.
+        // A browser stays on its page; an app needs nothing more.
         (Destination::Nowhere, None) => HttpResponse::NoContent()
             .insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store")))
             .finish(),
@@ -55,8 +55,8 @@ fn click_request<'a>(
     visitors: &VisitorSettings,
 ) -> Result<TrackingRequest<'a>, Refusal> {
     let mut click = tracking_request(request, id, EventType::Click, CLICK_RULES, visitors)?;
-    let named = click.parameters.own.get(IMPRESSION_ID).filter(|id| !id.is_empty());
-    let impression = named.map(|id| Uuid::try_parse(id));
+    let given = click.parameters.own.get(IMPRESSION_ID).filter(|id| !id.is_empty());
+    let impression = given.map(|id| Uuid::try_parse(id));
     if click.parameters.cut || matches!(impression, Some(Err(_))) {
         click.client.traffic_flags.insert(TrafficFlags::PARAMETERS_CUT);
     }
@@ -66,11 +66,11 @@ fn click_request<'a>(
     Ok(click)
 }
 
-/// The response to a refused click. People are not stranded for what they cannot change: they are sent to
-/// the fallback page. What the link itself has wrong (another program's checksum, a page that is not
-/// allowed) is an error for the link's author to see.
+/// The response to a refused click. Visitors are redirected to the fallback page for problems that neither
+/// they nor the link's author caused. A mistake in the link (another program's checksum, a page that is not
+/// allowed) is an error, so that the author sees it.
 pub(super) fn refusal_response(refusal: Refusal, settings: &ClickSettings) -> HttpResponse {
-    let strands = match &refusal {
+    let falls_back = match &refusal {
         Refusal::InvalidProgramId
         | Refusal::ProgramNotFound
         | Refusal::UriTooLong
@@ -89,7 +89,7 @@ pub(super) fn refusal_response(refusal: Refusal, settings: &ClickSettings) -> Ht
         | Refusal::UnsupportedMediaType(_) => false,
     };
     match &settings.default_fallback_url {
-        Some(page) if strands => {
+        Some(page) if falls_back => {
             let mut response = redirect(page.as_str());
             response.headers_mut().insert(RECORDED, HeaderValue::from_static("false"));
             response

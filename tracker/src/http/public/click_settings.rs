@@ -13,33 +13,33 @@ const MAX_KEYS_FILE_BYTES: u64 = 1 << 20;
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Clicks")]
 pub struct ClickSettings {
-    /// Page that people are sent to where a click cannot be recorded (unknown program, core data
-    /// unavailable, journal full, rate limit). Unset: they see the error.
+    /// Page to redirect to if a click cannot be recorded (unknown program, core data unavailable, journal
+    /// full, rate limit). Unset: the visitor sees the error.
     #[arg(long, env, value_parser = web_url)]
     pub default_fallback_url: Option<Url>,
-    /// File with the keys of signed links: lines `id=secret`, the secret of 32 bytes or more in base64.
-    /// Read at the start. Unset: no signature is good.
+    /// File with the keys of signed links, in lines `id=secret`: the secret has at least 32 bytes, in base64.
+    /// Read once, at the start. Unset: no signature is valid.
     #[arg(long, env, value_name = "LINK_KEYS_FILE", value_parser = signing_keys)]
     pub link_keys_file: Option<SigningKeys>,
-    /// What LINK_KEYS_FILE would hold, in its place: for containers that get secrets as variables.
+    /// The content of LINK_KEYS_FILE, for containers that get secrets as variables.
     #[arg(long, env, hide_env_values = true, value_name = "LINK_KEYS", value_parser = signing_keys_text, conflicts_with = "link_keys_file")]
     pub link_keys: Option<SigningKeys>,
 }
 
 impl ClickSettings {
-    /// The keys of signed links; none where no link can be signed.
+    /// The keys of signed links; none if neither setting is given.
     pub fn keys(&self) -> Option<&SigningKeys> {
         self.link_keys_file.as_ref().or(self.link_keys.as_ref())
     }
 }
 
-/// A value parser: a URL that people can be sent to.
+/// A value parser: a URL that a visitor can be redirected to.
 pub fn web_url(text: &str) -> Result<Url, String> {
     web_url::parse(text, Macros::Refused)
         .map_err(|problem| format!("{problem}; expected an http or https URL without macros"))
 }
 
-/// A value parser: the path of a file of keys, which it reads.
+/// A value parser: reads the file of keys at `path`.
 pub fn signing_keys(path: &str) -> Result<SigningKeys, String> {
     let expected = |problem: String| {
         format!("{problem}; expected a readable file of lines `id=secret`, the secrets in base64")
@@ -48,7 +48,7 @@ pub fn signing_keys(path: &str) -> Result<SigningKeys, String> {
     SigningKeys::parse(&text).map_err(expected)
 }
 
-/// A value parser: what a file of keys holds.
+/// A value parser: the content of a file of keys.
 pub fn signing_keys_text(text: &str) -> Result<SigningKeys, String> {
     SigningKeys::parse(text)
         .map_err(|problem| format!("{problem}; expected lines `id=secret`, the secrets in base64"))
@@ -57,7 +57,7 @@ pub fn signing_keys_text(text: &str) -> Result<SigningKeys, String> {
 fn read(path: &str) -> std::io::Result<String> {
     use std::io::Read;
     let mut text = String::new();
-    // A device has no end.
+    // Bounded: the path may be that of a device, which never ends.
     std::fs::File::open(path)?.take(MAX_KEYS_FILE_BYTES).read_to_string(&mut text)?;
     Ok(text)
 }

@@ -1,4 +1,4 @@
-//! From headers and connection to [`Client`].
+//! Reads the [`Client`] from a request's headers and connection.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use crate::domain::{
     Client, MAX_HEADERS_BYTES, Parameters, Refusal, TrafficFlags, cut, host_name, without_query,
 };
 
-/// Who sent `request`, with these `parameters`.
+/// The client that sent `request`, whose `parameters` may say that it refuses consent.
 pub(super) fn client<'a>(
     request: &'a HttpRequest,
     parameters: &Parameters,
@@ -22,7 +22,7 @@ pub(super) fn client<'a>(
     let mut client = Client::default();
     let mut cookie = None;
     let mut bytes = 0;
-    // One pass: a look-up by name would hash every name that we know.
+    // One pass over all headers: look-ups would hash each of these names.
     for (name, value) in request.headers() {
         let (name, value) = (name.as_str(), value.as_bytes());
         bytes += name.len() + value.len();
@@ -52,8 +52,8 @@ pub(super) fn client<'a>(
     Ok(client)
 }
 
-/// The address of who sent `request`, whole; none if the connection has none. Proxies that are trusted
-/// say whose request they pass on.
+/// The client's full address; none if the connection has none. If the peer is a trusted proxy, its
+/// `X-Forwarded-For` names the client.
 pub(super) fn address(request: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr> {
     let peer = request.peer_addr()?.ip();
     if !is_in(peer, trusted) {

@@ -1,4 +1,4 @@
-//! A connection on which a request has to be in within its time.
+//! An HTTP connection that enforces a deadline on every request and every response.
 
 use std::io;
 use std::pin::Pin;
@@ -9,47 +9,50 @@ use actix_web::rt::net::TcpStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// What a client is told whose request took too long (RFC 9110, section 15.5.9).
+/// The response to a request that took too long (RFC 9110, section 15.5.9).
 const TIMED_OUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
-/// Writes in a row that take nothing, and nothing read in between, until the connection ends. actix-http
-/// wakes itself without a pause while it holds 128 KiB of requests, also where it cannot go on because
-/// their answers are not taken; then a connection would cost a core for as long as its client likes.
-const FUTILE_WRITES: u32 = 16;
+/// Consecutive writes that send nothing, with no read in between, after which the connection is closed.
+/// actix-http wakes itself without a pause while it holds 128 KiB of requests, even if it cannot go on
+/// because the client does not read the responses. Such a client could keep a core busy for as long as
+/// it likes.
+const MAX_FUTILE_WRITES: u32 = 16;
 
-/// Bytes that are handed on at a time; the dispatcher is woken for the rest. actix-http takes all requests
-/// apart that it is handed, and each takes some 8 KB: in 128 KiB there may be 3,000.
-const READ_AT_ONCE: usize = 8 << 10;
+/// Bytes that actix-http's dispatcher gets at a time; it is woken again for the rest. The dispatcher parses
+/// every request that it is given, and each takes about 8 KB: 128 KiB may hold 3,000 of them.
+const MAX_READ_BYTES: usize = 8 << 10;
 
-/// A client's connection. From the first byte of a request until the answer begins to leave passes at
-/// least the time-out, and at most twice that; a client that needs longer (slow loris) is told 408, and
-/// the connection ends.
+/// A client's connection, with two deadlines.
 ///
-/// actix-http itself has such a bound for the head of a connection's first request alone: not for bodies,
-/// nor for what comes after.
+/// *Requests.* The time from the first byte of a request to the first byte of its response is bounded: a
+/// request that takes longer than the timeout may be ended, and one that takes twice as long always is.
+/// The client gets 408 and the connection is closed. This stops clients that send a byte now and then
+/// (slow loris). actix-http has such a bound only for the head of a connection's first request, not for
+/// bodies and not for later requests.
 ///
-/// An answer has to be taken within the time-out, too: from the moment when the kernel's buffer takes no
-/// more until it has taken all. Until then nothing is read: actix-http would go on answering what comes,
-/// into memory.
+/// *Responses.* Once the kernel's send buffer is full, the client has one timeout to read until everything
+/// is sent. The connection reads no further requests meanwhile: actix-http would go on handling them and
+/// hold their responses in memory.
 ///
-/// The timer is looked at, not set anew, for each request: it costs nothing while it runs, and what it
-/// has to know is whether an answer has left since it was set.
+/// The request timer is not reset for each request; that is where the factor of two comes from. When it
+/// fires, all that counts is whether a response has been sent since it was set.
 pub(super) struct Connection {
     stream: TcpStream,
     timeout: Duration,
-    /// None while no request was under way when it last ended.
-    timer: Option<Pin<Box<Sleep>>>,
-    /// Whether bytes have come since an answer last left.
-    receiving: bool,
-    /// Whether an answer has left since the timer was set.
-    answered: bool,
-    /// For the answers that the client does not take; none while it takes them.
-    unread: Option<Pin<Box<Sleep>>>,
-    /// Writes in a row that took nothing, since something was last read.
+    /// The deadline of the current request. None before the first request, and if no request was under
+    /// way when it last fired.
+    request_timer: Option<Pin<Box<Sleep>>>,
+    /// Whether bytes of a request have arrived since the last response.
+    is_receiving: bool,
+    /// Whether a response has been sent since the request timer was set.
+    has_responded: bool,
+    /// The deadline for the client to read its responses. None while the kernel's buffer has room.
+    response_timer: Option<Pin<Box<Sleep>>>,
+    /// Consecutive writes that sent nothing since the last read.
     futile_writes: u32,
-    /// Bytes handed on since the dispatcher last had to wait for more.
-    handed_on: usize,
+    /// Bytes given to the dispatcher since it last had to wait for more.
+    read_bytes: usize,
 }
 
 impl Connection {
@@ -57,65 +60,68 @@ impl Connection {
         Self {
             stream,
             timeout,
-            timer: None,
-            receiving: false,
-            answered: false,
-            unread: None,
+            request_timer: None,
+            is_receiving: false,
+            has_responded: false,
+            response_timer: None,
             futile_writes: 0,
-            handed_on: 0,
+            read_bytes: 0,
         }
     }
 
-    /// Sets the timer where it does not run, for the request of which bytes have come.
-    fn received(&mut self, context: &mut Context<'_>) {
-        self.receiving = true;
-        if self.timer.is_none() {
-            self.set_timer(context);
+    /// Starts the request timer if it is not running.
+    fn on_bytes_received(&mut self, context: &mut Context<'_>) {
+        self.is_receiving = true;
+        if self.request_timer.is_none() {
+            self.set_request_timer(context);
         }
     }
 
-    fn set_timer(&mut self, context: &mut Context<'_>) {
-        self.answered = false;
-        let deadline = Instant::now() + self.timeout;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.timeout)));
+    fn set_request_timer(&mut self, context: &mut Context<'_>) {
+        self.has_responded = false;
+        let (timeout, deadline) = (self.timeout, Instant::now() + self.timeout);
+        let sleep = || Box::pin(tokio::time::sleep(timeout));
+        let timer = self.request_timer.get_or_insert_with(sleep);
         timer.as_mut().reset(deadline);
-        // Whoever polls the connection is woken when it ends; a timer that has ended at once is seen
-        // with the next bytes.
+        // Registers the connection's task to be woken at the deadline. If the timer has fired already, the
+        // next read finds out.
         let _ = timer.as_mut().poll(context);
     }
 
-    /// Fails where the timer has ended and the request that was under way when it was set still is.
-    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        if !self.timer.as_ref().is_some_and(|timer| timer.is_elapsed()) {
+    /// Fails if the request timer has fired and the request that was under way when it was set has got no
+    /// response since.
+    fn check_request_timer(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if !self.request_timer.as_ref().is_some_and(|timer| timer.is_elapsed()) {
             return Ok(());
         }
-        if !self.receiving {
-            self.timer = None;
-        } else if self.answered {
-            self.set_timer(context);
+        if !self.is_receiving {
+            self.request_timer = None;
+        } else if self.has_responded {
+            self.set_request_timer(context);
         } else {
-            // Where it cannot be written, the client does not read either.
+            // If this cannot be written, the client is not reading either.
             let _ = self.stream.try_write(TIMED_OUT);
             return Err(io::ErrorKind::TimedOut.into());
         }
         Ok(())
     }
 
-    fn sent(&mut self) {
-        self.receiving = false;
-        self.answered = true;
+    fn on_bytes_sent(&mut self) {
+        self.is_receiving = false;
+        self.has_responded = true;
         self.futile_writes = 0;
     }
 
-    /// Fails where the client has not taken its answers for too long, or holds the dispatcher up.
-    fn wait_for_reader(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+    /// Fails if the client has not read its responses in time, or keeps the dispatcher spinning.
+    fn wait_for_client_to_read(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         self.futile_writes += 1;
-        if self.futile_writes > FUTILE_WRITES {
+        if self.futile_writes > MAX_FUTILE_WRITES {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         let timeout = self.timeout;
-        let unread = self.unread.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-        match unread.as_mut().poll(context) {
+        let sleep = || Box::pin(tokio::time::sleep(timeout));
+        let timer = self.response_timer.get_or_insert_with(sleep);
+        match timer.as_mut().poll(context) {
             Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
             Poll::Pending => Ok(()),
         }
@@ -128,23 +134,23 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.check(context)?;
-        if self.unread.is_some() {
-            // `poll_flush` wakes when it goes on.
+        self.check_request_timer(context)?;
+        if self.response_timer.is_some() {
+            // `poll_flush` wakes the task once everything is sent.
             return Poll::Pending;
         }
-        if self.handed_on >= READ_AT_ONCE {
-            self.handed_on = 0;
+        if self.read_bytes >= MAX_READ_BYTES {
+            self.read_bytes = 0;
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
         let filled = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
         let read = buffer.filled().len() - filled;
-        self.handed_on = if result.is_pending() { 0 } else { self.handed_on + read };
+        self.read_bytes = if result.is_pending() { 0 } else { self.read_bytes + read };
         if read > 0 {
             self.futile_writes = 0;
-            self.received(context);
+            self.on_bytes_received(context);
         }
         result
     }
@@ -158,16 +164,16 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(context, bytes);
         match result {
-            Poll::Ready(Ok(1..)) => self.sent(),
-            Poll::Pending => self.wait_for_reader(context)?,
+            Poll::Ready(Ok(1..)) => self.on_bytes_sent(),
+            Poll::Pending => self.wait_for_client_to_read(context)?,
             Poll::Ready(_) => {}
         }
         result
     }
 
-    /// actix-http asks for it when all that it had has been written.
+    /// actix-http calls this when it has written everything that it had.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.unread.take().is_some() {
+        if self.response_timer.take().is_some() {
             context.waker().wake_by_ref();
         }
         Pin::new(&mut self.stream).poll_flush(context)

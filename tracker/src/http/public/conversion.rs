@@ -1,5 +1,5 @@
-//! `GET|POST /conversion/{programId}`: postbacks of networks, and pixels on an advertiser's pages.
-//! Records, and responds with JSON or, if the path ends in `.gif`, with a pixel.
+//! `GET|POST /conversion/{programId}`: postbacks of networks, and pixels on an advertiser's pages. Records
+//! a conversion and responds with JSON or, if the path ends in `.gif`, with a pixel.
 
 use actix_web::dev::Payload;
 use actix_web::http::Method;
@@ -31,7 +31,7 @@ pub(super) async fn conversion<P: Programs, S: EventSink>(
 ) -> Result<HttpResponse, Refusal> {
     let program_id = parse_program_id(id)?;
     let received_at = Timestamp::now();
-    let given = given(request, payload, &public.bodies).await?;
+    let given = read_pairs(request, payload, &public.bodies).await?;
     let program = public.tracker.program(&program_id).await?;
 
     let mut parameters = Parameters::default();
@@ -68,7 +68,7 @@ pub(super) async fn conversion<P: Programs, S: EventSink>(
 }
 
 /// Names and values of the query and the body, as given.
-async fn given(
+async fn read_pairs(
     request: &HttpRequest,
     payload: &mut Payload,
     bodies: &Bodies,
@@ -82,7 +82,7 @@ async fn given(
     if body.is_empty() {
         return Ok(given);
     }
-    let body = body::decoded(request, body, MAX_BODY_BYTES)?;
+    let body = body::decode(request, body, MAX_BODY_BYTES)?;
     let text = str::from_utf8(&body)
         .map_err(|error| Refusal::InvalidBody(format!("the body is not UTF-8: {error}")))?;
     match body::media_type(request).as_str() {
@@ -97,7 +97,7 @@ async fn given(
         }
         _ => {
             return Err(Refusal::UnsupportedMediaType(
-                "the body's Content-Type is application/x-www-form-urlencoded or application/json",
+                "the body's Content-Type must be application/x-www-form-urlencoded or application/json",
             ));
         }
     }

@@ -1,5 +1,5 @@
-//! Cross-origin requests of page scripts (Fetch standard, "CORS protocol"), by hand for the few routes: a
-//! middleware would stand in the way of every request.
+//! Cross-origin requests of page scripts (Fetch standard, "CORS protocol"). Not a middleware: that would
+//! cost every request, and there are few routes.
 
 use actix_web::http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -10,19 +10,19 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
 use url::Url;
 
-/// Headers that a script may send, beside those that any may.
-const SENT: &str = "Content-Type, Content-Encoding";
-/// Headers of ours that a script may read, beside those that any may.
-const READ: &str = "Adtrack-Event-Id, Adtrack-Problem, Adtrack-Recorded, Retry-After";
-/// Seconds for which a browser remembers the answer to a preflight: as long as any browser does.
-const REMEMBERED_SECONDS: &str = "86400";
+/// Headers that a script may send, in addition to those that are always allowed.
+const ALLOWED_HEADERS: &str = "Content-Type, Content-Encoding";
+/// Headers that a script may read, in addition to those that are always allowed.
+const EXPOSED_HEADERS: &str = "Adtrack-Event-Id, Adtrack-Problem, Adtrack-Recorded, Retry-After";
+/// Seconds for which a browser caches the response to a preflight: the most that any browser does.
+const MAX_AGE_SECONDS: &str = "86400";
 
-/// Whose pages' scripts may read answers.
+/// The origins whose scripts may read responses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AllowedOrigins {
-    /// Those of any origin, and without cookies: with them, any page could act as its visitor.
+    /// Any origin, without cookies: with them, any page could act as its visitor.
     Any,
-    /// Those of these origins, with cookies.
+    /// These origins, with cookies.
     These(Vec<String>),
 }
 
@@ -35,14 +35,14 @@ impl AllowedOrigins {
         let origins = text.split(',').map(str::trim).filter(|text| !text.is_empty());
         let origins = origins.map(|text| is_origin(text).then(|| text.to_owned()));
         origins.collect::<Option<_>>().map(Self::These).ok_or_else(|| {
-            "expected `*`, or origins with commas between: https://HOST or https://HOST:PORT, in \
+            "expected `*`, or origins separated by commas: https://HOST or https://HOST:PORT, in \
              lower case, without a path"
                 .to_owned()
         })
     }
 
-    /// Adds to the `response` to `request` what lets a page's script read it, and makes it the answer to
-    /// a preflight where it is asked for one: what the path takes, its refusal of OPTIONS says.
+    /// Adds headers to the `response` to `request` that let a page's script read it. If `request` is a
+    /// preflight, its refusal (405) becomes the response to the preflight: `Allow` says what the path takes.
     pub(super) fn apply(&self, request: &HttpRequest, response: HttpResponse) -> HttpResponse {
         if matches!(self, Self::These(origins) if origins.is_empty()) {
             return response;
@@ -73,16 +73,17 @@ impl AllowedOrigins {
         }
         if let Some(methods) = methods {
             headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
-            headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(SENT));
-            headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(REMEMBERED_SECONDS));
+            headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOWED_HEADERS));
+            headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE_SECONDS));
         } else {
-            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(READ));
+            headers
+                .insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
         }
         response
     }
 }
 
-/// What the path of a preflight takes.
+/// The methods that the path takes; none if `request` is not a preflight.
 fn allowed_methods(request: &HttpRequest, response: &HttpResponse) -> Option<HeaderValue> {
     let is_preflight = *request.method() == Method::OPTIONS
         && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
@@ -91,7 +92,7 @@ fn allowed_methods(request: &HttpRequest, response: &HttpResponse) -> Option<Hea
 }
 
 fn is_origin(text: &str) -> bool {
-    // A host may have a `*` for a URL parser; here it would look like a pattern, which it is not.
+    // To a URL parser `*` is part of a host. Here it would look like a pattern, and patterns do not work.
     !text.contains('*')
         && Url::parse(text).is_ok_and(|url| {
             matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == text
@@ -103,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_are_exact() {
+    fn parses_exact_origins_only() {
         assert_eq!(AllowedOrigins::parse("*"), Ok(AllowedOrigins::Any));
         assert_eq!(AllowedOrigins::parse(""), Ok(AllowedOrigins::These(Vec::new())));
         let two = "https://shop.example, http://localhost:8000";

@@ -5,7 +5,7 @@ use clap::ValueEnum;
 
 use crate::http::problem::Problem;
 
-/// An endpoint that records events. As a setting, it is named by its path.
+/// An endpoint that records events. Settings name it by its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Endpoint {
     /// `/event/{programId}`
@@ -17,16 +17,16 @@ pub enum Endpoint {
     /// `/click/{programId}`
     #[value(name = "/click")]
     Click,
-    /// `/conversion/{programId}`, which partners' servers call from a few addresses.
+    /// `/conversion/{programId}`. Partners' servers call it from a few addresses.
     #[value(name = "/conversion")]
     Conversion,
-    /// `/events`, likewise.
+    /// `/events`. Partners' servers call it, too.
     #[value(name = "/events")]
     Batch,
 }
 
 impl Endpoint {
-    /// Whether a request with this method is recorded, or only responded to as if it were.
+    /// Whether a request with this method is recorded. HEAD gets the response of GET and records nothing.
     pub(super) fn records(self, method: &Method) -> Result<bool, Problem> {
         match *method {
             Method::GET if self != Self::Batch => Ok(true),

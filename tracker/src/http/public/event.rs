@@ -1,4 +1,4 @@
-//! `GET /event/{programId}`: records, and responds with what the event says, as JSON.
+//! `GET /event/{programId}`: records an event and responds with JSON that describes it.
 
 use actix_web::{HttpRequest, HttpResponse};
 use adtrack_proto::event::EventType;

@@ -1,5 +1,5 @@
-//! `GET /impression/{programId}`: what an image tag or a page script requests when an ad was shown.
-//! Records, and responds with a pixel.
+//! `GET /impression/{programId}`: an image tag or a page script requests it when an ad is shown. Records
+//! the impression and responds with a pixel.
 
 use actix_web::{HttpRequest, HttpResponse};
 use adtrack_proto::event::EventType;

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! connection → server → routes ─┬→ event, impression, click, conversion, batch → response
-//!  bounds what a client costs   └→ health checks, documents
+//!  deadlines    limits   └→ health checks, documents
 //! ```
 //!
 //! - [`routes`] is the table of paths; read it first.
-//! - An endpoint is a file: it turns an HTTP request into a [`TrackingRequest`], has
-//!   [`crate::track`] validate and record it, and makes the response.
-//! - What endpoints share: [`state`] (what the listener needs), [`tracking_request`] and [`client`]
-//!   (who asks what), [`body`], [`pixel`], [`visitors`] (the cookie), [`signatures`] (of conversions),
+//! - Each endpoint is a file. It turns an HTTP request into a [`TrackingRequest`], has
+//!   [`crate::track`] validate and record it, and builds the response.
+//! - Endpoints share [`state`] (the listener's state), [`tracking_request`] and [`client`] (who asks
+//!   what), [`body`], [`pixel`], [`visitors`] (the cookie), [`signatures`] (of conversions) and
 //!   [`rate_limits`].
 //!
 //! [`TrackingRequest`]: crate::domain::TrackingRequest

@@ -1,30 +1,30 @@
-//! Responses to image tags: a picture whatever happens, so that no page shows a broken one.
+//! Responses to image tags: always an image, errors included, so that no page shows a broken one.
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 
 use crate::http::problem::Problem;
 
-/// One transparent pixel: GIF89a, a palette of two colours of which the first is transparent.
+/// One transparent pixel: GIF89a, with a palette of two colors of which the first is transparent.
 pub(super) const GIF: &[u8; 43] = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff\
     !\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
 
-/// The message id of the event that was recorded.
+/// The header with the message id of the recorded event.
 pub(super) const EVENT_ID: HeaderName = HeaderName::from_static("adtrack-event-id");
-/// The code of the problem, where the body has no room for it.
+/// The header with the problem's code, for responses whose body cannot carry it.
 pub(super) const PROBLEM: HeaderName = HeaderName::from_static("adtrack-problem");
 
-/// What a path may end with, for software that recognizes a picture by its ending alone. For an id that
-/// itself ends so, the path has the ending twice.
+/// What a path may end with, for software that recognizes images by their extension alone. If a program's
+/// id itself ends with it, the path has it twice.
 pub(super) const ENDING: &str = ".gif";
 
-/// The pixel of a request that is accepted.
+/// The response to an accepted request.
 pub(super) fn pixel() -> HttpResponse {
     with_pixel(HttpResponse::Ok().finish())
 }
 
-/// The pixel of a request that is refused: with status and headers of the problem's own response, and its
-/// code in a header.
+/// The response to a refused request: status and headers are those of the problem's own response, and a
+/// header has its code.
 pub(super) fn problem_pixel(problem: &Problem) -> HttpResponse {
     let mut response = problem.to_response();
     response.headers_mut().insert(PROBLEM, HeaderValue::from_static(problem.code()));
@@ -47,7 +47,7 @@ mod tests {
     use crate::domain::Refusal;
 
     #[test]
-    fn a_problem_keeps_its_status_and_headers() {
+    fn keeps_status_and_headers_of_a_problem() {
         let response = problem_pixel(&Refusal::Overloaded.into());
         assert_eq!(response.status(), 503);
         for (name, value) in

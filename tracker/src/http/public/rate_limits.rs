@@ -1,4 +1,4 @@
-//! The rate limit: its settings, and to which requests it applies.
+//! The rate limit: its settings, and the requests that it applies to.
 
 use std::time::Instant;
 
@@ -13,30 +13,30 @@ use crate::domain::Refusal;
 use crate::domain::address::is_in;
 use crate::domain::rate_limit::{RateLimit, RateLimiter};
 
-/// How many requests a client address may make.
+/// Settings of the rate limit.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Rate limit")]
 pub struct RateLimitSettings {
-    /// Requests per second that a client address may make, from 1 to 10000, and after a slash how many
-    /// at once, from 1 to 100000 (`50/200`; without it, as many as per second); more get 429. IPv6
-    /// addresses count by /64. Each task counts for itself: a fleet admits up to its number of tasks
-    /// times as many. Unset: no limit.
+    /// Requests per second that a client address may make, from 1 to 10000; optionally, after a slash, how
+    /// many at once, from 1 to 100000 (`50/200`; default: as many as per second). More get 429. IPv6
+    /// addresses count by /64. Each task counts on its own: a fleet admits up to this limit times its number
+    /// of tasks. Unset: no limit.
     #[arg(long, env)]
     pub rate_limit: Option<RateLimit>,
-    /// Clients without a limit, such as partners' servers: addresses and CIDRs, with commas between.
+    /// Clients without a limit, such as partners' servers: addresses and CIDRs, separated by commas.
     #[arg(long, env, default_value = "", value_parser = networks, hide_default_value = true)]
     pub rate_limit_exempt: Networks,
-    /// Paths that have the limit, with commas between. A batch is one request.
+    /// Paths that the limit applies to, separated by commas. A batch counts as one request.
     #[arg(long, env, value_delimiter = ',', default_value = "/event,/impression,/click")]
     pub rate_limit_paths: Vec<Endpoint>,
-    /// Whether RATE_LIMIT works without TRUSTED_PROXIES: true if clients connect to the tracker
-    /// themselves. Behind a load balancer all clients would share one limit.
+    /// Whether clients connect to the tracker directly, so that RATE_LIMIT works without TRUSTED_PROXIES.
+    /// Behind a load balancer all clients would share one limit.
     #[arg(long, env, default_value = "false", value_parser = boolean, action = clap::ArgAction::Set)]
     pub rate_limit_direct_clients: bool,
 }
 
 impl RateLimitSettings {
-    /// Refuses a limit that would be one for all clients together.
+    /// Refuses settings with which all clients would share one limit.
     pub fn check(&self, visitors: &VisitorSettings) -> Result<(), String> {
         let knows_clients =
             self.rate_limit_direct_clients || !visitors.trusted_proxies.0.is_empty();
@@ -61,7 +61,7 @@ pub struct RateLimits {
 }
 
 impl RateLimits {
-    /// The limit that the settings ask for; none if they do not.
+    /// The limit that the settings ask for; none if they ask for none.
     pub fn new(settings: &RateLimitSettings) -> Option<Self> {
         Some(Self {
             limiter: RateLimiter::new(settings.rate_limit?),
@@ -71,8 +71,8 @@ impl RateLimits {
         })
     }
 
-    /// Refuses a request to `endpoint` beyond the limit. An address among the trusted proxies stands for
-    /// clients that are not known, and has no limit.
+    /// Refuses a request to `endpoint` beyond the limit. The address of a trusted proxy has no limit: it
+    /// stands for clients whose addresses are unknown.
     pub(super) fn check(
         &self,
         request: &HttpRequest,
@@ -84,7 +84,7 @@ impl RateLimits {
         }
         let trusted = &visitors.trusted_proxies.0;
         let Some(address) = address(request, trusted) else { return Ok(()) };
-        // The lists are long, and read only for those who would be refused.
+        // The lists may be long, so they are searched only if the limiter refuses.
         let is_admitted = self.limiter.admits(address, self.started_at.elapsed())
             || is_in(address, &self.exempt.0)
             || is_in(address, trusted);

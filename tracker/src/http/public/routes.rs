@@ -22,27 +22,27 @@ use crate::http::health;
 use crate::http::problem::Problem;
 use crate::track::{EventSink, Programs};
 
-/// Where a path leads.
+/// What a path leads to.
 enum Route<'a> {
-    /// To an endpoint that records events.
+    /// An endpoint that records events.
     Endpoint(Target<'a>),
-    /// To something that can be read.
+    /// A resource that can be read.
     Resource(Resource),
-    /// Nowhere.
+    /// Nothing.
     NotFound,
 }
 
-/// An endpoint, and what its path says.
+/// An endpoint, and what else its path says.
 #[derive(Clone, Copy)]
 struct Target<'a> {
     endpoint: Endpoint,
-    /// The program's id, perhaps percent-encoded. Empty for a batch.
+    /// The program's id, possibly percent-encoded. Empty for a batch.
     id: &'a str,
-    /// Whether the response is a pixel, whatever happens.
+    /// Whether every response is a pixel, errors included.
     as_pixel: bool,
 }
 
-/// What can be read and records nothing.
+/// What can be read. Reading it records nothing.
 enum Resource {
     HealthCheck,
     HealthLive,
@@ -52,8 +52,8 @@ enum Resource {
 }
 
 impl<'a> Route<'a> {
-    /// A few prefixes, compared by hand: actix-web's router matches every request with a regular
-    /// expression and a map of resources, at the cost of a third of the handler.
+    /// Compares a few prefixes. actix-web's router would match every request with a regular expression and
+    /// a map of resources, which costs a third of what the handler costs.
     fn of(path: &'a str) -> Self {
         if let Some(id) = path.strip_prefix("/event/") {
             return Self::endpoint(Endpoint::Event, id, false);
@@ -90,7 +90,7 @@ impl<'a> Route<'a> {
     }
 }
 
-/// Registers the routes, as actix-web's default service.
+/// Serves the routes, as actix-web's default service.
 pub(super) fn configure<P, S>(config: &mut web::ServiceConfig, public: web::Data<Public<P, S>>)
 where
     P: Programs + 'static,
@@ -139,7 +139,7 @@ async fn respond<P: Programs, S: EventSink>(
     let result = match (public.check_rate(request, endpoint), endpoint) {
         (Err(refusal), _) => Err(refusal),
         (Ok(()), Endpoint::Event) => event(request, id, record, public).await,
-        // Boxed, so that what they hold makes the future of an `/event` no larger.
+        // Boxed, so that the state of these does not enlarge the future of `/event`.
         (Ok(()), Endpoint::Impression) => Box::pin(impression(request, id, record, public)).await,
         (Ok(()), Endpoint::Click) => Box::pin(click(request, id, record, public)).await,
         (Ok(()), Endpoint::Conversion) => {
@@ -169,7 +169,7 @@ impl Target<'_> {
     }
 }
 
-/// Responds with a resource to GET and HEAD, and to nothing else.
+/// Responds with the resource, to GET and HEAD only.
 fn read<P, S>(request: &HttpRequest, resource: &Resource, public: &Public<P, S>) -> HttpResponse {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Problem::MethodNotAllowed("GET, HEAD").to_response();

@@ -1,4 +1,4 @@
-//! The public listener's server: what connections may cost.
+//! The public listener's server, and the limits on its connections.
 
 use std::io;
 use std::net::TcpListener;
@@ -21,29 +21,30 @@ use crate::track::{EventSink, Programs};
 /// Longer than a load balancer keeps idle connections (an AWS ALB: 60 s), so that it is the one
 /// that closes them and never sends a request into a closing one.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// For the first byte on a connection to arrive; 408 then. As long as between two requests: browsers and
-/// clients with a pool open connections ahead, and would find the 408 in place of the answer to a
-/// request that they send at that moment. From that byte on, `REQUEST_TIMEOUT_SECONDS` counts.
+/// How long a new connection may wait for its first byte before it gets 408. As long as between two
+/// requests: browsers and clients with a pool open connections in advance, and could mistake the 408 for
+/// the response to a request that they send at that moment. From the first byte on,
+/// `REQUEST_TIMEOUT_SECONDS` counts.
 const FIRST_REQUEST_TIMEOUT: Duration = KEEP_ALIVE;
-/// For a client to take notice of the end of its connection.
+/// How long a client has to close its side of a connection that the server closes.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What connections of the public listener may cost.
+/// Limits on the connections of the public listener.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Connections")]
 pub struct ConnectionSettings {
-    /// Connections of the public listener that are open at a time, over all workers; more wait to be
-    /// accepted. Each takes about 20 KB, and up to 128 KiB while a head arrives.
+    /// Connections that the public listener holds open at a time, over all workers; further ones wait to
+    /// be accepted. Each takes about 20 KB, and up to 128 KiB while headers arrive.
     #[arg(long, env, default_value = "20000", value_parser = integer(1_usize, 1_000_000))]
     pub max_connections: usize,
-    /// Seconds that a request has at least, head and body, from its first byte to its answer, and at
-    /// most twice as many; 408 then, and the connection ends.
+    /// Seconds that a request may take, from its first byte (headers and body included) until its response
+    /// starts. A slower one gets 408, after twice this time at the latest, and its connection is closed.
     #[arg(long, env, default_value = "20", value_parser = seconds(1, 3_600))]
     pub request_timeout_seconds: Duration,
 }
 
-/// Serves `public` on `listener` with so many `workers`, until its handle stops it or the end of
-/// running requests, `shutdown_timeout` at most, has been waited for.
+/// Serves `public` on `listener` with so many `workers`, until its handle stops it. A graceful stop waits
+/// for running requests, at most `shutdown_timeout`.
 pub fn listen<P, S>(
     listener: TcpListener,
     public: web::Data<Public<P, S>>,
@@ -64,7 +65,7 @@ where
         .shutdown_timeout(shutdown_timeout.as_secs())
         .disable_signals();
     let shutdown = builder.graceful_shutdown_signal();
-    // What actix_web::HttpServer does, but for the connection: it has no place for one of ours.
+    // Does what actix_web::HttpServer does. That one cannot be given a connection type of our own.
     let server = builder.listen("public", listener, move || {
         let (public, shutdown) = (public.clone(), shutdown.clone());
         let app = App::new().configure(|service| configure(service, public));

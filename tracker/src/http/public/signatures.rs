@@ -9,19 +9,19 @@ use clap::Args;
 use super::click_settings::{signing_keys, signing_keys_text};
 use crate::domain::{Claim, PreparedProgram, Refusal, SigningKeys};
 
-/// Between two log lines that say the same.
+/// At least so long between two log lines about a missing key.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Settings of conversions.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Conversions")]
 pub struct ConversionSettings {
-    /// File with the keys of signed conversions: lines `id=secret`, the id being the `conversionKeyId`
-    /// of programs, the secret of 32 bytes or more in base64. Read at the start. Unset: conversions of
-    /// programs that name a key get 503.
+    /// File with the keys of signed conversions, in lines `id=secret`: a program's `conversionKeyId`, and a
+    /// secret of at least 32 bytes in base64. Read once, at the start. Unset: conversions of programs that
+    /// name a key get 503.
     #[arg(long, env, value_name = "CONVERSION_KEYS_FILE", value_parser = signing_keys)]
     pub conversion_keys_file: Option<SigningKeys>,
-    /// What CONVERSION_KEYS_FILE would hold, instead of it: for containers that get secrets as variables.
+    /// The content of CONVERSION_KEYS_FILE, for containers that get secrets as variables.
     #[arg(long, env, hide_env_values = true, value_name = "CONVERSION_KEYS", value_parser = signing_keys_text, conflicts_with = "conversion_keys_file")]
     pub conversion_keys: Option<SigningKeys>,
 }
@@ -30,18 +30,18 @@ pub struct ConversionSettings {
 #[derive(Debug, Default)]
 pub struct ConversionGuard {
     keys: SigningKeys,
-    /// When the log last said that a key is missing.
+    /// When a missing key was last logged.
     reported_at: Mutex<Option<Instant>>,
 }
 
 impl ConversionGuard {
-    /// Checks by the keys that the settings name.
+    /// A guard with the keys that `settings` name.
     pub fn new(settings: &ConversionSettings) -> Self {
         let keys = settings.conversion_keys_file.as_ref().or(settings.conversion_keys.as_ref());
         Self { keys: keys.cloned().unwrap_or_default(), reported_at: Mutex::default() }
     }
 
-    /// Refuses a claim that is not signed as `program` demands.
+    /// Refuses a claim that is not signed as `program` requires.
     pub(super) fn authorize(
         &self,
         claim: &Claim<'_>,
@@ -56,7 +56,7 @@ impl ConversionGuard {
         outcome
     }
 
-    /// Networks retry for hours: a line now and then is enough.
+    /// Logs at most once per [`LOG_INTERVAL`]: networks retry for hours.
     fn report_missing_key(&self, program_id: &ProgramId, key_id: &str) {
         let now = Instant::now();
         let reported_at = self.reported_at.lock();
@@ -66,8 +66,8 @@ impl ConversionGuard {
             tracing::error!(
                 program = program_id.as_str(),
                 key = key_id,
-                "conversions are refused: CONVERSION_KEYS_FILE or CONVERSION_KEYS has no key by the \
-                 program's conversionKeyId; add it, or correct the program"
+                "conversions are refused: neither CONVERSION_KEYS_FILE nor CONVERSION_KEYS has the key \
+                 that the program's conversionKeyId names; add it, or correct the program"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! What the public listener needs, and what every endpoint does with it.
+//! The public listener's state, and what every endpoint does with it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,29 +19,29 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::track::{EventSink, Programs, Tracker};
 
-/// What the public listener needs.
+/// The public listener's state.
 #[derive(Debug, Clone)]
 pub struct Public<P, S> {
     /// The use case.
     pub tracker: Tracker<P, S>,
     /// For the health checks.
     pub health: Health,
-    /// What is counted.
+    /// The tracker's metrics.
     pub metrics: Arc<Metrics>,
-    /// Which visitors are recognized, and which pages may call.
+    /// How visitors are recognized, and which pages may call.
     pub visitors: VisitorSettings,
-    /// Of clicks.
+    /// The settings of clicks.
     pub clicks: ClickSettings,
     /// Checks the signatures of conversions.
     pub conversions: Arc<ConversionGuard>,
-    /// The bodies that are held now.
+    /// Bounds the memory of request bodies.
     pub bodies: Arc<Bodies>,
-    /// How many requests an address may make; none if there is no limit.
+    /// Limits the requests of each client address; none without a limit.
     pub rate_limits: Option<Arc<RateLimits>>,
 }
 
 impl<P: Programs, S: EventSink> Public<P, S> {
-    /// Records the event, and counts it.
+    /// Records the event and counts it.
     pub(super) fn record(&self, event: &TrackedEvent<'_>) -> Result<(), Refusal> {
         self.tracker.record(event)?;
         self.metrics.http.requests_accepted.inc();
@@ -50,7 +50,7 @@ impl<P: Programs, S: EventSink> Public<P, S> {
 }
 
 impl<P, S> Public<P, S> {
-    /// Refuses a request beyond the rate limit of its client's address.
+    /// Refuses a request if its client's address is beyond the rate limit.
     pub(super) fn check_rate(
         &self,
         request: &HttpRequest,
@@ -77,8 +77,8 @@ impl<P, S> Public<P, S> {
         self.visitors.remember(client, headers);
     }
 
-    /// Measures a request that started at `started_at`. Closes keep-alive connections while draining,
-    /// so that clients reconnect to another instance.
+    /// Records the duration of a request that started at `started_at`. Closes keep-alive connections
+    /// while draining, so that clients reconnect to another instance.
     pub(super) fn on_response(
         &self,
         endpoint: Endpoint,

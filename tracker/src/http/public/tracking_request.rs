@@ -1,5 +1,5 @@
-//! What the endpoints of single events share: from an HTTP request to a [`TrackingRequest`], and from
-//! its event to JSON.
+//! What the endpoints of single events share: they turn an HTTP request into a [`TrackingRequest`] and
+//! its event into JSON.
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
@@ -12,7 +12,7 @@ use super::client::client;
 use super::visitors::VisitorSettings;
 use crate::domain::{Parameters, Refusal, Rules, TrackedEvent, TrackingRequest};
 
-/// What a request on the program `id` says, from its query and headers.
+/// Reads a request on the program `id` from its path, query and headers.
 pub fn tracking_request<'a>(
     request: &'a HttpRequest,
     id: &str,
@@ -37,13 +37,13 @@ pub fn tracking_request<'a>(
     })
 }
 
-/// Ids are seldom percent-encoded: nothing in them has to be.
+/// Tries the text as it is first: no character of an id needs percent-encoding, so few are encoded.
 pub(super) fn parse_program_id(text: &str) -> Result<ProgramId, Refusal> {
     let decode = || ProgramId::parse(&percent_decode_str(text).decode_utf8().ok()?).ok();
     ProgramId::parse(text).ok().or_else(decode).ok_or(Refusal::InvalidProgramId)
 }
 
-/// The response that tells a client of its program and its event.
+/// The response that describes the event and its program to the client.
 pub(super) fn json(event: &TrackedEvent<'_>) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")))

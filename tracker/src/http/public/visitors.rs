@@ -1,4 +1,4 @@
-//! The settings by which visitors are known, or left alone, and the cookie.
+//! The visitor cookie, and the settings that decide who gets one.
 
 use std::net::IpAddr;
 
@@ -13,55 +13,55 @@ use super::cors::AllowedOrigins;
 use crate::domain::Client;
 use crate::domain::privacy::PrivacySignals;
 
-/// The cookie that a visitor is known by.
+/// The cookie that identifies a visitor.
 const COOKIE: &str = "adtrack_id";
-/// Browsers keep no cookie longer (RFC 6265bis, section 5.5; Chromium since 104).
+/// Browsers keep cookies no longer than this (RFC 6265bis, section 5.5; Chromium since 104).
 const MAX_COOKIE_DAYS: u32 = 400;
-const SECONDS_A_DAY: u32 = 86_400;
+const SECONDS_PER_DAY: u32 = 86_400;
 /// The length of a UUID with hyphens.
 const UUID_BYTES: usize = 36;
 
-/// Whom the tracker knows again, and who may ask it.
+/// How the tracker recognizes visitors, and which pages may call it.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Visitors")]
 pub struct VisitorSettings {
-    /// Days for which the cookie `adtrack_id` knows a visitor again, from the last request on; 0: there
-    /// is no cookie.
+    /// Days for which the cookie `adtrack_id` identifies a visitor, counted from the last request. 0: no
+    /// cookie.
     #[arg(long, env, default_value = "0", value_parser = integer(0, MAX_COOKIE_DAYS))]
     pub cookie_max_age_days: u32,
-    /// Domain that the cookie is for, with its subdomains. Unset: the host that was asked, alone.
+    /// Domain that the cookie is for, including its subdomains. Unset: only the requested host.
     #[arg(long, env, value_parser = domain)]
     pub cookie_domain: Option<String>,
-    /// To which requests of other sites' pages browsers add the cookie. `none` makes it a partitioned
-    /// one: a visitor of two sites is two visitors.
+    /// Which requests from other sites' pages carry the cookie. `none` makes it a partitioned cookie: a
+    /// visitor of two sites counts as two visitors.
     #[arg(long, env, default_value = "lax", ignore_case = true)]
     pub cookie_samesite: SameSite,
-    /// Which request headers object to being known: `Sec-GPC: 1` and `DNT: 1`, the first alone, or
-    /// none.
+    /// Which request headers count as an objection to tracking: `Sec-GPC: 1` and `DNT: 1`, only the first,
+    /// or none.
     #[arg(long, env, default_value = "gpc-and-dnt")]
     pub privacy_signals: PrivacySignals,
-    /// Vendor id in IAB Europe's list of vendors that a `gdpr_consent` has to name, too. Unset: purpose
-    /// 1 is enough.
+    /// Vendor id, from IAB Europe's list of vendors, that a `gdpr_consent` must also consent to. Unset:
+    /// consent to purpose 1 is enough.
     #[arg(long, env, value_parser = integer(1_u16, u16::MAX))]
     pub tcf_vendor_id: Option<u16>,
-    /// Load balancers and CDNs whose `X-Forwarded-For` is believed: addresses and CIDRs, with commas
-    /// between.
+    /// Load balancers and CDNs whose `X-Forwarded-For` is trusted: addresses and CIDRs, separated by
+    /// commas.
     #[arg(long, env, default_value = "", value_parser = networks, hide_default_value = true)]
     pub trusted_proxies: Networks,
-    /// Origins whose pages may read answers and send JSON, with commas between: `https://shop.example`;
-    /// or `*`, and they send no cookies then. Unset: none; image tags and links need no leave.
+    /// Origins whose pages may read responses and send JSON, separated by commas: `https://shop.example`; or
+    /// `*` for all, without cookies. Unset: none; image tags and links work without it.
     #[arg(long, env, default_value = "", value_parser = AllowedOrigins::parse, hide_default_value = true)]
     pub cors_allowed_origins: AllowedOrigins,
 }
 
-/// To which requests a cookie is added (RFC 6265bis, section 4.1.2.7).
+/// Which requests carry the cookie (RFC 6265bis, section 4.1.2.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SameSite {
-    /// Of pages of the cookie's own site, and when a link leads there.
+    /// Those from pages of the cookie's own site, and navigation by a link to it.
     Lax,
-    /// Of pages of the cookie's own site.
+    /// Those from pages of the cookie's own site.
     Strict,
-    /// Of all, from a jar for each site on which it was set (`Partitioned`, CHIPS).
+    /// All, with a separate cookie for each site on which it was set (`Partitioned`, CHIPS).
     None,
 }
 
@@ -84,8 +84,8 @@ impl ValueEnum for PrivacySignals {
 }
 
 impl VisitorSettings {
-    /// The visitor that a `Cookie` header names, where visitors are known by cookies. What is no
-    /// `UUIDv4` is nobody's: it could be anything that a page, or a neighbour on the domain, put there.
+    /// The visitor that a `Cookie` header names; none if cookies are off. Ignores a value that is not a
+    /// `UUIDv4`: a page or another host of the domain may have set it to anything.
     pub(super) fn visitor_in(&self, cookies: &[u8]) -> Option<Uuid> {
         if self.cookie_max_age_days == 0 {
             return None;
@@ -106,8 +106,7 @@ impl VisitorSettings {
         cookies.any(|cookies| self.visitor_in(cookies.as_bytes()).is_some())
     }
 
-    /// The id of a visitor who does not object: the cookie's, or a new one. Empty where visitors are not
-    /// known.
+    /// The id of a visitor who does not object: the cookie's, or a new one. Empty if cookies are off.
     pub(super) fn visitor_id(&self, cookie: Option<Uuid>) -> String {
         if self.cookie_max_age_days == 0 {
             return String::new();
@@ -115,7 +114,7 @@ impl VisitorSettings {
         cookie.unwrap_or_else(Uuid::new_v4).to_string()
     }
 
-    /// Sets or renews the cookie of a client that may be known again.
+    /// Sets or renews the cookie of a client that has a visitor id.
     pub(super) fn remember(&self, client: &Client<'_>, headers: &mut HeaderMap) {
         if !client.visitor_id.is_empty()
             && let Ok(cookie) = HeaderValue::try_from(self.cookie(&client.visitor_id))
@@ -125,7 +124,7 @@ impl VisitorSettings {
     }
 
     fn cookie(&self, visitor_id: &str) -> String {
-        let seconds = self.cookie_max_age_days * SECONDS_A_DAY;
+        let seconds = self.cookie_max_age_days * SECONDS_PER_DAY;
         let (domain_name, domain) =
             self.cookie_domain.as_deref().map_or(("", ""), |domain| ("; Domain=", domain));
         let same_site = match self.cookie_samesite {
@@ -152,7 +151,7 @@ fn domain(text: &str) -> Result<String, String> {
         .ok_or_else(|| "expected a domain without a leading dot, such as shop.example".to_owned())
 }
 
-/// A value parser: addresses and CIDRs with commas between.
+/// A value parser: addresses and CIDRs, separated by commas.
 pub(super) fn networks(text: &str) -> Result<Networks, String> {
     let network = |text: &str| {
         let address = || text.parse::<IpAddr>().map(IpNet::from);
@@ -160,7 +159,7 @@ pub(super) fn networks(text: &str) -> Result<Networks, String> {
     };
     let networks = text.split(',').map(str::trim).filter(|text| !text.is_empty()).map(network);
     networks.collect::<Option<Vec<_>>>().map(Networks).ok_or_else(|| {
-        "expected addresses and CIDRs with commas between, such as 10.0.0.0/8,2001:db8::/32"
+        "expected addresses and CIDRs separated by commas, such as 10.0.0.0/8,2001:db8::/32"
             .to_owned()
     })
 }
@@ -185,7 +184,7 @@ mod tests {
     const ID: &str = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
 
     #[test]
-    fn a_cookie_has_the_attributes_that_are_set() {
+    fn sets_cookie_attributes() {
         let days = "--cookie-max-age-days=30";
         for (flags, attributes) in [
             (&[days][..], "Secure; HttpOnly; SameSite=Lax"),
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_that_is_no_uuid_v4_is_nobodys() {
+    fn ignores_cookies_that_are_not_uuid_v4() {
         let on = settings(&["--cookie-max-age-days=1"]);
         let known = |cookies: String| on.visitor_in(cookies.as_bytes()).map(|id| id.to_string());
         for cookies in [
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_networks_or_no_domain_is_refused() {
+    fn refuses_invalid_networks_and_domains() {
         assert_eq!(networks("").unwrap().0, []);
         let two = networks("10.0.0.0/8, 2001:db8::1").unwrap();
         assert_eq!(two.0.iter().map(IpNet::prefix_len).collect::<Vec<_>>(), [8, 128]);

@@ -1,4 +1,4 @@
-//! L1 in whatever order reads, updates and subscriptions come.
+//! L1 with reads, updates and subscriptions in every order.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn id() -> ProgramId {
     ProgramId::parse("p").unwrap()
 }
 
-fn numbered(number: u64) -> ProgramId {
+fn numbered_id(number: u64) -> ProgramId {
     ProgramId::parse(&format!("p{number}")).unwrap()
 }
 
@@ -21,11 +21,11 @@ fn local() -> LocalPrograms {
     })
 }
 
-/// As it is once its subscription was verified.
-fn verified() -> LocalPrograms {
+/// L1 once its subscription is verified.
+fn verified_local() -> LocalPrograms {
     let local = local();
-    local.subscribed();
-    local.verified();
+    local.on_subscribed();
+    local.on_verified();
     local
 }
 
@@ -53,44 +53,44 @@ fn held(local: &LocalPrograms) -> String {
     local.get(&id()).map_or("nothing".to_owned(), |cached| name(&cached.known))
 }
 
-/// A whole read of Redis.
+/// A complete read of Redis.
 fn load(local: &LocalPrograms, known: Known) -> String {
     finish(local.begin_load(id()), known)
 }
 
 fn finish(load: LoadGuard, known: Known) -> String {
     match load.finish(known) {
-        Loaded::Known(known) => name(&known),
-        Loaded::Outdated => "outdated".to_owned(),
+        LoadOutcome::Known(known) => name(&known),
+        LoadOutcome::Outdated => "outdated".to_owned(),
     }
 }
 
-/// Full of other programs.
-fn full() -> LocalPrograms {
-    let local = verified();
+/// L1, full of other programs.
+fn full_local() -> LocalPrograms {
+    let local = verified_local();
     for number in 0..CAPACITY {
-        let load = local.begin_load(numbered(number));
-        assert!(matches!(load.finish(program("0.1", "other")), Loaded::Known(_)));
+        let load = local.begin_load(numbered_id(number));
+        assert!(matches!(load.finish(program("0.1", "other")), LoadOutcome::Known(_)));
     }
     local.inner.programs.run_pending_tasks();
     local
 }
 
 #[test]
-fn the_newest_version_stays_in_whatever_order_they_come() {
-    let local = verified();
-    assert_eq!(local.push(id(), program("0.9", "nine")), Pushed::Applied);
-    assert_eq!(local.push(id(), program("0.8", "eight")), Pushed::Older);
+fn keeps_the_newest_version_in_every_order() {
+    let local = verified_local();
+    assert_eq!(local.push(id(), program("0.9", "nine")), PushOutcome::Applied);
+    assert_eq!(local.push(id(), program("0.8", "eight")), PushOutcome::Older);
     assert_eq!(load(&local, program("0.8", "eight")), "nine");
-    assert_eq!(local.push(id(), program("0.9", "nine again")), Pushed::Applied, "a retry");
+    assert_eq!(local.push(id(), program("0.9", "nine again")), PushOutcome::Applied, "a retry");
     assert_eq!(held(&local), "nine again");
     assert_eq!(load(&local, program("0.10", "ten")), "ten");
     assert_eq!(held(&local), "ten");
 }
 
 #[test]
-fn a_deletion_is_an_update() {
-    let local = verified();
+fn applies_deletions_as_updates() {
+    let local = verified_local();
     local.push(id(), program("0.1", "one"));
     local.push(id(), deleted("0.2"));
     assert_eq!(held(&local), "deleted at 0.2");
@@ -100,8 +100,8 @@ fn a_deletion_is_an_update() {
 }
 
 #[test]
-fn absence_is_replaced_by_anything_and_replaces_nothing() {
-    let local = verified();
+fn replaces_absence_by_anything_and_nothing_by_absence() {
+    let local = verified_local();
     assert_eq!(load(&local, Known::Absent), "absent");
     local.push(id(), program("0.0", "sample"));
     assert_eq!(held(&local), "sample");
@@ -109,9 +109,9 @@ fn absence_is_replaced_by_anything_and_replaces_nothing() {
 }
 
 #[test]
-fn a_load_never_beats_an_update() {
-    for local in [verified(), full()] {
-        // Redis was read, and its answer is on the way, when the update comes.
+fn keeps_an_update_pushed_during_a_load() {
+    for local in [verified_local(), full_local()] {
+        // The update arrives after Redis was read and before its reply arrives.
         let load = local.begin_load(id());
         local.push(id(), program("0.2", "new"));
         local.push(id(), program("0.1", "in between"));
@@ -121,8 +121,8 @@ fn a_load_never_beats_an_update() {
 }
 
 #[test]
-fn an_announcement_is_not_lost_to_a_load_that_found_nothing() {
-    for local in [verified(), full()] {
+fn keeps_an_update_pushed_during_a_load_that_finds_nothing() {
+    for local in [verified_local(), full_local()] {
         let load = local.begin_load(id());
         local.push(id(), program("0.1", "announced"));
         assert_eq!(finish(load, Known::Absent), "announced");
@@ -131,68 +131,68 @@ fn an_announcement_is_not_lost_to_a_load_that_found_nothing() {
 }
 
 #[test]
-fn two_loads_of_one_program_both_take_the_update_along() {
-    let local = full();
+fn hands_an_update_to_all_loads_of_its_program() {
+    let local = full_local();
     let (first, second) = (local.begin_load(id()), local.begin_load(id()));
     local.push(id(), program("0.2", "new"));
     assert_eq!(finish(first, program("0.1", "old")), "new");
-    // Evicted meanwhile.
+    // As if it were evicted meanwhile.
     local.inner.programs.invalidate(&id());
     assert_eq!(finish(second, program("0.1", "old")), "new");
     assert!(local.inner.loads().is_empty());
 }
 
 #[test]
-fn a_load_that_is_given_up_leaves_nothing_behind() {
-    let local = verified();
+fn forgets_a_cancelled_load() {
+    let local = verified_local();
     drop(local.begin_load(id()));
     assert!(local.inner.loads().is_empty());
 }
 
 #[test]
-fn a_load_from_before_the_subscription_is_read_again() {
+fn reports_a_load_from_before_the_subscription_as_outdated() {
     let local = local();
     let load = local.begin_load(id());
-    // What was published between the read and the subscription, nobody heard.
-    local.subscribed();
+    // An update published between the read and the subscription would be missed.
+    local.on_subscribed();
     assert_eq!(finish(load, program("0.1", "old")), "outdated");
     assert_eq!(held(&local), "nothing");
     assert_eq!(finish(local.begin_load(id()), program("0.2", "new")), "new");
 }
 
 #[test]
-fn what_was_held_before_the_subscription_is_fresh_once_verified() {
+fn trusts_older_entries_once_they_are_verified() {
     let local = local();
     let fresh = |local: &LocalPrograms| local.get_fresh(&id()).is_some();
     load(&local, program("0.1", "n"));
     assert!(fresh(&local), "read just now");
     let cached = local.get(&id()).unwrap();
-    assert!(!local.is_fresh(&cached, Instant::now() + UNSUBSCRIBED_TTL), "nobody pushes");
-    local.subscribed();
-    assert!(!fresh(&local), "perhaps a change was missed");
+    assert!(!local.is_fresh(&cached, Instant::now() + UNSUBSCRIBED_TTL), "no updates are pushed");
+    local.on_subscribed();
+    assert!(!fresh(&local), "a change may have been missed");
     assert_eq!(local.versions(), [(id(), "0.1".parse().unwrap())], "to be verified");
     load(&local, program("0.1", "n"));
-    assert!(fresh(&local), "asked for before its turn");
-    local.unsubscribed();
-    local.subscribed();
+    assert!(fresh(&local), "read before it is verified");
+    local.on_unsubscribed();
+    local.on_subscribed();
     assert!(!fresh(&local));
-    local.verified();
+    local.on_verified();
     assert!(fresh(&local));
     assert!(local.is_fresh(&cached, cached.at + Duration::from_secs(599)));
 }
 
 #[test]
-fn unknown_ids_are_forgotten_by_a_subscription() {
-    let local = verified();
+fn forgets_unknown_ids_on_subscription() {
+    let local = verified_local();
     load(&local, Known::Absent);
     assert!(local.get_fresh(&id()).is_some());
-    local.subscribed();
+    local.on_subscribed();
     assert!(local.get_fresh(&id()).is_none());
 }
 
 #[test]
-fn entries_are_fresh_for_their_time() {
-    let local = verified();
+fn expires_entries_after_their_ttl() {
+    let local = verified_local();
     let age = |known: Known, seconds| {
         let at = Instant::now();
         local.is_fresh(&Cached { known, at }, at + Duration::from_secs(seconds))
@@ -203,25 +203,25 @@ fn entries_are_fresh_for_their_time() {
 }
 
 #[test]
-fn neither_unknown_ids_nor_a_bulk_feed_evict_what_is_asked_for() {
-    let local = full();
+fn never_evicts_programs_for_unknown_ids_or_a_bulk_feed() {
+    let local = full_local();
     for number in 1_000..20_000 {
-        let load = local.begin_load(numbered(number));
-        assert!(matches!(load.finish(Known::Absent), Loaded::Known(Known::Absent)));
-        assert_eq!(local.push(numbered(number), program("0.1", "bulk")), Pushed::NotHeld);
+        let load = local.begin_load(numbered_id(number));
+        assert!(matches!(load.finish(Known::Absent), LoadOutcome::Known(Known::Absent)));
+        assert_eq!(local.push(numbered_id(number), program("0.1", "bulk")), PushOutcome::NotHeld);
     }
     local.inner.programs.run_pending_tasks();
     for number in 0..CAPACITY {
-        assert!(local.get(&numbered(number)).is_some(), "{number}");
+        assert!(local.get(&numbered_id(number)).is_some(), "{number}");
     }
-    assert_eq!(local.push(numbered(0), program("0.2", "held")), Pushed::Applied);
+    assert_eq!(local.push(numbered_id(0), program("0.2", "held")), PushOutcome::Applied);
 }
 
 #[test]
-fn below_capacity_a_push_enters() {
-    let local = verified();
+fn takes_pushed_programs_while_there_is_room() {
+    let local = verified_local();
     for number in 0..CAPACITY {
-        local.push(numbered(number), program("0.1", "bulk"));
+        local.push(numbered_id(number), program("0.1", "bulk"));
         local.inner.programs.run_pending_tasks();
     }
     assert_eq!(local.len(), CAPACITY * 9 / 10);

@@ -1,4 +1,4 @@
-//! The ring against what can happen to it.
+//! The ring with crashes, damage and arbitrary sequences of steps.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -22,7 +22,7 @@ fn payload(number: u64, length: usize) -> Vec<u8> {
     (0..length).map(|index| (number as usize + index) as u8).collect()
 }
 
-/// Everything from `position` on: numbers accepted at, and damaged stretches.
+/// Everything from `position` on: the records' numbers, and how many stretches are damaged.
 fn read_all(ring: &Ring, mut position: u64) -> (Vec<u64>, usize) {
     let (mut numbers, mut damaged) = (Vec::new(), 0);
     loop {
@@ -50,7 +50,7 @@ fn fill(ring: &Ring, from: u64, length: usize) -> u64 {
 }
 
 #[test]
-fn records_survive_and_what_is_acknowledged_is_gone() {
+fn keeps_unacknowledged_records_across_restarts() {
     let (_folder, path) = file();
     let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
     for number in 0..10 {
@@ -68,12 +68,12 @@ fn records_survive_and_what_is_acknowledged_is_gone() {
 }
 
 #[test]
-fn a_full_ring_takes_no_more_until_something_is_acknowledged() {
+fn is_full_until_something_is_acknowledged() {
     let (_folder, path) = file();
     let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
     let count = fill(&ring, 0, 200);
     assert_eq!(count, MIN_WORDS / record::words_of(200));
-    assert_eq!(ring.append(count, &[], false), Ok(()), "a small one fits yet");
+    assert_eq!(ring.append(count, &[], false), Ok(()), "a small record still fits");
     assert_eq!(ring.append(count, &payload(count, 200), false), Err(NotAppended::Full));
     let Read::Record(_, end) = ring.read(0) else { panic!("a record") };
     ring.acknowledge(end);
@@ -81,7 +81,7 @@ fn a_full_ring_takes_no_more_until_something_is_acknowledged() {
 }
 
 #[test]
-fn a_closed_ring_takes_no_more() {
+fn takes_nothing_once_closed() {
     let (_folder, path) = file();
     let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
     ring.close();
@@ -89,7 +89,7 @@ fn a_closed_ring_takes_no_more() {
 }
 
 #[test]
-fn a_record_that_was_not_published_is_found() {
+fn finds_a_record_that_was_not_published() {
     let (_folder, path) = file();
     let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
     ring.append(0, &payload(0, 50), false).unwrap();
@@ -103,7 +103,7 @@ fn a_record_that_was_not_published_is_found() {
 }
 
 #[test]
-fn a_torn_tail_is_dropped_and_written_over() {
+fn drops_and_overwrites_a_torn_record() {
     let (_folder, path) = file();
     let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
     ring.append(0, &payload(0, 50), false).unwrap();
@@ -119,7 +119,7 @@ fn a_torn_tail_is_dropped_and_written_over() {
 }
 
 #[test]
-fn after_a_crash_of_the_host_the_whole_ring_is_searched() {
+fn searches_the_whole_ring_after_a_crash_of_the_host() {
     let (_folder, path) = file();
     let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
     let count = fill(&ring, 0, 100);
@@ -131,7 +131,7 @@ fn after_a_crash_of_the_host_the_whole_ring_is_searched() {
 }
 
 #[test]
-fn a_damaged_header_costs_nothing_but_a_search() {
+fn searches_the_whole_ring_if_the_header_is_damaged() {
     let (_folder, path) = file();
     let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
     let count = fill(&ring, 0, 100);
@@ -143,12 +143,12 @@ fn a_damaged_header_costs_nothing_but_a_search() {
     drop(ring);
     let ring = Ring::open(&path, BOOT).unwrap();
     let (numbers, damaged) = read_all(&ring, ring.tail());
-    assert_eq!((numbers, damaged), ((0..count).collect(), 0), "the acknowledged one too");
+    assert_eq!((numbers, damaged), ((0..count).collect(), 0), "the acknowledged one, too");
 }
 
 #[test]
-fn a_flipped_bit_costs_one_record_whichever_it_is() {
-    // Lengths at which a flipped bit of the length points at a neighbour's beginning, too.
+fn loses_one_record_to_any_flipped_bit() {
+    // Includes lengths at which a flipped bit of the length points at the start of another record.
     for length in [80, 232, 232 + 256] {
         let size = record::words_of(length);
         let (_folder, path) = file();
@@ -167,7 +167,7 @@ fn a_flipped_bit_costs_one_record_whichever_it_is() {
 }
 
 #[test]
-fn a_flipped_bit_of_the_header_costs_nothing() {
+fn loses_nothing_to_a_flipped_bit_of_the_header() {
     let (_folder, path) = file();
     let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
     let count = fill(&ring, 0, 100);
@@ -182,7 +182,7 @@ fn a_flipped_bit_of_the_header_costs_nothing() {
 }
 
 #[test]
-fn what_is_no_ring_of_this_version_is_refused() {
+fn refuses_foreign_files_and_newer_versions() {
     let (_folder, path) = file();
     drop(Ring::create(&path, MIN_WORDS, BOOT).unwrap());
     let ring = Ring::open(&path, BOOT).unwrap();
@@ -218,10 +218,10 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// The ring against a queue: whatever happens, what was appended and not acknowledged is
-    /// read, in order, after every start.
+    /// The ring against a queue: after any steps, records that were appended and not acknowledged are read
+    /// in order, also after a restart.
     #[test]
-    fn it_is_a_queue_that_survives(steps in proptest::collection::vec(step(), 1..200)) {
+    fn is_a_queue_that_survives_restarts(steps in proptest::collection::vec(step(), 1..200)) {
         let (_folder, path) = file();
         let mut ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
         let (mut number, mut position) = (0, 0);
@@ -262,7 +262,7 @@ proptest! {
     }
 
     #[test]
-    fn no_file_makes_it_panic_or_hang(
+    fn never_panics_or_hangs_on_a_damaged_file(
         damage in proptest::collection::vec((any::<prop::sample::Index>(), damage()), 0..40),
         boot in BOOT..BOOT + 2,
     ) {
@@ -275,7 +275,7 @@ proptest! {
                 Damage::CopyOf(other) => words[other.index(words.len())],
             };
         }
-        // In memory: millions of them on a disk would take a day.
+        // In memory: millions of files on a disk would take a day.
         let file = rustix::fs::memfd_create("ring", rustix::fs::MemfdFlags::empty()).unwrap();
         let mut file = File::from(file);
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
