@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use aws_sdk_kinesis::primitives::Blob;
-use helpers::{alone, ask, client, stack};
+use helpers::{client, get_event, run_alone, start_stack};
 use local_stack::ports::Port;
 use local_stack::stack::CORE_DATA_STREAM;
 use local_stack::{RedisServer, Stack};
@@ -122,14 +122,14 @@ async fn until_known(stack: &Stack, number: u64) {
     let client = client();
     let known = (200, "n".to_owned());
     until(&format!("p{number} is known"), async || {
-        ask(&client, stack.tracker_url(), number).await == known
+        get_event(&client, stack.tracker_url(), number).await == known
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_program_sends_what_is_listed() {
-    let _alone = alone().await;
+    let _alone = run_alone().await;
     let own = tempfile::tempdir().unwrap();
     let redis = Arc::new(RedisServer::start(Port::Any, &own.path().join("primary")).await.unwrap());
     let port = redis.address().port().to_string();
@@ -161,7 +161,7 @@ async fn each_program_sends_what_is_listed() {
     let tracker = url("tracker");
     let settings =
         [("REDIS_URL", tracker.as_str()), ("SAMPLE_PROGRAMS", "false"), ("WARM_UP_SECONDS", "5")];
-    let (mut stack, _folder) = stack(&[("REDIS_URL", url("redis-updater"))], &settings).await;
+    let (mut stack, _folder) = start_stack(&[("REDIS_URL", url("redis-updater"))], &settings).await;
 
     feed(&stack, 1).await;
     until_known(&stack, 1).await;
