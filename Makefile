@@ -57,6 +57,7 @@ lint: ## formatting, clippy with warnings denied, docs, licences, bans
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 	deploy/checks/cargo-deny --locked check bans licenses sources
 	deploy/checks/scaling --check docs/SCALING.md
+	deploy/checks/module-circles
 
 bench: redis-server ## the tracker beside its peers, and the functions: CPU, instructions, system calls (about 15 minutes)
 	@$(BUILD) --release

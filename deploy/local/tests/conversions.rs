@@ -108,7 +108,7 @@ fn is_of(row: &Row, program: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stores_a_repeated_postback_once_and_its_refund_separately() {
-    let (stack, _folder) = helpers::stack(&[], &[]).await;
+    let (stack, _folder) = helpers::start_stack(&[], &[]).await;
     let table = Table::of(&stack).await;
     let sale = "transaction_id=order-1&event_name=sale&amount=49.90&currency=EUR";
     let connections = (0..10).map(|_| async {
@@ -141,7 +141,7 @@ async fn stores_a_repeated_postback_once_and_its_refund_separately() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn known_id_does_not_allow_overwriting_a_row() {
-    let (stack, _folder) = helpers::stack(&[], &[]).await;
+    let (stack, _folder) = helpers::start_stack(&[], &[]).await;
     let table = Table::of(&stack).await;
     let victims = json!([
         {"programId": "212313", "eventType": "click"},

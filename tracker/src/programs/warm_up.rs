@@ -41,7 +41,7 @@ impl WarmUp {
         match result {
             Ok(Ok(())) => tracing::info!(programs, seconds, "L1 is warm"),
             Ok(Err(error)) => {
-                tracing::warn!(%error, programs, seconds, "the warm-up failed; serving with what is loaded")
+                tracing::warn!(%error, programs, seconds, "the warm-up failed; serving with what is loaded");
             }
             Err(_) => tracing::warn!(
                 programs,

@@ -38,7 +38,7 @@ async fn batch(app: &TestApp, items: &Value) -> (u16, Value) {
     (response.status().as_u16(), response.json().await.unwrap())
 }
 
-/// What is wrong with a single item.
+/// Sends a single invalid item; returns its problem's status, code and detail.
 async fn problem(app: &TestApp, item: Value) -> (u16, String, String) {
     let (status, body) = batch(app, &json!([item])).await;
     assert_eq!(
@@ -58,16 +58,16 @@ fn gzip(data: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_kind_is_recorded_with_what_its_item_says() {
+async fn records_events_of_every_type_with_their_members() {
     let app = Setup::default().start().await;
-    let happened = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24);
+    let occurred_at = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24);
     let items = json!([
         {"programId": "212313", "eventId": "e-1", "checksum": "124", "customerId": 9124,
          "parameters": {"a": "x \"y\" ü", "n": 1.50, "b": true, "none": null}},
         {"programId": "212313", "eventType": "impression", "userAgent": "Mozilla/5.0",
-         "referrer": "https://r.example/p?mail=a@b", "occurredAt": happened.to_string()},
+         "referrer": "https://r.example/p?mail=a@b", "occurredAt": occurred_at.to_string()},
         {"programId": "212314", "eventType": "click", "impressionId": ID,
-         "occurredAt": happened.as_millisecond()},
+         "occurredAt": occurred_at.as_millisecond()},
         {"programId": "ended", "eventType": "conversion", "clickId": ID.to_uppercase(), "transactionId": "t",
          "eventName": "sale", "status": "refunded", "amount": -49.90, "currency": "eur"},
     ]);
@@ -82,8 +82,8 @@ async fn every_kind_is_recorded_with_what_its_item_says() {
     assert_eq!(valid, [true, true, true, false]);
 
     let events = app.wait_for_events(4).await;
-    let event = |place: usize| {
-        let id = results[place]["messageId"].as_str().unwrap();
+    let event = |index: usize| {
+        let id = results[index]["messageId"].as_str().unwrap();
         events.iter().find(|event| event.message_id == id).unwrap()
     };
     let first = event(0);
@@ -93,16 +93,16 @@ async fn every_kind_is_recorded_with_what_its_item_says() {
         ("sender/1", "https://s.example/")
     );
     assert_eq!(first.occurred_at_ms, first.received_at_ms);
-    let carried: Vec<_> = first.parameters.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-    assert_eq!(carried, [("a", "x \"y\" ü"), ("b", "true"), ("n", "1.5")]);
+    let stored: Vec<_> = first.parameters.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    assert_eq!(stored, [("a", "x \"y\" ü"), ("b", "true"), ("n", "1.5")]);
     let impression = event(1);
     assert_eq!(impression.event_type(), EventType::Impression);
     assert_eq!(impression.user_agent, "Mozilla/5.0");
     assert_eq!(impression.referrer, "https://r.example/p");
-    assert_eq!(impression.occurred_at_ms, happened.as_millisecond());
+    assert_eq!(impression.occurred_at_ms, occurred_at.as_millisecond());
     let click = event(2);
     assert_eq!((click.event_type(), click.impression_id.as_str()), (EventType::Click, ID));
-    assert_eq!(click.occurred_at_ms, happened.as_millisecond());
+    assert_eq!(click.occurred_at_ms, occurred_at.as_millisecond());
     let conversion = event(3);
     assert_eq!(
         (conversion.event_type(), conversion.click_id.as_str()),
@@ -114,7 +114,7 @@ async fn every_kind_is_recorded_with_what_its_item_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_item_for_another_has_nothing_of_who_sends_it() {
+async fn stores_nothing_about_the_sender_of_another_clients_event() {
     let app = Setup::flags(&["--cookie-max-age-days=1"]).start().await;
     let items = json!([
         {"programId": "212313", "eventId": "own"},
@@ -140,7 +140,7 @@ async fn an_item_for_another_has_nothing_of_who_sends_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_visitor_of_a_batch_is_one_who_has_the_cookie() {
+async fn sets_visitor_and_cookie_only_if_the_client_keeps_cookies() {
     let app = Setup::flags(&["--cookie-max-age-days=1"]).start().await;
     let own = json!({"programId": "212313"});
     let objects = json!({"programId": "212313", "parameters": {"gdpr": "1"}});
@@ -178,14 +178,14 @@ async fn a_visitor_of_a_batch_is_one_who_has_the_cookie() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_array_and_ndjson_plain_and_zipped_are_the_same_batch() {
+async fn accepts_the_same_batch_as_array_and_ndjson_plain_and_gzipped() {
     let app = Setup::default().start().await;
     let items: Vec<_> = (0..3)
         .map(|n| json!({"programId": "212313", "eventId": format!("e-{n}")}).to_string())
         .collect();
     let array = format!(" [{}]\n", items.join(","));
     let lines = items.join("\r\n") + "\n\n";
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     for (media_type, encoding, body) in [
         (JSON, "", array.clone().into_bytes()),
         ("application/x-ndjson", "", lines.clone().into_bytes()),
@@ -195,17 +195,18 @@ async fn an_array_and_ndjson_plain_and_zipped_are_the_same_batch() {
     ] {
         let response = send(&app, media_type, encoding, body).await;
         assert_eq!(response.status(), 200, "{media_type} {encoding}");
-        answers.push(response.json::<Value>().await.unwrap());
+        responses.push(response.json::<Value>().await.unwrap());
     }
-    assert_eq!(answers[0]["accepted"], 3);
-    assert!(answers.iter().all(|answer| *answer == answers[0]), "resent, it is the same events");
+    assert_eq!(responses[0]["accepted"], 3);
+    let all_equal = responses.iter().all(|response| *response == responses[0]);
+    assert!(all_equal, "resent events have the same ids");
     assert_eq!(app.wait_for_events(15).await.len(), 15);
     let (status, body) = batch(&app, &json!([])).await;
     assert_eq!((status, body), (200, json!({"accepted": 0, "refused": 0, "results": []})));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_item_is_answered_in_its_place() {
+async fn returns_a_result_for_each_item_in_order() {
     let app = Setup::default().start().await;
     let items = json!([
         {"programId": "212313"}, {"programId": "unknown"}, {"programId": "212313", "checksum": "x"},
@@ -250,7 +251,7 @@ async fn each_item_is_answered_in_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_an_item_is_named() {
+async fn names_the_invalid_member_of_an_item() {
     let app = Setup::default().start().await;
     let now = jiff::Timestamp::now();
     let hours = jiff::SignedDuration::from_hours;
@@ -307,13 +308,13 @@ async fn what_is_wrong_with_an_item_is_named() {
     let body: Value = send(&app, JSON, "", twice).await.json().await.unwrap();
     let detail = body["results"][0]["problem"]["detail"].as_str().unwrap();
     assert!(detail == "a member is given twice", "{detail}");
-    // Nothing that was sent is repeated.
+    // The response repeats nothing that was sent.
     let (_, _, detail) = problem(&app, json!({"programId": "212313", "<script>": 1})).await;
     assert!(!detail.contains("script"), "{detail}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_that_cannot_be_read_is_refused_whole() {
+async fn rejects_an_unreadable_batch_as_a_whole() {
     let app = Setup::default().start().await;
     let item = r#"{"programId":"212313"}"#;
     let many = format!("[{}]", [item; 501].join(","));
@@ -342,7 +343,7 @@ async fn a_batch_that_cannot_be_read_is_refused_whole() {
         (JSON, "", b"\"x\"".to_vec(), 400, "invalid_body", "line 1 column 1"),
         (JSON, "", b"[\"\xff\"]".to_vec(), 400, "invalid_body", "not UTF-8"),
         (JSON, "gzip", b"[]".to_vec(), 400, "invalid_body", "not gzip"),
-        (JSON, "br", b"[]".to_vec(), 415, "unsupported_media_type", "gzip or none"),
+        (JSON, "br", b"[]".to_vec(), 415, "unsupported_media_type", "gzip, or none"),
         ("text/csv", "", b"[]".to_vec(), 415, "unsupported_media_type", "application/x-ndjson"),
         (JSON, "", many.into_bytes(), 413, "payload_too_large", "more than 500 events"),
         (JSON, "", large.into_bytes(), 413, "payload_too_large", "more than 1048576 bytes"),
@@ -363,7 +364,7 @@ async fn a_batch_that_cannot_be_read_is_refused_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn as_many_as_are_allowed_are_taken_and_each_program_is_looked_up_once() {
+async fn accepts_500_events_and_looks_each_program_up_once() {
     let app = Setup::default().start().await;
     let items: Vec<_> =
         (0..500).map(|n| json!({"programId": format!("21231{}", 2 + n % 3)})).collect();
@@ -380,7 +381,7 @@ async fn as_many_as_are_allowed_are_taken_and_each_program_is_looked_up_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conversion_of_a_program_that_asks_for_signatures_needs_one_here_too() {
+async fn requires_a_signature_of_conversions_if_the_program_does() {
     let app = Setup::default().start().await;
     let program = json!({"programId": "p", "programName": "n", "checksum": "1", "customerId": 1,
         "customerName": "c", "valid": true, "conversionKeyId": "k", "version": "0.9"});
@@ -392,7 +393,7 @@ async fn a_conversion_of_a_program_that_asks_for_signatures_needs_one_here_too()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_journal_that_fills_midway_is_an_answer_for_each_item() {
+async fn returns_a_result_for_each_item_if_the_journal_fills_midway() {
     let app =
         Setup::flags(&["--event-stream=nowhere", "--journal-max-bytes=131072", "--workers=1"])
             .start()
@@ -417,7 +418,7 @@ async fn a_journal_that_fills_midway_is_an_answer_for_each_item() {
     );
     assert!(accepted > 0 && overloaded > 0 && accepted + overloaded == 300);
 
-    // Where nothing of it can be taken, that is the whole answer.
+    // If no item can be accepted, the whole response is the problem.
     until("the journal is full", async || {
         let (status, body) = batch(&app, &json!(items)).await;
         status == 503 && body["code"] == "overloaded"

@@ -1,4 +1,4 @@
-//! `GET /click/{programId}`: where it leads, and what is recorded.
+//! `GET /click/{programId}`: where it redirects to, and what it records.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Output};
@@ -13,7 +13,7 @@ use crate::helpers::{Setup, TestApp, store};
 
 const FALLBACK: &str = "--default-fallback-url=https://default.example/";
 
-/// A valid program, with these members beside the required ones.
+/// A valid program with these members in addition to the required ones.
 pub fn program_with(id: &str, members: &Value) -> Update {
     let mut json = json!({"programId": id, "programName": "n", "checksum": "1", "customerId": 77,
         "customerName": "c", "valid": true, "version": "0.1"});
@@ -23,7 +23,7 @@ pub fn program_with(id: &str, members: &Value) -> Update {
     Update::from_json(json.to_string().as_bytes()).unwrap()
 }
 
-async fn ask(app: &TestApp, method: Method, url: &str) -> Response {
+async fn send(app: &TestApp, method: Method, url: &str) -> Response {
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
     client.build().unwrap().request(method, url).send().await.unwrap_or_else(|error| {
         panic!("{url}: {error}; the tracker is at {}", app.url);
@@ -31,7 +31,7 @@ async fn ask(app: &TestApp, method: Method, url: &str) -> Response {
 }
 
 async fn click(app: &TestApp, path: &str) -> Response {
-    ask(app, Method::GET, &format!("{}/click/{path}", app.url)).await
+    send(app, Method::GET, &format!("{}/click/{path}", app.url)).await
 }
 
 fn location(response: &Response) -> &str {
@@ -45,7 +45,7 @@ fn click_id(response: &Response) -> &str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_click_leads_to_the_landing_page_and_is_recorded() {
+async fn redirects_to_the_landing_page_and_records_the_click() {
     let app = Setup::default().start().await;
     let landing = "https://shop.example/{sub}?c={click_id}&p={program_id}&u={customer_id}\
         &i={impression_id}&n={none}#{sub}";
@@ -66,21 +66,21 @@ async fn a_click_leads_to_the_landing_page_and_is_recorded() {
     assert_eq!(event.parameters, BTreeMap::from([("sub".to_owned(), "a&b/..".to_owned())]));
     assert_eq!(event.traffic_flags, ["no_user_agent"]);
 
-    // No macro; and HEAD, which is answered as GET and not recorded.
-    let head = ask(&app, Method::HEAD, &format!("{}/click/212313?x=1", app.url)).await;
+    // A landing page without macros; HEAD responds as GET does and records nothing.
+    let head = send(&app, Method::HEAD, &format!("{}/click/212313?x=1", app.url)).await;
     assert!(location(&head).starts_with("https://shop.example/p/2?click_id="), "{head:?}");
-    assert!(!head.headers().contains_key("adtrack-event-id"), "there is no such event");
+    assert!(!head.headers().contains_key("adtrack-event-id"), "no event is recorded");
     let get = click(&app, "212313?x=1").await;
     let expected = format!("https://shop.example/p/2?click_id={}", click_id(&get));
     assert_eq!(location(&get), expected);
     let events = app.wait_for_events(2).await;
-    assert_eq!(events.len(), 2, "those of the GETs alone");
+    assert_eq!(events.len(), 2, "only those of the GETs");
     assert_eq!(events[1].message_id, click_id(&get));
     assert_eq!(app.metric(r#"adtrack_requests_total{answer="accepted"}"#).await, 2.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_click_on_a_program_that_does_not_run_is_recorded_too() {
+async fn records_clicks_on_programs_that_do_not_run() {
     let app = Setup::flags(&[FALLBACK]).start().await;
     for (id, reason) in [
         ("disabled", "program_disabled"),
@@ -99,7 +99,7 @@ async fn a_click_on_a_program_that_does_not_run_is_recorded_too() {
     assert_eq!(gone.headers()[CONTENT_TYPE], "application/problem+json");
     let gone_id = click_id(&gone).to_owned();
     assert_eq!(gone.json::<Value>().await.unwrap()["code"], "program_not_valid");
-    // Recorded, so without the header that would say the opposite.
+    // It is recorded, so it lacks the header that says otherwise.
     let pageless = click(&app, "pageless").await;
     assert_eq!(location(&pageless), "https://default.example/");
     assert!(!pageless.headers().contains_key("adtrack-recorded"));
@@ -110,7 +110,7 @@ async fn a_click_on_a_program_that_does_not_run_is_recorded_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn parameters_beyond_the_limits_are_cut_and_flagged() {
+async fn cuts_and_flags_parameters_beyond_the_limits() {
     let app = Setup::default().start().await;
     let query = |count: usize, bytes: usize| {
         (0..count).map(|n| format!("p{n}={}", "x".repeat(bytes))).collect::<Vec<_>>().join("&")
@@ -127,16 +127,17 @@ async fn parameters_beyond_the_limits_are_cut_and_flagged() {
         assert_eq!(event.impression_id, "");
     }
     let with = |count: usize, bytes: usize| {
-        let all_of =
+        let has_lengths =
             |event: &&TrackingEvent| event.parameters.values().all(|value| value.len() == bytes);
-        events.iter().filter(|event| event.parameters.len() == count).any(|event| all_of(&event))
+        let mut matching = events.iter().filter(|event| event.parameters.len() == count);
+        matching.any(|event| has_lengths(&event))
     };
-    // 13 parameters of 604 bytes and their separators are the most that 8,192 bytes hold whole.
+    // 8,192 bytes hold at most 13 whole parameters of 604 bytes, with separators.
     assert!(with(20, 1) && with(1, 512) && with(13, 512));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_objection_counts_and_a_page_is_refused_behind_what_is_cut() {
+async fn honours_objections_and_rejects_urls_after_cut_parameters() {
     let app = Setup::flags(&["--cookie-max-age-days=1"]).start().await;
     let many: String = (0..20).map(|n| format!("p{n}=1&")).collect();
     let long = format!("z={}&", "z".repeat(8_192));
@@ -149,25 +150,25 @@ async fn an_objection_counts_and_a_page_is_refused_behind_what_is_cut() {
         let event = app.wait_for_events(seen).await.remove(seen - 1);
         assert!(event.visitor_id.is_empty() && event.parameters.is_empty(), "{before}");
         for wrong in ["url=https://evil.example/", "checksum=wrong"] {
-            let refused = click(&app, &format!("212313?{before}{wrong}")).await;
-            assert_eq!(refused.status(), 400, "{before} {wrong}");
+            let rejected = click(&app, &format!("212313?{before}{wrong}")).await;
+            assert_eq!(rejected.status(), 400, "{before} {wrong}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_stranded_where_a_default_fallback_is_set() {
+async fn redirects_unrecorded_clicks_to_the_default_fallback() {
     let app = Setup::flags(&[FALLBACK]).start().await;
     for path in ["unknown", "unknown?url=https://evil.example/", "a%20b", "", "212313/x"] {
         for method in [Method::GET, Method::HEAD] {
-            let response = ask(&app, method, &format!("{}/click/{path}", app.url)).await;
+            let response = send(&app, method, &format!("{}/click/{path}", app.url)).await;
             assert_eq!(location(&response), "https://default.example/", "{path}");
             assert_eq!(response.headers()["adtrack-recorded"], "false");
             assert!(!response.headers().contains_key("adtrack-event-id"));
         }
     }
     assert_eq!(app.metric(r#"adtrack_requests_total{answer="program_not_found"}"#).await, 4.0);
-    // What the link itself has wrong is for its maker to see.
+    // An error in the link itself is shown, for its author to see.
     for (path, code) in [
         ("212313?checksum=wrong", "parameter_mismatch"),
         ("212313?customerId=1", "parameter_mismatch"),
@@ -178,7 +179,7 @@ async fn nobody_is_stranded_where_a_default_fallback_is_set() {
         assert!(!response.headers().contains_key(LOCATION));
         assert_eq!(response.json::<Value>().await.unwrap()["code"], code);
     }
-    let post = ask(&app, Method::POST, &format!("{}/click/212313", app.url)).await;
+    let post = send(&app, Method::POST, &format!("{}/click/212313", app.url)).await;
     assert_eq!(
         (post.status().as_u16(), &post.headers()[ALLOW]),
         (405, &"GET, HEAD".parse().unwrap())
@@ -199,14 +200,14 @@ async fn nobody_is_stranded_where_a_default_fallback_is_set() {
             break response;
         }
         accepted += 1;
-        assert!(accepted < 1_000, "131,072 bytes are never full");
+        assert!(accepted < 1_000, "a journal of 131,072 bytes never fills");
     };
     assert_eq!(location(&response), "https://default.example/");
     assert!(full.metric(r#"adtrack_requests_total{answer="overloaded"}"#).await >= 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_default_fallback_people_see_why() {
+async fn reports_the_problem_without_a_default_fallback() {
     let app = Setup::default().start().await;
     store(&app.redis, &program_with("pageless", &json!({}))).await;
     for (path, status, code) in [
@@ -233,11 +234,11 @@ fn sign_link(key_file: &str, flags: &[&str]) -> Output {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signed_link_is_followed_as_long_as_its_key_is_there() {
+async fn follows_a_signed_link_while_its_key_is_configured() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, keys: &[(&str, char)]| {
         let path = folder.path().join(name);
-        // 33 bytes each.
+        // Each secret has 33 bytes.
         let lines = keys.iter().map(|(id, c)| format!("{id}={}\n", c.to_string().repeat(44)));
         std::fs::write(&path, lines.collect::<String>()).unwrap();
         path.to_str().unwrap().to_owned()
@@ -255,15 +256,15 @@ async fn a_signed_link_is_followed_as_long_as_its_key_is_there() {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
     let by_file = |file: &str| format!("--link-keys-file={file}");
-    let in_place = format!("--link-keys={}", std::fs::read_to_string(&both).unwrap());
+    let inline = format!("--link-keys={}", std::fs::read_to_string(&both).unwrap());
     for (flag, followed) in
-        [(by_file(&old), [true, false]), (in_place, [true, true]), (by_file(&new), [false, true])]
+        [(by_file(&old), [true, false]), (inline, [true, true]), (by_file(&new), [false, true])]
     {
         let app = Setup::flags(&[&flag]).start().await;
         let links = [sign(&old, "2025", &app.url), sign(&both, "2026", &app.url)];
         for (link, followed) in links.iter().zip(followed) {
             // Networks append parameters of their own.
-            let response = ask(&app, Method::GET, &format!("{link}&x=1&network=n")).await;
+            let response = send(&app, Method::GET, &format!("{link}&x=1&network=n")).await;
             if followed {
                 let id = click_id(&response);
                 let expected = format!("https://partner.example/p?c={id}&x=1");
@@ -275,18 +276,18 @@ async fn a_signed_link_is_followed_as_long_as_its_key_is_there() {
             {
                 let forged = link.replace(part, other);
                 assert_ne!(&forged, link);
-                assert_eq!(ask(&app, Method::GET, &forged).await.status(), 400, "{forged}");
+                assert_eq!(send(&app, Method::GET, &forged).await.status(), 400, "{forged}");
             }
         }
     }
 }
 
 #[test]
-fn what_the_tracker_would_refuse_is_not_signed() {
+fn sign_link_refuses_links_that_the_tracker_would_reject() {
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().join("keys");
     std::fs::write(&keys, format!("k={}", "a".repeat(44))).unwrap();
-    let right = [
+    let valid = [
         ("--key-id", "k"),
         ("--url", "https://partner.example/"),
         ("--base-url", "https://track.example"),
@@ -302,7 +303,7 @@ fn what_the_tracker_would_refuse_is_not_signed() {
         ("--expires", "2020-01-01T00:00:00Z", "in the future"),
         ("", "", ""),
     ] {
-        let flags = right.map(|(name, right)| [name, if name == flag { value } else { right }]);
+        let flags = valid.map(|(name, valid)| [name, if name == flag { value } else { valid }]);
         let output = sign_link(keys.to_str().unwrap(), &flags.concat());
         let errors = String::from_utf8(output.stderr).unwrap();
         let status = if flag.is_empty() { 0 } else { 64 };

@@ -30,8 +30,8 @@ async fn post(app: &TestApp, path: &str, media_type: &str, body: &str) -> (u16, 
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// Core data of the program `p`, with `members` in place of the usual ones.
-async fn with_program(app: &TestApp, members: Value) {
+/// Stores the program `p`, with `members` in addition to the required ones.
+async fn store_program(app: &TestApp, members: Value) {
     let mut program = json!({"programId": "p", "programName": "n", "checksum": "1", "customerId": 1,
         "customerName": "c", "valid": true, "version": "0.9"});
     program.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
@@ -39,7 +39,7 @@ async fn with_program(app: &TestApp, members: Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conversion_is_recorded_with_every_attribute() {
+async fn records_a_conversion_with_every_attribute() {
     let app = Setup::default().start().await;
     let path = format!("{SALE}&click_id={}&campaign=x", CLICK.to_uppercase());
     let request = app.client.get(format!("{}{path}", app.url)).header(USER_AGENT, "network/1");
@@ -77,9 +77,9 @@ async fn a_conversion_is_recorded_with_every_attribute() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_way_to_send_a_conversion_makes_the_same_event() {
+async fn every_request_format_makes_the_same_event() {
     let app = Setup::default().start().await;
-    let (status, first) = app.ask(SALE).await;
+    let (status, first) = app.get_json(SALE).await;
     assert_eq!(status, 200);
     let path = "/conversion/212313";
     let form = "transaction_id=t-1&event_name=sale&amount=49.90&currency=eur";
@@ -100,7 +100,7 @@ async fn each_way_to_send_a_conversion_makes_the_same_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_differs_is_another_event_and_what_repeats_is_the_same() {
+async fn repetitions_share_an_event_id_and_different_conversions_do_not() {
     let app = Setup::default().start().await;
     let paths = [
         SALE.to_owned(),
@@ -116,7 +116,7 @@ async fn what_differs_is_another_event_and_what_repeats_is_the_same() {
     ];
     let mut ids = std::collections::BTreeSet::new();
     for path in &paths {
-        let (status, body) = app.ask(path).await;
+        let (status, body) = app.get_json(path).await;
         assert_eq!(status, 200, "{path} {body}");
         ids.insert(body["messageId"].as_str().unwrap().to_owned());
     }
@@ -127,13 +127,13 @@ async fn what_differs_is_another_event_and_what_repeats_is_the_same() {
         format!("{SALE}&campaign=x"),
         format!("{SALE}&click_id="),
     ] {
-        let (_, body) = app.ask(&same).await;
+        let (_, body) = app.get_json(&same).await;
         assert!(ids.contains(body["messageId"].as_str().unwrap()), "{same}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pixel_is_a_picture_whatever_becomes_of_it() {
+async fn pixel_returns_a_gif_even_for_a_refused_conversion() {
     let app = Setup::default().start().await;
     for (path, status, problem) in [
         ("/conversion/212313.gif?transaction_id=t", 200, None),
@@ -148,21 +148,21 @@ async fn a_pixel_is_a_picture_whatever_becomes_of_it() {
         assert_eq!(response.headers().contains_key("adtrack-event-id"), status == 200);
         let header = response.headers().get("adtrack-problem").map(|value| value.to_str().unwrap());
         assert_eq!(header, problem, "{path}");
-        let picture = response.bytes().await.unwrap();
-        assert_eq!(picture.len(), 43);
-        assert!(picture.starts_with(b"GIF89a\x01\x00\x01\x00") && picture.ends_with(b";"));
+        let image = response.bytes().await.unwrap();
+        assert_eq!(image.len(), 43);
+        assert!(image.starts_with(b"GIF89a\x01\x00\x01\x00") && image.ends_with(b";"));
     }
     assert_eq!(app.wait_for_events(1).await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn head_is_answered_and_not_recorded() {
+async fn head_responds_and_records_nothing() {
     let app = Setup::default().start().await;
     for path in [SALE.to_owned(), SALE.replace("212313", "212313.gif")] {
         let response = app.client.head(format!("{}{path}", app.url)).send().await.unwrap();
         assert_eq!(response.status(), 200);
     }
-    app.ask("/conversion/212313?transaction_id=recorded").await;
+    app.get_json("/conversion/212313?transaction_id=recorded").await;
     let events = app.wait_for_events(1).await;
     assert_eq!(events.len(), 1);
     assert_eq!(events[0].transaction_id, "recorded");
@@ -179,7 +179,7 @@ async fn head_is_answered_and_not_recorded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_is_named_and_not_recorded() {
+async fn names_the_error_in_a_conversion_and_records_nothing() {
     let app = Setup::default().start().await;
     for (query, problem) in [
         ("amount=1e3&currency=EUR", "`amount` is not a decimal"),
@@ -196,7 +196,7 @@ async fn what_is_wrong_is_named_and_not_recorded() {
         ("status=pending&status=pending", "a parameter name is given twice"),
         ("at_new=1", "a parameter name that begins with `at_`"),
     ] {
-        let (status, body) = app.ask(&format!("/conversion/212313?{query}")).await;
+        let (status, body) = app.get_json(&format!("/conversion/212313?{query}")).await;
         assert_eq!((status, &body["code"]), (400, &json!("invalid_parameters")), "{query}");
         let detail = body["detail"].as_str().unwrap();
         assert!(detail.starts_with(problem), "{query}: {detail}");
@@ -214,30 +214,30 @@ async fn what_is_wrong_is_named_and_not_recorded() {
         (path, FORM, &long, 413, "payload_too_large"),
         ("/conversion/unknown", FORM, "a=1", 404, "program_not_found"),
     ] {
-        let (status, answer) = post(&app, path, media_type, body).await;
-        assert_eq!((status, &answer["code"]), (expected, &json!(code)), "{media_type} {answer}");
+        let (status, problem) = post(&app, path, media_type, body).await;
+        assert_eq!((status, &problem["code"]), (expected, &json!(code)), "{media_type} {problem}");
     }
-    let (_, answer) = post(&app, path, "application/json", "{\n\"a\" 1}").await;
-    assert!(answer["detail"].as_str().unwrap().ends_with("at line 2 column 5"), "{answer}");
-    app.ask("/conversion/212313?transaction_id=recorded").await;
+    let (_, problem) = post(&app, path, "application/json", "{\n\"a\" 1}").await;
+    assert!(problem["detail"].as_str().unwrap().ends_with("at line 2 column 5"), "{problem}");
+    app.get_json("/conversion/212313?transaction_id=recorded").await;
     assert_eq!(app.wait_for_events(1).await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_network_may_use_its_own_names() {
+async fn maps_a_networks_parameter_names() {
     let app = Setup::default().start().await;
     let aliases = json!({"payout": "amount", "txid": "transaction_id", "s1": "campaign",
         "status": "network_status"});
-    with_program(&app, json!({"parameterAliases": aliases})).await;
+    store_program(&app, json!({"parameterAliases": aliases})).await;
     let query = "txid=t-9&payout=1.5&currency=USD&s1=x&status=whatever";
-    assert_eq!(app.ask(&format!("/conversion/p?{query}")).await.0, 200);
+    assert_eq!(app.get_json(&format!("/conversion/p?{query}")).await.0, 200);
     let event = &app.wait_for_events(1).await[0];
     assert_eq!((event.transaction_id.as_str(), event.amount_micros), ("t-9", 1_500_000));
     assert_eq!(event.status, "approved");
-    let carried: Vec<_> = event.parameters.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-    assert_eq!(carried, [("campaign", "x"), ("network_status", "whatever")]);
-    // By both names is twice.
-    assert_eq!(app.ask("/conversion/p?txid=1&transaction_id=2").await.0, 400);
+    let stored: Vec<_> = event.parameters.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    assert_eq!(stored, [("campaign", "x"), ("network_status", "whatever")]);
+    // Giving a parameter under both names is giving it twice.
+    assert_eq!(app.get_json("/conversion/p?txid=1&transaction_id=2").await.0, 400);
 }
 
 fn sign(texts: [&str; 8]) -> String {
@@ -249,23 +249,23 @@ fn sign(texts: [&str; 8]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_may_come_in_place_of_their_file() {
+async fn accepts_keys_in_a_setting_instead_of_a_file() {
     let app = Setup::flags(&[&format!("--conversion-keys={KEYS}")]).start().await;
-    with_program(&app, json!({"conversionKeyId": "network-a"})).await;
+    store_program(&app, json!({"conversionKeyId": "network-a"})).await;
     for (sig, status) in [(sign(["p", "", "", "t-1", "", "", "", ""]), 200), ("0".repeat(64), 403)]
     {
         let path = format!("/conversion/p?transaction_id=t-1&sig={sig}");
-        assert_eq!(app.ask(&path).await.0, status);
+        assert_eq!(app.get_json(&path).await.0, status);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_program_may_ask_for_signatures() {
+async fn requires_signatures_if_the_program_does() {
     let mut keys = NamedTempFile::new().unwrap();
     keys.write_all(KEYS.as_bytes()).unwrap();
     let flag = format!("--conversion-keys-file={}", keys.path().display());
     let app = Setup::flags(&[&flag]).start().await;
-    with_program(
+    store_program(
         &app,
         json!({"conversionKeyId": "network-a", "parameterAliases": {"payout": "amount"}}),
     )
@@ -280,22 +280,22 @@ async fn a_program_may_ask_for_signatures() {
         (format!("{query}&sig={sig}&status=refunded"), 403),
         (format!("{query}&sig={sig}&at_event_id=again"), 403),
         (format!("{}&sig={sig}", query.replace("49.90", "499")), 403),
-        // Nothing would tell it from its repetition.
+        // Without an id, a repetition could not be recognised.
         (format!("sig={}", sign(["p", "", "", "", "", "", "", ""])), 400),
     ] {
-        let (answered, body) = app.ask(&format!("/conversion/p?{query}")).await;
-        assert_eq!(answered, status, "{query} {body}");
+        let (actual, body) = app.get_json(&format!("/conversion/p?{query}")).await;
+        assert_eq!(actual, status, "{query} {body}");
         if status == 403 {
             assert_eq!(body["code"], "invalid_signature");
         }
     }
     assert_eq!(app.wait_for_events(2).await.len(), 2);
 
-    with_program(&app, json!({"conversionKeyId": "network-b", "version": "0.10"})).await;
-    let give_up = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    store_program(&app, json!({"conversionKeyId": "network-b", "version": "0.10"})).await;
+    let give_up_at = std::time::Instant::now() + std::time::Duration::from_secs(10);
     let response = loop {
         let response = app.get(&format!("/conversion/p?{query}&sig={sig}")).await;
-        if response.status() == 503 || std::time::Instant::now() > give_up {
+        if response.status() == 503 || std::time::Instant::now() > give_up_at {
             break response;
         }
     };

@@ -1,4 +1,4 @@
-//! Core data: from Redis on a miss, by pub/sub from then on.
+//! Core data: read from Redis on a miss, and updated by pub/sub from then on.
 
 use local_stack::RedisServer;
 use local_stack::ports::Port;
@@ -7,29 +7,29 @@ use serde_json::json;
 use crate::helpers::{Setup, deletion, program, store, until};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_miss_is_read_once_however_many_ask() {
+async fn reads_a_program_once_for_concurrent_misses() {
     let app = Setup::default().start().await;
-    let requests = (0..200).map(|_| app.ask("/event/212313"));
-    let answers = futures::future::join_all(requests).await;
-    assert!(answers.iter().all(|(status, _)| *status == 200));
+    let requests = (0..200).map(|_| app.get_json("/event/212313"));
+    let responses = futures::future::join_all(requests).await;
+    assert!(responses.iter().all(|(status, _)| *status == 200));
     assert_eq!(app.metric(r#"adtrack_l2_loads_total{result="found"}"#).await, 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_id_is_read_once_and_then_remembered() {
+async fn remembers_an_unknown_id_until_the_program_is_published() {
     let app = Setup::default().start().await;
     for _ in 0..5 {
-        assert_eq!(app.ask("/event/unknown").await.0, 404);
+        assert_eq!(app.get_json("/event/unknown").await.0, 404);
     }
     assert_eq!(app.metric(r#"adtrack_l2_loads_total{result="absent"}"#).await, 1.0);
     assert_eq!(app.metric(r#"adtrack_l1_lookups_total{result="negative_hit"}"#).await, 4.0);
-    // ... until it is announced.
+    // Publishing the program ends that.
     store(&app.redis, &program("unknown", "known", "0.1")).await;
     until("the program is known", async || app.name_of("unknown").await == "known").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_update_is_pushed_without_a_read() {
+async fn applies_a_pushed_update_without_a_read() {
     let app = Setup::default().start().await;
     assert_eq!(app.name_of("212313").await, "program2");
     store(&app.redis, &program("212313", "renamed", "0.5")).await;
@@ -41,7 +41,7 @@ async fn an_update_is_pushed_without_a_read() {
     assert_eq!(app.metric(r#"adtrack_l2_loads_total{result="found"}"#).await, 1.0);
 }
 
-/// Publishes past the script, as a reordered or foreign message would come.
+/// Publishes without the script, to simulate a reordered or foreign message.
 async fn publish(connection: &mut redis::aio::MultiplexedConnection, message: &str) {
     let mut publish = redis::cmd("PUBLISH");
     publish.arg(adtrack_proto::keys::DEFAULT_CHANNEL).arg(message);
@@ -49,13 +49,13 @@ async fn publish(connection: &mut redis::aio::MultiplexedConnection, message: &s
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_older_update_never_replaces_a_newer_one() {
+async fn ignores_an_older_update() {
     let app = Setup::default().start().await;
     let newer = program("p", "newer", "0.10");
     assert_eq!(store(&app.redis, &newer).await, 1);
     assert_eq!(store(&app.redis, &program("p", "older", "0.9")).await, 0, "Redis refuses it");
     until("the newer is there", async || app.name_of("p").await == "newer").await;
-    // Published past Redis, as a reordered delivery would be.
+    // Published without the script, as in a reordered delivery.
     let mut connection = app.redis.connection().await.unwrap();
     let message = program("p", "older", "0.9").to_json();
     publish(&mut connection, &message).await;
@@ -67,18 +67,18 @@ async fn an_older_update_never_replaces_a_newer_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deletion_is_pushed_and_a_late_older_update_does_not_undo_it() {
+async fn late_older_update_does_not_undo_a_deletion() {
     let app = Setup::default().start().await;
     store(&app.redis, &program("p", "p", "0.1")).await;
-    until("it is there", async || app.name_of("p").await == "p").await;
+    until("the program is known", async || app.name_of("p").await == "p").await;
     store(&app.redis, &deletion("p", "0.3")).await;
-    until("it is gone", async || app.name_of("p").await == "404").await;
+    until("the program is deleted", async || app.name_of("p").await == "404").await;
     assert_eq!(store(&app.redis, &program("p", "back", "0.2")).await, 0);
     assert_eq!(app.name_of("p").await, "404");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_malformed_message_is_counted_and_harmless() {
+async fn counts_and_ignores_malformed_messages() {
     let app = Setup::default().start().await;
     let mut connection = app.redis.connection().await.unwrap();
     for message in ["", "not json", "{}", r#"{"programId":"p","deleted":true}"#] {
@@ -92,7 +92,7 @@ async fn a_malformed_message_is_counted_and_harmless() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_malformed_hash_is_unavailable_not_unknown() {
+async fn reports_a_malformed_hash_as_unavailable_not_unknown() {
     let app = Setup::default().start().await;
     let mut connection = app.redis.connection().await.unwrap();
     let _: () = redis::cmd("HSET")
@@ -109,13 +109,13 @@ async fn a_malformed_hash_is_unavailable_not_unknown() {
         .await
         .unwrap();
     for id in ["bad", "text"] {
-        let (status, body) = app.ask(&format!("/event/{id}")).await;
+        let (status, body) = app.get_json(&format!("/event/{id}")).await;
         assert_eq!((status, &body["code"]), (503, &json!("core_data_unavailable")), "{id}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_empty_redis_does_not_say_unknown() {
+async fn reports_no_program_as_unknown_while_redis_is_empty() {
     let app = Setup { samples: false, ..Setup::default() }.start().await;
     let response = app.get("/event/212313").await;
     assert_eq!(response.status(), 503);
@@ -128,13 +128,13 @@ async fn an_empty_redis_does_not_say_unknown() {
     .await;
     // Core data arrives.
     store(&app.redis, &program("other", "other", "0.1")).await;
-    assert_eq!(app.ask("/event/212313").await.0, 404);
-    assert_eq!(app.ask("/event/other").await.0, 200);
+    assert_eq!(app.get_json("/event/212313").await.0, 404);
+    assert_eq!(app.get_json("/event/other").await.0, 200);
     app.until_ready().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_may_not_be_read_is_no_redis() {
+async fn is_unhealthy_while_redis_refuses_reads() {
     let folder = tempfile::tempdir().unwrap();
     let redis = RedisServer::start(Port::Any, &folder.path().join("redis")).await.unwrap();
     let mut connection = redis.connection().await.unwrap();
@@ -142,14 +142,14 @@ async fn a_redis_that_may_not_be_read_is_no_redis() {
     let _: () = redis::cmd("ACL").arg(&acl).query_async(&mut connection).await.unwrap();
     let app = Setup::default().start_on(redis, folder).await;
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    assert_eq!(app.ask("/health/check").await.0, 503);
+    assert_eq!(app.get_json("/health/check").await.0, 503);
     let acl = ["SETUSER", "default", "+hmget"];
     let _: () = redis::cmd("ACL").arg(&acl).query_async(&mut connection).await.unwrap();
-    until("it is healthy", async || app.ask("/health/check").await.0 == 200).await;
+    until("it is healthy", async || app.get_json("/health/check").await.0 == 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn verification_meets_a_malformed_program_with_patience() {
+async fn verification_retries_a_malformed_program_slowly() {
     let app = Setup::default().start().await;
     assert_eq!(app.name_of("212313").await, "program2");
     let mut connection = app.redis.connection().await.unwrap();
@@ -167,50 +167,54 @@ async fn verification_meets_a_malformed_program_with_patience() {
     let failed = r#"adtrack_l2_loads_total{result="failed"}"#;
     until("the malformed program is read", async || app.metric(failed).await >= 1.0).await;
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    assert!(app.metric(failed).await <= 3.0, "not as fast as it can");
-    assert!(app.problems().await.contains(&json!("subscription_unverified")), "a person is needed");
-    // Mended, it is found.
-    store(&app.redis, &program("212313", "mended", "0.8")).await;
-    until("it is mended", async || app.name_of("212313").await == "mended").await;
+    assert!(app.metric(failed).await <= 3.0, "it waits between attempts");
+    assert!(app.problems().await.contains(&json!("subscription_unverified")), "it is reported");
+    // A valid update repairs it.
+    store(&app.redis, &program("212313", "repaired", "0.8")).await;
+    until("it is repaired", async || app.name_of("212313").await == "repaired").await;
     app.until_ready().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_starts_without_redis_and_serves_when_redis_comes() {
+async fn starts_without_redis_and_serves_once_redis_is_up() {
     let folder = tempfile::tempdir().unwrap();
     let mut redis = RedisServer::start(Port::Any, &folder.path().join("redis")).await.unwrap();
     redis.kill().await;
     let mut app = Setup::default().start_on(redis, folder).await;
-    assert_eq!(app.ask("/health/live").await.0, 200);
-    assert_eq!(app.ask("/health/check").await, (503, json!({"status": "starting"})));
-    let (status, body) = app.ask("/event/212313").await;
+    assert_eq!(app.get_json("/health/live").await.0, 200);
+    assert_eq!(app.get_json("/health/check").await, (503, json!({"status": "starting"})));
+    let (status, body) = app.get_json("/event/212313").await;
     assert_eq!((status, &body["code"]), (503, &json!("core_data_unavailable")));
 
     app.redis.start_again().await.unwrap();
     store(&app.redis, &program("212313", "here", "0.1")).await;
-    until("it is healthy", async || app.ask("/health/check").await.0 == 200).await;
-    until("it is ready", async || app.ask("/health/ready").await.0 == 200).await;
+    until("it is healthy", async || app.get_json("/health/check").await.0 == 200).await;
+    until("it is ready", async || app.get_json("/health/ready").await.0 == 200).await;
     assert_eq!(app.name_of("212313").await, "here");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_may_restart_under_the_tracker() {
+async fn survives_a_restart_of_redis() {
     let mut app = Setup::default().start().await;
     assert_eq!(app.name_of("212313").await, "program2");
     assert_eq!(app.name_of("212314").await, "program3");
 
     app.redis.kill().await;
     until("readiness says so", async || {
-        let (status, body) = app.ask("/health/ready").await;
+        let (status, body) = app.get_json("/health/ready").await;
         status == 503 && body["reasons"].as_array().unwrap().contains(&json!("redis_unavailable"))
     })
     .await;
-    assert_eq!(app.ask("/health/check").await.0, 200, "a lost Redis replaces no task");
-    assert_eq!(app.name_of("212313").await, "program2", "what is cached is served");
-    let (status, body) = app.ask("/event/212312").await;
+    assert_eq!(
+        app.get_json("/health/check").await.0,
+        200,
+        "losing Redis must not replace the task"
+    );
+    assert_eq!(app.name_of("212313").await, "program2", "cached programs are served");
+    let (status, body) = app.get_json("/event/212312").await;
     assert_eq!((status, &body["code"]), (503, &json!("core_data_unavailable")), "never 404");
 
-    // It comes back empty; a program that changed meanwhile is stored before anybody subscribes.
+    // Redis restarts empty; an update is stored before the tracker has subscribed again.
     app.redis.start_again().await.unwrap();
     store(&app.redis, &program("212313", "missed", "0.1")).await;
     until("the missed update is found", async || app.name_of("212313").await == "missed").await;
@@ -221,12 +225,12 @@ async fn redis_may_restart_under_the_tracker() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cut_subscription_is_made_again_and_what_it_missed_found() {
+async fn resubscribes_and_finds_missed_updates() {
     let app = Setup::default().start().await;
     assert_eq!(app.name_of("212313").await, "program2");
     let before = app.metric("adtrack_subscriptions_total").await;
     let mut connection = app.redis.connection().await.unwrap();
-    // Cut and changed in one step: the push is missed for certain.
+    // Ends the subscription and updates the program atomically, so that the push is always missed.
     let update = program("212313", "missed", "0.1");
     let call = adtrack_proto::store_script::Call::new(&update, "another-channel");
     let mut pipeline = redis::pipe();
@@ -241,7 +245,7 @@ async fn a_cut_subscription_is_made_again_and_what_it_missed_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stale_entry_is_served_while_redis_is_away_and_counted() {
+async fn serves_and_counts_stale_entries_while_redis_is_down() {
     let mut app = Setup::flags(&["--cache-ttl-seconds=1"]).start().await;
     assert_eq!(app.name_of("212313").await, "program2");
     app.redis.kill().await;

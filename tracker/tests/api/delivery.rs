@@ -1,4 +1,4 @@
-//! Accepted events reach the stream, each as often as it should.
+//! Delivery of accepted events to the stream.
 
 use std::collections::HashSet;
 use std::process::ExitCode;
@@ -11,13 +11,13 @@ use serde_json::json;
 use crate::helpers::{STREAM, Setup, TestApp, events_in, until};
 
 async fn send(app: &TestApp, count: usize) -> HashSet<String> {
-    let requests = (0..count).map(|_| app.ask("/event/212313"));
-    let answers = futures::future::join_all(requests).await;
-    answers.iter().filter_map(|(_, body)| Some(body["messageId"].as_str()?.to_owned())).collect()
+    let requests = (0..count).map(|_| app.get_json("/event/212313"));
+    let responses = futures::future::join_all(requests).await;
+    responses.iter().filter_map(|(_, body)| Some(body["messageId"].as_str()?.to_owned())).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_accepted_is_delivered_once() {
+async fn delivers_each_accepted_event_once() {
     let app = Setup { stream_shards: 3, ..Setup::default() }.start().await;
     let mut sent = HashSet::new();
     for _ in 0..6 {
@@ -34,18 +34,20 @@ async fn what_is_accepted_is_delivered_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_partial_failure_only_the_failed_go_again() {
-    // One shard takes 1 MiB/s; the rest of a burst fails record by record.
+async fn retries_only_the_failed_records_of_a_call() {
+    // One shard takes 1 MiB/s; it rejects the rest of a burst record by record.
     let kinesis = aws::throttled_kinesis(Port::Any).await.unwrap();
-    // A long linger: the burst arrives at once, however slow this machine is.
+    // With a long linger the burst arrives at once, however slow this machine is.
     let flags = Setup::flags(&["--linger-ms=3000"]);
     let app = Setup { kinesis: Some(kinesis), ..flags }.start().await;
     let parameters = (0..15).map(|n| format!("p{n}={}", "x".repeat(500))).collect::<Vec<_>>();
     let path = format!("/event/212313?{}", parameters.join("&"));
     let mut sent = HashSet::new();
     for _ in 0..4 {
-        let answers = futures::future::join_all((0..100).map(|_| app.ask(&path))).await;
-        sent.extend(answers.iter().map(|(_, body)| body["messageId"].as_str().unwrap().to_owned()));
+        let responses = futures::future::join_all((0..100).map(|_| app.get_json(&path))).await;
+        sent.extend(
+            responses.iter().map(|(_, body)| body["messageId"].as_str().unwrap().to_owned()),
+        );
     }
     assert_eq!(sent.len(), 400, "3 MiB");
     let events = app.wait_for_events(400).await;
@@ -61,7 +63,7 @@ async fn of_a_partial_failure_only_the_failed_go_again() {
     .await;
 }
 
-/// A stream that is not there: every call fails, until it is made.
+/// Starts a tracker whose stream does not exist yet: every call fails until [`make_stream`].
 async fn without_stream() -> TestApp {
     let flags = ["--journal-max-bytes=131072", "--event-stream=later"];
     Setup::flags(&flags).start().await
@@ -73,7 +75,7 @@ async fn make_stream(app: &TestApp) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_journal_refuses_and_recovers() {
+async fn refuses_events_while_the_journal_is_full() {
     let app = without_stream().await;
     let mut accepted = 0;
     let refused = loop {
@@ -82,15 +84,19 @@ async fn a_full_journal_refuses_and_recovers() {
             break response;
         }
         accepted += 1;
-        assert!(accepted < 1_000, "131,072 bytes are never full");
+        assert!(accepted < 1_000, "a journal of 131,072 bytes never fills");
     };
     assert_eq!(refused.status(), 503);
     assert_eq!(refused.headers()["retry-after"], "1");
     let body: serde_json::Value = refused.json().await.unwrap();
     assert_eq!(body["code"], "overloaded");
-    assert_eq!(app.ask("/health/check").await.0, 200, "a full journal replaces no task");
+    assert_eq!(
+        app.get_json("/health/check").await.0,
+        200,
+        "a full journal must not replace the task"
+    );
     until("readiness says why", async || {
-        let (status, body) = app.ask("/health/ready").await;
+        let (status, body) = app.get_json("/health/ready").await;
         status == 503 && body["reasons"] == json!(["kinesis_refusing", "journal_nearly_full"])
     })
     .await;
@@ -99,13 +105,13 @@ async fn a_full_journal_refuses_and_recovers() {
     assert!(app.metric("adtrack_journal_oldest_seconds").await > 0.0);
 
     make_stream(&app).await;
-    until("it takes events again", async || app.ask("/event/212313").await.0 == 200).await;
+    until("it accepts events again", async || app.get_json("/event/212313").await.0 == 200).await;
     app.until_ready().await;
     app.until_metric("adtrack_events_delivered_total", f64::from(accepted) + 1.0).await;
     app.until_metric("adtrack_journal_bytes", 0.0).await;
 }
 
-/// How many events the stream's only shard has.
+/// The number of events in the stream's only shard.
 async fn event_count(stream: &aws_sdk_kinesis::Client) -> usize {
     let iterator = stream
         .get_shard_iterator()
@@ -120,7 +126,7 @@ async fn event_count(stream: &aws_sdk_kinesis::Client) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shutdown_delivers_what_waits() {
+async fn shutdown_delivers_waiting_events() {
     let app = Setup::flags(&["--linger-ms=60000"]).start().await;
     let sent = send(&app, 100).await;
     assert_eq!(app.stream_events().await.len(), 0, "they wait");
@@ -131,15 +137,15 @@ async fn shutdown_delivers_what_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shutdown_ends_in_its_grace_and_keeps_what_is_left() {
+async fn shutdown_ends_within_its_grace_and_keeps_undelivered_events() {
     let app = Setup::flags(&["--event-stream=never", "--shutdown-grace-seconds=1"]).start().await;
     let sent = send(&app, 10).await;
-    let begun = std::time::Instant::now();
+    let started_at = std::time::Instant::now();
     let (status, _kinesis, redis, folder) = app.stop_and_keep().await;
     assert_eq!(status, ExitCode::SUCCESS);
-    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert!(started_at.elapsed() < Duration::from_secs(10));
 
-    // The next start, with another number of workers, finds and delivers it.
+    // The next tracker, with another number of workers, finds and delivers them.
     let next = Setup::flags(&["--workers=1"]).start_on(redis, folder).await;
     let events = next.wait_for_events(10).await;
     let delivered: HashSet<_> = events.iter().map(|event| event.message_id.clone()).collect();
@@ -149,7 +155,7 @@ async fn shutdown_ends_in_its_grace_and_keeps_what_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_shutdown_cannot_deliver_is_spilled_and_redriven() {
+async fn shutdown_spills_undelivered_events_for_redrive() {
     let spill = tempfile::tempdir().unwrap();
     let url = format!("file://{}/spill", spill.path().display());
     let app = Setup::flags(&[
@@ -201,7 +207,7 @@ async fn what_shutdown_cannot_deliver_is_spilled_and_redriven() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_events_travel_in_few_records() {
+async fn packs_many_events_into_few_records() {
     let app = Setup::flags(&["--linger-ms=1000"]).start().await;
     for _ in 0..4 {
         send(&app, 250).await;
@@ -213,11 +219,11 @@ async fn many_events_travel_in_few_records() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_the_load_balancer_is_told_requests_are_still_served() {
+async fn serves_requests_during_the_shutdown_delay() {
     let app = Setup::flags(&["--shutdown-delay-seconds=3"]).start().await;
-    app.ask_to_stop();
-    until("health says so", async || {
-        app.ask("/health/check").await == (503, json!({"status": "draining"}))
+    app.request_stop();
+    until("the health check reports draining", async || {
+        app.get_json("/health/check").await == (503, json!({"status": "draining"}))
     })
     .await;
     for (path, status) in [("/event/212313", 200), ("/event/unknown", 404)] {

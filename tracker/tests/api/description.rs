@@ -1,5 +1,5 @@
-//! The OpenAPI documents, held against what the listeners answer: every code, every operation, every
-//! status, every media type, and the headers that tell something.
+//! Compares the OpenAPI documents with the listeners' responses: every code, operation, status and media
+//! type, and the headers that matter to clients.
 
 use std::collections::BTreeSet;
 
@@ -11,13 +11,13 @@ use tracker::domain::Refusal;
 
 use crate::helpers::{Setup, TestApp, store};
 
-/// A path as it is described, a method, a status, and the media type of the body; none of `HEAD`.
-type Answer = (String, String, u16, String);
+/// A response: the described path, the method, the status, and the body's media type (empty for `HEAD`).
+type ResponseKey = (String, String, u16, String);
 
-/// A method, a path, and what else the request has.
-type Asked = (Method, String, fn(RequestBuilder) -> RequestBuilder);
+/// A request: the method, the path, and a function that adds the rest.
+type TestRequest = (Method, String, fn(RequestBuilder) -> RequestBuilder);
 
-/// Answers that need a client or a tracker that a test does not make here, each tested elsewhere.
+/// Described responses that these requests do not cause; each is tested elsewhere.
 const ELSEWHERE: [(&str, u16); 4] = [
     // core_data.rs: before Redis could be read once, and while draining.
     ("/health/check", 503),
@@ -28,7 +28,7 @@ const ELSEWHERE: [(&str, u16); 4] = [
     ("/cache/fill", 503),
 ];
 
-/// Headers that are described wherever they are given.
+/// Headers that the document must describe for every response that has them.
 const HEADERS: [&str; 6] = [
     "adtrack-event-id",
     "adtrack-problem",
@@ -43,48 +43,48 @@ async fn description(app: &TestApp, listener: &str) -> Value {
     serde_saphyr::from_str(&text.text().await.unwrap()).unwrap()
 }
 
-/// What a value refers to, or the value.
-fn resolved<'a>(description: &'a Value, value: &'a Value) -> &'a Value {
+/// Follows the value's `$ref`, if it has one.
+fn resolve<'a>(description: &'a Value, value: &'a Value) -> &'a Value {
     let reference = value["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'));
     reference.map_or(value, |pointer| description.pointer(pointer).unwrap())
 }
 
-fn described(description: &Value) -> BTreeSet<Answer> {
-    let mut answers = BTreeSet::new();
+fn described_responses(description: &Value) -> BTreeSet<ResponseKey> {
+    let mut keys = BTreeSet::new();
     for (path, operations) in description["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
             let Some(responses) = operation["responses"].as_object() else { continue };
             for (status, response) in responses {
-                let mut answer = |media: &str| {
-                    answers.insert((
+                let mut insert = |media: &str| {
+                    keys.insert((
                         path.clone(),
                         method.clone(),
                         status.parse().unwrap(),
                         media.into(),
                     ))
                 };
-                match resolved(description, response)["content"].as_object() {
+                match resolve(description, response)["content"].as_object() {
                     Some(content) if method != "head" => {
                         content.keys().for_each(|media| {
-                            answer(media);
+                            insert(media);
                         });
                     }
                     _ => {
-                        answer("");
+                        insert("");
                     }
                 }
             }
         }
     }
-    answers
+    keys
 }
 
-/// That the headers of an answer are described. Those of `HEAD` are those of `GET`.
+/// Asserts that the response's headers are described. `HEAD` has those of `GET`.
 fn check_headers(description: &Value, path: &str, method: &str, response: &Response) {
     let method = if method == "head" { "get" } else { method };
     let status = response.status().as_str().to_owned();
     let described = &description["paths"][path][method]["responses"][&status];
-    let described = resolved(description, described)["headers"].as_object();
+    let described = resolve(description, described)["headers"].as_object();
     for name in response.headers().keys().map(HeaderName::as_str) {
         let is_described =
             || described.is_some_and(|all| all.keys().any(|one| one.eq_ignore_ascii_case(name)));
@@ -92,44 +92,48 @@ fn check_headers(description: &Value, path: &str, method: &str, response: &Respo
     }
 }
 
-/// The template among the described paths that `path` is of.
+/// The described path template that `path` matches.
 fn template(description: &Value, path: &str) -> String {
     let paths = description["paths"].as_object().unwrap();
     let path = path.split('?').next().unwrap();
-    let of = |template: &&String| match template.strip_suffix("{programId}") {
+    let matches = |template: &&String| match template.strip_suffix("{programId}") {
         Some(prefix) => path.starts_with(prefix),
         None => path == *template,
     };
-    // A path without a parameter goes first.
-    let mut templates: Vec<_> = paths.keys().filter(of).collect();
+    // A path without a parameter takes precedence.
+    let mut templates: Vec<_> = paths.keys().filter(matches).collect();
     templates.sort_by_key(|template| template.contains('{'));
     templates.first().unwrap_or_else(|| panic!("{path} is not described")).to_string()
 }
 
-async fn program(app: &TestApp, id: &str, more: &Value) {
+async fn store_program(app: &TestApp, id: &str, members: &Value) {
     let mut json = json!({"programId": id, "programName": "n", "checksum": "c", "customerId": 1,
         "customerName": "c", "valid": true, "version": "0.1"});
-    json.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
     let update = adtrack_proto::program::Update::from_json(json.to_string().as_bytes()).unwrap();
     store(&app.redis, &update).await;
 }
 
-/// The answers of a listener to these requests.
-async fn given(listener: &str, description: &Value, requests: Vec<Asked>) -> BTreeSet<Answer> {
-    // A redirect is an answer.
+/// Sends the requests to a listener, checks the headers of the responses and returns their keys.
+async fn send_all(
+    listener: &str,
+    description: &Value,
+    requests: Vec<TestRequest>,
+) -> BTreeSet<ResponseKey> {
+    // Does not follow redirects: they are responses to check.
     let client = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();
-    let mut answers = BTreeSet::new();
-    for (method, path, change) in requests {
+    let mut keys = BTreeSet::new();
+    for (method, path, complete) in requests {
         let request = client.request(method.clone(), format!("{listener}{path}"));
-        let response = change(request).send().await.unwrap();
+        let response = complete(request).send().await.unwrap();
         let (path, method) = (template(description, &path), method.as_str().to_lowercase());
         check_headers(description, &path, &method, &response);
         let has_body = method != "head" && response.status() != 304;
         let media = response.headers().get("content-type").filter(|_| has_body);
         let media = media.map_or("", |media| media.to_str().unwrap().split(';').next().unwrap());
-        answers.insert((path, method, response.status().as_u16(), media.to_owned()));
+        keys.insert((path, method, response.status().as_u16(), media.to_owned()));
     }
-    answers
+    keys
 }
 
 fn plain(request: RequestBuilder) -> RequestBuilder {
@@ -144,8 +148,8 @@ fn events(request: RequestBuilder) -> RequestBuilder {
     request.json(&json!([{"programId": "212313"}]))
 }
 
-fn public_requests() -> Vec<Asked> {
-    let mut requests: Vec<Asked> = Vec::new();
+fn public_requests() -> Vec<TestRequest> {
+    let mut requests: Vec<TestRequest> = Vec::new();
     let long = "x".repeat(9_000);
     for (kind, ending) in [
         ("event", ""),
@@ -208,8 +212,8 @@ fn public_requests() -> Vec<Asked> {
     requests
 }
 
-fn management_requests() -> Vec<Asked> {
-    let mut requests: Vec<Asked> = Vec::new();
+fn management_requests() -> Vec<TestRequest> {
+    let mut requests: Vec<TestRequest> = Vec::new();
     for path in ["/metrics", "/health/live", "/health/ready", "/openapi.yaml"] {
         requests.push((Method::GET, path.into(), plain));
     }
@@ -223,21 +227,20 @@ fn management_requests() -> Vec<Asked> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_described_answer_is_given_and_no_other() {
+async fn listeners_give_every_described_response_and_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().join("keys");
-    // 32 bytes, the least.
+    // A secret of 32 bytes, the minimum.
     std::fs::write(&keys, format!("k={}=\n", "A".repeat(43))).unwrap();
     let keys = format!("--conversion-keys-file={}", keys.display());
     let flags = ["--sample-programs=true", &keys, "--cookie-max-age-days=1"];
     let app = Setup::flags(&flags).start().await;
-    let gone = json!({"valid": false});
-    program(&app, "gone", &gone).await;
-    program(&app, "pageless", &json!({})).await;
-    program(&app, "signed", &json!({"conversionKeyId": "k"})).await;
-    // Without core data: 503, on both listeners.
+    store_program(&app, "gone", &json!({"valid": false})).await;
+    store_program(&app, "pageless", &json!({})).await;
+    store_program(&app, "signed", &json!({"conversionKeyId": "k"})).await;
+    // Without core data, for 503 on both listeners.
     let empty = Setup { samples: false, ..Setup::default() }.start().await;
-    // With a rate limit that nearly every request is beyond: 429.
+    // With a rate limit that nearly every request exceeds, for 429.
     let paths = "--rate-limit-paths=/event,/impression,/click,/conversion,/events";
     let flags = ["--rate-limit=1/1", "--rate-limit-direct-clients=true", paths];
     let limited = Setup::flags(&flags).start().await;
@@ -249,23 +252,24 @@ async fn every_described_answer_is_given_and_no_other() {
         ),
     ] {
         let description = description(&app, listeners[0]).await;
-        let mut answers = BTreeSet::new();
+        let mut given = BTreeSet::new();
         for listener in listeners {
-            answers.extend(given(listener, &description, requests()).await);
+            given.extend(send_all(listener, &description, requests()).await);
         }
-        let described = described(&description);
-        let surprises: Vec<_> = answers.difference(&described).collect();
-        assert!(surprises.is_empty(), "not described: {surprises:?}");
-        let elsewhere = |answer: &&Answer| {
-            ELSEWHERE.iter().any(|(path, status)| (*path, *status) == (&*answer.0, answer.2))
+        let described = described_responses(&description);
+        let undescribed: Vec<_> = given.difference(&described).collect();
+        assert!(undescribed.is_empty(), "not described: {undescribed:?}");
+        let is_elsewhere = |key: &&ResponseKey| {
+            ELSEWHERE.iter().any(|(path, status)| (*path, *status) == (&*key.0, key.2))
         };
-        let idle: Vec<_> = described.difference(&answers).filter(|one| !elsewhere(one)).collect();
-        assert!(idle.is_empty(), "described and never given: {idle:?}");
+        let missing: Vec<_> =
+            described.difference(&given).filter(|key| !is_elsewhere(key)).collect();
+        assert!(missing.is_empty(), "described but never given: {missing:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_method_that_is_not_described_is_refused() {
+async fn listeners_refuse_every_undescribed_method() {
     let app = Setup::default().start().await;
     let client = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();
     for listener in [&app.url, &app.management] {
@@ -283,7 +287,7 @@ async fn every_method_that_is_not_described_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_code_is_described() {
+async fn document_describes_every_code() {
     let app = Setup::default().start().await;
     let description = description(&app, &app.url).await;
     let codes = description["components"]["schemas"]["Code"]["enum"].as_array().unwrap();

@@ -1,4 +1,4 @@
-//! What is served as it is: the script for pages, and the description of the API.
+//! The static documents: the script for pages and the description of the API.
 
 use reqwest::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
@@ -7,7 +7,7 @@ use reqwest::header::{
 use crate::helpers::Setup;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_script_is_small_and_cached() {
+async fn page_script_is_small_and_cacheable() {
     let app = Setup::default().start().await;
     let url = format!("{}/adtrack.js", app.url);
     let response = app.client.get(&url).send().await.unwrap();
@@ -34,7 +34,7 @@ async fn the_page_script_is_small_and_cached() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_listener_describes_itself() {
+async fn each_listener_serves_its_description() {
     let app = Setup::default().start().await;
     for (listener, path) in [(&app.url, "/event/{programId}"), (&app.management, "/metrics")] {
         let url = format!("{listener}/openapi.yaml");

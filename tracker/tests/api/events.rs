@@ -1,4 +1,4 @@
-//! `GET /event/{programId}`: what is answered, and what is recorded.
+//! `GET /event/{programId}`: how it responds, and what it records.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::helpers::Setup;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_is_answered_and_recorded_with_every_attribute() {
+async fn responds_and_records_the_event_with_every_attribute() {
     let app = Setup::default().start().await;
     let response = app
         .client
@@ -60,7 +60,7 @@ async fn an_event_is_answered_and_recorded_with_every_attribute() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_of_a_program_that_is_not_valid_is_recorded_as_such() {
+async fn records_events_of_invalid_programs_with_the_reason() {
     let app = Setup::default().start().await;
     for (count, (id, reason)) in [
         ("disabled", "program_disabled"),
@@ -70,7 +70,7 @@ async fn an_event_of_a_program_that_is_not_valid_is_recorded_as_such() {
     .into_iter()
     .enumerate()
     {
-        let (status, body) = app.ask(&format!("/event/{id}")).await;
+        let (status, body) = app.get_json(&format!("/event/{id}")).await;
         assert_eq!((status, &body["valid"]), (200, &json!(false)), "{id}");
         let events = app.wait_for_events(count + 1).await;
         let event = events.iter().find(|event| event.program_id == id).unwrap();
@@ -79,7 +79,7 @@ async fn an_event_of_a_program_that_is_not_valid_is_recorded_as_such() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn head_is_answered_as_get_and_not_recorded() {
+async fn head_responds_as_get_does_and_records_nothing() {
     let app = Setup::default().start().await;
     let response = app
         .client
@@ -101,18 +101,18 @@ async fn head_is_answered_as_get_and_not_recorded() {
         app.client.head(format!("{}/event/unknown", app.url)).send().await.unwrap().status(),
         404
     );
-    let (_, body) = status(get).await;
+    let (_, body) = status_and_body(get).await;
     let events = app.wait_for_events(1).await;
-    assert_eq!(events.len(), 1, "the GET's alone");
+    assert_eq!(events.len(), 1, "only the GET's");
     assert_eq!(json!(events[0].message_id), body["messageId"]);
 }
 
-async fn status(response: reqwest::Response) -> (u16, serde_json::Value) {
+async fn status_and_body(response: reqwest::Response) -> (u16, serde_json::Value) {
     (response.status().as_u16(), response.json().await.unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_request_says_why_and_is_not_recorded() {
+async fn refused_request_reports_a_problem_and_records_nothing() {
     let app = Setup::default().start().await;
     let long_value = format!("/event/212313?v={}", "x".repeat(513));
     let long_id = format!("/event/{}", "x".repeat(129));
@@ -139,29 +139,29 @@ async fn a_refused_request_says_why_and_is_not_recorded() {
     ] {
         let response = app.get(path).await;
         assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json", "{path}");
-        let (status, body) = status(response).await;
+        let (status, body) = status_and_body(response).await;
         assert_eq!((status, &body["code"]), (expected, &json!(code)), "{path}");
         assert_eq!(body["status"], expected, "{path}");
     }
-    // Percent-encoding is undone before the id is read.
-    assert_eq!(app.ask("/event/2123%313").await.0, 200);
+    // The path is percent-decoded before the id is checked.
+    assert_eq!(app.get_json("/event/2123%313").await.0, 200);
     assert_eq!(app.wait_for_events(1).await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_method_is_refused_with_those_allowed() {
+async fn refuses_other_methods_and_names_the_allowed_ones() {
     let app = Setup::default().start().await;
     for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS] {
         let request = app.client.request(method.clone(), format!("{}/event/212313", app.url));
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 405, "{method}");
         assert_eq!(response.headers()[ALLOW], "GET, HEAD");
-        assert_eq!(status(response).await.1["code"], "method_not_allowed");
+        assert_eq!(status_and_body(response).await.1["code"], "method_not_allowed");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn long_and_odd_headers_are_cut_not_refused() {
+async fn cuts_long_and_odd_headers_instead_of_refusing_them() {
     let app = Setup::default().start().await;
     let response = app
         .client
@@ -171,7 +171,7 @@ async fn long_and_odd_headers_are_cut_not_refused() {
         .send()
         .await
         .unwrap();
-    let (_, body) = status(response).await;
+    let (_, body) = status_and_body(response).await;
     assert_eq!(body["userAgent"], "a\u{fffd}");
     let events = app.wait_for_events(1).await;
     assert_eq!(events[0].user_agent, "a\u{fffd}");

@@ -1,4 +1,4 @@
-//! A tracker of its own for each test: real server, real Redis, embedded Kinesis, free ports.
+//! Starts a tracker for each test: with a real server, a real Redis, an embedded Kinesis and free ports.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ pub struct TestApp {
     folder: TempDir,
 }
 
-/// How a test's tracker differs from the default.
+/// How a test sets up its tracker.
 pub struct Setup {
     pub flags: Vec<String>,
     pub samples: bool,
@@ -53,7 +53,7 @@ impl Setup {
         Self { flags, ..Self::default() }
     }
 
-    /// Starts it, with the sample programs in Redis.
+    /// Starts the tracker, by default with the sample programs in Redis, and waits until it is healthy.
     pub async fn start(self) -> TestApp {
         let folder = tempfile::tempdir().unwrap();
         let redis = RedisServer::start(Port::Any, &folder.path().join("redis")).await.unwrap();
@@ -64,14 +64,14 @@ impl Setup {
         }
         let app = self.start_on(redis, folder).await;
         until("the tracker is healthy and subscribed", async || {
-            app.ask("/health/check").await.0 == 200
+            app.get_json("/health/check").await.0 == 200
                 && !app.problems().await.contains(&json!("subscription_unverified"))
         })
         .await;
         app
     }
 
-    /// Starts it on `redis`, whether that runs or not.
+    /// Starts the tracker with `redis`, whether that runs or not. Does not wait.
     pub async fn start_on(self, redis: RedisServer, folder: TempDir) -> TestApp {
         let kinesis = match self.kinesis {
             Some(kinesis) => kinesis,
@@ -129,7 +129,7 @@ pub async fn store(redis: &RedisServer, update: &Update) -> i64 {
     stored
 }
 
-/// A valid program of this name.
+/// A valid program with this name.
 pub fn program(id: &str, name: &str, version: &str) -> Update {
     let json = json!({"programId": id, "programName": name, "checksum": "1", "customerId": 1,
         "customerName": "c", "valid": true, "version": version});
@@ -148,12 +148,12 @@ impl TestApp {
         self.client.get(format!("{}{path}", self.url)).send().await.unwrap()
     }
 
-    /// Status and body; the body is null where it is no JSON.
-    pub async fn ask(&self, path: &str) -> (u16, Value) {
+    /// Returns status and body; the body is null if it is not JSON.
+    pub async fn get_json(&self, path: &str) -> (u16, Value) {
         status_and_body(self.get(path).await).await
     }
 
-    pub async fn ask_management(&self, method: reqwest::Method, path: &str) -> (u16, Value) {
+    pub async fn request_management(&self, method: reqwest::Method, path: &str) -> (u16, Value) {
         let request = self.client.request(method, format!("{}{path}", self.management));
         status_and_body(request.send().await.unwrap()).await
     }
@@ -163,11 +163,11 @@ impl TestApp {
     }
 
     pub async fn name_of(&self, id: &str) -> String {
-        let (status, body) = self.ask(&format!("/event/{id}")).await;
+        let (status, body) = self.get_json(&format!("/event/{id}")).await;
         body["programName"].as_str().map_or_else(|| status.to_string(), str::to_owned)
     }
 
-    /// The value of a metric's sample, as `name{label="value"}`.
+    /// Reads the value of a metric's sample, such as `name{label="value"}`.
     pub async fn metric(&self, sample: &str) -> f64 {
         let text = self.client.get(format!("{}/metrics", self.management)).send().await.unwrap();
         let text = text.text().await.unwrap();
@@ -175,13 +175,13 @@ impl TestApp {
         line.unwrap_or_else(|| panic!("no {sample} in {text}")).parse().unwrap()
     }
 
-    /// What `/health/ready` names.
+    /// The reasons that `/health/ready` names.
     pub async fn problems(&self) -> Vec<Value> {
-        self.ask("/health/ready").await.1["reasons"].as_array().cloned().unwrap_or_default()
+        self.get_json("/health/ready").await.1["reasons"].as_array().cloned().unwrap_or_default()
     }
 
     pub async fn until_ready(&self) {
-        until("the tracker is ready", async || self.ask("/health/ready").await.0 == 200).await;
+        until("the tracker is ready", async || self.get_json("/health/ready").await.0 == 200).await;
     }
 
     /// All events in the stream, oldest first in each shard.
@@ -213,25 +213,25 @@ impl TestApp {
         events
     }
 
-    /// The stream's events, once there are `count`.
+    /// Waits until the stream has `count` events, and returns all of them.
     pub async fn wait_for_events(&self, count: usize) -> Vec<TrackingEvent> {
         until("the events are in the stream", async || self.stream_events().await.len() >= count)
             .await;
         self.stream_events().await
     }
 
-    /// Asks the tracker to end, as SIGTERM does.
-    pub fn ask_to_stop(&self) {
+    /// Asks the tracker to stop, as SIGTERM does.
+    pub fn request_stop(&self) {
         self.shutdown.request();
     }
 
-    /// Ends the tracker as SIGTERM does; Redis and the journal's folder go on.
+    /// Stops the tracker as SIGTERM does; keeps Redis and the journal's folder.
     pub async fn stop_and_keep(self) -> (ExitCode, EmbeddedServer, RedisServer, TempDir) {
         self.shutdown.request();
         (self.running.await.unwrap(), self.kinesis, self.redis, self.folder)
     }
 
-    /// Ends the tracker as SIGTERM does.
+    /// Stops the tracker as SIGTERM does.
     pub async fn stop(self) -> (ExitCode, EmbeddedServer) {
         self.shutdown.request();
         (self.running.await.unwrap(), self.kinesis)
@@ -249,11 +249,11 @@ async fn status_and_body(response: reqwest::Response) -> (u16, Value) {
     (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default())
 }
 
-/// Waits until it holds, for at most 20 s.
+/// Waits until `holds` returns true, for at most 20 s.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let give_up = Instant::now() + Duration::from_secs(20);
+    let give_up_at = Instant::now() + Duration::from_secs(20);
     while !holds().await {
-        assert!(Instant::now() < give_up, "not within 20 s: {what}");
+        assert!(Instant::now() < give_up_at, "not within 20 s: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

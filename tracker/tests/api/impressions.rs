@@ -1,4 +1,4 @@
-//! `GET /impression/{programId}`: a pixel whatever happens, and what is recorded.
+//! `GET /impression/{programId}`: it always returns a pixel; what it records.
 
 use adtrack_proto::event::EventType;
 use reqwest::Method;
@@ -12,7 +12,7 @@ fn is_pixel(body: &[u8]) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_impression_is_a_pixel_and_recorded() {
+async fn returns_a_pixel_and_records_the_impression() {
     let app = Setup::default().start().await;
     let mut ids = Vec::new();
     for path in ["/impression/212313?slot=top", "/impression/212313.gif?checksum=124"] {
@@ -33,14 +33,14 @@ async fn an_impression_is_a_pixel_and_recorded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_impression_of_a_program_that_is_over_is_recorded_as_such() {
+async fn records_impressions_of_ended_programs_as_invalid() {
     let app = Setup::default().start().await;
     assert_eq!(app.get("/impression/ended").await.status(), 200);
     assert_eq!(app.wait_for_events(1).await[0].invalid_reason, "program_ended");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_impression_is_a_pixel_too_with_status_and_code() {
+async fn refused_impression_returns_a_pixel_with_status_and_code() {
     let app = Setup::default().start().await;
     let long = format!("/impression/212313?{}", "&".repeat(8_200));
     for (path, status, code) in [
@@ -72,7 +72,7 @@ async fn a_refused_impression_is_a_pixel_too_with_status_and_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_core_data_an_impression_is_asked_to_come_again() {
+async fn asks_for_a_retry_without_core_data() {
     let app = Setup { samples: false, ..Setup::default() }.start().await;
     let response = app.get("/impression/212313").await;
     assert_eq!(response.status(), 503);
@@ -82,7 +82,7 @@ async fn without_core_data_an_impression_is_asked_to_come_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn head_is_answered_and_not_recorded() {
+async fn head_responds_and_records_nothing() {
     let app = Setup::default().start().await;
     let head = |path: &str| app.client.head(format!("{}{path}", app.url)).send();
     let response = head("/impression/212313").await.unwrap();
@@ -93,11 +93,11 @@ async fn head_is_answered_and_not_recorded() {
     assert_eq!(response.status(), 404);
     assert_eq!(response.headers()["adtrack-problem"], "program_not_found");
     app.get("/impression/212313").await;
-    assert_eq!(app.wait_for_events(1).await.len(), 1, "the GET's alone");
+    assert_eq!(app.wait_for_events(1).await.len(), 1, "only the GET's");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_that_repeats_its_own_event_id_gets_the_same_id() {
+async fn repeated_event_id_gets_the_same_message_id() {
     let app = Setup::default().start().await;
     let mut ids = Vec::new();
     for path in [
@@ -113,7 +113,7 @@ async fn a_page_that_repeats_its_own_event_id_gets_the_same_id() {
     }
     assert_eq!(ids.len(), 3);
     assert!(ids[0] == ids[1] && ids[1] != ids[2]);
-    // Shards have no order among each other.
+    // There is no order between shards.
     let events = app.wait_for_events(4).await;
     let other = events.iter().find(|event| event.event_type() == EventType::Event).unwrap();
     assert_eq!(other.client_event_id, "a");

@@ -1,4 +1,4 @@
-//! What a client may cost: URLs, headers, time, connections; and what it is told.
+//! Limits on clients: URLs, headers, time and connections; and the responses beyond them.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -17,30 +17,30 @@ fn connect(app: &TestApp) -> TcpStream {
     stream
 }
 
-/// The rest of what the server sends before it ends the connection.
-fn until_the_end(stream: &mut TcpStream) -> String {
+/// Reads until the server closes the connection.
+fn read_to_end(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes) {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-        Err(error) => panic!("the connection has not ended: {error}"),
+        Err(error) => panic!("the server has not closed the connection: {error}"),
     }
     String::from_utf8(bytes).unwrap()
 }
 
-/// One answer on a connection that stays open.
-fn answer(stream: &mut TcpStream) -> String {
+/// Reads one response on a connection that stays open.
+fn read_response(stream: &mut TcpStream) -> String {
     let mut buffer = [0; 4_096];
     let length = stream.read(&mut buffer).unwrap();
     String::from_utf8(buffer[..length].to_vec()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn long_urls_and_headers_are_refused_as_problems() {
+async fn refuses_long_urls_and_headers_with_a_problem() {
     let app = Setup::default().start().await;
-    let (status, body) = app.ask(&format!("/event/212313?{}", "&".repeat(8_193))).await;
+    let (status, body) = app.get_json(&format!("/event/212313?{}", "&".repeat(8_193))).await;
     assert_eq!((status, &body["code"]), (414, &json!("uri_too_long")));
-    assert_eq!(app.ask(&format!("/event/212313?{}", "&".repeat(8_192))).await.0, 200);
+    assert_eq!(app.get_json(&format!("/event/212313?{}", "&".repeat(8_192))).await.0, 200);
 
     for (length, expected) in [(32_000, 200), (33_000, 431)] {
         let request = app.client.get(format!("{}/event/212313", app.url));
@@ -53,9 +53,9 @@ async fn long_urls_and_headers_are_refused_as_problems() {
     }
 }
 
-/// What actix-http ends before a handler sees it has no body.
+/// actix-http refuses these before a handler sees them.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_beyond_the_parser_is_refused_without_a_body() {
+async fn refuses_unparsable_requests_without_a_body() {
     let app = Setup::default().start().await;
     let many: String = (0..97).map(|n| format!("h{n}: v\r\n")).collect();
     let long = "x".repeat(70_000);
@@ -68,15 +68,15 @@ async fn what_is_beyond_the_parser_is_refused_without_a_body() {
     ] {
         let mut stream = connect(&app);
         stream.write_all(request.as_bytes()).unwrap();
-        let answer = until_the_end(&mut stream);
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request:.40} {answer}");
-        assert!(answer.contains("content-length: 0"), "{answer}");
+        let response = read_to_end(&mut stream);
+        assert!(response.starts_with(&format!("HTTP/1.1 {status}")), "{request:.40} {response}");
+        assert!(response.contains("content-length: 0"), "{response}");
     }
-    assert_eq!(app.ask("/event/212313").await.0, 200);
+    assert_eq!(app.get_json("/event/212313").await.0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_a_client_sent_is_in_a_refusal() {
+async fn refusals_repeat_nothing_that_the_client_sent() {
     let app = Setup::default().start().await;
     for path in [
         "/event/<script>alert(1)</script>",
@@ -94,7 +94,7 @@ async fn nothing_that_a_client_sent_is_in_a_refusal() {
 }
 
 #[test]
-fn what_is_no_http_is_not_logged() {
+fn does_not_log_invalid_http() {
     let folder = tempfile::tempdir().unwrap();
     let mut tracker = Command::new(env!("CARGO_BIN_EXE_tracker"))
         .args(["--listen-addr=127.0.0.1:0", "--management-addr=127.0.0.1:0"])
@@ -112,7 +112,7 @@ fn what_is_no_http_is_not_logged() {
     {
         let mut stream = TcpStream::connect(serves["public"].as_str().unwrap()).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
-        assert!(until_the_end(&mut stream).starts_with("HTTP/1.1 400"), "{request}");
+        assert!(read_to_end(&mut stream).starts_with("HTTP/1.1 400"), "{request}");
     }
     tracker.kill().unwrap();
     tracker.wait().unwrap();
@@ -121,13 +121,13 @@ fn what_is_no_http_is_not_logged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_does_not_come_in_ends_its_connection() {
+async fn closes_connections_whose_request_does_not_arrive_in_time() {
     let app = Setup::flags(&["--request-timeout-seconds=1"]).start().await;
     let chunked = REQUEST.replace("\r\n\r\n", "\r\ntransfer-encoding: chunked\r\n\r\n");
     let head = "GET /event/212313 HTTP/1.1\r\nhost: t";
     let chunks = "1\r\na\r\n".repeat(6);
     for (whole, part) in [
-        // A head on a new connection; one on a connection that was good; a body that nobody reads.
+        // A head on a new connection; a head after a good request; a body that no handler reads.
         ("", head),
         (REQUEST, head),
         (&chunked, &chunks),
@@ -135,57 +135,57 @@ async fn a_request_that_does_not_come_in_ends_its_connection() {
         let mut stream = connect(&app);
         if !whole.is_empty() {
             stream.write_all(whole.as_bytes()).unwrap();
-            let answer = answer(&mut stream);
-            assert!(answer.starts_with("HTTP/1.1 "), "{answer}");
+            let response = read_response(&mut stream);
+            assert!(response.starts_with("HTTP/1.1 "), "{response}");
         }
-        // A byte now and then does not prolong it.
+        // A byte now and then does not extend the deadline.
         for byte in part.bytes() {
             if stream.write_all(&[byte]).is_err() {
                 break;
             }
             std::thread::sleep(Duration::from_millis(150));
         }
-        let answer = until_the_end(&mut stream);
-        let is_told = answer.is_empty() || answer.starts_with("HTTP/1.1 408");
-        assert!(is_told, "{whole} {part}: {answer}");
+        let response = read_to_end(&mut stream);
+        let is_expected = response.is_empty() || response.starts_with("HTTP/1.1 408");
+        assert!(is_expected, "{whole} {part}: {response}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_client_is_told_408() {
+async fn slow_client_gets_408() {
     let app = Setup::flags(&["--request-timeout-seconds=1"]).start().await;
     let mut stream = connect(&app);
     stream.write_all(b"GET /event/212313 HTTP/1.1\r\nhost: t").unwrap();
-    let answer = until_the_end(&mut stream);
-    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    let response = read_to_end(&mut stream);
+    assert!(response.starts_with("HTTP/1.1 408"), "{response}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_waits_between_requests_is_left_open() {
+async fn keeps_idle_and_busy_connections_open() {
     let app = Setup::flags(&["--request-timeout-seconds=1"]).start().await;
     let mut stream = connect(&app);
     // Before the first request, and between requests, longer than a request may take.
     for _ in 0..3 {
         std::thread::sleep(Duration::from_millis(2_500));
         stream.write_all(REQUEST.as_bytes()).unwrap();
-        let answer = answer(&mut stream);
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let response = read_response(&mut stream);
+        assert!(response.starts_with("HTTP/1.1 200"), "{response}");
     }
-    // Neither does a connection end that is busy all the time.
+    // A connection that is always busy stays open, too.
     for _ in 0..40 {
         stream.write_all(REQUEST.as_bytes()).unwrap();
-        assert!(answer(&mut stream).starts_with("HTTP/1.1 200"));
+        assert!(read_response(&mut stream).starts_with("HTTP/1.1 200"));
         std::thread::sleep(Duration::from_millis(100));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_beyond_the_bound_wait() {
-    // The helper that waited for the tracker keeps one of them.
+async fn connections_beyond_the_maximum_wait() {
+    // The client that waited for the tracker to start still holds one connection.
     let app = Setup::flags(&["--workers=1", "--max-connections=2"]).start().await;
     let mut held = connect(&app);
     held.write_all(REQUEST.as_bytes()).unwrap();
-    assert!(answer(&mut held).starts_with("HTTP/1.1 200"));
+    assert!(read_response(&mut held).starts_with("HTTP/1.1 200"));
 
     let mut waiting = connect(&app);
     waiting.write_all(REQUEST.as_bytes()).unwrap();
@@ -195,51 +195,51 @@ async fn connections_beyond_the_bound_wait() {
 
     drop(held);
     waiting.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    assert!(answer(&mut waiting).starts_with("HTTP/1.1 200"));
+    assert!(read_response(&mut waiting).starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_sends_requests_and_takes_no_answer_is_cut_off() {
+async fn disconnects_a_client_that_sends_requests_and_reads_nothing() {
     let app = Setup::flags(&["--request-timeout-seconds=1"]).start().await;
     let requests = REQUEST.repeat(1_000);
     let mut stream = connect(&app);
     stream.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
-    // The kernel holds a few megabytes of answers; what is asked for here would take 200.
+    // The kernel buffers a few megabytes of responses; these requests would cause 200.
     let error = (0..1_000).find_map(|_| stream.write_all(requests.as_bytes()).err());
     let kind = error.expect("a thousand requests a thousand times").kind();
     assert!(matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{kind}");
-    assert_eq!(app.ask("/event/212313").await.0, 200);
+    assert_eq!(app.get_json("/event/212313").await.0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_sends_many_requests_at_once_and_takes_the_answers_gets_them_all() {
+async fn pipelining_client_that_reads_gets_every_response() {
     let app = Setup::default().start().await;
     let mut stream = connect(&app);
     let mut reading = BufReader::new(stream.try_clone().unwrap());
     let sending = std::thread::spawn(move || {
         (0..20).for_each(|_| stream.write_all(REQUEST.repeat(1_000).as_bytes()).unwrap());
     });
-    let mut answers = 0;
+    let mut responses = 0;
     let mut line = String::new();
-    while answers < 20_000 {
+    while responses < 20_000 {
         line.clear();
-        assert_ne!(reading.read_line(&mut line).unwrap(), 0, "ended after {answers}");
-        answers += usize::from(line.contains("HTTP/1.1 200 OK"));
+        assert_ne!(reading.read_line(&mut line).unwrap(), 0, "closed after {responses}");
+        responses += usize::from(line.contains("HTTP/1.1 200 OK"));
     }
     sending.join().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_nobody_takes_end_the_connection() {
+async fn disconnects_a_client_that_does_not_read_its_responses() {
     let app = Setup::flags(&["--request-timeout-seconds=1"]).start().await;
     let document = app.get("/openapi.yaml").await.text().await.unwrap().len();
     let request = "GET /openapi.yaml HTTP/1.1\r\nhost: t.example\r\n\r\n";
-    // Fewer requests than the dispatcher holds, with more answers than the kernel does.
+    // Fewer requests than the dispatcher buffers, but more bytes of responses than the kernel does.
     let requests = request.repeat(2_000);
     assert!(requests.len() < 1 << 17);
     let mut stream = connect(&app);
     stream.write_all(requests.as_bytes()).unwrap();
     std::thread::sleep(Duration::from_secs(5));
-    let taken = until_the_end(&mut stream).len();
-    assert!(taken < 2_000 * document, "{taken}");
+    let received = read_to_end(&mut stream).len();
+    assert!(received < 2_000 * document, "{received}");
 }

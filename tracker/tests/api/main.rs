@@ -1,4 +1,4 @@
-//! The tracker over HTTP, against a real redis-server and an embedded Kinesis.
+//! Tests the tracker over HTTP, with a real redis-server and an embedded Kinesis.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod batches;

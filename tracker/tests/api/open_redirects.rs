@@ -1,5 +1,6 @@
-//! Published open-redirect payloads, wherever a click takes text: none leaves the hosts of its program.
-//! Sent as raw bytes, because a client would mend them, and followed as a browser would follow.
+//! Sends published open-redirect payloads wherever a click accepts text, and checks that none leads away
+//! from its program's hosts. Sends raw bytes, because an HTTP client would normalise them, and resolves
+//! redirects as a browser does.
 
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use url::Url;
 use crate::clicks::program_with;
 use crate::helpers::{Setup, TestApp, store};
 
-/// The host that the lists take for an allowed one.
+/// The host that the lists assume to be allowed.
 const ALLOWED: &str = "www.whitelisteddomain.tld";
 const LANDING: &str = "shop.example";
 const DEFAULT_FALLBACK: &str = "default.example";
@@ -36,7 +37,7 @@ fn encoded(payload: &[u8]) -> Vec<u8> {
     percent_encode(payload, NON_ALPHANUMERIC).to_string().into_bytes()
 }
 
-/// Status, and the URL at which a browser that asked for `target` is afterwards, where it is sent on.
+/// Requests `target`; returns the status and, if it redirects, the URL that a browser would go to.
 async fn follow(app: &TestApp, target: &[u8]) -> (u16, Option<Url>) {
     let address = app.url.strip_prefix("http://").unwrap();
     let mut connection = TcpStream::connect(address).await.unwrap();
@@ -49,7 +50,7 @@ async fn follow(app: &TestApp, target: &[u8]) -> (u16, Option<Url>) {
     connection.write_all(&request.concat()).await.unwrap();
     let mut response = Vec::new();
     connection.read_to_end(&mut response).await.unwrap();
-    let response = String::from_utf8(response).expect("an answer is ASCII");
+    let response = String::from_utf8(response).expect("the response is ASCII");
     let (head, _) = response.split_once("\r\n\r\n").unwrap();
     let mut lines = head.split("\r\n");
     let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
@@ -58,8 +59,8 @@ async fn follow(app: &TestApp, target: &[u8]) -> (u16, Option<Url>) {
         .filter(|(name, _)| ["location", "refresh"].contains(&&*name.to_ascii_lowercase()))
         .collect();
     assert!(locations.len() <= 1, "{head}");
-    let asked = Url::parse(&format!("{}/click/p", app.url)).unwrap();
-    (status, locations.first().map(|(_, location)| asked.join(location).unwrap()))
+    let requested = Url::parse(&format!("{}/click/p", app.url)).unwrap();
+    (status, locations.first().map(|(_, location)| requested.join(location).unwrap()))
 }
 
 async fn app_with_program(flags: &[&str]) -> TestApp {
@@ -73,7 +74,7 @@ async fn app_with_program(flags: &[&str]) -> TestApp {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_url_leaves_the_allowed_hosts_in_no_notation() {
+async fn url_parameter_never_leads_away_from_the_allowed_hosts() {
     let app = app_with_program(&[]).await;
     let (mut refused, mut followed) = (0, 0);
     for payload in payloads() {
@@ -99,13 +100,13 @@ async fn a_url_leaves_the_allowed_hosts_in_no_notation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_other_text_of_a_click_chooses_the_host() {
+async fn no_other_part_of_a_click_chooses_the_host() {
     let app = app_with_program(&["--default-fallback-url=https://default.example/"]).await;
     let mut followed = [0; 2];
     for payload in payloads() {
         let shown = String::from_utf8_lossy(&payload);
         for value in [payload.clone(), encoded(&payload)] {
-            // As the value and the name of a parameter; in the place of the program; behind it; as path.
+            // As a parameter's value and name; as the program id; after it; as the path.
             let targets = [
                 [b"/click/p?x=", &value[..]].concat(),
                 [b"/click/p?impression_id=", &value[..]].concat(),

@@ -1,4 +1,4 @@
-//! Whom the tracker knows again, whom it leaves alone, and who may ask it from a page.
+//! Which visitors the tracker recognises, which it does not track, and which pages may read responses.
 
 use adtrack_proto::event::TrackingEvent;
 use reqwest::header::{
@@ -25,49 +25,45 @@ async fn get(app: &TestApp, path: &str, headers: &[(&str, &str)]) -> Response {
     headers.iter().fold(request, with).send().await.unwrap()
 }
 
-/// What a request with these headers leaves in the stream, and its answer's headers.
-async fn recorded(
-    app: &TestApp,
-    path: &str,
-    headers: &[(&str, &str)],
-) -> (TrackingEvent, HeaderMap) {
+/// Sends a request with these headers; returns the recorded event and the response's headers.
+async fn record(app: &TestApp, path: &str, headers: &[(&str, &str)]) -> (TrackingEvent, HeaderMap) {
     let count = app.stream_events().await.len();
     let response = get(app, path, headers).await;
     assert_eq!(response.status(), 200, "{path} {headers:?}");
-    let answer = response.headers().clone();
-    (app.wait_for_events(count + 1).await.remove(count), answer)
+    let headers = response.headers().clone();
+    (app.wait_for_events(count + 1).await.remove(count), headers)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_known_again_by_default() {
+async fn recognises_no_visitor_by_default() {
     let app = Setup::default().start().await;
     let cookie = format!("adtrack_id={VISITOR}");
-    let (event, answer) = recorded(&app, "/event/212313", &[("cookie", &cookie)]).await;
+    let (event, headers) = record(&app, "/event/212313", &[("cookie", &cookie)]).await;
     assert_eq!(event.visitor_id, "");
-    assert!(!answer.contains_key(SET_COOKIE));
+    assert!(!headers.contains_key(SET_COOKIE));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_visitor_is_known_again_by_the_cookie() {
+async fn recognises_a_visitor_by_the_cookie() {
     let app = with_cookies(&[]).await;
     for path in ["/event/212313", "/impression/212313"] {
-        let (first, answer) = recorded(&app, path, &[]).await;
-        let cookie = answer[SET_COOKIE].to_str().unwrap().to_owned();
+        let (first, headers) = record(&app, path, &[]).await;
+        let cookie = headers[SET_COOKIE].to_str().unwrap().to_owned();
         let (pair, attributes) = cookie.split_once("; ").unwrap();
         assert_eq!(pair, format!("adtrack_id={}", first.visitor_id));
         assert_eq!(attributes, "Max-Age=2592000; Path=/; Secure; HttpOnly; SameSite=Lax");
 
-        let (again, answer) = recorded(&app, path, &[("cookie", pair)]).await;
+        let (again, headers) = record(&app, path, &[("cookie", pair)]).await;
         assert_eq!(again.visitor_id, first.visitor_id);
-        assert_eq!(answer[SET_COOKIE], cookie, "renewed");
+        assert_eq!(headers[SET_COOKIE], cookie, "renewed");
 
-        let (other, _) = recorded(&app, path, &[("cookie", "adtrack_id=me@b.example")]).await;
+        let (other, _) = record(&app, path, &[("cookie", "adtrack_id=me@b.example")]).await;
         assert!(other.visitor_id != first.visitor_id && other.visitor_id.len() == 36);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_what_is_recorded_sets_a_cookie() {
+async fn sets_a_cookie_only_with_a_recorded_event() {
     let app = with_cookies(&[]).await;
     for path in ["/event/unknown", "/impression/unknown", "/event/212313?a=1&a=2", "/health/check"]
     {
@@ -78,70 +74,70 @@ async fn only_what_is_recorded_sets_a_cookie() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_objects_is_counted_and_not_known() {
+async fn records_objecting_visitors_without_recognising_them() {
     let app = with_cookies(&[]).await;
     let cookie = format!("adtrack_id={VISITOR}");
-    let refused = "gdpr=1";
-    let not_consented =
+    let without_consent = "gdpr=1";
+    let consent_refused =
         "gdpr=1&gdpr_consent=COwAdDhOwAdDhN4ABAENAPCgAAQAAv___wAAAFP_AAp_4AI6ACACAA";
     for path in ["/event/212313", "/impression/212313"] {
         for (query, header) in [
             ("a=1", Some(("sec-gpc", "1"))),
             ("a=1", Some(("dnt", "1"))),
-            (refused, None),
-            (not_consented, None),
+            (without_consent, None),
+            (consent_refused, None),
         ] {
             let path = format!("{path}?mail=x&{query}");
             let headers: Vec<_> = header.into_iter().chain([("cookie", &*cookie)]).collect();
-            let (event, answer) = recorded(&app, &path, &headers).await;
+            let (event, response_headers) = record(&app, &path, &headers).await;
             assert_eq!(event.visitor_id, "", "{path} {header:?}");
             assert!(event.parameters.is_empty(), "{path} {header:?}");
-            assert!(!answer.contains_key(SET_COOKIE), "{path} {header:?}");
+            assert!(!response_headers.contains_key(SET_COOKIE), "{path} {header:?}");
             assert!(event.is_valid);
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_consents_or_does_not_object_is_known() {
+async fn recognises_visitors_who_consent_or_do_not_object() {
     let app = with_cookies(&[]).await;
     let cookie = format!("adtrack_id={VISITOR}");
     let long = format!("{CONSENT}.{}", "A".repeat(3_000));
-    for (query, carried, header) in [
+    for (query, parameters, header) in [
         (format!("gdpr=1&gdpr_consent={CONSENT}"), 2, ("x", "y")),
         (format!("gdpr=1&gdpr_consent={long}"), 1, ("x", "y")),
         ("gdpr=0".to_owned(), 1, ("sec-gpc", "0")),
         ("a=1".to_owned(), 1, ("dnt", "0")),
     ] {
         let path = format!("/event/212313?{query}");
-        let (event, answer) = recorded(&app, &path, &[("cookie", &cookie), header]).await;
+        let (event, headers) = record(&app, &path, &[("cookie", &cookie), header]).await;
         assert_eq!(event.visitor_id, VISITOR, "{query}");
-        assert_eq!(event.parameters.len(), carried, "{query}");
-        assert!(answer.contains_key(SET_COOKIE));
+        assert_eq!(event.parameters.len(), parameters, "{query}");
+        assert!(headers.contains_key(SET_COOKIE));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn settings_say_which_signals_count_and_which_vendor() {
+async fn settings_choose_the_signals_and_the_vendor() {
     for (signals, gpc, dnt) in [("gpc", true, false), ("none", false, false)] {
         let app = with_cookies(&[&format!("--privacy-signals={signals}")]).await;
         for (header, objects) in [("sec-gpc", gpc), ("dnt", dnt)] {
-            let (event, _) = recorded(&app, "/event/212313", &[(header, "1")]).await;
+            let (event, _) = record(&app, "/event/212313", &[(header, "1")]).await;
             assert_eq!(event.visitor_id.is_empty(), objects, "{signals} {header}");
         }
     }
     for (vendor, known) in [(6, true), (7, false)] {
         let app = with_cookies(&[&format!("--tcf-vendor-id={vendor}")]).await;
         let path = format!("/event/212313?gdpr=1&gdpr_consent={CONSENT}");
-        assert_eq!(recorded(&app, &path, &[]).await.0.visitor_id.is_empty(), !known, "{vendor}");
+        assert_eq!(record(&app, &path, &[]).await.0.visitor_id.is_empty(), !known, "{vendor}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_is_kept_truncated_and_nobody_makes_up_another() {
+async fn stores_the_truncated_client_address_and_ignores_spoofed_ones() {
     let app = Setup::default().start().await;
     let spoofed = [("x-forwarded-for", "198.51.100.77"), ("forwarded", "for=198.51.100.77")];
-    assert_eq!(recorded(&app, "/event/212313", &spoofed).await.0.client_ip, "127.0.0.0");
+    assert_eq!(record(&app, "/event/212313", &spoofed).await.0.client_ip, "127.0.0.0");
 
     let app = Setup::flags(&["--trusted-proxies=127.0.0.0/8,10.0.0.0/8"]).start().await;
     for (forwarded, kept) in [
@@ -155,7 +151,7 @@ async fn an_address_is_kept_truncated_and_nobody_makes_up_another() {
         (&[], "127.0.0.0"),
     ] {
         let headers: Vec<_> = forwarded.iter().map(|line| ("x-forwarded-for", *line)).collect();
-        let (event, _) = recorded(&app, "/event/212313", &headers).await;
+        let (event, _) = record(&app, "/event/212313", &headers).await;
         assert_eq!(event.client_ip, kept, "{forwarded:?}");
     }
 }
@@ -169,7 +165,7 @@ fn preflight(app: &TestApp, path: &str, origin: &str) -> reqwest::RequestBuilder
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_page_of_another_origin_may_read_by_default() {
+async fn no_other_origin_may_read_by_default() {
     let app = Setup::default().start().await;
     let response = get(&app, "/event/212313", &[("origin", "https://shop.example")]).await;
     assert!(!response.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
@@ -179,7 +175,7 @@ async fn no_page_of_another_origin_may_read_by_default() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_of_listed_origins_may_read_with_cookies() {
+async fn listed_origins_may_read_with_cookies() {
     let flag = "--cors-allowed-origins=https://shop.example,https://b.example:8443";
     let app = Setup::flags(&[flag]).start().await;
     for (origin, allowed) in [
@@ -194,9 +190,9 @@ async fn pages_of_listed_origins_may_read_with_cookies() {
         for path in ["/event/212313", "/impression/212313", "/event/unknown", "/nothing"] {
             let response = get(&app, path, &[("origin", origin)]).await;
             let headers = response.headers();
-            let answer =
+            let allowed_origin =
                 headers.get(ACCESS_CONTROL_ALLOW_ORIGIN).map(|value| value.to_str().unwrap());
-            assert_eq!(answer, allowed.then_some(origin), "{path}");
+            assert_eq!(allowed_origin, allowed.then_some(origin), "{path}");
             assert_eq!(headers.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS), allowed);
             assert_eq!(headers[VARY], "Origin");
         }
@@ -205,14 +201,14 @@ async fn pages_of_listed_origins_may_read_with_cookies() {
         assert_eq!(response.headers()[VARY], "Origin");
         assert_eq!(response.headers().contains_key(ACCESS_CONTROL_ALLOW_METHODS), allowed);
     }
-    // What is cached for one origin, or none, is not for another.
+    // A cache must not serve a response for one origin, or for none, to another.
     assert_eq!(get(&app, "/event/212313", &[]).await.headers()[VARY], "Origin");
     let response = preflight(&app, "/nothing", "https://shop.example").send().await.unwrap();
     assert_eq!(response.status(), 404);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_of_any_origin_may_read_without_cookies() {
+async fn any_origin_may_read_without_cookies_if_all_are_allowed() {
     let app = Setup::flags(&["--cors-allowed-origins=*"]).start().await;
     let response = get(&app, "/impression/212313", &[("origin", "https://any.example")]).await;
     assert_eq!(response.headers()[ACCESS_CONTROL_ALLOW_ORIGIN], "*");

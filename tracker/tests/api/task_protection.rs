@@ -1,4 +1,4 @@
-//! The ECS task is protected while events wait in the journal, by the agent's endpoint.
+//! The tracker protects its ECS task, through the agent's endpoint, while events wait in the journal.
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -15,15 +15,15 @@ use crate::helpers::{Setup, TestApp, until};
 const OFF: &str = r#"{"ProtectionEnabled":false}"#;
 const ON: &str = r#"{"ExpiresInMinutes":10,"ProtectionEnabled":true}"#;
 
-/// An agent as ECS' is, and what it was asked.
+/// A stand-in for the ECS agent that records its calls.
 #[derive(Clone, Default)]
 struct Agent {
     calls: Arc<Mutex<Vec<String>>>,
-    answer: Arc<Mutex<Option<(StatusCode, Value)>>>,
+    failure: Arc<Mutex<Option<(StatusCode, Value)>>>,
 }
 
 impl Agent {
-    /// Serves it; its URI.
+    /// Starts to serve; returns the agent's URI.
     async fn start(&self) -> String {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let uri = format!("http://{}/api/task-1", listener.local_addr().unwrap());
@@ -38,22 +38,23 @@ impl Agent {
         self.calls.lock().unwrap().clone()
     }
 
-    fn fail(&self, answer: Option<(StatusCode, Value)>) {
-        *self.answer.lock().unwrap() = answer;
+    /// Sets the response to further calls, or makes them succeed again.
+    fn set_failure(&self, failure: Option<(StatusCode, Value)>) {
+        *self.failure.lock().unwrap() = failure;
     }
 }
 
 async fn set(State(agent): State<Agent>, Json(state): Json<Value>) -> (StatusCode, Json<Value>) {
     agent.calls.lock().unwrap().push(state.to_string());
-    let failure = agent.answer.lock().unwrap().clone();
-    let (status, answer) = failure.unwrap_or_else(|| {
+    let failure = agent.failure.lock().unwrap().clone();
+    let (status, body) = failure.unwrap_or_else(|| {
         let on = &state["ProtectionEnabled"];
         (StatusCode::OK, json!({"protection": {"ProtectionEnabled": on, "TaskArn": "task-1"}}))
     });
-    (status, Json(answer))
+    (status, Json(body))
 }
 
-/// A tracker in a task of `agent`, without a stream.
+/// Starts a tracker in a task of `agent`; its stream does not exist yet.
 async fn tracker(agent: &Agent, grace_seconds: u8) -> TestApp {
     Setup::flags(&[
         "--event-stream=later",
@@ -71,49 +72,53 @@ async fn make_stream(app: &TestApp) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_task_is_protected_until_what_waits_is_delivered() {
+async fn protects_the_task_until_waiting_events_are_delivered() {
     let agent = Agent::default();
     let app = tracker(&agent, 20).await;
-    until("what a process before may have set is taken back", async || agent.calls() == [OFF])
+    until("protection left by an earlier process is removed", async || agent.calls() == [OFF])
         .await;
-    assert_eq!(app.ask("/event/212313").await.0, 200);
-    until("it is protected", async || agent.calls() == [OFF, ON]).await;
+    assert_eq!(app.get_json("/event/212313").await.0, 200);
+    until("the task is protected", async || agent.calls() == [OFF, ON]).await;
     app.until_metric("adtrack_task_protected", 1.0).await;
     assert!(app.metric("adtrack_journal_oldest_seconds").await >= 1.0);
 
     make_stream(&app).await;
     app.until_metric("adtrack_events_delivered_total", 1.0).await;
-    until("it is taken back", async || agent.calls() == [OFF, ON, OFF]).await;
+    until("the protection is removed", async || agent.calls() == [OFF, ON, OFF]).await;
     app.until_metric("adtrack_task_protected", 0.0).await;
     assert_eq!(app.metric("adtrack_task_protection_failed_total").await, 0.0);
     let (status, _kinesis) = app.stop().await;
-    assert_eq!((status, agent.calls().len()), (ExitCode::SUCCESS, 3), "there was nothing to do");
+    assert_eq!(
+        (status, agent.calls().len()),
+        (ExitCode::SUCCESS, 3),
+        "shutdown has nothing to remove"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_is_counted_and_tried_again() {
+async fn counts_and_retries_failures() {
     let agent = Agent::default();
-    // A failure of ECS comes with 200, one of the agent with another status.
-    agent.fail(Some((StatusCode::OK, json!({"failure": {"Reason": "TASK_NOT_VALID"}}))));
+    // ECS reports a failure with 200, the agent with another status.
+    agent.set_failure(Some((StatusCode::OK, json!({"failure": {"Reason": "TASK_NOT_VALID"}}))));
     let app = tracker(&agent, 20).await;
     app.until_metric("adtrack_task_protection_failed_total", 1.0).await;
-    agent.fail(Some((StatusCode::BAD_REQUEST, json!({"error": {"Code": "AccessDenied"}}))));
+    agent.set_failure(Some((StatusCode::BAD_REQUEST, json!({"error": {"Code": "AccessDenied"}}))));
     app.until_metric("adtrack_task_protection_failed_total", 2.0).await;
-    assert_eq!(app.ask("/event/212313").await.0, 200, "requests do not wait for it");
-    agent.fail(None);
+    assert_eq!(app.get_json("/event/212313").await.0, 200, "requests do not wait for protection");
+    agent.set_failure(None);
     app.until_metric("adtrack_task_protected", 1.0).await;
     assert_eq!(agent.calls().last().unwrap(), ON);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clean_end_takes_it_back_and_one_that_leaves_events_does_not() {
+async fn shutdown_removes_protection_only_if_no_events_are_left() {
     for (deliver, grace_seconds, last) in [(true, 20, OFF), (false, 2, ON)] {
         let agent = Agent::default();
         let app = tracker(&agent, grace_seconds).await;
-        assert_eq!(app.ask("/event/212313").await.0, 200);
+        assert_eq!(app.get_json("/event/212313").await.0, 200);
         app.until_metric("adtrack_task_protected", 1.0).await;
         if deliver {
-            app.ask_to_stop();
+            app.request_stop();
             make_stream(&app).await;
         }
         let (status, _kinesis) = app.stop().await;

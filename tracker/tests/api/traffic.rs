@@ -1,4 +1,4 @@
-//! Traffic that may be invalid is flagged and recorded.
+//! Suspicious traffic is flagged and recorded.
 
 use reqwest::header::USER_AGENT;
 
@@ -8,7 +8,7 @@ const BROWSER: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537
     Gecko) Chrome/141.0.0.0 Safari/537.36";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn traffic_is_flagged_by_user_agent_and_purpose() {
+async fn flags_traffic_by_user_agent_and_purpose() {
     let app = Setup::default().start().await;
     let bot = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)";
     for (count, (user_agent, header, flags)) in [
