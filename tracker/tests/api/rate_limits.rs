@@ -1,4 +1,4 @@
-//! The rate limit per client address.
+//! The rate limit for each client address.
 
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use crate::helpers::{Setup, TestApp};
 
 const LIMITED: &str = r#"adtrack_requests_total{answer="rate_limited"}"#;
-/// A burst of three requests and then one per second, the smallest limit, with a trusted proxy on this
-/// machine, so that a test can act as many clients.
+/// Three requests at once and then one per second, the least there is; behind a proxy on this machine, so
+/// that a test can be many clients.
 const BEHIND_PROXY: [&str; 2] = ["--rate-limit=1/3", "--trusted-proxies=127.0.0.0/8,10.0.0.0/8"];
 
 async fn behind_proxy(flags: &[&str]) -> TestApp {
@@ -23,11 +23,10 @@ async fn send(app: &TestApp, method: Method, path: &str, forwarded: &str) -> Res
     request.header("x-forwarded-for", forwarded).send().await.unwrap()
 }
 
-<<<<<<< HEAD
 /// Asks until it is refused. The machine may be so slow that a second passes between two requests.
-async fn refused(app: &TestApp, path: &str, forwarded: &str) -> Response {
+async fn refusal(app: &TestApp, path: &str, forwarded: &str) -> Response {
     loop {
-        let response = ask(app, Method::GET, path, forwarded).await;
+        let response = send(app, Method::GET, path, forwarded).await;
         if response.status() == 429 {
             return response;
         }
@@ -38,31 +37,16 @@ async fn refused(app: &TestApp, path: &str, forwarded: &str) -> Response {
 async fn admitted(app: &TestApp, forwarded: &str) -> usize {
     let mut admitted = 0;
     for _ in 0..10 {
-        let status = ask(app, Method::GET, "/event/212313", forwarded).await.status().as_u16();
+        let status = send(app, Method::GET, "/event/212313", forwarded).await.status().as_u16();
         assert!(matches!(status, 200 | 429), "{status}");
-=======
-/// Sends ten requests in a row; returns how many are admitted.
-async fn admitted(app: &TestApp, path: &str, forwarded: &str) -> usize {
-    let mut admitted = 0;
-    for _ in 0..10 {
-        let status = send(app, Method::GET, path, forwarded).await.status().as_u16();
-        assert!(matches!(status, 200 | 429), "{path}: {status}");
->>>>>>> house
         admitted += usize::from(status == 200);
     }
     admitted
 }
 
-<<<<<<< HEAD
 /// The most that one client can have had: the burst, and one for each second begun.
 fn most(since: Instant) -> usize {
     4 + since.elapsed().as_secs() as usize
-=======
-/// Whether of ten requests only the burst of 3 was admitted, plus those that the limit allows while a slow
-/// machine sends them.
-fn is_limited(admitted: usize) -> bool {
-    (3..=6).contains(&admitted)
->>>>>>> house
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,65 +59,33 @@ async fn is_off_by_default() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refuses_with_429_and_counts_refusals() {
+async fn refuses_with_429_and_counts_that() {
     let app = behind_proxy(&[]).await;
-<<<<<<< HEAD
-    let response = refused(&app, "/event/212313", "203.0.113.7").await;
-=======
-    while send(&app, Method::GET, "/event/212313", "203.0.113.7").await.status() == 200 {}
-
-    let response = send(&app, Method::GET, "/event/212313", "203.0.113.7").await;
-
-    assert_eq!(response.status(), 429);
->>>>>>> house
+    let response = refusal(&app, "/event/212313", "203.0.113.7").await;
     assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
     assert_eq!(response.headers()[RETRY_AFTER], "1");
     let body: Value = response.json().await.unwrap();
     assert_eq!((&body["code"], &body["status"]), (&json!("rate_limited"), &json!(429)));
-<<<<<<< HEAD
     assert_eq!(app.metric(LIMITED).await, 1.0);
 
     let recorded = app.metric(r#"adtrack_requests_total{answer="accepted"}"#).await as usize;
     assert_eq!(app.wait_for_events(recorded).await.len(), recorded);
-=======
-    assert_eq!(app.metric(LIMITED).await, 2.0);
-    let recorded = app.metric(r#"adtrack_requests_total{answer="accepted"}"#).await;
-    assert_eq!(app.wait_for_events(recorded as usize).await.len(), recorded as usize);
-    assert_eq!(send(&app, Method::GET, "/event/212313", "203.0.113.8").await.status(), 200);
->>>>>>> house
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn admits_a_request_after_retry_after() {
+async fn admits_a_request_after_the_time_that_it_names() {
     let app = behind_proxy(&[]).await;
-<<<<<<< HEAD
-    let response = refused(&app, "/event/212313", "203.0.113.7").await;
+    let response = refusal(&app, "/event/212313", "203.0.113.7").await;
     let seconds = response.headers()[RETRY_AFTER].to_str().unwrap().parse().unwrap();
     tokio::time::sleep(Duration::from_secs(seconds)).await;
-    let again = ask(&app, Method::GET, "/event/212313", "203.0.113.7").await;
+    let again = send(&app, Method::GET, "/event/212313", "203.0.113.7").await;
     assert_eq!(again.status(), 200);
-=======
-    let response = loop {
-        let response = send(&app, Method::GET, "/event/212313", "203.0.113.7").await;
-        if response.status() == 429 {
-            break response;
-        }
-    };
-    let seconds = response.headers()[RETRY_AFTER].to_str().unwrap().parse().unwrap();
-    tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
-    assert_eq!(send(&app, Method::GET, "/event/212313", "203.0.113.7").await.status(), 200);
->>>>>>> house
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_the_client_that_trusted_proxies_name() {
     let app = behind_proxy(&[]).await;
-<<<<<<< HEAD
     // Of IPv6 a /64 is one client; what a client makes up does not make it another.
-=======
-    let event = "/event/212313";
-    // An IPv6 /64 counts as one client. Addresses that a client makes up do not make it another one.
->>>>>>> house
     for (first, second, is_same) in [
         ("203.0.113.1", "203.0.113.2", false),
         ("203.0.113.3", "198.51.100.1, 203.0.113.3", true),
@@ -149,14 +101,14 @@ async fn limits_the_client_that_trusted_proxies_name() {
             assert!(total >= 6, "{second}: {total}");
         }
     }
-    // Requests without a client address are not limited: they may come from many clients.
+    // A proxy that names nobody stands for many.
     for nobody in ["", "unknown", "10.0.0.5"] {
         assert_eq!(admitted(&app, nobody).await, 10, "{nobody}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_proxies_limits_the_peer_whatever_headers_it_sends() {
+async fn without_proxies_limits_the_peer_whatever_it_sends() {
     let app = Setup::flags(&["--rate-limit=1/3", "--rate-limit-direct-clients=true"]).start().await;
     let (start, mut total) = (Instant::now(), 0);
     for spoofed in 1..=10 {
@@ -168,7 +120,7 @@ async fn without_proxies_limits_the_peer_whatever_headers_it_sends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn does_not_limit_exempt_partners() {
+async fn partners_are_exempt() {
     let app = behind_proxy(&["--rate-limit-exempt=203.0.113.0/28,2001:db8:5::/48"]).await;
     for partner in ["203.0.113.9", "::ffff:203.0.113.9", "2001:db8:5:1::1"] {
         assert_eq!(admitted(&app, partner).await, 10, "{partner}");
@@ -179,19 +131,12 @@ async fn does_not_limit_exempt_partners() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refuses_pixels_with_a_pixel() {
+async fn refused_pixels_are_pixels() {
     let app = behind_proxy(&["--rate-limit-paths=/impression,/conversion"]).await;
     let conversion = "/conversion/212313.gif?transaction_id=1";
     for path in ["/impression/212313", "/impression/212313.gif", conversion] {
-<<<<<<< HEAD
-        let response = refused(&app, path, "203.0.113.7").await;
+        let response = refusal(&app, path, "203.0.113.7").await;
         assert_eq!(response.headers()["adtrack-problem"], "rate_limited", "{path}");
-=======
-        while send(&app, Method::GET, path, client).await.status() == 200 {}
-        let response = send(&app, Method::GET, path, client).await;
-        assert_eq!(response.status(), 429, "{path}");
-        assert_eq!(response.headers()["adtrack-problem"], "rate_limited");
->>>>>>> house
         assert_eq!(response.headers()[RETRY_AFTER], "1");
         assert_eq!(response.headers()[CONTENT_TYPE], "image/gif");
         assert!(response.bytes().await.unwrap().starts_with(b"GIF89a"));
@@ -199,7 +144,7 @@ async fn refuses_pixels_with_a_pixel() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redirects_refused_clicks_to_the_fallback_if_there_is_one() {
+async fn a_click_leads_to_the_fallback_if_there_is_one() {
     let app = behind_proxy(&["--default-fallback-url=https://shop.example/sorry"]).await;
     let client = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();
     let refused = loop {
@@ -215,23 +160,18 @@ async fn redirects_refused_clicks_to_the_fallback_if_there_is_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn limits_conversions_and_batches_only_if_listed_and_health_never() {
+async fn conversions_and_batches_are_limited_only_if_listed_and_health_never() {
     let all = "--rate-limit-paths=/event,/impression,/click,/conversion,/events";
     for (flags, is_listed) in [(&[][..], false), (&[all], true)] {
         let app = behind_proxy(flags).await;
         let client = "203.0.113.7";
         // All paths share one limit.
-        refused(&app, "/event/212313", client).await;
+        refusal(&app, "/event/212313", client).await;
         let (mut conversions, mut batches) = (0, 0);
         for number in 0..10 {
             let path = format!("/conversion/212313?transaction_id={number}");
-<<<<<<< HEAD
-            let response = ask(&app, Method::GET, &path, client).await;
-            conversions += usize::from(response.status() == 429);
-=======
             let response = send(&app, Method::GET, &path, client).await;
-            limited[0] += u32::from(response.status() == 429);
->>>>>>> house
+            conversions += usize::from(response.status() == 429);
             let batch = app.client.post(format!("{}/events", app.url));
             let batch = batch.header("x-forwarded-for", client);
             let response = batch.json(&json!([{"programId": "212313"}])).send().await.unwrap();
