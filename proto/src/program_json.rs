@@ -107,12 +107,11 @@ fn validate(raw: RawRecord) -> Result<CoreData, InvalidCoreData> {
     if deleted == Some(true) {
         return Ok(CoreData::Deleted(program_id));
     }
-    let CustomerId(customer_id) = customer_id.ok_or(InvalidCoreData::Missing("customerId"))?;
     let program = Program {
         program_id,
         program_name: text("programName", program_name)?,
         checksum: text("checksum", checksum)?,
-        customer_id,
+        customer_id: customer_id.ok_or(InvalidCoreData::Missing("customerId"))?.0,
         customer_name: text("customerName", customer_name)?,
         validity: Validity {
             valid: valid.ok_or(InvalidCoreData::Missing("valid"))?,

@@ -56,6 +56,22 @@ fn pattern_of(key: &str, patterns: &BTreeSet<String>) -> String {
     patterns.iter().find(covers).cloned().unwrap_or_else(|| format!("~{key}"))
 }
 
+/// The list without the commands that this server does not have: Redis 7.0 does not know
+/// `CLIENT SETINFO`, which the client sends and whose failure it ignores.
+async fn known_to(redis: &RedisServer, mut listed: ByUser) -> ByUser {
+    let commands: BTreeSet<_> = listed.values().flat_map(|sent| sent.commands.clone()).collect();
+    for command in commands {
+        let found: Vec<Option<redis::Value>> =
+            redis.command(&["COMMAND", "INFO", &command]).await.unwrap();
+        if found.iter().all(Option::is_none) {
+            listed.values_mut().for_each(|sent| {
+                sent.commands.remove(&command);
+            });
+        }
+    }
+    listed
+}
+
 /// Grants whatever was refused since the server started; returns it all.
 async fn grant(redis: &RedisServer, listed: &ByUser, recorded: &Mutex<ByUser>) {
     let log: Vec<HashMap<String, String>> = redis.command(&["ACL", "LOG", "1000"]).await.unwrap();
@@ -141,7 +157,7 @@ async fn each_program_sends_what_is_listed() {
     )
     .await
     .unwrap();
-    let listed = listed();
+    let listed = known_to(&redis, listed()).await;
     for user in listed.keys() {
         let words =
             ["ACL", "SETUSER", user, "on", ">secret", "resetkeys", "resetchannels", "-@all"];
