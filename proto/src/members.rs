@@ -1,5 +1,5 @@
 //! The members of a core-data record, each declared once. The JSON form, the Redis hash, the columns of
-//! a CSV file and the table in docs/CORE_DATA.md follow from this declaration. [`crate::program_json`]
+//! a CSV file and the table in docs/CORE_DATA.md follow from this declaration. `program_json`
 //! checks the values; it does not compile until it handles every member.
 
 use std::collections::BTreeMap;

@@ -6,14 +6,14 @@
 //! ```
 //!
 //! - [`journal`] holds every accepted event until the stream has it. It is the only queue.
-//! - [`producer`] is the one consumer of the journal, a task. It reads every `LINGER_MS`, since waking it
+//! - `producer` is the one consumer of the journal, a task. It reads every `LINGER_MS`, since waking it
 //!   per event would cost more than the rest of a request; packs events into aggregates of about 50 KB (a
-//!   Kinesis record in the KPL's format) and those into [`batch`]es of up to 1 MiB; calls the stream; frees
+//!   Kinesis record in the KPL's format) and those into `batch`es of up to 1 MiB; calls the stream; frees
 //!   what the stream took.
-//! - [`schedule`] decides when it calls and what it sends again. It is pure and has no clock.
-//! - [`kinesis`] makes the call; the client's settings, the classes of errors and partial failures are those
+//! - `schedule` decides when it calls and what it sends again. It is pure and has no clock.
+//! - `kinesis` makes the call; the client's settings, the classes of errors and partial failures are those
 //!   of [`adtrack_runtime::kinesis`], shared with everything that writes to a stream.
-//! - [`spill`] writes at shutdown what could not be delivered in time; [`redrive`] puts it on the stream later.
+//! - `spill` writes at shutdown what could not be delivered in time; `redrive` puts it on the stream later.
 //!
 //! # Invariants
 //!

@@ -30,8 +30,8 @@
 //!    So a load registers before it asks Redis, an update is also handed to every registered load of its
 //!    program, and L1 stores the newer of the two when the load ends.
 //!
-//! Who writes L1: the [`loader`] (the only task that reads Redis for requests: one read per program,
-//! however many requests wait), [`updates`] (pushes and verification) and [`warm_up`]. Who reads it: every
+//! Who writes L1: the `loader` (the only task that reads Redis for requests: one read per program,
+//! however many requests wait), `updates` (pushes and verification) and `warm_up`. Who reads it: every
 //! request, without a lock. If Redis is unavailable, an entry that is no longer trusted is still
 //! served, counted as stale, up to `CACHE_STALE_SECONDS`; a program that L1 does not hold is then 503, never
 //! 404. Nothing survives a crash: L1 is filled from Redis again.

@@ -19,9 +19,9 @@
 //! ```
 //!
 //! Head and tail are *positions*: words ever written to the ring. They only grow; a position modulo the
-//! capacity is a place in the file. A record ([`record`]) carries its length, its position, the time of
+//! capacity is a place in the file. A record (`record`) carries its length, its position, the time of
 //! acceptance and a CRC-32 over these and the payload, so a record of the previous lap, a half-written one
-//! and a damaged one are all recognized. The header page ([`ring`]) holds magic number, format version and
+//! and a damaged one are all recognized. The header page (`ring`) holds magic number, format version and
 //! capacity, the head, and the tail twice; each position is stored with its complement.
 //!
 //! # Who writes, who reads
@@ -31,7 +31,7 @@
 //!   only when every ring is full or busy does a request wait for the thread that is copying an event.
 //! - One consumer, the [`JournalReader`], reads behind the heads and acknowledges events in any order. A
 //!   ring's tail moves past the events that are acknowledged without a gap.
-//! - All access to the mapping is through `&[AtomicU64]` ([`memory`]): producer and consumer may look at
+//! - All access to the mapping is through `&[AtomicU64]` (`memory`): producer and consumer may look at
 //!   any word at any time without a data race, and a damaged file is wrong numbers, never undefined
 //!   behavior.
 //!

@@ -5,12 +5,12 @@
 //!  deadlines    limits   └→ health checks, documents
 //! ```
 //!
-//! - [`routes`] is the table of paths; read it first.
+//! - `routes` is the table of paths; read it first.
 //! - Each endpoint is a file. It turns an HTTP request into a [`TrackingRequest`], has
 //!   [`crate::track`] validate and record it, and builds the response.
-//! - Endpoints share [`state`] (the listener's state), [`tracking_request`] and [`client`] (who asks
-//!   what), [`body`], [`pixel`], [`visitors`] (the cookie), [`signatures`] (of conversions) and
-//!   [`rate_limits`].
+//! - Endpoints share `state` (the listener's state), [`tracking_request`] and `client` (who asks
+//!   what), `body`, `pixel`, `visitors` (the cookie), `signatures` (of conversions) and
+//!   `rate_limits`.
 //!
 //! [`TrackingRequest`]: crate::domain::TrackingRequest
 
