@@ -9,11 +9,14 @@ import traceback
 from . import (
     acl,
     alarms,
+    allowed,
     demands,
+    elsewhere,
     iam,
     invariants,
     network,
     numbers,
+    options,
     resource_policies,
     rules,
     scenarios,
@@ -24,8 +27,8 @@ from .finding import Finding
 
 # Judges of the templates themselves before, and after, those of one scenario's system; the cheap first.
 TEMPLATE_JUDGES = [synth.static_findings, numbers.static_findings, rules.static_findings, acl.static_findings,
-                   invariants.stack_findings, invariants.parameter_findings]
-LAST_JUDGES = [invariants.static_findings]
+                   allowed.static_findings, invariants.stack_findings, invariants.parameter_findings]
+LAST_JUDGES = [elsewhere.static_findings, options.static_findings, invariants.static_findings]
 JUDGES = [network.judge, wiring.judge, iam.judge, resource_policies.judge, numbers.judge, acl.judge,
           alarms.judge, demands.judge]
 
