@@ -40,7 +40,8 @@ def static_findings(templates):
                 continue
             allowed = table().get(resource.get("Type"))
             if allowed is None:
-                yield Finding(file, name, f"has the type {resource.get('Type')}, which nobody has reviewed ({TABLE.name})")
+                kind = resource.get("Type")
+                yield Finding(file, name, f"has the type {kind}, which nobody has reviewed ({TABLE.name})")
                 continue
             for attribute in sorted(set(resource) - set(ATTRIBUTES)):
                 yield Finding(file, name, f"sets the attribute {attribute}, which nobody has reviewed")

@@ -10,6 +10,7 @@ from . import (
     acl,
     alarms,
     allowed,
+    containers,
     demands,
     elsewhere,
     iam,
@@ -17,9 +18,11 @@ from . import (
     network,
     numbers,
     options,
+    outputs,
     resource_policies,
     rules,
     scenarios,
+    storage,
     synth,
     wiring,
 )
@@ -27,10 +30,11 @@ from .finding import Finding
 
 # Judges of the templates themselves before, and after, those of one scenario's system; the cheap first.
 TEMPLATE_JUDGES = [synth.static_findings, numbers.static_findings, rules.static_findings, acl.static_findings,
-                   allowed.static_findings, invariants.stack_findings, invariants.parameter_findings]
+                   allowed.static_findings, outputs.static_findings, invariants.stack_findings,
+                   invariants.parameter_findings]
 LAST_JUDGES = [elsewhere.static_findings, options.static_findings, invariants.static_findings]
-JUDGES = [network.judge, wiring.judge, iam.judge, resource_policies.judge, numbers.judge, acl.judge,
-          alarms.judge, demands.judge]
+JUDGES = [outputs.judge, storage.judge, containers.judge, network.judge, wiring.judge, iam.judge,
+          resource_policies.judge, numbers.judge, acl.judge, alarms.judge, demands.judge]
 
 
 def check(folder=synth.FOLDER, every=scenarios.ALL):
