@@ -93,6 +93,8 @@ class System:
     resources: list = field(default_factory=list)
     outputs: dict = field(default_factory=dict)
     parameters: dict = field(default_factory=dict)
+    # (template, condition) → whether it holds.
+    conditions: dict = field(default_factory=dict)
     findings: list = field(default_factory=list)
 
     def of_type(self, *types):
@@ -172,7 +174,7 @@ class _Stack:
         scenario = made.scenario
         deployment = made.parameters.get("Deployment", "adtrack")
         self._place = identities.Place(f"{deployment}-{name}", scenario.account, scenario.partition,
-                                       scenario.region)
+                                       scenario.region, f"adtrack-{name}")
         pseudo = {
             "AWS::AccountId": scenario.account,
             "AWS::Partition": scenario.partition,
@@ -188,6 +190,8 @@ class _Stack:
 
     def make(self):
         self._check_rules()
+        for name in self._body.get("Conditions") or {}:
+            self._made.conditions[self._name, name] = self._try(name, self._scope.holds, name)
         for logical_id, declared in self._body["Resources"].items():
             resource = self._resource(logical_id, declared)
             if resource:
