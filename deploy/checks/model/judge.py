@@ -19,6 +19,7 @@ from . import (
     numbers,
     options,
     outputs,
+    principals,
     resource_policies,
     rules,
     scenarios,
@@ -34,7 +35,7 @@ TEMPLATE_JUDGES = [synth.static_findings, numbers.static_findings, rules.static_
                    invariants.parameter_findings]
 LAST_JUDGES = [elsewhere.static_findings, options.static_findings, invariants.static_findings]
 JUDGES = [outputs.judge, storage.judge, containers.judge, network.judge, wiring.judge, iam.judge,
-          resource_policies.judge, numbers.judge, acl.judge, alarms.judge, demands.judge]
+          principals.judge, resource_policies.judge, numbers.judge, acl.judge, alarms.judge, demands.judge]
 
 
 def check(folder=synth.FOLDER, every=scenarios.ALL):
