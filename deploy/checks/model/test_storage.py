@@ -55,7 +55,7 @@ ANY_IMAGE = json.dumps({"rules": [{"selection": {"tagStatus": "any", "countType"
     ("data", f"{RECORDS}/LifecycleConfiguration/Rules/0/Status", "Disabled", "no enabled lifecycle rule"),
     ("data", f"{RECORDS}/LifecycleConfiguration/Rules/0/Prefix", "failed", "objects below spill/ expire after no day"),
     ("data", f"{RECORDS}/LifecycleConfiguration/Rules/0/TagFilters", [], "objects below aws/lambda/"),
-    ("data", f"{RECORDS}/LifecycleConfiguration/Rules/0/ExpirationInDays", 1, "expire after 1; expected RecordsDays, 90"),
+    ("data", f"{RECORDS}/LifecycleConfiguration/Rules/0/ExpirationInDays", 1, "after 1; expected RecordsDays, 90"),
     ("data", f"{RECORDS}/LifecycleConfiguration/Rules/0/NoncurrentVersionExpiration", None, "old versions"),
     ("artifacts", "Resources/ArtifactBucket/Properties/LifecycleConfiguration/Rules/0/ExpirationInDays", 90,
      "expected never"),
