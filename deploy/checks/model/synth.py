@@ -127,6 +127,9 @@ def load(folder=FOLDER):
     for path in sorted(Path(folder).glob("*.yaml")):
         try:
             body = template.parse(path.read_text())
+        except template.DuplicateKeyError as error:
+            findings.append(Finding(path.stem, f"line {error.line}", f"key {error.key} appears twice"))
+            continue
         except (yaml.YAMLError, OSError, UnicodeDecodeError, ValueError) as error:
             findings.append(Finding(path.stem, "-", f"is not YAML: {' '.join(str(error).split())}"))
             continue
@@ -159,6 +162,7 @@ def static_findings(templates):
     found = []
     for name, body in templates.items():
         found += _unknown_members(name, body)
+        found += _nulls(name, body)
         found += _unused(name, body)
         found += _cycles(name, body)
     return found
@@ -302,6 +306,13 @@ def _unknown_members(file, body):
     for name, resource in _items(body, "Resources"):
         for attribute in sorted(set(resource) - ATTRIBUTES):
             yield Finding(file, name, f"{attribute} is not an attribute of a resource")
+
+
+def _nulls(file, body):
+    for path, value in template.walk(body):
+        if value is None:
+            name, *rest = map(str, path[1:] or path)
+            yield Finding(file, name, f"{'.'.join(rest) or path[0]} has no value")
 
 
 def _unused(file, body):
