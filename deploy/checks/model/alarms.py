@@ -10,7 +10,7 @@ import math
 
 from . import alarms_failures, programs
 from .alarms_cloudwatch import ALARM, OK, Alarm, AlarmError, Signal, rule_holds, rule_names
-from .alarms_metrics import published
+from .alarms_metrics import broken_agents, published
 from .finding import Finding
 
 KINDS = ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm")
@@ -22,6 +22,11 @@ def judge(system):
     """Findings about the alarms of a deployment, their topic, and what they miss."""
     alarms = {resource.name: resource for resource in system.of_type(*KINDS)}
     if not alarms:
+        return
+    broken = list(broken_agents(system))
+    for task, reason in broken:
+        yield task.finding(f"alarms cannot rely on its metrics agent: AOT_CONFIG_CONTENT: {reason}")
+    if broken:
         return
     metrics = published(system)
     readable, parts = {}, set()

@@ -57,7 +57,7 @@ def test_alarms_ring_for_their_failures_and_for_no_other(templates):
     ("lambdas", "ConsumerMapping", "MetricsConfig", None, "which nothing publishes"),
     ("lambdas", "Consumer", "Environment.Variables.METRICS_NAMESPACE", None, "which nothing publishes"),
     ("compute", "Spilled", "FilterPattern", '{ $.message = "spilled" }', "which nothing publishes"),
-    ("compute", "Task", AGENT, "receivers: {}", "which nothing publishes"),
+    ("compute", "Task", AGENT, "receivers: {}", "cannot rely on its metrics agent"),
     (EVENTS, "AlarmTopic", "KmsMasterKeyId", "alias/aws/sns", "is not encrypted"),
 ])
 def test_fault_is_found(templates, template, resource, path, value, found):
