@@ -161,7 +161,7 @@ def _shown(given):
 
 def main():
     """Prints options.yaml with the effects that the templates have: for a person to compare and take over."""
-    argparse.ArgumentParser(prog="python -m model.options", description=main.__doc__).parse_args()
+    argparse.ArgumentParser(prog="deploy/checks/options", description=main.__doc__).parse_args()
     templates, _ = synth.load()
     deployments = _Deployments(templates)
     for option in yaml.safe_load(FILE.read_text()):
