@@ -13,12 +13,28 @@ FOLDER = Path(__file__).resolve().parent.parent / "templates"
 
 
 class TemplateError(Exception):
-    """Templates that do not fit together."""
+    """Templates that are not valid, or do not fit together."""
+
+
+class DuplicateKeyError(TemplateError):
+    """A mapping with a key twice: YAML's loaders keep the last, CloudFormation refuses it."""
+
+    def __init__(self, key, line):
+        super().__init__(f"line {line}: key {key} appears twice")
+        self.key, self.line = key, line
 
 
 # libyaml's, ten times as fast, where PyYAML was built with it.
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """YAML with CloudFormation's short forms (!Ref, !Sub, …)."""
+    """YAML with CloudFormation's short forms (!Ref, !Sub, …), and no key twice."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise DuplicateKeyError(key.value, key.start_mark.line + 1)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return super().construct_mapping(node, deep)
 
 
 def _short_form(loader, suffix, node):

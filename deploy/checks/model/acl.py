@@ -21,7 +21,7 @@ SENT = Path(__file__).with_name("redis-commands.json")
 # User → what the parameters and the secret of its password begin with.
 ROTATED = {"tracker": "Tracker", "updater": "Updater", "operator": "Operator"}
 FUNCTION, CONTAINERS = "redis-updater", ("tracker", "core-data")
-URL = re.compile(r"rediss://(?P<user>[^:@/]+):(?P<password>\{\{resolve:secretsmanager:[^}]+\}\})"
+URL = re.compile(r"rediss?://(?P<user>[^:@/]+):(?P<password>\{\{resolve:secretsmanager:[^}]+\}\})"
                  r"@(?P<host>[^:@/]+):(?P<port>\d+)")
 REFUSED = "no permissions to run"
 
@@ -48,6 +48,8 @@ def judge(system):
         if not found:
             yield holder.finding(f"REDIS_URL of {program} is not rediss://USER:SECRET@HOST:PORT")
             continue
+        if not url.startswith("rediss:"):
+            yield holder.finding(f"REDIS_URL of {program} is redis://, expected rediss://: Redis takes TLS alone")
         user = users.get(found["user"])
         if user is None:
             yield holder.finding(f"{program} is the user {found['user']}, which Redis does not have")
@@ -150,15 +152,17 @@ def _allowed(user, program, expected):
         return
     if access["on"] != ["on"]:
         yield user.finding(f"is not on, and {program} is to use it")
-    for name, allowed, wanted in (
-        ("command", access["commands"], set(expected["commands"])),
-        ("key", access["keys"], set(expected["keys"])),
-        ("channel", access["channels"], {f"&{channel}" for channel in expected["channels"]}),
-    ):
-        for word in sorted(allowed - wanted):
-            yield user.finding(f"may use the {name} {word}, which {program} does not")
-        for word in sorted(wanted - allowed):
-            yield user.finding(f"may not use the {name} {word}, which {program} does")
+    commands = set(expected["commands"])
+    for word in sorted(access["commands"] - commands):
+        yield user.finding(f"may send the command {word}, which {program} does not send")
+    for word in sorted(commands - access["commands"]):
+        yield user.finding(f"may not send the command {word}, which {program} sends")
+    channels = {f"&{channel}" for channel in expected["channels"]}
+    for name, allowed, wanted in (("keys", access["keys"], set(expected["keys"])),
+                                  ("channels", access["channels"], channels)):
+        if allowed != wanted:
+            yield user.finding(f"its patterns of {name} are {' '.join(sorted(allowed)) or 'none'}, expected "
+                               f"{' '.join(sorted(wanted)) or 'none'}: what {program} uses")
     if access["selectors"]:
         yield user.finding("has selectors, which nothing needs")
     for word in sorted(access["without effect"]):

@@ -10,7 +10,8 @@ import math
 
 from . import alarms_failures, programs
 from .alarms_cloudwatch import ALARM, OK, Alarm, AlarmError, Signal, rule_holds, rule_names
-from .alarms_metrics import published
+from .alarms_metrics import broken_agents, published
+from .finding import Finding
 
 KINDS = ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm")
 # What an alarm says and does, but for when it rings.
@@ -21,6 +22,11 @@ def judge(system):
     """Findings about the alarms of a deployment, their topic, and what they miss."""
     alarms = {resource.name: resource for resource in system.of_type(*KINDS)}
     if not alarms:
+        return
+    broken = list(broken_agents(system))
+    for task, reason in broken:
+        yield task.finding(f"alarms cannot rely on its metrics agent: AOT_CONFIG_CONTENT: {reason}")
+    if broken:
         return
     metrics = published(system)
     readable, parts = {}, set()
@@ -36,7 +42,7 @@ def judge(system):
     yield from _topic(system)
     yield from _of_the_runbook(system, metrics)
     tasks = [target.get("MinCapacity") for target in system.of_type("AWS::ApplicationAutoScaling::ScalableTarget")]
-    yield from _rings(alarms, readable, metrics, int(tasks[0]) if tasks else 1)
+    yield from _rings(system, alarms, readable, metrics, int(tasks[0]) if tasks else 1)
 
 
 def _read(system, resource, metrics):
@@ -95,6 +101,8 @@ def _actions(system, resource, is_part):
             yield resource.finding(f"{key} are not the topic of alarms")
     if resource.get("ActionsEnabled", True) not in (True, "true"):
         yield resource.finding("its actions are not enabled")
+    if resource.get("ActionsSuppressor"):
+        yield resource.finding(f"{resource.get('ActionsSuppressor')} mutes it")
     if resource.get("InsufficientDataActions"):
         yield resource.finding("notifies of missing data, which TreatMissingData decides")
 
@@ -121,7 +129,12 @@ def _topic(system):
             yield topic.finding(f"{subscribed or 'nobody'} is subscribed; AlarmEmail is {address or 'empty'}")
 
 
-def _rings(alarms, readable, metrics, tasks):
+def _file_of(system, name):
+    """The template that declares a resource which this deployment does not have."""
+    return next((file for file, body in system.templates.items() if name in body.get("Resources", {})), "-")
+
+
+def _rings(system, alarms, readable, metrics, tasks):
     keys = {}
     for key, metric in metrics.items():
         keys.setdefault((metric.entity, metric.name), set()).add(key)
@@ -138,27 +151,28 @@ def _rings(alarms, readable, metrics, tasks):
             read = {key for part in [text for _, text in mine] or [text] if part
                     for key in _keys(part)}
             relevant = frozenset((source, found) for source, found in known if found & read)
-            for problem in _problems(name, text, relevant, mine, tasks):
+            for problem in _problems(name, text, relevant, frozenset(keys), mine, tasks):
                 yield alarms[name].finding(problem)
     rung = {name for failure in alarms_failures.FAILURES if set(failure.changes) & set(keys)
             for name in failure.rings}
     for name in sorted(rung - set(alarms)):
-        yield next(iter(alarms.values())).finding(f"{name}, which a failure has to ring, is not there")
+        yield Finding(_file_of(system, name), name, "is not there, and a failure has to ring it")
     for name in sorted(set(alarms) - rung - of_others):
         yield alarms[name].finding("is rung by no failure; alarms_failures.py has to have one")
 
 
 @functools.lru_cache(8192)
-def _problems(name, text, known, parts, tasks):
-    """What is wrong with when an alarm rings, over all failures. `parts` are those of a composite alarm."""
+def _problems(name, text, known, sources, parts, tasks):
+    """What is wrong with when an alarm rings, over all failures. `known` are the metrics that it reads,
+    `sources` those of the deployment; `parts` are those of a composite alarm.
+    """
     if any(not part for _, part in parts):
         return ()  # what is wrong with a part has been found
     found = []
-    sources = {source for source, _ in known}
     for index, failure in enumerate(alarms_failures.FAILURES):
         if not failure.tasks[0] <= tasks <= failure.tasks[1]:
             continue
-        if name in failure.rings and not sources & set(failure.changes):
+        if name in failure.rings and sources.isdisjoint(failure.changes):
             continue  # of a node that this Redis does not have
         states = _composite(json.loads(text)[0], parts, index, known) if parts else _states(text, index, known)
         found += _judged(name, failure, states)

@@ -160,6 +160,19 @@ def _of_functions(system):
 
 def _of_trackers(system):
     """What the metrics agent passes on."""
+    for _, agent in _agents(system):
+        yield from _passed_on(*agent)[0]
+
+
+def broken_agents(system):
+    """Tasks whose metrics agent passes nothing on that this model can be sure of, and why."""
+    for task, agent in _agents(system):
+        if reason := _passed_on(*agent)[1]:
+            yield task, reason
+
+
+def _agents(system):
+    """Tasks with a metrics agent: its configuration, where the tracker listens, and the groups of logs."""
     for task in system.of_type("AWS::ECS::TaskDefinition"):
         environments = {
             container.get("Name"): {entry.get("Name"): entry.get("Value")
@@ -169,47 +182,53 @@ def _of_trackers(system):
             if "AOT_CONFIG_CONTENT" in environment:
                 groups = {group.ref for group in system.of_type("AWS::Logs::LogGroup")}
                 listens = environments.get("tracker", {}).get("MANAGEMENT_ADDR")
-                yield from _passed_on(environment["AOT_CONFIG_CONTENT"], listens, frozenset(groups))
+                yield task, (environment["AOT_CONFIG_CONTENT"], listens, frozenset(groups))
 
 
 @functools.lru_cache(1024)
 def _passed_on(text, listens, groups):
-    """The metrics that an agent with this configuration puts into CloudWatch; none if it cannot be read.
+    """The metrics that an agent with this configuration puts into CloudWatch; none, and why, if it is not
+    as this model knows it.
 
     The receiver keeps names that match wholly; a declaration takes names that one of its selectors finds,
     and gives them its sets of dimensions (awsemfexporter's README).
     """
     try:
-        return tuple(_declared(yaml.safe_load(text), listens, groups))
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError, re.error):
-        return ()
+        return tuple(_declared(yaml.safe_load(text), listens, groups)), ""
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError, re.error) as error:
+        return (), " ".join(str(error).split()) or type(error).__name__
 
 
 def _declared(config, listens, groups):
+    if len(config) != 3:
+        raise ValueError(f"it has {', '.join(config)}, expected receivers, exporters and service alone")
     pipeline = config["service"]["pipelines"]["metrics"]
-    if pipeline["receivers"] != ["prometheus"] or pipeline["exporters"] != ["awsemf"] or len(config) != 3:
-        return
-    if set(pipeline) != {"receivers", "exporters"}:
-        return
+    if pipeline != {"receivers": ["prometheus"], "exporters": ["awsemf"]}:
+        raise ValueError(f"its pipeline is {pipeline}, expected from prometheus to awsemf alone")
     exporter = config["exporters"]["awsemf"]
     known = {"namespace", "log_group_name", "log_stream_name", "dimension_rollup_option", "metric_declarations"}
     if set(exporter) != known or not exporter["log_stream_name"]:
-        return
-    if exporter["log_group_name"] not in groups or exporter["dimension_rollup_option"] != "NoDimensionRollup":
-        return
+        raise ValueError(f"awsemf sets {', '.join(sorted(exporter))}, expected {', '.join(sorted(known))}")
+    if exporter["log_group_name"] not in groups:
+        raise ValueError(f"log_group_name {exporter['log_group_name']} is no log group of the deployment")
+    if exporter["dimension_rollup_option"] != "NoDimensionRollup":
+        raise ValueError(f"dimension_rollup_option is {exporter['dimension_rollup_option']}, expected "
+                         "NoDimensionRollup: each rollup is one more metric to pay for")
     for job in config["receivers"]["prometheus"]["config"]["scrape_configs"]:
-        if set(job) - {"job_name", "scrape_interval", "static_configs", "metric_relabel_configs"}:
-            continue
-        # Four scrapes in a minute; the alarms' periods are minutes.
-        if not re.fullmatch(r"(5|10|15|20|30)s", job["scrape_interval"]) or not job["job_name"]:
-            continue
+        unknown = set(job) - {"job_name", "scrape_interval", "static_configs", "metric_relabel_configs"}
+        if unknown:
+            raise ValueError(f"its job sets {', '.join(sorted(unknown))}, which this model does not know")
+        # The alarms' periods are minutes.
+        if not re.fullmatch(r"(5|10|15|20|30)s", job["scrape_interval"]):
+            raise ValueError(f"scrape_interval is {job['scrape_interval']}, expected 5 to 30 s: several in a minute")
         for target in job["static_configs"]:
-            if target["targets"] == [listens]:
-                labels = target.get("labels", {})
-                for name, (kind, label) in programs.tracker_metrics().items():
-                    if kind != "histogram" and _kept(name, job.get("metric_relabel_configs", [])):
-                        own = {label} if label else set()
-                        yield from _with_dimensions(name, labels, own, exporter)
+            if target["targets"] != [listens]:
+                raise ValueError(f"it scrapes {target['targets']}; the tracker's MANAGEMENT_ADDR is {listens}")
+            labels = target.get("labels", {})
+            for name, (kind, label) in programs.tracker_metrics().items():
+                if kind != "histogram" and _kept(name, job.get("metric_relabel_configs", [])):
+                    own = {label} if label else set()
+                    yield from _with_dimensions(name, labels, own, exporter)
 
 
 def _kept(name, relabels):

@@ -19,6 +19,8 @@ class Place:
     account: str
     partition: str
     region: str
+    # What generated names are made of: the same in every deployment, so that two can be compared.
+    seed: str
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class _Names:
         self.hex = self.digest(logical_id)
 
     def digest(self, logical_id):
-        return hashlib.sha256(f"{self.place.stack}/{logical_id}".encode()).hexdigest()[:17]
+        return hashlib.sha256(f"{self.place.seed}/{logical_id}".encode()).hexdigest()[:17]
 
     def arn(self, service, rest, region=True, account=True):
         place = self.place

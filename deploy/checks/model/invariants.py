@@ -6,7 +6,7 @@ import re
 
 from adtrack_deploy import stacks, template
 
-from .finding import Finding
+from .finding import Finding, failure
 
 # These import cfn-lint, which takes seconds.
 SLOW = ("everything_is_tagged",)
@@ -49,7 +49,7 @@ def _ruled(templates, wanted):
             for text in rules.RULES[name](templates):
                 yield _finding(templates, text)
         except Exception as error:
-            yield Finding("-", name, f"cannot be judged: {type(error).__name__}: {error}")
+            yield failure(error, name, templates)
 
 
 def stack_findings(templates):

@@ -7,9 +7,7 @@ import importlib.metadata
 import os
 from pathlib import Path
 
-from adtrack_deploy import template
-
-from . import invariants
+from . import invariants, synth
 from .finding import Finding
 
 REGIONS = ("eu-west-1", "us-east-1", "ap-southeast-1")
@@ -28,11 +26,14 @@ def findings(folder):
     config = ConfigMixIn([], **ManualArgs(templates=[str(path) for path in paths], regions=list(REGIONS)))
     problems = {}
     for match in Runner(config).run():
-        steps = [str(step) for step in (match.path or [])]
+        # A parse error has no path.
+        steps = [str(step) for step in getattr(match, "path", None) or []]
         resource = steps[1] if len(steps) > 1 else "-"
         problems.setdefault(Path(match.filename).stem, []).append(
             (resource, f"{match.rule.id} {' '.join(match.message.split())}"))
-    for found in invariants.slow_findings({path.stem: template.parse(path.read_text()) for path in paths}):
+    names = {path.stem for path in paths}
+    templates, _ = synth.load(folder)
+    for found in invariants.slow_findings({name: body for name, body in templates.items() if name in names}):
         problems.setdefault(found.file, []).append((found.resource, found.text))
     for path in paths:
         if path.stem not in problems:

@@ -118,7 +118,8 @@ def _numbers(node, path):
                 found = [number(item) for item in value]
                 if found and None not in found:
                     yield f"{path}.{key}", frozenset(map(float, found))
-            else:
+            # Digits there are an account.
+            elif key != "Principal":
                 yield from _numbers(value, f"{path}.{key}")
     elif isinstance(node, list):
         for index, item in enumerate(node):

@@ -104,7 +104,8 @@ MIXED = tuple(_mixed(f"mixed options {bit + 1}", lambda place, bit=bit: place >>
               for bit in range(BITS))
 EXISTING_NETWORK = Scenario("existing network", GIVEN | NETWORK | DOMAIN | CERTIFICATE | {
     "VpcEndpoints": "none", "AwsServicesCidr": "0.0.0.0/0"}, Layout(EXISTING, routed=True))
-EXISTING_BALANCER = Scenario("existing load balancer", GIVEN | NETWORK | BALANCER | DOMAIN,
+# Two nodes; others have one or three.
+EXISTING_BALANCER = Scenario("existing load balancer", GIVEN | NETWORK | BALANCER | DOMAIN | {"RedisNodes": "2"},
                              Layout(EXISTING, load_balancer=EXISTING, routed=True))
 EXISTING_ALL = Scenario("existing network, groups and load balancer",
                         GIVEN | NETWORK | GROUPS | BALANCER | DOMAIN,

@@ -93,6 +93,8 @@ class System:
     resources: list = field(default_factory=list)
     outputs: dict = field(default_factory=dict)
     parameters: dict = field(default_factory=dict)
+    # (template, condition) → whether it holds.
+    conditions: dict = field(default_factory=dict)
     findings: list = field(default_factory=list)
 
     def of_type(self, *types):
@@ -125,6 +127,9 @@ def load(folder=FOLDER):
     for path in sorted(Path(folder).glob("*.yaml")):
         try:
             body = template.parse(path.read_text())
+        except template.DuplicateKeyError as error:
+            findings.append(Finding(path.stem, f"line {error.line}", f"key {error.key} appears twice"))
+            continue
         except (yaml.YAMLError, OSError, UnicodeDecodeError, ValueError) as error:
             findings.append(Finding(path.stem, "-", f"is not YAML: {' '.join(str(error).split())}"))
             continue
@@ -157,6 +162,7 @@ def static_findings(templates):
     found = []
     for name, body in templates.items():
         found += _unknown_members(name, body)
+        found += _nulls(name, body)
         found += _unused(name, body)
         found += _cycles(name, body)
     return found
@@ -172,7 +178,7 @@ class _Stack:
         scenario = made.scenario
         deployment = made.parameters.get("Deployment", "adtrack")
         self._place = identities.Place(f"{deployment}-{name}", scenario.account, scenario.partition,
-                                       scenario.region)
+                                       scenario.region, f"adtrack-{name}")
         pseudo = {
             "AWS::AccountId": scenario.account,
             "AWS::Partition": scenario.partition,
@@ -188,6 +194,8 @@ class _Stack:
 
     def make(self):
         self._check_rules()
+        for name in self._body.get("Conditions") or {}:
+            self._made.conditions[self._name, name] = self._try(name, self._scope.holds, name)
         for logical_id, declared in self._body["Resources"].items():
             resource = self._resource(logical_id, declared)
             if resource:
@@ -298,6 +306,13 @@ def _unknown_members(file, body):
     for name, resource in _items(body, "Resources"):
         for attribute in sorted(set(resource) - ATTRIBUTES):
             yield Finding(file, name, f"{attribute} is not an attribute of a resource")
+
+
+def _nulls(file, body):
+    for path, value in template.walk(body):
+        if value is None:
+            name, *rest = map(str, path[1:] or path)
+            yield Finding(file, name, f"{'.'.join(rest) or path[0]} has no value")
 
 
 def _unused(file, body):

@@ -28,13 +28,13 @@ def test_users_may_do_what_their_programs_send(templates):
 
 
 @pytest.mark.parametrize(("user", "word", "found"), [
-    ("TrackerUser", "+hget", "may not use the command hget"),
-    ("TrackerUser", "&${RedisChannel}", "may not use the channel &program-updates"),
-    ("TrackerUser", "%R~program:*", "may not use the key %R~program:*"),
-    ("TrackerUser", "-@all", "may use the command flushall"),
+    ("TrackerUser", "+hget", "may not send the command hget"),
+    ("TrackerUser", "&${RedisChannel}", "its patterns of channels are"),
+    ("TrackerUser", "%R~program:*", "its patterns of keys are"),
+    ("TrackerUser", "-@all", "may send the command flushall"),
     ("TrackerUser", "resetchannels", "is refused"),
     ("TrackerUser", "on", "is not on"),
-    ("UpdaterUser", "+script|load", "may not use the command script|load"),
+    ("UpdaterUser", "+script|load", "may not send the command script|load"),
     ("DefaultUser", "off", "is not off"),
 ])
 def test_a_word_that_lacks_is_found(templates, user, word, found):

@@ -1,6 +1,7 @@
 """Alarms in the simulation: the faults of which they must not be silent, one by one."""
 
 import copy
+import json
 
 import pytest
 
@@ -12,8 +13,8 @@ def templates():
     return synth.load()[0]
 
 
-def judged(templates):
-    return [str(finding) for finding in alarms.judge(synth.system(templates, scenarios.PRODUCTION))]
+def judged(templates, scenario=scenarios.PRODUCTION):
+    return [str(finding) for finding in alarms.judge(synth.system(templates, scenario))]
 
 
 def changed(templates, template, resource, path, value):
@@ -56,7 +57,7 @@ def test_alarms_ring_for_their_failures_and_for_no_other(templates):
     ("lambdas", "ConsumerMapping", "MetricsConfig", None, "which nothing publishes"),
     ("lambdas", "Consumer", "Environment.Variables.METRICS_NAMESPACE", None, "which nothing publishes"),
     ("compute", "Spilled", "FilterPattern", '{ $.message = "spilled" }', "which nothing publishes"),
-    ("compute", "Task", AGENT, "receivers: {}", "which nothing publishes"),
+    ("compute", "Task", AGENT, "receivers: {}", "cannot rely on its metrics agent"),
     (EVENTS, "AlarmTopic", "KmsMasterKeyId", "alias/aws/sns", "is not encrypted"),
 ])
 def test_fault_is_found(templates, template, resource, path, value, found):
@@ -69,10 +70,29 @@ def test_missing_alarm_is_found(templates):
     copied = copy.deepcopy(templates)
     del copied[EVENTS]["Resources"]["JournalFill"]
 
-    assert any("JournalFill, which a failure has to ring, is not there" in finding for finding in judged(copied))
+    assert any("JournalFill: is not there" in finding for finding in judged(copied))
 
 
 def test_every_change_of_a_failure_is_of_a_metric_that_there_is():
     named = {source for failure in alarms_failures.FAILURES for source in failure.changes}
 
     assert named <= set(alarms_failures.DAY)
+
+
+@pytest.mark.parametrize("scenario", [scenarios.TRIAL, scenarios.EXISTING_BALANCER, scenarios.PRODUCTION],
+                         ids=["1 node", "2 nodes", "3 nodes"])
+@pytest.mark.parametrize(("name", "number"), [
+    (name, number) for name in ("RedisMemory", "RedisEvictions", "RedisCpu") for number in (1, 2, 3)])
+def test_each_node_is_watched(templates, scenario, name, number):
+    nodes = int(scenario.parameters.get("RedisNodes", 3))
+    text = json.dumps(templates)
+    resource = json.dumps(templates[CORE_DATA]["Resources"][name])
+    # The alarm reads another node in place of this one.
+    other = resource.replace(f"${{RedisId}}-00{number}", f"${{RedisId}}-00{number % 3 + 1}")
+    found = judged(json.loads(text.replace(resource, other)), scenario)
+    assert any(name in finding for finding in found) == (number <= nodes)
+
+
+def test_nothing_mutes_an_alarm(templates):
+    muted = changed(templates, OBJECTIVES, "AvailabilityFast", "ActionsSuppressor", {"Ref": "NoHealthyTarget"})
+    assert any("mutes it" in finding for finding in judged(muted))

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from model import command, synth
+from model.finding import Finding
 
 LINE = re.compile(r"[\w-]+:[^:]+: .+")
 
@@ -26,6 +27,18 @@ def findings(folder, capsys):
 
 def test_the_templates_are_without_a_finding(capsys):
     assert findings(synth.FOLDER, capsys) == []
+
+
+@pytest.mark.parametrize(("count", "printed", "last"), [
+    (1, 1, "data:A: wrong 0"), (20, 20, "data:A: wrong 19"), (21, 20, "data:A: and 2 more"),
+    (1345, 20, "data:A: and 1326 more")])
+def test_a_resource_has_at_most_20_lines(count, printed, last):
+    other = Finding("data", "B", "wrong")
+    lines = list(command.lines([Finding("data", "A", "wrong 0"), other,
+                                *(Finding("data", "A", f"wrong {number}") for number in range(1, count))]))
+
+    assert len(lines) == printed + 1
+    assert lines[printed - 1:] == [last, str(other)]
 
 
 @pytest.mark.parametrize("text", ["Resources: [", "", "[]", "Resources: 3", "a: b", "\x00", "Resources: {A: }",
@@ -51,7 +64,8 @@ def test_a_reference_to_nothing_is_a_finding(folder, capsys):
     assert any(line.startswith("data:") and "Kee" in line for line in findings(folder, capsys))
 
 
-def test_cfn_lint_is_asked_when_nothing_else_is_found(folder, capsys):
+def test_cfn_lint_is_asked_when_nothing_else_is_found(folder, capsys, monkeypatch):
+    monkeypatch.setattr(command.judge, "check", lambda folder: [])
     path = folder / "compute-scaling.yaml"
     path.write_text(path.read_text().replace("PolicyType: TargetTrackingScaling", "PolicyType: TargetTracking"))
 

@@ -92,21 +92,26 @@ def settings_stand(templates):
         if resource is None:
             yield f"{template}: no resource {name}"
             continue
-        for path, expected in wanted:
+        for path, expected, reason in wanted:
             value = at(resource, path)
-            if expected is settings.ANY:
-                holds = value is not None
-            elif callable(expected):
+            if isinstance(expected, settings.Expected):
                 default = functools.partial(default_of, templates, template)
-                holds = value is not None and expected(value, default)
+                holds = value is not None and expected.holds(value, default)
             else:
                 holds = value == expected and type(value) is type(expected)
             if not holds:
-                yield f"{template}: {name} {path} is {json.dumps(value)[:120]}"
-    for (template, name), expected in settings.DEFAULTS.items():
+                yield f"{template}: {name} {path} is {shown(value)}, expected {shown(expected)}: {reason}"
+    for (template, name), (expected, reason) in settings.DEFAULTS.items():
         value = templates[template]["Parameters"].get(name, {}).get("Default")
         if value != expected:
-            yield f"{template}: parameter {name} is {value!r} by default"
+            yield f"{template}: {name} is {shown(value)} by default, expected {shown(expected)}: {reason}"
+
+
+def shown(value):
+    """A value as a person reads it."""
+    if isinstance(value, settings.Expected):
+        return value.shown
+    return "not set" if value is None else json.dumps(value)[:120]
 
 
 @rule

@@ -1,15 +1,28 @@
-"""What the templates must say: for each setting its template, resource, path and value.
+"""What the templates must say: for each setting its template, resource, path, value and the reason.
 
-`ANY` is a value that only has to be there; a function is asked. A setting that is removed, weakened
-or moved is a red test, and `mutate` shows that it is.
+`ANY` is a value that only has to be there; an `Expected` is asked. A setting that is removed, weakened
+or moved is a finding.
 """
 
-ANY = object()
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Expected(NamedTuple):
+    """What a value has to be, if it is not one value: in words, and as a function of it and of a function
+    that gives a parameter's default."""
+
+    shown: str
+    holds: Callable
+
+
+ANY = Expected("any value", lambda value, default: True)
 
 
 def at_least(number):
     """A number, or a parameter whose default is one, not below `number`; perhaps under a condition."""
-    return lambda value, default: float(default(whatever_the_condition(value))) >= number
+    return Expected(f"at least {number}",
+                    lambda value, default: float(default(whatever_the_condition(value))) >= number)
 
 
 def whatever_the_condition(item):
@@ -20,27 +33,18 @@ def whatever_the_condition(item):
 
 def default_is(expected):
     """A parameter with this default, or the value itself."""
-    return lambda value, default: default(value) == expected
+    return Expected(f"{expected}, or a parameter with this default", lambda value, default: default(value) == expected)
 
 
 def contains(*expected):
     """A list with all of these."""
-    return lambda value, default: all(item in value for item in expected)
+    return Expected(f"with {', '.join(map(str, expected))}",
+                    lambda value, default: all(item in value for item in expected))
 
 
 def names_all(*expected):
     """A text with all of these."""
-    return lambda value, default: all(item in str(value) for item in expected)
-
-
-def without(*unexpected):
-    """A text with none of these."""
-    return lambda value, default: not any(item in str(value) for item in unexpected)
-
-
-def is_reference(value, default):
-    """Not a text of its own: a Ref, GetAtt, Sub or the like."""
-    return isinstance(value, dict)
+    return Expected(f"with {', '.join(expected)}", lambda value, default: all(item in str(value) for item in expected))
 
 
 def where(condition, item):
@@ -48,79 +52,95 @@ def where(condition, item):
     return {"Fn::If": [condition, item, {"Ref": "AWS::NoValue"}]}
 
 
-RETAIN = [("DeletionPolicy", "RetainExceptOnCreate"), ("UpdateReplacePolicy", "Retain")]
+OUTLIVES = "data outlives its stack, and a creation that failed can be repeated"
+RETAIN = [("DeletionPolicy", "RetainExceptOnCreate", OUTLIVES), ("UpdateReplacePolicy", "Retain", OUTLIVES)]
 PRIVATE_BUCKET = [
-    (f"Properties.PublicAccessBlockConfiguration.{name}", True)
+    (f"Properties.PublicAccessBlockConfiguration.{name}", True, "no object is ever public")
     for name in ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
 ]
-STREAM = RETAIN + [
-    ("Properties.StreamModeDetails.StreamMode", default_is("ON_DEMAND")),
-    ("Properties.ShardCount", names_all("Provisioned", "Shards")),
-    ("Properties.RetentionPeriodHours", default_is("168")),
-    ("Properties.StreamEncryption.EncryptionType", "KMS"),
+ONE_KEY = [{"AttributeName": "id", "KeyType": "HASH"}]
+ROW_IS_EVENT = "a row is an event, so that a repeat writes the same row"
+ROWS_EXPIRE = "kinesis-consumer writes expires_at, and rows go after EventTtlDays"
+STREAM = [
+    *RETAIN,
+    ("Properties.StreamModeDetails.StreamMode", default_is("ON_DEMAND"), "a peak needs no operator"),
+    ("Properties.ShardCount", names_all("Provisioned", "Shards"), "only a provisioned stream has shards to choose"),
+    ("Properties.RetentionPeriodHours", default_is("168"), "an outage of a week loses nothing"),
+    ("Properties.StreamEncryption.EncryptionType", "KMS", "events are encrypted at rest with our key"),
 ]
 MAPPING = [
-    ("Properties.StartingPosition", "TRIM_HORIZON"),
-    ("Properties.BatchSize", default_is(1000)),
-    ("Properties.MaximumBatchingWindowInSeconds", ANY),
-    ("Properties.ParallelizationFactor", ANY),
-    ("Properties.BisectBatchOnFunctionError", True),
-    ("Properties.FunctionResponseTypes", ["ReportBatchItemFailures"]),
-    ("Properties.MaximumRetryAttempts", -1),
+    ("Properties.StartingPosition", "TRIM_HORIZON", "what came before the mapping is read, too"),
+    ("Properties.BatchSize", default_is(1000), "what time-out and memory of the functions are sized for"),
+    ("Properties.MaximumBatchingWindowInSeconds", ANY, "Lambda's own waits for nothing, or too long"),
+    ("Properties.ParallelizationFactor", ANY, "how many invocations a shard has is decided here"),
+    ("Properties.BisectBatchOnFunctionError", True, "one bad record does not hold its batch up"),
+    ("Properties.FunctionResponseTypes", ["ReportBatchItemFailures"],
+     "otherwise Lambda ignores the failures that functions report, and records are lost"),
+    ("Properties.MaximumRetryAttempts", -1, "a record is tried until it expires"),
     ("Properties.MaximumRecordAgeInSeconds",
-     {"Fn::FindInMap": ["Retention", {"Ref": "RetentionHours"}, "Seconds"]}),
-    ("Properties.MetricsConfig.Metrics", ["EventCount"]),
+     {"Fn::FindInMap": ["Retention", {"Ref": "RetentionHours"}, "Seconds"]},
+     "as long as the stream keeps a record"),
+    ("Properties.MetricsConfig.Metrics", ["EventCount"], "alarms on dropped records read these metrics"),
 ]
 FUNCTION = [
-    ("Properties.Runtime", "provided.al2023"),
-    ("Properties.Architectures", [{"Ref": "Architecture"}]),
-    ("Properties.ReservedConcurrentExecutions", at_least(10)),
-    ("Properties.Timeout", at_least(30)),
+    ("Properties.Runtime", "provided.al2023", "the package is a program of its own"),
+    ("Properties.Architectures", [{"Ref": "Architecture"}], "the package is built for Architecture"),
+    ("Properties.ReservedConcurrentExecutions", at_least(10), "no other function of the account takes its place"),
+    ("Properties.Timeout", at_least(30), "a batch and its retries take seconds"),
 ]
 TRACKER = "Properties.ContainerDefinitions.tracker."
+SWITCHED = "it is on if its parameter is set, and off otherwise"
 
 SETTINGS = {
     ("artifacts", "ArtifactBucket"): RETAIN + PRIVATE_BUCKET,
-    ("artifacts", "TrackerRepository"): RETAIN
-    + [
-        ("Properties.ImageTagMutability", "IMMUTABLE"),
-        ("Properties.ImageScanningConfiguration.ScanOnPush", True),
+    ("artifacts", "TrackerRepository"): [
+        *RETAIN,
+        ("Properties.ImageTagMutability", "IMMUTABLE", "a tag names one image for ever: what rolls back is what ran"),
+        ("Properties.ImageScanningConfiguration.ScanOnPush", True, "known vulnerabilities show"),
+    ],
+    ("artifacts", "AgentRepository"): [
+        *RETAIN,
+        ("Properties.ImageTagMutability", "IMMUTABLE", "a tag names one image for ever: what rolls back is what ran"),
+        ("Properties.ImageScanningConfiguration.ScanOnPush", True, "known vulnerabilities show"),
     ],
     ("data", "EventStream"): STREAM,
     ("data", "CoreDataStream"): STREAM,
-    ("data", "Key"): RETAIN + [("Properties.EnableKeyRotation", True)],
-    ("data", "EventTable"): RETAIN
-    + [
-        ("Properties.KeySchema", [{"AttributeName": "id", "KeyType": "HASH"}]),
-        ("Properties.BillingMode", "PAY_PER_REQUEST"),
-        ("Properties.TimeToLiveSpecification.AttributeName", "expires_at"),
-        ("Properties.TimeToLiveSpecification.Enabled", True),
-        ("Properties.PointInTimeRecoverySpecification.PointInTimeRecoveryEnabled", True),
-        ("Properties.DeletionProtectionEnabled", {"Fn::If": ["IsProtected", True, False]}),
-        ("Properties.SSESpecification.SSEEnabled", True),
+    ("data", "Key"): [*RETAIN, ("Properties.EnableKeyRotation", True, "AWS rotates it yearly, and nobody has to")],
+    ("data", "EventTable"): [
+        *RETAIN,
+        ("Properties.KeySchema", ONE_KEY, ROW_IS_EVENT),
+        ("Properties.BillingMode", "PAY_PER_REQUEST", "a peak is not throttled"),
+        ("Properties.TimeToLiveSpecification.AttributeName", "expires_at", ROWS_EXPIRE),
+        ("Properties.TimeToLiveSpecification.Enabled", True, ROWS_EXPIRE),
+        ("Properties.PointInTimeRecoverySpecification.PointInTimeRecoveryEnabled", True,
+         "what an error deletes can be had back"),
+        ("Properties.DeletionProtectionEnabled", {"Fn::If": ["IsProtected", True, False]}, SWITCHED),
+        ("Properties.SSESpecification.SSEEnabled", True, "rows are encrypted by a key whose use is logged"),
         ("Properties.GlobalSecondaryIndexes",
-         names_all("by-program", "program_bucket", "occurred_at", "KEYS_ONLY", "HasIndex")),
+         names_all("by-program", "program_bucket", "occurred_at", "KEYS_ONLY", "HasIndex"),
+         "the index that kinesis-consumer writes for, if ByProgramIndex asks for it"),
     ],
-    ("data", "RecordsBucket"): RETAIN
-    + PRIVATE_BUCKET
-    + [
-        ("Properties.BucketEncryption", names_all("aws:kms", "Key")),
-        ("Properties.LifecycleConfiguration", names_all("RecordsDays")),
+    ("data", "RecordsBucket"): [
+        *RETAIN, *PRIVATE_BUCKET,
+        ("Properties.BucketEncryption", names_all("aws:kms", "Key"), "records are encrypted with our key"),
     ],
     ("data-redis", "Redis"): [
-        ("DeletionPolicy", "Snapshot"),
-        ("UpdateReplacePolicy", "Snapshot"),
-        ("Properties.Engine", "valkey"),
-        ("Properties.TransitEncryptionEnabled", True),
-        ("Properties.TransitEncryptionMode", "required"),
-        ("Properties.AtRestEncryptionEnabled", True),
-        ("Properties.MultiAZEnabled", {"Fn::If": ["FailsOver", True, False]}),
-        ("Properties.AutomaticFailoverEnabled", {"Fn::If": ["FailsOver", True, False]}),
-        ("Properties.NumCacheClusters", at_least(2)),
-        ("Properties.SnapshotRetentionLimit", at_least(1)),
-        ("Properties.UserGroupIds", [{"Ref": "Users"}]),
+        ("DeletionPolicy", "Snapshot", "core data can be restored"),
+        ("UpdateReplacePolicy", "Snapshot", "core data can be restored"),
+        ("Properties.Engine", "valkey", "what the programs are tested with"),
+        ("Properties.TransitEncryptionEnabled", True, "programs speak TLS alone"),
+        ("Properties.TransitEncryptionMode", "required", "plain text is refused"),
+        ("Properties.AtRestEncryptionEnabled", True, "snapshots and disks are encrypted"),
+        ("Properties.MultiAZEnabled", {"Fn::If": ["FailsOver", True, False]}, SWITCHED),
+        ("Properties.AutomaticFailoverEnabled", {"Fn::If": ["FailsOver", True, False]}, SWITCHED),
+        ("Properties.NumCacheClusters", at_least(2), "a replica takes over"),
+        ("Properties.SnapshotRetentionLimit", at_least(1), "core data can be restored"),
+        ("Properties.UserGroupIds", [{"Ref": "Users"}], "each program has its own user, and no other may connect"),
     ],
-    ("data-redis", "Settings"): [("Properties.Properties.maxmemory-policy", "noeviction")],
+    ("data-redis", "Settings"): [
+        ("Properties.Properties.maxmemory-policy", "noeviction",
+         "an evicted program would be unknown to trackers, and nobody would notice"),
+    ],
     ("lambdas", "Consumer"): FUNCTION,
     ("lambdas", "Updater"): FUNCTION,
     ("lambdas", "ConsumerMapping"): MAPPING,
@@ -130,73 +150,83 @@ SETTINGS = {
          contains({"Key": "access_logs.s3.enabled",
                    "Value": {"Fn::If": ["LogsAccess", "true", "false"]}},
                   {"Key": "routing.http.drop_invalid_header_fields.enabled", "Value": "true"},
-                  {"Key": "deletion_protection.enabled", "Value": {"Ref": "DeletionProtection"}})),
+                  {"Key": "deletion_protection.enabled", "Value": {"Ref": "DeletionProtection"}}),
+         "headers that no HTTP parser agrees about do not reach trackers; the others are the operator's"),
     ],
-    ("load-balancer", "AccessLogBucket"): PRIVATE_BUCKET
-    + [("Properties.LifecycleConfiguration", names_all("AccessLogDays"))],
+    ("load-balancer", "AccessLogBucket"): PRIVATE_BUCKET,
     ("load-balancer", "WebAcl"): [
-        ("Properties.DefaultAction", {"Allow": {}}),
-        ("Properties.Rules.0.Action", {"Fn::If": ["Blocks", {"Block": {}}, {"Count": {}}]}),
-        ("Properties.Rules.0.Statement.RateBasedStatement.Limit", {"Ref": "WebFirewallRateLimit"}),
+        ("Properties.DefaultAction", {"Allow": {}}, "the firewall stops floods, and nothing else"),
+        ("Properties.Rules.0.Action", {"Fn::If": ["Blocks", {"Block": {}}, {"Count": {}}]},
+         "it counts unless WebFirewallAction is block"),
+        ("Properties.Rules.0.Statement.RateBasedStatement.Limit", {"Ref": "WebFirewallRateLimit"},
+         "the operator decides"),
         ("Properties.Rules.0.Statement.RateBasedStatement.ScopeDownStatement.NotStatement",
-         names_all("'SearchString': '/conversion'", "'SearchString': '/events'")),
-        ("Properties.Rules.0.VisibilityConfig.SampledRequestsEnabled", False),
+         names_all("'SearchString': '/conversion'", "'SearchString': '/events'"),
+         "servers of customers send many requests from one address"),
+        ("Properties.Rules.0.VisibilityConfig.SampledRequestsEnabled", False,
+         "samples hold addresses and user agents"),
     ],
     ("compute", "Task"): [
-        ("Properties.Volumes", [{"Name": "journal"}]),
-        (TRACKER + "User", "65532"),
-        (TRACKER + "ReadonlyRootFilesystem", True),
-        (TRACKER + "LinuxParameters.Capabilities.Drop", ["ALL"]),
+        ("Properties.Volumes", [{"Name": "journal"}], "the journal is on the task's own disk"),
+        (TRACKER + "User", "65532", "it is not root, and owns /journal"),
+        (TRACKER + "ReadonlyRootFilesystem", True, "nothing but the journal is written"),
+        (TRACKER + "LinuxParameters.Capabilities.Drop", ["ALL"], "the tracker needs none"),
         (TRACKER + "MountPoints",
-         [{"SourceVolume": "journal", "ContainerPath": "/journal", "ReadOnly": False}]),
-        (TRACKER + "RestartPolicy.Enabled", True),
-        (TRACKER + "StopTimeout", 120),
-        (TRACKER + "HealthCheck.Command", ["CMD", "/tracker", "healthcheck"]),
-        (TRACKER + "Environment.JOURNAL_DIR", "/journal"),
+         [{"SourceVolume": "journal", "ContainerPath": "/journal", "ReadOnly": False}],
+         "events survive a restart of the container"),
+        (TRACKER + "RestartPolicy.Enabled", True, "a restart delivers the journal; a new task has none"),
+        (TRACKER + "StopTimeout", 120, "Fargate's most: what the drain needs"),
+        (TRACKER + "HealthCheck.Command", ["CMD", "/tracker", "healthcheck"], "the image has no shell"),
+        (TRACKER + "Environment.JOURNAL_DIR", "/journal", "the mounted volume"),
         (TRACKER + "Environment", contains(
             where("HasCookieDomain", {"Name": "COOKIE_DOMAIN", "Value": {"Ref": "CookieDomain"}}),
             where("HasTcfVendorId", {"Name": "TCF_VENDOR_ID", "Value": {"Ref": "TcfVendorId"}}),
             where("HasDefaultFallbackUrl",
-                  {"Name": "DEFAULT_FALLBACK_URL", "Value": {"Ref": "DefaultFallbackUrl"}}))),
-        # New passwords and keys reach the tasks.
-        (TRACKER + "DockerLabels", names_all("TrackerPasswordVersion", "SigningKeysRevision")),
-        (TRACKER + "LogConfiguration.Options.mode", "non-blocking"),
-        ("Properties.ContainerDefinitions.metrics-agent.Essential", False),
-        ("Properties.ContainerDefinitions.metrics-agent.ReadonlyRootFilesystem", True),
+                  {"Name": "DEFAULT_FALLBACK_URL", "Value": {"Ref": "DefaultFallbackUrl"}})), SWITCHED),
+        (TRACKER + "DockerLabels", names_all("TrackerPasswordVersion", "SigningKeysRevision"),
+         "new passwords and keys reach the tasks"),
+        (TRACKER + "LogConfiguration.Options.mode", "non-blocking", "a slow log does not hold requests up"),
+        ("Properties.ContainerDefinitions.metrics-agent.Essential", False,
+         "a tracker outlives its metrics agent"),
+        ("Properties.ContainerDefinitions.metrics-agent.ReadonlyRootFilesystem", True, "it writes nothing"),
     ],
     ("compute", "Service"): [
-        ("Properties.Tags", contains({"Key": "listener", "Value": {"Ref": "ForwardingArn"}})),
-        ("Properties.DesiredCount", None),
-        ("Properties.DeploymentConfiguration.MinimumHealthyPercent", 100),
-        ("Properties.DeploymentConfiguration.MaximumPercent", 200),
-        ("Properties.DeploymentConfiguration.DeploymentCircuitBreaker.Enable", True),
-        ("Properties.DeploymentConfiguration.DeploymentCircuitBreaker.Rollback", True),
+        ("Properties.Tags", contains({"Key": "listener", "Value": {"Ref": "ForwardingArn"}}),
+         "ECS refuses a service whose target group no listener leads to; the tag makes it wait"),
+        ("Properties.DesiredCount", None, "scaling decides; a number here would undo it at each roll-out"),
+        ("Properties.DeploymentConfiguration.MinimumHealthyPercent", 100, "no deployment takes capacity away"),
+        ("Properties.DeploymentConfiguration.MaximumPercent", 200, "all new tasks at once"),
+        ("Properties.DeploymentConfiguration.DeploymentCircuitBreaker.Enable", True,
+         "a deployment that cannot succeed ends"),
+        ("Properties.DeploymentConfiguration.DeploymentCircuitBreaker.Rollback", True,
+         "what ran before comes back"),
     ],
     ("compute-scaling", "Scaling"): [
-        ("Properties.MinCapacity", at_least(3)),
-        ("Properties.MaxCapacity", at_least(3)),
+        ("Properties.MinCapacity", at_least(3), "a task in each zone"),
+        ("Properties.MaxCapacity", at_least(3), "not below the least"),
     ],
-    ("global-table", "GlobalTable"): RETAIN
-    + [
-        ("Properties.KeySchema", [{"AttributeName": "id", "KeyType": "HASH"}]),
-        ("Properties.TimeToLiveSpecification", {"AttributeName": "expires_at", "Enabled": True}),
-        ("Properties.SSESpecification.SSEEnabled", True),
+    ("global-table", "GlobalTable"): [
+        *RETAIN,
+        ("Properties.KeySchema", ONE_KEY, ROW_IS_EVENT),
+        ("Properties.TimeToLiveSpecification", {"AttributeName": "expires_at", "Enabled": True}, ROWS_EXPIRE),
+        ("Properties.SSESpecification.SSEEnabled", True, "rows are encrypted by a key whose use is logged"),
     ],
 }
 
+# Parameter → its default and the reason.
 DEFAULTS = {
-    ("load-balancer", "WebFirewallAction"): "count",
-    ("load-balancer", "WebFirewall"): "false",
-    ("load-balancer", "InsecurePlainHttp"): "false",
-    ("data", "DeletionProtection"): "true",
-    ("data-redis", "RedisFailover"): "true",
-    ("compute", "RateLimit"): "",
-    ("load-balancer", "AccessLogs"): "false",
-    ("load-balancer", "DeletionProtection"): "true",
-    ("load-balancer", "AccessLogDays"): 3,
-    ("compute", "LinkKeysSecretArn"): "",
-    ("compute", "ConversionKeysSecretArn"): "",
-    ("observability-events", "DifferingRepeatsLimit"): 0,
+    ("load-balancer", "WebFirewallAction"): ("count", "an operator looks at what it would block first"),
+    ("load-balancer", "WebFirewall"): ("false", "it costs by the request"),
+    ("load-balancer", "InsecurePlainHttp"): ("false", "only a trial without a domain has no TLS"),
+    ("data", "DeletionProtection"): ("true", "a deployment in use is not deleted by mistake"),
+    ("data-redis", "RedisFailover"): ("true", "a replica takes over"),
+    ("compute", "RateLimit"): ("", "a limit that nobody chose would refuse real clients"),
+    ("load-balancer", "AccessLogs"): ("false", "they hold full client addresses"),
+    ("load-balancer", "DeletionProtection"): ("true", "a deployment in use is not deleted by mistake"),
+    ("load-balancer", "AccessLogDays"): (3, "they hold full client addresses"),
+    ("compute", "LinkKeysSecretArn"): ("", "the operator's own secret"),
+    ("compute", "ConversionKeysSecretArn"): ("", "the operator's own secret"),
+    ("observability-events", "DifferingRepeatsLimit"): (0, "none is expected"),
 }
 
 # Metric → the template that must alarm on it.
