@@ -12,6 +12,11 @@ EXPORTED = source.tracker_metrics()
 # Of the process collector, which the tracker registers too.
 PROCESS = {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"}
 RUST = "\n".join(text for path, text in source.sources() if path.startswith("tracker/"))
+# The codes of refusals are the names of the enum's variants in snake case.
+REFUSALS = {
+    re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+    for name in re.findall(r"^    ([A-Z]\w+)[(,]", dict(source.sources())["tracker/src/domain/refusal.rs"], re.M)
+}
 
 
 def panels():
@@ -59,7 +64,7 @@ def test_it_reads_what_is_exported(where, expression):
             assert key in ("job", label), f"{where}: {name} has no label {key}"
             for one in value.split("|"):
                 # Error codes of Kinesis are Kinesis'.
-                known = key == "job" or one.endswith("Exception") or f'"{one}"' in RUST
+                known = key == "job" or one.endswith("Exception") or f'"{one}"' in RUST or one in REFUSALS
                 assert known, f"{where}: {key} is never {one}"
     for grouping in re.findall(r"\bby \(([^)]*)\)", expression):
         for key in re.split(r",\s*", grouping):
