@@ -19,6 +19,8 @@ UNKNOWN = {
     "AWS::Logs::MetricFilter",
     "AWS::S3::BucketPolicy",
     "AWS::SecretsManager::Secret",
+    # An update of a stack puts its parameters again, which moto refuses.
+    "AWS::SSM::Parameter",
     "AWS::WAFv2::WebACL",
     "AWS::WAFv2::WebACLAssociation",
 }
@@ -114,9 +116,6 @@ def _resource(name, kind, properties):
     if kind == "AWS::ECR::Repository":
         # moto makes names up with capitals, and then refuses them. CloudFormation's are like this.
         properties["RepositoryName"] = {"Fn::Sub": "${AWS::StackName}-" + name.lower()}
-    if kind == "AWS::SSM::Parameter":
-        # moto expects a list of tags, where CloudFormation has a map.
-        del properties["Tags"]
     if kind == "AWS::KMS::Key":
         # moto reads a key's tags under other names.
         del properties["Tags"]
