@@ -44,7 +44,7 @@ class Rollout:
     tracking_domain: str
     hosted_zone_id: str
     hosted_zone_role_arn: str
-    # The role that CloudFormation acts with; empty: it acts with the permissions of whoever deploys.
+    # The role that CloudFormation acts with; empty: it acts with the permissions of the user who deploys.
     service_role_arn: str
     global_table: bool
     tags: dict

@@ -34,7 +34,7 @@ OPERATIONS = {
     "s3:HeadBucket": ("s3:ListBucket",),
     "s3:DeleteObjects": ("s3:DeleteObject", "s3:DeleteObjectVersion"),
 }
-# Tools of their own, which whoever deploys does not run.
+# Separate tools, which are not part of a deployment.
 # records.py calls with the role of the zone's account alone.
 NOT_DEPLOYING = {"redrive.py", "records.py"}
 # Calls that everybody may make.
