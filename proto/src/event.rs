@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use prost::encoding::{WireType, encode_key, encode_varint};
+use prost::encoding::{WireType, encode_varint};
 use prost::{Message, length_delimiter_len};
 
 use crate::program::Program;
@@ -128,8 +128,8 @@ impl RequestFields<'_> {
                 0 => 0,
                 length => 1 + length_delimiter_len(length) + length,
             });
-            encode_key(PARAMETERS, WireType::LengthDelimited, bytes);
-            encode_varint(sizes.iter().sum::<usize>() as u64, bytes);
+            key(bytes, PARAMETERS, WireType::LengthDelimited);
+            varint(bytes, sizes.iter().sum::<usize>() as u64);
             text(bytes, 1, name);
             text(bytes, 2, value);
         }
@@ -157,16 +157,33 @@ impl ConversionFields<'_> {
 
 fn text(bytes: &mut Vec<u8>, tag: u32, text: &str) {
     if !text.is_empty() {
-        encode_key(tag, WireType::LengthDelimited, bytes);
-        encode_varint(text.len() as u64, bytes);
+        key(bytes, tag, WireType::LengthDelimited);
+        varint(bytes, text.len() as u64);
         bytes.extend_from_slice(text.as_bytes());
     }
 }
 
 fn number(bytes: &mut Vec<u8>, tag: u32, number: i64) {
     if number != 0 {
-        encode_key(tag, WireType::Varint, bytes);
-        encode_varint(number.cast_unsigned(), bytes);
+        key(bytes, tag, WireType::Varint);
+        varint(bytes, number.cast_unsigned());
+    }
+}
+
+/// Inlined, so that the compiler knows the key's bytes.
+#[inline(always)]
+fn key(bytes: &mut Vec<u8>, tag: u32, wire_type: WireType) {
+    varint(bytes, (tag << 3 | wire_type as u32).into());
+}
+
+/// Keys and lengths take one or two bytes. prost's function is not inlined, and an event has about twenty
+/// varints.
+#[inline(always)]
+fn varint(bytes: &mut Vec<u8>, number: u64) {
+    match number {
+        0..0x80 => bytes.push(number as u8),
+        0x80..0x4000 => bytes.extend_from_slice(&[number as u8 | 0x80, (number >> 7) as u8]),
+        _ => encode_varint(number, bytes),
     }
 }
 

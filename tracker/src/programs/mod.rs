@@ -96,12 +96,24 @@ impl Programs for TwoTierPrograms {
             hits.inc();
             return Ok(cached.known.program());
         }
+        // Boxed, so that the state of a miss does not enlarge the future of every request.
+        Box::pin(self.load(id, cached)).await
+    }
+}
+
+impl TwoTierPrograms {
+    /// Has the program `id` read from Redis. L1 holds `cached` of it, which is not fresh.
+    async fn load(
+        &self,
+        id: &ProgramId,
+        cached: Option<Cached>,
+    ) -> Result<Option<Arc<PreparedProgram>>, CoreDataUnavailable> {
         self.metrics.programs.local_misses.inc();
+        let load = self.loader.load(id);
         // An expired entry that says that an id is unknown is not served.
         let Some(stale) = cached.filter(|cached| cached.known.version().is_some()) else {
-            return Ok(self.loader.load(id).await?.program());
+            return Ok(load.await?.program());
         };
-        let load = self.loader.load(id);
         let loaded = if self.local.is_subscribed() {
             Ok(load.await)
         } else {

@@ -80,7 +80,8 @@ pub fn host_name(header: &[u8]) -> Cow<'_, str> {
     };
     match str::from_utf8(&header[..end]) {
         Ok(host) if end > MAX_HOST_BYTES || host.is_empty() => Cow::Borrowed(""),
-        Ok(host) if host.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+        // A fold does not stop early, so that the compiler can check many bytes at a time.
+        Ok(host) if host.bytes().fold(false, |found, byte| found | byte.is_ascii_uppercase()) => {
             Cow::Owned(host.to_ascii_lowercase())
         }
         Ok(host) => Cow::Borrowed(host),
