@@ -136,16 +136,18 @@ async fn respond<P: Programs, S: EventSink>(
         Err(problem) => return target.problem_response(&problem),
     };
     let started_at = Instant::now();
-    let result = match (public.check_rate(request, endpoint), endpoint) {
-        (Err(refusal), _) => Err(refusal),
-        (Ok(()), Endpoint::Event) => event(request, id, record, public).await,
-        // Boxed, so that the state of these does not enlarge the future of `/event`.
-        (Ok(()), Endpoint::Impression) => Box::pin(impression(request, id, record, public)).await,
-        (Ok(()), Endpoint::Click) => Box::pin(click(request, id, record, public)).await,
-        (Ok(()), Endpoint::Conversion) => {
-            Box::pin(conversion(request, payload, id, as_pixel, record, public)).await
-        }
-        (Ok(()), Endpoint::Batch) => Box::pin(batch(request, payload, public)).await,
+    let result = match public.check_rate(request, endpoint) {
+        Err(refusal) => Err(refusal),
+        Ok(()) => match endpoint {
+            Endpoint::Event => event(request, id, record, public).await,
+            // Boxed, so that the state of these does not enlarge the future of `/event`.
+            Endpoint::Impression => Box::pin(impression(request, id, record, public)).await,
+            Endpoint::Click => Box::pin(click(request, id, record, public)).await,
+            Endpoint::Conversion => {
+                Box::pin(conversion(request, payload, id, as_pixel, record, public)).await
+            }
+            Endpoint::Batch => Box::pin(batch(request, payload, public)).await,
+        },
     };
     let mut response = match result {
         Ok(response) => response,
