@@ -53,7 +53,7 @@ def test_alarms_ring_for_their_failures_and_for_no_other(templates):
     (CORE_DATA, "RedisCpu", "Threshold", 95, "RedisCpu"),
     (OBJECTIVES, "AvailabilityFast", "AlarmRule.Fn::Sub", 'ALARM("${ErrorsFast5m.Arn}")', "AvailabilityFast"),
     (OBJECTIVES, "ErrorsFast5m", "AlarmActions", [{"Ref": "AlarmTopicArn"}], "is a part of another alarm"),
-    (OBJECTIVES, "PushToAnswer", "Metrics.0.Expression", "stores / 1000 + 60 * (1 - subscribed)", "PushToAnswer"),
+    (OBJECTIVES, "CoreDataToTrackers", "Metrics.0.Expression", "stores / 1000 + 60 * (1 - subscribed)", "CoreDataToTrackers"),
     ("lambdas", "ConsumerMapping", "MetricsConfig", None, "which nothing publishes"),
     ("lambdas", "Consumer", "Environment.Variables.METRICS_NAMESPACE", None, "which nothing publishes"),
     ("compute", "Spilled", "FilterPattern", '{ $.message = "spilled" }', "which nothing publishes"),

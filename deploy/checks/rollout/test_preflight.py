@@ -214,7 +214,7 @@ def test_an_engine_buildx_and_a_clean_tree_are_needed_to_build(monkeypatch):
 
     found = " ".join(one.text for one in preflight.of_machine(Options()))
 
-    for text in ("1 files differ from the commit (M tracker/src/main.rs", "docker version", "docker buildx version",
+    for text in ("has 1 uncommitted changes (M tracker/src/main.rs", "docker version", "docker buildx version",
                  "10 GiB are free"):
         assert text in found, found
 
