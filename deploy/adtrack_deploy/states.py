@@ -69,7 +69,7 @@ def in_progress(status):
 def was_ever_complete(stack_id, events):
     """Whether the events show that a stack was ever created successfully.
 
-    CloudFormation keeps events for 90 days. If the creation is no longer among them, the answer is yes, so that
+    CloudFormation keeps events for 90 days. If the creation is no longer among them, the result is true, so that
     nothing is deleted on a guess.
     """
     own = [event for event in events if event["PhysicalResourceId"] == stack_id]
