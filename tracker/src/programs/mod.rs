@@ -52,7 +52,7 @@ use adtrack_proto::ProgramId;
 
 pub use self::link::{RedisLink, TIMEOUTS};
 pub use self::loader::{Loader, LoaderHandle};
-pub use self::local::{CacheLimits, Cached, Known, LocalPrograms, PushOutcome};
+pub use self::local::{CacheEntry, CacheLimits, LocalPrograms, ProgramState, PushOutcome};
 pub use self::redis::RedisPrograms;
 pub use self::updates::Updates;
 pub use self::warm_up::WarmUp;
@@ -89,16 +89,18 @@ impl Programs for TwoTierPrograms {
         if let Some(cached) = &cached
             && self.local.is_fresh(cached, Instant::now())
         {
-            let hits = match cached.known {
-                Known::Program(_) => &self.metrics.programs.local_hits,
-                Known::Deleted(_) | Known::Absent => &self.metrics.programs.local_negative_hits,
+            let hits = match cached.state {
+                ProgramState::Program(_) => &self.metrics.programs.local_hits,
+                ProgramState::Deleted(_) | ProgramState::Absent => {
+                    &self.metrics.programs.local_negative_hits
+                }
             };
             hits.inc();
-            return Ok(cached.known.program());
+            return Ok(cached.state.program());
         }
         self.metrics.programs.local_misses.inc();
         // An expired entry that says that an id is unknown is not served.
-        let Some(stale) = cached.filter(|cached| cached.known.version().is_some()) else {
+        let Some(stale) = cached.filter(|cached| cached.state.version().is_some()) else {
             return Ok(self.loader.load(id).await?.program());
         };
         let load = self.loader.load(id);
@@ -108,10 +110,10 @@ impl Programs for TwoTierPrograms {
             tokio::time::timeout(UNSUBSCRIBED_WAIT, load).await
         };
         match loaded {
-            Ok(Ok(known)) => Ok(known.program()),
+            Ok(Ok(state)) => Ok(state.program()),
             Ok(Err(CoreDataUnavailable)) | Err(_) => {
                 self.metrics.programs.local_stale_hits.inc();
-                Ok(stale.known.program())
+                Ok(stale.state.program())
             }
         }
     }
