@@ -1,7 +1,7 @@
 //! Handles one invocation: takes a batch of events, and returns the records to retry.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
 use adtrack_proto::aggregate;
@@ -102,34 +102,18 @@ impl Handler {
         let unwritten = unwritten.retryable.iter().flat_map(|row| rows.sources_of(row));
         retry.extend(unwritten.map(|source| source.carrier.sequence_number.clone()));
 
-        self.log(&records, poison_records.len(), &retry, collapsed, differing);
-        report(retry)
-    }
-
-    fn log(
-        &self,
-        records: &[StreamRecord],
-        failures: usize,
-        retry: &BTreeSet<String>,
-        collapsed: usize,
-        differing: usize,
-    ) {
+        let (failures, retries) = (poison_records.len(), retry.len());
         let metrics = BatchMetrics {
             namespace: &self.metrics_namespace,
             function: FUNCTION,
-            records,
+            records: &records,
             failures,
-            retries: retry.len(),
+            retries,
             differing_repeats: Some(differing),
         };
         println!("{}", metrics.to_emf(Timestamp::now()));
-        tracing::debug!(
-            records = records.len(),
-            failures,
-            retries = retry.len(),
-            collapsed,
-            "batch"
-        );
+        tracing::debug!(records = records.len(), failures, retries, collapsed, "batch");
+        report(retry)
     }
 
     fn rows_of<'a>(&self, records: &'a [StreamRecord]) -> (Rows<'a>, Vec<PoisonRecord>) {
@@ -149,7 +133,7 @@ impl Handler {
                         let (arrived_at, settings) = (record.arrived_at, self.rows);
                         rows.add(Row { event, arrived_at, stored_at, settings }, source);
                     }
-                    Err(reason) => poison_records.push(source.poison(reason)),
+                    Err(error) => poison_records.push(source.poison(error.to_string())),
                 }
             }
         }

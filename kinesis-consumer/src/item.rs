@@ -80,18 +80,14 @@ impl Row {
 
     /// The row in DynamoDB's form.
     pub fn item(&self) -> Item {
-        item(&self.event, self.arrived_at, self.stored_at, self.settings)
+        item(self)
     }
 }
 
-/// The item of `event`. An event without times, as the AWS reference writes it, gets the time at which
+/// The item of a row. An event without times, as the AWS reference writes it, gets the time at which
 /// Kinesis received it, so that a replay makes the same row.
-fn item(
-    event: &TrackingEvent,
-    arrived_at: Timestamp,
-    stored_at: Timestamp,
-    settings: RowSettings,
-) -> Item {
+fn item(row: &Row) -> Item {
+    let Row { event, arrived_at, stored_at, settings } = row;
     let event_type = event.event_type();
     let or_arrival = |ms: i64| if ms == 0 { arrived_at.as_millisecond() } else { ms };
     let received_at = or_arrival(event.received_at_ms);
@@ -229,8 +225,8 @@ mod tests {
             is_test: true,
             host: "h".into(),
         };
-        let item =
-            item(&event, at(1), at(99), RowSettings { ttl_days: Some(2), index_buckets: Some(1) });
+        let settings = RowSettings { ttl_days: Some(2), index_buckets: Some(1) };
+        let item = item(&Row { event, arrived_at: at(1), stored_at: at(99), settings });
         let s = |value: &str| AttributeValue::S(value.into());
         let n = |value: &str| AttributeValue::N(value.into());
         let expected = Item::from([
@@ -315,7 +311,8 @@ mod tests {
     #[test]
     fn event_of_the_reference_has_no_validity_and_its_arrival_time() {
         let event = TrackingEvent { message_id: "m".into(), ..TrackingEvent::default() };
-        let item = item(&event, at(1_000), at(2_000), RowSettings::default());
+        let settings = RowSettings::default();
+        let item = item(&Row { event, arrived_at: at(1_000), stored_at: at(2_000), settings });
         assert_eq!(
             names(&item),
             [

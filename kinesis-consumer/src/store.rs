@@ -51,6 +51,14 @@ impl Unwritten<'_> {
     }
 }
 
+/// What became of up to 25 rows that were sent in one call.
+enum Attempt<'a> {
+    /// DynamoDB took all rows except these, which a retry may write.
+    Taken { except: Vec<&'a Row> },
+    /// DynamoDB took none: one of them is invalid, for the reason given.
+    Refused { reason: String },
+}
+
 enum CallError {
     /// The call can never succeed, because one of its items is invalid.
     Refused(String),
@@ -123,17 +131,17 @@ impl EventTable {
     /// by one.
     async fn try_once<'a>(&self, rows: &[&'a Row], deadline: SystemTime) -> Unwritten<'a> {
         match self.call_until(rows, deadline).await {
-            Ok(retryable) => Unwritten { retryable, ..Unwritten::default() },
-            Err(reason) if rows.len() == 1 => Unwritten {
+            Attempt::Taken { except: retryable } => Unwritten { retryable, ..Unwritten::default() },
+            Attempt::Refused { reason } if rows.len() == 1 => Unwritten {
                 refused: rows.iter().map(|row| (*row, reason.clone())).collect(),
                 ..Unwritten::default()
             },
-            Err(_) => {
+            Attempt::Refused { .. } => {
                 let mut unwritten = Unwritten::default();
                 for row in rows {
                     match self.call_until(&[row], deadline).await {
-                        Ok(retryable) => unwritten.retryable.extend(retryable),
-                        Err(reason) => unwritten.refused.push((row, reason)),
+                        Attempt::Taken { except } => unwritten.retryable.extend(except),
+                        Attempt::Refused { reason } => unwritten.refused.push((row, reason)),
                     }
                 }
                 unwritten
@@ -141,24 +149,20 @@ impl EventTable {
         }
     }
 
-    /// Makes one call, cut off at the deadline. Returns the rows that are not written, or why DynamoDB
-    /// refuses one of them.
-    async fn call_until<'a>(
-        &self,
-        rows: &[&'a Row],
-        deadline: SystemTime,
-    ) -> Result<Vec<&'a Row>, String> {
+    /// Makes one call, cut off at the deadline.
+    async fn call_until<'a>(&self, rows: &[&'a Row], deadline: SystemTime) -> Attempt<'a> {
         let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
         match tokio::time::timeout(left, self.call(rows)).await {
             Ok(Ok(unprocessed)) => {
-                Ok(rows.iter().copied().filter(|row| unprocessed.contains(row.id())).collect())
+                let is_left = |row: &&Row| unprocessed.contains(row.id());
+                Attempt::Taken { except: rows.iter().copied().filter(is_left).collect() }
             }
-            Ok(Err(CallError::Refused(reason))) => Err(reason),
+            Ok(Err(CallError::Refused(reason))) => Attempt::Refused { reason },
             Ok(Err(CallError::Retryable(error))) => {
                 tracing::warn!(error, rows = rows.len(), "BatchWriteItem failed");
-                Ok(rows.to_vec())
+                Attempt::Taken { except: rows.to_vec() }
             }
-            Err(_) => Ok(rows.to_vec()),
+            Err(_) => Attempt::Taken { except: rows.to_vec() },
         }
     }
 

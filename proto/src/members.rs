@@ -117,19 +117,30 @@ members! {
     "deleted": deleted, Boolean<bool>, false, "true, next to `programId` alone, deletes the program";
 }
 
+/// Why a text in the hash is not a member's value.
+#[derive(Debug, thiserror::Error)]
+enum InvalidText {
+    #[error("{0:?} is neither true nor false")]
+    Boolean(String),
+    #[error("{0:?} is not a 64-bit integer")]
+    Integer(String),
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+}
+
 /// A value that the hash holds as text.
 trait HashValue: Sized {
     fn to_text(&self) -> String;
-    /// The error says what is wrong with the text.
-    fn parse(text: String) -> Result<Self, String>;
+    fn parse(text: String) -> Result<Self, InvalidText>;
 }
 
 fn from_text<T: HashValue>(
     member: &'static str,
     text: Option<String>,
 ) -> Result<Option<T>, InvalidCoreData> {
-    let problem = |problem| InvalidCoreData::Member { member, problem };
-    text.map(T::parse).transpose().map_err(problem)
+    let invalid =
+        |error: InvalidText| InvalidCoreData::Member { member, problem: error.to_string() };
+    text.map(T::parse).transpose().map_err(invalid)
 }
 
 impl HashValue for String {
@@ -137,7 +148,7 @@ impl HashValue for String {
         self.clone()
     }
 
-    fn parse(text: String) -> Result<Self, String> {
+    fn parse(text: String) -> Result<Self, InvalidText> {
         Ok(text)
     }
 }
@@ -147,8 +158,8 @@ impl HashValue for bool {
         self.to_string()
     }
 
-    fn parse(text: String) -> Result<Self, String> {
-        text.parse().map_err(|_| format!("{text:?} is neither true nor false"))
+    fn parse(text: String) -> Result<Self, InvalidText> {
+        text.parse().map_err(|_| InvalidText::Boolean(text))
     }
 }
 
@@ -157,8 +168,8 @@ impl HashValue for Vec<String> {
         serde_json::json!(self).to_string()
     }
 
-    fn parse(text: String) -> Result<Self, String> {
-        serde_json::from_str(&text).map_err(|error| error.to_string())
+    fn parse(text: String) -> Result<Self, InvalidText> {
+        Ok(serde_json::from_str(&text)?)
     }
 }
 
@@ -167,8 +178,8 @@ impl HashValue for BTreeMap<String, String> {
         serde_json::json!(self).to_string()
     }
 
-    fn parse(text: String) -> Result<Self, String> {
-        serde_json::from_str(&text).map_err(|error| error.to_string())
+    fn parse(text: String) -> Result<Self, InvalidText> {
+        Ok(serde_json::from_str(&text)?)
     }
 }
 
@@ -188,8 +199,8 @@ impl HashValue for CustomerId {
         self.0.to_string()
     }
 
-    fn parse(text: String) -> Result<Self, String> {
-        Self::from_text(&text).ok_or_else(|| format!("{text:?} is not a 64-bit integer"))
+    fn parse(text: String) -> Result<Self, InvalidText> {
+        Self::from_text(&text).ok_or(InvalidText::Integer(text))
     }
 }
 

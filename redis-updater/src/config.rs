@@ -33,17 +33,12 @@ pub struct Config {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use clap::CommandFactory;
+    use adtrack_runtime::settings_table;
 
     use super::*;
 
     #[test]
     fn documentation_lists_every_setting() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let checked =
-            adtrack_runtime::settings_table::check(&root, "redis-updater", &Config::command());
-        assert_eq!(checked, Ok(()));
+        assert_eq!(settings_table::check::<Config>("redis-updater"), Ok(()));
     }
 }

@@ -34,7 +34,8 @@ use tracker::http::public::{
 };
 use tracker::metrics::Metrics;
 use tracker::programs::{
-    CacheLimits, Known, Loader, LocalPrograms, RedisLink, RedisPrograms, TIMEOUTS, TwoTierPrograms,
+    CacheLimits, Loader, LocalPrograms, ProgramState, RedisLink, RedisPrograms, TIMEOUTS,
+    TwoTierPrograms,
 };
 use tracker::track::{AcceptedEvent, EventSink, NotAccepted, Tracker};
 
@@ -157,7 +158,7 @@ fn programs(metrics: &Arc<Metrics>) -> Result<(TwoTierPrograms, RedisLink), Erro
     });
     local.on_subscribed();
     local.on_verified();
-    let program = Known::of(Update::from_json(PROGRAM.as_bytes())?);
+    let program = ProgramState::of(Update::from_json(PROGRAM.as_bytes())?);
     local.push(ProgramId::parse("212313")?, program);
     let redis = RedisPrograms::new(link.clone());
     let (handle, _loader) = Loader::new(local.clone(), redis, Arc::clone(metrics));

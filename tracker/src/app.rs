@@ -8,6 +8,7 @@ use std::time::Duration;
 use actix_web::dev::Server;
 use actix_web::{HttpServer, web};
 use adtrack_runtime::redis_access::RedisAccess;
+use adtrack_runtime::storage::{self, StorageError};
 use aws_config::SdkConfig;
 use tokio::net::TcpSocket;
 use tokio::time::Instant;
@@ -69,12 +70,12 @@ pub enum BuildError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// The spill store cannot be opened.
-    #[error("SPILL_URL={url:?}: {problem}; {}", adtrack_runtime::storage::EXPECTED)]
+    #[error("SPILL_URL={url:?}: {problem}; {}", storage::EXPECTED)]
     Spill {
         /// Its URL.
         url: String,
         /// What is wrong with it.
-        problem: String,
+        problem: StorageError,
     },
     /// No HTTP client for the ECS agent can be made.
     #[error("ECS_AGENT_URI={uri}: no HTTP client: {error}")]

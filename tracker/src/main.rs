@@ -20,11 +20,11 @@ async fn main() -> ExitCode {
         return healthcheck::run(config.listen_addr);
     }
     if let Err(problem) = config.rate_limits.check(&config.visitors) {
-        return cli::usage_error(&problem);
+        return cli::usage_error(problem);
     }
     let redis = match RedisAccess::new(&config.redis, programs::TIMEOUTS) {
         Ok(redis) => redis,
-        Err(error) => return cli::usage_error(&error.to_string()),
+        Err(error) => return cli::usage_error(error),
     };
     telemetry::init(&config.logs);
     let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;

@@ -90,7 +90,7 @@ def _access_of(system, program):
 
 
 def _reaches(holder, program, url, group):
-    """The URL leads to the primary, whoever that is."""
+    """The URL leads to the primary, whichever node that is."""
     if url["host"] != group.identity.attributes.get("PrimaryEndPoint.Address"):
         yield holder.finding(f"{program} is led to {url['host']}, which is not Redis' primary")
     if url["port"] != str(group.get("Port", 6379)):

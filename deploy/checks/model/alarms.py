@@ -108,7 +108,7 @@ def _actions(system, resource, is_part):
 
 
 def _of_the_runbook(system, metrics):
-    """Whoever is rung looks at metrics that the runbook names: they are in CloudWatch, too."""
+    """The runbook sends the engineer on call to metrics: each of them is in CloudWatch, too."""
     there = {name for _, name, _ in metrics}
     for task in system.of_type("AWS::ECS::TaskDefinition"):
         for name in sorted(programs.metrics_of_the_runbook() - there):

@@ -258,4 +258,4 @@ ALARMS = {
     "adtrack NotDrained": ["observability-events"],
     "adtrack OldestRecordAge": ["observability-objectives"],
 }
-OBJECTIVES = ["AvailabilityFast", "AvailabilitySlow", "LatencyP99", "AnswerToRow", "PushToAnswer"]
+OBJECTIVES = ["AvailabilityFast", "AvailabilitySlow", "LatencyP99", "ResponseToRow", "CoreDataToTrackers"]

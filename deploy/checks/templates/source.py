@@ -55,7 +55,7 @@ def aws_calls():
 @functools.cache
 def measured():
     """What deploy/checks/packages wrote of functions with their share of a core: function → its memory
-    in MB, the longest time in ms from start to first answer and of a batch, the most memory in MB.
+    in MB, the longest time in ms from start to first response and of a batch, the most memory in MB.
     """
     page = (ROOT / "docs/DEPLOY.md").read_text()
     text = page.split("<!-- deploy/checks/packages begins -->")[1].split("<!-- deploy/checks/packages ends")[0]

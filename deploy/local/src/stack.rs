@@ -140,7 +140,8 @@ impl Stack {
             aws::dynamodb(options.ports.dynamodb),
             RedisServer::start(options.ports.redis, &redis_folder),
         )?;
-        let mut environment = environment(&kinesis, &dynamodb, &redis, &failed_records);
+        let servers = Servers { kinesis: &kinesis, dynamodb: &dynamodb, redis: &redis };
+        let mut environment = servers.environment(&failed_records);
         environment.extend_from_slice(&options.redis);
         let mut stack = Self {
             environment,
@@ -349,27 +350,32 @@ impl Stack {
     }
 }
 
-fn environment(
-    kinesis: &EmbeddedServer,
-    dynamodb: &EmbeddedServer,
-    redis: &RedisServer,
-    failed_records: &Path,
-) -> Vec<(String, String)> {
-    let variables = [
-        ("AWS_REGION", REGION.to_owned()),
-        ("AWS_DEFAULT_REGION", REGION.to_owned()),
-        ("AWS_ACCESS_KEY_ID", DUMMY_CREDENTIAL.to_owned()),
-        ("AWS_SECRET_ACCESS_KEY", DUMMY_CREDENTIAL.to_owned()),
-        ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
-        ("AWS_ENDPOINT_URL_KINESIS", kinesis.url.clone()),
-        ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.url.clone()),
-        ("REDIS_URL", redis.url()),
-        ("EVENT_STREAM", EVENT_STREAM.to_owned()),
-        ("CORE_DATA_STREAM", CORE_DATA_STREAM.to_owned()),
-        ("TABLE_NAME", TABLE.to_owned()),
-        ("FAILED_RECORDS_URL", format!("file://{}", failed_records.display())),
-    ];
-    variables.map(|(name, value)| (name.to_owned(), value)).to_vec()
+/// The servers that adtrack's processes connect to.
+struct Servers<'a> {
+    kinesis: &'a EmbeddedServer,
+    dynamodb: &'a EmbeddedServer,
+    redis: &'a RedisServer,
+}
+
+impl Servers<'_> {
+    /// The environment variables of adtrack's processes.
+    fn environment(&self, failed_records: &Path) -> Vec<(String, String)> {
+        let variables = [
+            ("AWS_REGION", REGION.to_owned()),
+            ("AWS_DEFAULT_REGION", REGION.to_owned()),
+            ("AWS_ACCESS_KEY_ID", DUMMY_CREDENTIAL.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", DUMMY_CREDENTIAL.to_owned()),
+            ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+            ("AWS_ENDPOINT_URL_KINESIS", self.kinesis.url.clone()),
+            ("AWS_ENDPOINT_URL_DYNAMODB", self.dynamodb.url.clone()),
+            ("REDIS_URL", self.redis.url()),
+            ("EVENT_STREAM", EVENT_STREAM.to_owned()),
+            ("CORE_DATA_STREAM", CORE_DATA_STREAM.to_owned()),
+            ("TABLE_NAME", TABLE.to_owned()),
+            ("FAILED_RECORDS_URL", format!("file://{}", failed_records.display())),
+        ];
+        variables.map(|(name, value)| (name.to_owned(), value)).to_vec()
+    }
 }
 
 fn absolute(folder: &Path) -> Result<PathBuf, StackError> {

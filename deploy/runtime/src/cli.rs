@@ -2,6 +2,7 @@
 //! operators: one line that names the variable, its value and what is accepted, and exit status 64
 //! (`EX_USAGE` in sysexits.h).
 
+use std::fmt::Display;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
@@ -21,12 +22,12 @@ pub fn parse<T: Parser>() -> Result<T, ExitCode> {
             let _ = error.print();
             ExitCode::SUCCESS
         }
-        _ => usage_error(&one_line::<T>(&error)),
+        _ => usage_error(one_line::<T>(&error)),
     })
 }
 
 /// Prints `problem` on standard error, and returns the exit status for an invalid configuration.
-pub fn usage_error(problem: &str) -> ExitCode {
+pub fn usage_error(problem: impl Display) -> ExitCode {
     eprintln!("{}: {problem}", program_name());
     ExitCode::from(EXIT_USAGE)
 }

@@ -64,7 +64,8 @@ pub struct PutOutcome {
 }
 
 /// Why a call failed as a whole.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
 pub struct PutError {
     /// Whether a retry fails too, until an operator fixes the cause: no such stream, no permission.
     pub permanent: bool,

@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use adtrack_runtime::cli::{self, non_empty};
-use adtrack_runtime::storage::storage_url;
+use adtrack_runtime::storage::{EXPECTED, storage_url};
 use adtrack_runtime::telemetry::{self, LogSettings};
 use aws_config::BehaviorVersion;
 use clap::Parser;
-use tracker::delivery::{EventStream, SpillStore, put_all};
+use tracker::delivery::{EventStream, RedriveError, SpillError, SpillStore, put_all};
 
 /// Puts the events that trackers left at SPILL_URL on the event stream, and removes each object once the
 /// stream has its events.
@@ -40,10 +40,7 @@ async fn main() -> ExitCode {
         Ok(store) => store,
         Err(problem) => {
             let url = &arguments.spill_url;
-            return cli::usage_error(&format!(
-                "SPILL_URL={url:?}: {problem}; {}",
-                adtrack_runtime::storage::EXPECTED
-            ));
+            return cli::usage_error(format!("SPILL_URL={url:?}: {problem}; {EXPECTED}"));
         }
     };
     telemetry::init(&arguments.logs);
@@ -63,25 +60,29 @@ async fn main() -> ExitCode {
 }
 
 /// Returns how many objects failed.
-async fn redrive(store: &SpillStore, stream: &EventStream, keep: bool) -> Result<usize, String> {
-    let names = store.list().await.map_err(|error| error.to_string())?;
+async fn redrive(
+    store: &SpillStore,
+    stream: &EventStream,
+    keep: bool,
+) -> Result<usize, SpillError> {
+    let names = store.list().await?;
     println!("{} objects", names.len());
     let mut failed = 0;
     for name in names {
         let outcome = async {
-            let events = store.read(&name).await.map_err(|error| error.to_string())?;
+            let events = store.read(&name).await?;
             let count = events.len();
             put_all(stream, events).await?;
             if !keep {
-                store.remove(&name).await.map_err(|error| error.to_string())?;
+                store.remove(&name).await?;
             }
-            Ok::<_, String>(count)
+            Ok::<_, RedriveError>(count)
         };
         match outcome.await {
             Ok(count) => println!("{name}: {count} events"),
             Err(error) => {
                 failed += 1;
-                tracing::error!(object = %name, error, "the object cannot be redriven; it is kept");
+                tracing::error!(object = %name, %error, "the object cannot be redriven; it is kept");
             }
         }
     }

@@ -63,13 +63,22 @@ fn main() -> ExitCode {
             println!("{link}");
             ExitCode::SUCCESS
         }
-        Err(problem) => cli::usage_error(&problem),
+        Err(error) => cli::usage_error(error),
     }
 }
 
-fn signed_link(arguments: &Arguments) -> Result<Url, String> {
+/// Why no link can be signed with these arguments.
+#[derive(Debug, thiserror::Error)]
+enum SignError {
+    #[error("EXPIRES_IN or EXPIRES is required")]
+    NoExpiry,
+    #[error("KEY_ID={0:?}: the key file has no such id")]
+    NoKey(String),
+}
+
+fn signed_link(arguments: &Arguments) -> Result<Url, SignError> {
     let expiry = arguments.expires.or(arguments.expires_in);
-    let expires = expiry.ok_or("EXPIRES_IN or EXPIRES is required")?.as_second();
+    let expires = expiry.ok_or(SignError::NoExpiry)?.as_second();
     let signature = SignedLink {
         program_id: &arguments.program,
         url: &arguments.url,
@@ -77,7 +86,7 @@ fn signed_link(arguments: &Arguments) -> Result<Url, String> {
         expires,
     }
     .sign(&arguments.key_file)
-    .ok_or_else(|| format!("KEY_ID={:?}: the key file has no such id", arguments.key_id))?;
+    .ok_or_else(|| SignError::NoKey(arguments.key_id.clone()))?;
     let mut link = arguments.base_url.clone();
     link.set_path(&format!("{}/click/{}", link.path().trim_end_matches('/'), arguments.program));
     link.query_pairs_mut()
@@ -93,7 +102,7 @@ fn program_id(text: &str) -> Result<ProgramId, String> {
 }
 
 fn landing_page(text: &str) -> Result<String, String> {
-    link_url(text).map(|_| text.to_owned())
+    link_url(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 fn base_url(text: &str) -> Result<Url, String> {

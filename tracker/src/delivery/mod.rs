@@ -39,5 +39,5 @@ mod spill;
 pub use journal::{Journal, JournalError, SyncMode};
 pub use kinesis::EventStream;
 pub use producer::{Delivery, Producer};
-pub use redrive::put_all;
+pub use redrive::{RedriveError, put_all};
 pub use spill::{SpillError, SpillStore};

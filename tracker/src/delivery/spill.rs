@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use adtrack_runtime::storage::{self, StorageError};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::TryStreamExt;
 use futures::stream::FuturesUnordered;
@@ -44,9 +45,9 @@ pub enum SpillError {
 }
 
 impl SpillStore {
-    /// Opens the store at `url`. An error says what is wrong with the URL.
-    pub fn open(url: &str) -> Result<Self, String> {
-        Ok(Self { store: adtrack_runtime::storage::open(url)? })
+    /// Opens the store at `url`.
+    pub fn open(url: &str) -> Result<Self, StorageError> {
+        Ok(Self { store: storage::open(url)? })
     }
 
     /// Writes all events that are left in `journal`, and frees them there. The journal must be closed and

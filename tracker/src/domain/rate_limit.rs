@@ -54,23 +54,26 @@ pub struct RateLimit {
     burst: u32,
 }
 
+/// The error for a text that is not a rate limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "expected requests per second, from 1 to {MAX_PER_SECOND}, or RATE/BURST with a burst from 1 to \
+     {MAX_BURST}, such as 50/200"
+)]
+pub struct InvalidRateLimit;
+
 impl FromStr for RateLimit {
-    type Err = String;
+    type Err = InvalidRateLimit;
 
     /// Parses `RATE` or `RATE/BURST`. The burst defaults to the requests of one second.
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, InvalidRateLimit> {
         let (rate, burst) = text.split_once('/').unwrap_or((text, text));
         let number =
             |text: &str, max| text.parse().ok().filter(|number| (1..=max).contains(number));
         number(rate, MAX_PER_SECOND)
             .zip(number(burst, MAX_BURST))
             .map(|(per_second, burst)| Self { per_second, burst })
-            .ok_or_else(|| {
-                format!(
-                    "expected requests per second, from 1 to {MAX_PER_SECOND}, or RATE/BURST with \
-                     a burst from 1 to {MAX_BURST}, such as 50/200"
-                )
-            })
+            .ok_or(InvalidRateLimit)
     }
 }
 

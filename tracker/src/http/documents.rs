@@ -55,3 +55,24 @@ impl Document {
         if known { response.finish() } else { response.body(self.text) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documentation_lists_every_path() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/API.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let described = [PUBLIC_API.text, MANAGEMENT_API.text].join("\n");
+        let paths =
+            described.lines().filter_map(|line| line.strip_prefix("  /")?.strip_suffix(':'));
+
+        // A path with an ending is documented with the one without.
+        let missing: Vec<_> = paths
+            .filter(|path| !page.contains(&format!("/{}`", path.trim_end_matches(".gif"))))
+            .collect();
+
+        assert_eq!(missing, [""; 0]);
+    }
+}

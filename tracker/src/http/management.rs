@@ -14,7 +14,7 @@ use crate::delivery::Journal;
 use crate::domain::Refusal;
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::programs::{Known, LocalPrograms, RedisPrograms};
+use crate::programs::{LocalPrograms, ProgramState, RedisPrograms};
 
 /// The management listener's state.
 #[derive(Debug, Clone)]
@@ -103,15 +103,15 @@ async fn get_cached(id: web::Path<String>, management: web::Data<Management>) ->
     let Some(cached) = management.local.get(&id) else {
         return Problem::from(Refusal::ProgramNotFound).to_response();
     };
-    let (state, value) = match &cached.known {
-        Known::Program(prepared) => ("program", prepared.to_json(id)),
-        Known::Deleted(_) => ("deleted", serde_json::Value::Null),
-        Known::Absent => ("absent", serde_json::Value::Null),
+    let (state, value) = match &cached.state {
+        ProgramState::Program(prepared) => ("program", prepared.to_json(id)),
+        ProgramState::Deleted(_) => ("deleted", serde_json::Value::Null),
+        ProgramState::Absent => ("absent", serde_json::Value::Null),
     };
     HttpResponse::Ok().json(json!({
         "state": state,
         "value": value,
-        "version": cached.known.version().map(ToString::to_string),
+        "version": cached.state.version().map(ToString::to_string),
         "ageSeconds": cached.at.elapsed().as_secs_f64(),
         "fresh": management.local.is_fresh(&cached, Instant::now()),
     }))

@@ -109,3 +109,30 @@ impl From<Refusal> for Problem {
         Self::Refused(refusal)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documentation_lists_every_code() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/API.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let code_of = |row: &str| {
+            let (status, rest) = row.strip_prefix("| ")?.split_once(" | `")?;
+            let (code, _) = rest.split_once('`')?;
+            status.parse::<u16>().is_ok().then(|| code.to_owned())
+        };
+        let mut documented: Vec<_> = page.lines().filter_map(code_of).collect();
+        documented.sort();
+
+        let others = [
+            Problem::ProgramNotValid(InvalidReason::ProgramEnded),
+            Problem::NotFound,
+            Problem::MethodNotAllowed("GET"),
+        ];
+        let mut codes: Vec<_> = Refusal::codes().chain(others.iter().map(Problem::code)).collect();
+        codes.sort_unstable();
+        assert_eq!(documented, codes);
+    }
+}

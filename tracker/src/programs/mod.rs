@@ -52,7 +52,7 @@ use adtrack_proto::ProgramId;
 
 pub use self::link::{RedisLink, TIMEOUTS};
 pub use self::loader::{Loader, LoaderHandle};
-pub use self::local::{CacheLimits, Cached, Known, LocalPrograms, PushOutcome};
+pub use self::local::{CacheEntry, CacheLimits, LocalPrograms, ProgramState, PushOutcome};
 pub use self::redis::RedisPrograms;
 pub use self::updates::Updates;
 pub use self::warm_up::WarmUp;
@@ -89,12 +89,14 @@ impl Programs for TwoTierPrograms {
         if let Some(cached) = &cached
             && self.local.is_fresh(cached, Instant::now())
         {
-            let hits = match cached.known {
-                Known::Program(_) => &self.metrics.programs.local_hits,
-                Known::Deleted(_) | Known::Absent => &self.metrics.programs.local_negative_hits,
+            let hits = match cached.state {
+                ProgramState::Program(_) => &self.metrics.programs.local_hits,
+                ProgramState::Deleted(_) | ProgramState::Absent => {
+                    &self.metrics.programs.local_negative_hits
+                }
             };
             hits.inc();
-            return Ok(cached.known.program());
+            return Ok(cached.state.program());
         }
         // Boxed, so that the state of a miss does not enlarge the future of every request.
         Box::pin(self.load(id, cached)).await
@@ -106,12 +108,12 @@ impl TwoTierPrograms {
     async fn load(
         &self,
         id: &ProgramId,
-        cached: Option<Cached>,
+        cached: Option<CacheEntry>,
     ) -> Result<Option<Arc<PreparedProgram>>, CoreDataUnavailable> {
         self.metrics.programs.local_misses.inc();
         let load = self.loader.load(id);
         // An expired entry that says that an id is unknown is not served.
-        let Some(stale) = cached.filter(|cached| cached.known.version().is_some()) else {
+        let Some(stale) = cached.filter(|cached| cached.state.version().is_some()) else {
             return Ok(load.await?.program());
         };
         let loaded = if self.local.is_subscribed() {
@@ -120,10 +122,10 @@ impl TwoTierPrograms {
             tokio::time::timeout(UNSUBSCRIBED_WAIT, load).await
         };
         match loaded {
-            Ok(Ok(known)) => Ok(known.program()),
+            Ok(Ok(state)) => Ok(state.program()),
             Ok(Err(CoreDataUnavailable)) | Err(_) => {
                 self.metrics.programs.local_stale_hits.inc();
-                Ok(stale.known.program())
+                Ok(stale.state.program())
             }
         }
     }

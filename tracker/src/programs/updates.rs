@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::link::{PING_INTERVAL, RECONNECT, RECONNECT_LOG, RedisLink, TIMEOUT};
 use super::loader::LoaderHandle;
-use super::local::{Known, LocalPrograms, PushOutcome};
+use super::local::{LocalPrograms, ProgramState, PushOutcome};
 use super::redis::RedisPrograms;
 use crate::flag::Flag;
 use crate::metrics::Metrics;
@@ -113,7 +113,7 @@ impl Updates {
         match Update::from_json(message) {
             Ok(update) => {
                 let id = update.core_data.program_id().clone();
-                let counter = match self.local.push(id, Known::of(update)) {
+                let counter = match self.local.push(id, ProgramState::of(update)) {
                     PushOutcome::Applied => &self.metrics.programs.updates_applied,
                     PushOutcome::Older => &self.metrics.programs.updates_ignored,
                     PushOutcome::NotHeld => &self.metrics.programs.updates_not_held,
@@ -169,7 +169,7 @@ impl Updates {
     async fn is_current(&self, id: &ProgramId, held: &Version, stored: Option<Version>) -> bool {
         let Some(stored) = stored.filter(|stored| stored > held) else { return true };
         let read = self.loader.reload(id).await;
-        read.is_ok_and(|known| known.version().is_some_and(|version| *version >= stored))
+        read.is_ok_and(|state| state.version().is_some_and(|version| *version >= stored))
     }
 }
 

@@ -77,8 +77,8 @@ impl WarmUp {
             let loaded = ids.into_iter().zip(loads).zip(read);
             // A program that cannot be read is reported when a request asks for it.
             ids = loaded
-                .filter_map(|((id, load), known)| {
-                    matches!(load.finish(known.ok()?), LoadOutcome::Outdated).then_some(id)
+                .filter_map(|((id, load), state)| {
+                    matches!(load.finish(state.ok()?), LoadOutcome::Outdated).then_some(id)
                 })
                 .collect();
         }

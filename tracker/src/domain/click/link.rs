@@ -1,7 +1,7 @@
 //! Links that name their own landing page (`url=`), and their signatures.
 
 use adtrack_proto::ProgramId;
-use adtrack_proto::web_url::{self, Macros};
+use adtrack_proto::web_url::{self, InvalidUrl, Macros};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
@@ -52,10 +52,21 @@ impl SignedLink<'_> {
     }
 }
 
+/// Why a link may not lead to a landing page. Says it with the parameter as its subject.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidLandingPage {
+    /// Core data may not have it either.
+    #[error(transparent)]
+    Url(#[from] InvalidUrl),
+    /// A host that browsers read as another, which is given.
+    #[error("has a host that browsers read as `{0}`; write that")]
+    Host(String),
+}
+
 /// Parses the landing page of a link, which may come from anybody. In addition to the rules for core data
 /// ([`web_url::parse`]), its host must be written as browsers read it: no unusual notation of an IP address,
 /// no characters that are mapped to others, international names as `xn--…`.
-pub fn link_url(text: &str) -> Result<Url, String> {
+pub fn link_url(text: &str) -> Result<Url, InvalidLandingPage> {
     let url = web_url::parse(text, Macros::Allowed)?;
     let authority = web_url::split_at_authority(text).map_or("", |(authority, _)| authority);
     let host_end = if authority.starts_with('[') {
@@ -65,7 +76,7 @@ pub fn link_url(text: &str) -> Result<Url, String> {
     };
     let host = url.host_str().unwrap_or_default();
     if !host.eq_ignore_ascii_case(&authority[..host_end]) {
-        return Err(format!("has a host that browsers read as `{host}`; write that"));
+        return Err(InvalidLandingPage::Host(host.to_owned()));
     }
     Ok(url)
 }

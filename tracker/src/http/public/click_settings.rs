@@ -1,5 +1,7 @@
 //! The settings of clicks.
 
+use std::fmt::Display;
+
 use adtrack_proto::web_url::{self, Macros};
 use clap::Args;
 use url::Url;
@@ -41,11 +43,11 @@ pub fn web_url(text: &str) -> Result<Url, String> {
 
 /// A value parser: reads the file of keys at `path`.
 pub fn signing_keys(path: &str) -> Result<SigningKeys, String> {
-    let expected = |problem: String| {
+    let expected = |problem: &dyn Display| {
         format!("{problem}; expected a readable file of lines `id=secret`, the secrets in base64")
     };
-    let text = read(path).map_err(|error| expected(error.to_string()))?;
-    SigningKeys::parse(&text).map_err(expected)
+    let text = read(path).map_err(|error| expected(&error))?;
+    SigningKeys::parse(&text).map_err(|error| expected(&error))
 }
 
 /// A value parser: the content of a file of keys.

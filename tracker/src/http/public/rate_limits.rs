@@ -35,17 +35,22 @@ pub struct RateLimitSettings {
     pub rate_limit_direct_clients: bool,
 }
 
+/// The error for settings with which all clients would share one limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "RATE_LIMIT=\"{0}\": all clients behind a load balancer would share one limit; set TRUSTED_PROXIES \
+     to the load balancer's networks, or RATE_LIMIT_DIRECT_CLIENTS=true if clients connect to the \
+     tracker themselves"
+)]
+pub struct SharedRateLimit(RateLimit);
+
 impl RateLimitSettings {
     /// Refuses settings with which all clients would share one limit.
-    pub fn check(&self, visitors: &VisitorSettings) -> Result<(), String> {
+    pub fn check(&self, visitors: &VisitorSettings) -> Result<(), SharedRateLimit> {
         let knows_clients =
             self.rate_limit_direct_clients || !visitors.trusted_proxies.0.is_empty();
         match self.rate_limit {
-            Some(limit) if !knows_clients => Err(format!(
-                "RATE_LIMIT=\"{limit}\": all clients behind a load balancer would share one limit; \
-                 set TRUSTED_PROXIES to the load balancer's networks, or \
-                 RATE_LIMIT_DIRECT_CLIENTS=true if clients connect to the tracker themselves"
-            )),
+            Some(limit) if !knows_clients => Err(SharedRateLimit(limit)),
             _ => Ok(()),
         }
     }
