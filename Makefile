@@ -90,7 +90,7 @@ schemathesis: redis-server ## both listeners, exercised from their OpenAPI descr
 instructions: ## fails if the request handler exceeds its instruction budget (callgrind)
 	@deploy/checks/peers/instructions
 
-prove: redis-server ## the long tests: 50 kills, outages, 200,000 programs, millions of inputs (about 30 minutes)
+prove: redis-server ## the long tests: 50 kills, outages, 200,000 programs, millions of inputs, mutants, the image (about an hour; root)
 	@$(BUILD)
 	ADTRACK_PROVE=1 cargo test --locked -p local-stack --test faults -- --nocapture --test-threads=1
 	@$(BUILD) --release
@@ -105,6 +105,7 @@ prove: redis-server ## the long tests: 50 kills, outages, 200,000 programs, mill
 	deploy/checks/kpl-interop
 	deploy/checks/valkey
 	deploy/checks/mutate --all
+	deploy/checks/image
 
 check-deploy: ## all of deploy/ that can be checked without an AWS account (3 minutes)
 	@deploy/checks/deploy-all

@@ -7,6 +7,8 @@ import re
 from adtrack_deploy import stacks, template
 
 from .finding import Finding, failure
+from .memory import remembered
+from .synth import Templates
 
 # These import cfn-lint, which takes seconds.
 SLOW = ("everything_is_tagged",)
@@ -54,16 +56,21 @@ def _ruled(templates, wanted):
 
 def stack_findings(templates):
     """Templates that do not fit together as the stacks of a layout."""
+    templates = Templates.of(templates)
     for layout in _layouts():
         for stack in stacks.of(layout):
-            if not all(name in templates for name in stack.templates):
-                continue
-            try:
-                template.merge([templates[name] for name in stack.templates], stack.description)
-            except template.TemplateError as error:
-                yield Finding(stack.templates[0], stack.name, f"cannot be one stack: {error}")
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
-                yield Finding(stack.templates[0], stack.name, f"cannot be one stack: {error!r}")
+            if all(name in templates for name in stack.templates):
+                key = stack.name, tuple(templates.digests[name] for name in stack.templates)
+                yield from remembered(key, lambda stack=stack: _merged(templates, stack))
+
+
+def _merged(templates, stack):
+    try:
+        template.merge([templates[name] for name in stack.templates], stack.description)
+    except template.TemplateError as error:
+        yield Finding(stack.templates[0], stack.name, f"cannot be one stack: {error}")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        yield Finding(stack.templates[0], stack.name, f"cannot be one stack: {error!r}")
 
 
 def _layouts():

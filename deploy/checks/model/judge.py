@@ -72,11 +72,12 @@ def _missing(templates, every):
 
 
 def _judged(templates, every):
+    templates = synth.Templates.of(templates)
     for judge in TEMPLATE_JUDGES:
         yield from _guarded(judge, templates, "templates", templates)
     for scenario in every:
         try:
-            system = synth.system(templates, scenario)
+            system = templates.system(scenario)
         except Exception as error:
             yield failure(error, scenario.name, templates)
             continue
