@@ -23,7 +23,7 @@ struct Arguments {
     /// Name of the Kinesis stream that receives the events.
     #[arg(long, env, default_value = "adtrack-events", value_parser = non_empty("the name of a Kinesis stream"))]
     event_stream: String,
-    /// Keep the objects.
+    /// Do not remove the objects.
     #[arg(long)]
     keep: bool,
     #[command(flatten)]
@@ -65,7 +65,7 @@ async fn main() -> ExitCode {
 /// Returns how many objects failed.
 async fn redrive(store: &SpillStore, stream: &EventStream, keep: bool) -> Result<usize, String> {
     let names = store.list().await.map_err(|error| error.to_string())?;
-    println!("{} objects", names.len());
+    println!("found {} objects", names.len());
     let mut failed = 0;
     for name in names {
         let outcome = async {

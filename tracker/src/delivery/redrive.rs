@@ -6,10 +6,10 @@ use bytes::Bytes;
 use std::time::Duration;
 
 use super::EventStream;
-use super::batch::{AGGREGATE_BYTES, Batch, Record};
+use super::batch::{AGGREGATE_BYTES, Batch, SplitBatch, StreamRecord};
 
-/// Consecutive tries without a delivered record after which a batch is given up.
-const TRIES: u32 = 10;
+/// Consecutive attempts without a delivered record after which a batch is given up.
+const ATTEMPTS: u32 = 10;
 const BACKOFF: Backoff =
     Backoff { base: Duration::from_millis(100), ceiling: Duration::from_secs(10) };
 
@@ -26,7 +26,7 @@ pub async fn put_all(stream: &EventStream, events: Vec<Bytes>) -> Result<(), Str
             {
                 aggregate.push(event);
             }
-            batch.push(Record::new(aggregate, Vec::new()));
+            batch.push(StreamRecord::new(aggregate, Vec::new()));
         }
         put(stream, batch).await?;
     }
@@ -38,7 +38,7 @@ async fn put(stream: &EventStream, mut batch: Batch) -> Result<(), String> {
     loop {
         let problem = match stream.put(&batch).await {
             Ok(outcome) => {
-                let (delivered, rejected) = batch.split(&outcome);
+                let SplitBatch { delivered, rejected } = batch.split(&outcome);
                 if rejected.is_empty() {
                     return Ok(());
                 }
@@ -52,7 +52,7 @@ async fn put(stream: &EventStream, mut batch: Batch) -> Result<(), String> {
             Err(error) => error.text,
         };
         failures += 1;
-        if failures == TRIES {
+        if failures == ATTEMPTS {
             return Err(problem);
         }
         tokio::time::sleep(BACKOFF.delay(failures)).await;

@@ -8,12 +8,12 @@
 //!      └───────────────────── a probe delivers ────────────────────────────────────┘
 //! ```
 //!
-//! - *Healthy*: up to [`MAX_IN_FLIGHT`] calls, each as full as it gets. Records that the stream
+//! - *Healthy*: up to [`MAX_IN_FLIGHT`] calls, each as full as possible. Records that the stream
 //!   rejected are due again after their own backoff; the others do not wait for them.
 //! - *Failing*: nothing is sent until the pause is over, then one record at a time. An outage costs no
 //!   more calls than normal operation, and the first record that is delivered ends it.
-//! - A probe that gets no response for [`PROBE_INTERVAL`] no longer holds back the next one: the
-//!   stream may have recovered, and the silent call may be lost.
+//! - A probe that has not completed after [`PROBE_INTERVAL`] no longer holds back the next one: the
+//!   stream may have recovered, and the response may be lost.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use super::batch::Batch;
 
-/// `PutRecords` calls under way at a time: 1 MiB each, about 5,000 events; at 20 ms per call, about a
+/// Maximum number of `PutRecords` calls in flight: 1 MiB each, about 5,000 events; at 20 ms per call, about a
 /// million events per second.
 const MAX_IN_FLIGHT: usize = 4;
 /// Consecutive failed calls after which the stream counts as refusing: a single throttled call is no reason
@@ -32,8 +32,8 @@ pub const FAILURES_UNTIL_REFUSING: u32 = 3;
 /// For records that were rejected while others were delivered: their shard is throttled.
 const RECORD_BACKOFF: Backoff =
     Backoff { base: Duration::from_millis(50), ceiling: Duration::from_secs(5) };
-/// After a call that delivered nothing. Low enough that, with [`PROBE_INTERVAL`], a full journal
-/// takes events again within 3 s of the stream's return.
+/// After a call that delivered nothing. Short, so that, with [`PROBE_INTERVAL`], a full journal accepts
+/// events again within 3 s after the stream recovers.
 const CALL_BACKOFF: Backoff =
     Backoff { base: Duration::from_millis(50), ceiling: Duration::from_secs(1) };
 /// How long a probe holds back the next one.
@@ -84,7 +84,7 @@ impl Schedule {
         self.failures > 0
     }
 
-    /// Whether the stream has failed often enough for somebody to be alerted.
+    /// Whether the stream has failed often enough to alert an operator.
     pub fn is_refusing(&self) -> bool {
         self.failures >= FAILURES_UNTIL_REFUSING
     }
@@ -96,17 +96,19 @@ impl Schedule {
 
     /// Whether a call may start at `now`.
     pub fn may_call(&self, now: Instant) -> bool {
-        !self.is_paused(now) && self.has_free_call(now)
+        !self.is_paused(now) && self.has_free_slot(now)
     }
 
     fn is_paused(&self, now: Instant) -> bool {
         self.paused_until.is_some_and(|until| now < until)
     }
 
-    /// While the stream is failing one call at a time, or another when that one stays silent.
-    fn has_free_call(&self, now: Instant) -> bool {
-        let is_silent = || self.last_call_at.is_none_or(|at| now >= at + PROBE_INTERVAL);
-        self.in_flight == 0 || self.in_flight < MAX_IN_FLIGHT && (!self.is_failing() || is_silent())
+    /// Whether another call fits in. While the stream is failing, one call at a time; another if that one has
+    /// not completed after [`PROBE_INTERVAL`].
+    fn has_free_slot(&self, now: Instant) -> bool {
+        let is_overdue = || self.last_call_at.is_none_or(|at| now >= at + PROBE_INTERVAL);
+        self.in_flight == 0
+            || (self.in_flight < MAX_IN_FLIGHT && (!self.is_failing() || is_overdue()))
     }
 
     /// When to check again: the end of the pause, or the next retry. None if there is nothing to wait
@@ -114,7 +116,7 @@ impl Schedule {
     pub fn wake_up_at(&self, now: Instant) -> Option<Instant> {
         let next_retry = || self.retries.front().map(|retry| retry.due_at);
         let pause_end = self.paused_until.filter(|_| self.is_paused(now));
-        self.has_free_call(now).then(|| pause_end.or_else(next_retry)).flatten()
+        self.has_free_slot(now).then(|| pause_end.or_else(next_retry)).flatten()
     }
 
     /// Takes what is due at `now`, as much as fits into one call; one record while the stream is
@@ -178,7 +180,7 @@ mod tests {
     use proptest::prelude::*;
     use uuid::Uuid;
 
-    use super::super::batch::Record;
+    use super::super::batch::StreamRecord;
     use super::*;
 
     fn batch(records: usize) -> Batch {
@@ -186,7 +188,7 @@ mod tests {
         for number in 0..records {
             let partition_key = Uuid::from_u128(number as u128);
             let data = Bytes::from_static(b"event");
-            batch.push(Record { partition_key, data, claims: Vec::new() });
+            batch.push(StreamRecord { partition_key, data, claims: Vec::new() });
         }
         batch
     }

@@ -7,12 +7,13 @@ use adtrack_proto::event::{ConversionFields, InvalidReason, RequestFields};
 
 use super::refusal::Refusal;
 use super::request::message_id;
-use super::{Conversion, MessageId, PreparedProgram, TrackingRequest, check_combination};
+use super::{Conversion, MessageId, PreparedProgram, TrackingRequest, check_program_match};
 
 /// The parameters that are recorded if the client objects to tracking.
 const NO_PARAMETERS: &BTreeMap<String, String> = &BTreeMap::new();
 
-/// The event of a tracking request whose program exists and whose parameters are a valid combination.
+/// The event of a tracking request whose program exists and whose `checksum` and `customerId`, if given, are
+/// the program's.
 #[derive(Debug)]
 pub struct TrackedEvent<'a> {
     /// The event's id.
@@ -30,7 +31,7 @@ impl<'a> TrackedEvent<'a> {
         program: Arc<PreparedProgram>,
         random: u128,
     ) -> Result<Self, Refusal> {
-        check_combination(&request.parameters, &program)?;
+        check_program_match(&request.parameters, &program)?;
         let validity = program.validity.at(request.received_at);
         Ok(Self { message_id: message_id(request, random), validity, request, program })
     }
@@ -54,7 +55,11 @@ impl<'a> TrackedEvent<'a> {
                 referrer: &client.referrer,
                 client_ip: client.address.as_str(),
                 traffic_flags,
-                parameters: if client.objects { NO_PARAMETERS } else { &parameters.carried },
+                parameters: if client.objects_to_tracking {
+                    NO_PARAMETERS
+                } else {
+                    &parameters.carried
+                },
                 conversion: request.conversion.as_deref().map(Conversion::fields),
                 invalid_reason: self.validity.err(),
                 client_event_id: parameters.event_id.as_deref().unwrap_or_default(),

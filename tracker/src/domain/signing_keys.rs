@@ -8,11 +8,11 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// The shortest secret, in bytes: as long as SHA-256's output (RFC 2104, section 3).
+/// The minimum length of a secret in bytes: as long as SHA-256's output (RFC 2104, section 3).
 pub const MIN_KEY_BYTES: usize = 32;
-/// The most keys that a file may have.
+/// The maximum number of keys in a file.
 const MAX_KEYS: usize = 1_000;
-/// The longest id, in bytes.
+/// The maximum length of an id in bytes.
 pub const MAX_KEY_ID_BYTES: usize = 64;
 
 /// HMAC-SHA-256 keys by id. There may be several, so that a key can be replaced while links that were
@@ -29,7 +29,7 @@ impl fmt::Debug for SigningKeys {
 
 impl SigningKeys {
     /// Parses lines `id=secret`, the secret in base64 (RFC 4648, section 4). Skips empty lines and lines
-    /// that begin with `#`. An error names the line's number and shows nothing of its content.
+    /// that begin with `#`. Errors contain line numbers, never content.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut keys = Self::default();
         for (number, line) in (1..).zip(text.lines().map(str::trim)) {

@@ -21,18 +21,17 @@ pub const EXPIRES: &str = "at_expires";
 /// What a link's signature covers. It covers nothing else, because networks append parameters of their own.
 #[derive(Debug, Clone, Copy)]
 pub struct SignedLink<'a> {
-    /// The program.
     pub program_id: &'a ProgramId,
     /// The landing page as given: decoded, with its macros.
     pub url: &'a str,
-    /// The key.
+    /// The id of the key.
     pub key_id: &'a str,
     /// When the signature expires, in Unix seconds.
     pub expires: i64,
 }
 
 impl SignedLink<'_> {
-    /// The signed text, different for each link: only the last part, the URL, may contain a line end. The
+    /// The signed text. It is unambiguous, because only its last part, the URL, can contain a line feed. The
     /// first line keeps signatures of other kinds from being valid for a link.
     fn text(&self) -> String {
         let Self { program_id, url, key_id, expires } = self;
@@ -65,7 +64,7 @@ pub fn link_url(text: &str) -> Result<Url, String> {
     };
     let host = url.host_str().unwrap_or_default();
     if !host.eq_ignore_ascii_case(&authority[..host_end]) {
-        return Err(format!("has a host that browsers read as `{host}`; write that"));
+        return Err(format!("has a host that browsers read as `{host}`; write it that way"));
     }
     Ok(url)
 }
