@@ -30,7 +30,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), ceiling: Duration::from_secs(60) };
 /// Logs the first of consecutive failures, then every 20th.
 const FAILURES_LOG: LogSampling = LogSampling { first: 1, every: 20 };
-/// The most characters of a response that a log line shows.
+/// Maximum number of characters of a response that a log line shows.
 const MAX_LOGGED_CHARS: usize = 300;
 
 /// The task that protects the ECS task.
@@ -41,15 +41,22 @@ pub struct TaskProtection {
     after: Duration,
     journal: Journal,
     metrics: Arc<Metrics>,
-    wanted: bool,
-    known: Known,
+    wanted: Protection,
+    state: ProtectionState,
     failures: u32,
     retry_at: Option<Instant>,
 }
 
+/// Whether the task is to be protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protection {
+    On,
+    Off,
+}
+
 /// What is known about the protection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Known {
+enum ProtectionState {
     Off,
     On {
         since: Instant,
@@ -70,7 +77,7 @@ enum AgentError {
 
 impl TaskProtection {
     /// Protects this task through the agent at `agent` (`ECS_AGENT_URI`) while the oldest event of `journal`
-    /// is `after` old or older. Fails if no HTTP client can be made.
+    /// is `after` old or older. Fails if the HTTP client cannot be created.
     pub fn new(
         agent: &Url,
         after: Duration,
@@ -84,10 +91,10 @@ impl TaskProtection {
             after,
             journal,
             metrics,
-            wanted: false,
-            // So the first thing is to remove a protection that may not be set. That costs one call, and
-            // shows at the start, not in an outage, whether the role allows it.
-            known: Known::Unclear { since: Instant::now() },
+            wanted: Protection::Off,
+            // So the first call removes protection, even if none is set. It shows at the start, not in an
+            // outage, whether the role allows such calls.
+            state: ProtectionState::Unclear { since: Instant::now() },
             failures: 0,
             retry_at: None,
         })
@@ -97,8 +104,8 @@ impl TaskProtection {
     /// a container that restarts in this task may still deliver its events.
     pub async fn run(mut self, stop: CancellationToken) {
         stop.run_until_cancelled(self.watch()).await;
-        if self.journal.used_bytes() == 0 && self.known.calls_for(false, Instant::now()) {
-            self.set(false).await;
+        if self.journal.used_bytes() == 0 && self.state.calls_for(Protection::Off, Instant::now()) {
+            self.set(Protection::Off).await;
         }
     }
 
@@ -113,7 +120,7 @@ impl TaskProtection {
 
     async fn check_journal(&mut self) {
         let age = self.metrics.delivery.journal_oldest_seconds.get();
-        let wanted = wants_protection(self.wanted, age, self.after.as_secs_f64());
+        let wanted = wanted_protection(self.wanted, age, self.after.as_secs_f64());
         if wanted != self.wanted {
             self.wanted = wanted;
             self.failures = 0;
@@ -121,40 +128,44 @@ impl TaskProtection {
         }
         let now = Instant::now();
         let waits = self.retry_at.is_some_and(|at| now < at);
-        if !waits && self.known.calls_for(wanted, now) {
+        if !waits && self.state.calls_for(wanted, now) {
             self.set(wanted).await;
         }
     }
 
-    async fn set(&mut self, protect: bool) {
-        if protect {
+    async fn set(&mut self, wanted: Protection) {
+        if wanted == Protection::On {
             // The call may take effect even if its response never arrives.
-            self.known = Known::Unclear { since: Instant::now() };
+            self.state = ProtectionState::Unclear { since: Instant::now() };
         }
-        match self.call(protect).await {
+        match self.call(wanted).await {
             Ok(()) => {
                 self.failures = 0;
                 self.retry_at = None;
                 let since = Instant::now();
-                self.known = if protect { Known::On { since } } else { Known::Off };
+                self.state = match wanted {
+                    Protection::On => ProtectionState::On { since },
+                    Protection::Off => ProtectionState::Off,
+                };
+                let protect = wanted == Protection::On;
                 let was = self.metrics.task.protected.get() == 1;
                 self.metrics.task.protected.set(i64::from(protect));
                 if was != protect {
-                    tracing::info!(protect, "the ECS task's protection from scale-in was set");
+                    tracing::info!(protect, "the ECS task's protection from scale-in has changed");
                 }
             }
-            Err(error) => self.on_failure(protect, &error),
+            Err(error) => self.on_failure(wanted, &error),
         }
     }
 
-    fn on_failure(&mut self, protect: bool, error: &AgentError) {
+    fn on_failure(&mut self, wanted: Protection, error: &AgentError) {
         self.metrics.task.protection_failed.inc();
         self.failures += 1;
         self.retry_at = Some(Instant::now() + BACKOFF.bound(self.failures));
         if FAILURES_LOG.includes(self.failures) {
             tracing::error!(
                 %error,
-                protect,
+                protect = wanted == Protection::On,
                 failures = self.failures,
                 "the ECS task's protection from scale-in cannot be set; trying again. The task's role \
                  needs ecs:UpdateTaskProtection on the cluster's tasks"
@@ -162,18 +173,18 @@ impl TaskProtection {
         }
     }
 
-    async fn call(&self, protect: bool) -> Result<(), AgentError> {
-        let state = if protect {
-            json!({"ProtectionEnabled": true, "ExpiresInMinutes": MINUTES})
-        } else {
-            json!({"ProtectionEnabled": false})
+    async fn call(&self, wanted: Protection) -> Result<(), AgentError> {
+        let state = match wanted {
+            Protection::On => json!({"ProtectionEnabled": true, "ExpiresInMinutes": MINUTES}),
+            Protection::Off => json!({"ProtectionEnabled": false}),
         };
         let response = self.agent.put(&self.url).json(&state).send().await?;
         let status = response.status();
         let body = response.text().await?;
         // The body reports a failure of ECS; the status does not always.
-        let is_set = serde_json::from_str::<Value>(&body)
-            .is_ok_and(|body| body["protection"]["ProtectionEnabled"] == protect);
+        let is_set = serde_json::from_str::<Value>(&body).is_ok_and(|body| {
+            body["protection"]["ProtectionEnabled"] == state["ProtectionEnabled"]
+        });
         if status.is_success() && is_set {
             Ok(())
         } else {
@@ -182,21 +193,27 @@ impl TaskProtection {
     }
 }
 
-/// Whether to protect the task, given the journal's `age` and the limit `after`, in seconds. Protection ends
-/// well below the limit, so that an age near the limit does not toggle it.
-fn wants_protection(wanted: bool, age: f64, after: f64) -> bool {
-    age >= if wanted { after / 2.0 } else { after }
+/// The protection that the journal's `age` calls for, given what was wanted before and the limit `after`, in
+/// seconds. Protection ends well below the limit, so that an age near the limit does not toggle it.
+fn wanted_protection(wanted: Protection, age: f64, after: f64) -> Protection {
+    let limit = match wanted {
+        Protection::On => after / 2.0,
+        Protection::Off => after,
+    };
+    if age >= limit { Protection::On } else { Protection::Off }
 }
 
-impl Known {
+impl ProtectionState {
     /// Whether a call is due at `now` for the protection to be as `wanted`. Protection expires on its own, so
     /// nothing need be removed after that.
-    fn calls_for(self, wanted: bool, now: Instant) -> bool {
-        match self {
-            Self::Off => wanted,
-            Self::On { since } if wanted => now >= since + RENEWAL,
-            Self::Unclear { .. } if wanted => true,
-            Self::On { since } | Self::Unclear { since } => now < since + PROTECTED,
+    fn calls_for(self, wanted: Protection, now: Instant) -> bool {
+        match (self, wanted) {
+            (Self::Off, wanted) => wanted == Protection::On,
+            (Self::On { since }, Protection::On) => now >= since + RENEWAL,
+            (Self::Unclear { .. }, Protection::On) => true,
+            (Self::On { since } | Self::Unclear { since }, Protection::Off) => {
+                now < since + PROTECTED
+            }
         }
     }
 }
@@ -209,23 +226,24 @@ mod tests {
     fn renews_protection_before_it_expires_and_removes_it_until_then() {
         let since = Instant::now();
         let minutes = |minutes: u64| since + Duration::from_secs(minutes * 60);
-        let on = Known::On { since };
-        let due = [0, 3, 4, 9].map(|after| on.calls_for(true, minutes(after)));
+        let on = ProtectionState::On { since };
+        let due = [0, 3, 4, 9].map(|after| on.calls_for(Protection::On, minutes(after)));
         assert_eq!(due, [false, false, true, true]);
-        for known in [on, Known::Unclear { since }] {
-            let due = [0, 9, 10, 60].map(|after| known.calls_for(false, minutes(after)));
+        for state in [on, ProtectionState::Unclear { since }] {
+            let due = [0, 9, 10, 60].map(|after| state.calls_for(Protection::Off, minutes(after)));
             assert_eq!(due, [true, true, false, false]);
         }
-        assert!(Known::Unclear { since }.calls_for(true, since));
-        assert!(Known::Off.calls_for(true, since) && !Known::Off.calls_for(false, since));
+        assert!(ProtectionState::Unclear { since }.calls_for(Protection::On, since));
+        assert!(ProtectionState::Off.calls_for(Protection::On, since));
+        assert!(!ProtectionState::Off.calls_for(Protection::Off, since));
     }
 
     #[test]
     fn does_not_toggle_near_the_limit() {
-        let mut wanted = false;
+        let mut wanted = Protection::Off;
         let states = [0.0, 29.9, 30.0, 29.0, 16.0, 31.0, 14.0, 29.0].map(|age| {
-            wanted = wants_protection(wanted, age, 30.0);
-            wanted
+            wanted = wanted_protection(wanted, age, 30.0);
+            wanted == Protection::On
         });
         assert_eq!(states, [false, false, true, true, true, true, false, false]);
     }

@@ -6,7 +6,7 @@ use url::Url;
 use super::value_parsers::{signing_keys, signing_keys_text, web_url};
 use crate::domain::SigningKeys;
 
-#[expect(missing_docs, reason = "a comment here would become the text of --help")]
+/// The page for clicks that cannot be recorded, and the keys of signed links.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Clicks")]
 pub struct ClickSettings {
