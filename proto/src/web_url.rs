@@ -2,10 +2,10 @@
 
 use url::Url;
 
-/// The longest URL of a program or a link, in bytes.
+/// The maximum length of a program's or a link's URL in bytes.
 pub const MAX_URL_BYTES: usize = 2_048;
 
-/// Whether a URL may hold macros, such as `{click_id}`.
+/// Whether a URL may contain macros, such as `{click_id}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Macros {
     /// After the authority: in path, query and fragment.
@@ -26,7 +26,7 @@ pub fn parse(text: &str, macros: Macros) -> Result<Url, String> {
         return Err(format!("has {} bytes; at most {MAX_URL_BYTES} are accepted", text.len()));
     }
     if text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
-        return Err("holds a control character, white space or a backslash".to_owned());
+        return Err("contains a control character, white space or a backslash".to_owned());
     }
     let parsed = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
     if !matches!(parsed.scheme(), "http" | "https") {
@@ -37,7 +37,7 @@ pub fn parse(text: &str, macros: Macros) -> Result<Url, String> {
         return Err("has no host".to_owned());
     }
     if authority.contains('@') {
-        return Err("holds user information, which is not accepted".to_owned());
+        return Err("contains user information, which is not accepted".to_owned());
     }
     if authority.contains(['{', '}']) {
         return Err("has a macro outside path, query and fragment".to_owned());
@@ -46,7 +46,7 @@ pub fn parse(text: &str, macros: Macros) -> Result<Url, String> {
         return Err("has a percent-encoded host, which is not accepted".to_owned());
     }
     if macros == Macros::Refused && rest.contains(['{', '}']) {
-        return Err("holds a macro; only `landingUrl` takes macros".to_owned());
+        return Err("contains a macro; only `landingUrl` takes macros".to_owned());
     }
     Ok(parsed)
 }

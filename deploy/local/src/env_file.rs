@@ -2,7 +2,7 @@
 //!
 //! A stack holds an exclusive lock (`flock`) on its file for as long as it runs, so the kernel knows
 //! which files are in use: a file that nobody has locked was left by a stack that was killed, and is
-//! replaced. Whoever removes a file holds its lock.
+//! replaced. A file is removed only while its lock is held.
 
 use std::fmt::Write as _;
 use std::fs::{File, TryLockError};
@@ -19,8 +19,8 @@ const MAX_FILES: u32 = 100;
 #[derive(Debug)]
 pub(crate) struct EnvFile {
     pub(crate) path: PathBuf,
-    /// Whether another stack had the first choice.
-    pub(crate) is_second_choice: bool,
+    /// 1 for the first choice, 2 for `-2.env`, and so on.
+    pub(crate) number: u32,
     locked: File,
 }
 
@@ -28,7 +28,7 @@ impl EnvFile {
     /// Writes `path`; it is an error if another running stack has it.
     pub(crate) fn write(path: &Path, environment: &[(String, String)]) -> Result<Self, StackError> {
         match lock(path)? {
-            Some(locked) => Self::fill(path.to_owned(), locked, environment, false),
+            Some(locked) => Self::fill(path.to_owned(), locked, environment, 1),
             None => Err(StackError::EnvFileInUse(path.to_owned())),
         }
     }
@@ -40,28 +40,28 @@ impl EnvFile {
         environment: &[(String, String)],
     ) -> Result<Self, StackError> {
         for number in 1..=MAX_FILES {
-            let path = numbered(first, number);
+            let path = numbered_path(first, number);
             if let Some(locked) = lock(&path)? {
-                return Self::fill(path, locked, environment, number > 1);
+                return Self::fill(path, locked, environment, number);
             }
         }
-        Err(StackError::EnvFileInUse(numbered(first, MAX_FILES)))
+        Err(StackError::EnvFileInUse(numbered_path(first, MAX_FILES)))
     }
 
     fn fill(
         path: PathBuf,
         mut locked: File,
         environment: &[(String, String)],
-        is_second_choice: bool,
+        number: u32,
     ) -> Result<Self, StackError> {
         let text = exports(environment);
         match locked.set_len(0).and_then(|()| locked.write_all(text.as_bytes())) {
-            Ok(()) => Ok(Self { path, is_second_choice, locked }),
+            Ok(()) => Ok(Self { path, number, locked }),
             Err(error) => Err(StackError::File(path, error)),
         }
     }
 
-    /// Removes the file, unless somebody has put another in its place.
+    /// Removes the file, unless another has been put in its place.
     pub(crate) fn remove(self) {
         if is_at(&self.locked, &self.path) {
             // A file that stays is replaced by the next stack.
@@ -81,8 +81,8 @@ fn lock(path: &Path) -> Result<Option<File>, StackError> {
             .open(path)
             .map_err(file_error)?;
         match file.try_lock() {
-            // Else its stack has removed it since it was opened.
             Ok(()) if is_at(&file, path) => return Ok(Some(file)),
+            // Its stack has removed it since it was opened.
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(file_error(error)),
@@ -99,7 +99,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 }
 
 /// `local-stack.env`, `local-stack-2.env`, `local-stack-3.env`, …
-fn numbered(first: &Path, number: u32) -> PathBuf {
+fn numbered_path(first: &Path, number: u32) -> PathBuf {
     if number == 1 {
         return first.to_owned();
     }

@@ -41,6 +41,7 @@ fn row(argument: &Arg) -> String {
         Some((help, default)) => (help.trim().to_owned(), default.trim_end_matches(']').to_owned()),
         None => (help, String::new()),
     };
+    let help = help.trim_end_matches('.');
     let values: Vec<_> =
         argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
     let default = match values.join(",") {

@@ -42,7 +42,7 @@ impl<'a> TrackedEvent<'a> {
         let client = &request.client;
         let parameters = &request.parameters;
         let with_flags = |traffic_flags: &[&str]| {
-            self.program.event_fields.with(&RequestFields {
+            self.program.event_fields.encode_event(&RequestFields {
                 user_agent: &client.user_agent,
                 is_valid: self.validity.is_ok(),
                 message_id: &self.message_id,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use adtrack_proto::program::MAX_KEY_ID_BYTES;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
@@ -12,8 +13,6 @@ use sha2::Sha256;
 pub const MIN_KEY_BYTES: usize = 32;
 /// The maximum number of keys in a file.
 const MAX_KEYS: usize = 1_000;
-/// The maximum length of an id in bytes.
-pub const MAX_KEY_ID_BYTES: usize = 64;
 
 /// HMAC-SHA-256 keys by id. There may be several, so that a key can be replaced while links that were
 /// signed with it are still in use.
