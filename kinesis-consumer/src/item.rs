@@ -168,8 +168,8 @@ fn optional_texts(event: &TrackingEvent) -> [(&'static str, &str); 12] {
 
 /// The partition key of the index `by-program`: `{program}#{UTC hour}#{bucket}`, such as
 /// `212313#2026-01-02T03#7`. One partition takes about 1,000 writes per second, and several buckets may
-/// share one. So a program's hour is spread over `buckets` keys; readers query all of them. The bucket is the CRC-32 of the message
-/// id modulo `buckets`, so that a replay goes to the same bucket.
+/// share one. So a program's hour is spread over `buckets` keys; readers query all of them. The bucket is the
+/// CRC-32 of the message id modulo `buckets`, so that a replay goes to the same bucket.
 fn program_bucket(program_id: &str, occurred_at: i64, message_id: &str, buckets: u32) -> String {
     // Only absurd times do not fit in a `Timestamp`.
     let time = Timestamp::from_millisecond(occurred_at).unwrap_or_default().to_string();

@@ -44,12 +44,10 @@ impl CoreDataStream {
     /// Puts all programs on the stream.
     pub async fn put_all<'a>(
         &self,
-        programs: impl Iterator<Item = (&'a Program, bool)>,
+        programs: impl Iterator<Item = &'a Program>,
     ) -> Result<(), String> {
-        let mut entries = programs.map(|(program, valid)| {
-            let name = format!("loadtest {}", program.id);
-            entry(program, &name, valid)
-        });
+        let mut entries =
+            programs.map(|program| entry(program, &format!("loadtest {}", program.id)));
         loop {
             let chunk: Vec<_> = entries.by_ref().take(RECORDS_PER_CALL).collect();
             if chunk.is_empty() {
@@ -75,7 +73,7 @@ impl CoreDataStream {
     }
 
     async fn put_one(&self, program: &Program, name: &str) -> Result<(), String> {
-        let outcome = self.put(vec![entry(program, name, true)]).await?;
+        let outcome = self.put(vec![entry(program, name)]).await?;
         match outcome.error_codes().next() {
             None => Ok(()),
             Some(code) => Err(format!("PutRecords: {code}")),
@@ -87,17 +85,17 @@ impl CoreDataStream {
     }
 }
 
-fn entry(program: &Program, name: &str, valid: bool) -> Entry {
-    let data = record(program, name, valid).into_bytes();
+fn entry(program: &Program, name: &str) -> Entry {
+    let data = record(program, name).into_bytes();
     Entry { partition_key: program.id.clone(), data }
 }
 
-fn record(program: &Program, name: &str, valid: bool) -> String {
+fn record(program: &Program, name: &str) -> String {
     json!({
         "programId": program.id, "programName": name, "checksum": program.checksum,
         "customerId": program.customer_id,
         "customerName": format!("Customer {}", program.customer_id),
-        "valid": valid, "test": true,
+        "valid": program.valid, "test": true,
         "landingUrl": format!("https://shop.example/p/{}", program.id),
         "fallbackUrl": "https://shop.example/", "allowedHosts": ["shop.example"],
     })
@@ -131,8 +129,7 @@ pub async fn preload(
     programs: &[Program],
     disabled: &Program,
 ) -> Result<(), String> {
-    let all = programs.iter().map(|program| (program, true)).chain([(disabled, false)]);
-    stream.put_all(all).await?;
+    stream.put_all(programs.iter().chain([disabled])).await?;
     let client = http_client();
     let give_up = Instant::now() + PRELOAD_TIMEOUT;
     // Each shard is stored in order, so the last few programs cover all shards.
@@ -158,7 +155,7 @@ pub async fn preload(
     Ok(())
 }
 
-/// The changes of core data during a run, and what became of them.
+/// The updates of core data during a run, and how soon responses showed them.
 #[derive(Debug, Clone)]
 pub struct Changes {
     /// Records put on the stream.
@@ -208,7 +205,7 @@ pub async fn change(
     if per_second <= 0.0 {
         return changes;
     }
-    let client = http_client_as(&format!("{USER_AGENT} {mark} look"));
+    let client = http_client_as(&format!("{USER_AGENT} {mark} probe"));
     let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / per_second));
     let mut following: JoinSet<FollowOutcome> = JoinSet::new();
     for (number, program) in (0_u64..).zip(programs.iter().cycle()) {

@@ -11,6 +11,7 @@
 pub mod cli;
 pub mod compare;
 pub mod core_data;
+pub mod deployment;
 pub mod engine;
 pub mod live;
 pub mod local;
@@ -23,7 +24,6 @@ pub mod run;
 pub mod sample;
 pub mod scenario;
 pub mod schedule;
-pub mod surroundings;
 pub mod target;
 pub mod threshold;
 pub mod verdict;

@@ -12,8 +12,8 @@ use loadtest::scenario::{BUILT_IN, Scenario};
 
 mod count;
 mod demo;
+mod open_loop;
 mod stack;
-mod traffic;
 
 /// A threshold was crossed.
 const EXIT_THRESHOLD: u8 = 2;
@@ -34,8 +34,10 @@ async fn main() -> ExitCode {
         Command::Scenarios => list_scenarios(),
         Command::Scenario { command: ScenarioCommand::Show { name } } => show_scenario(&name),
         Command::Compare { a, b } => compare_files(&a, &b),
-        Command::Demo => run_on_stack(None).await,
-        Command::Count { requests, rate } => run_on_stack(Some((requests, rate))).await,
+        Command::Demo => run_on_stack(StackCommand::Demo).await,
+        Command::Count { requests, rate } => {
+            run_on_stack(StackCommand::Count { requests, rate }).await
+        }
     }
 }
 
@@ -95,15 +97,20 @@ fn compare_files(a: &Path, b: &Path) -> ExitCode {
     }
 }
 
-/// Runs `make demo`, or `make count` if `count` names the number of requests and their rate.
-async fn run_on_stack(count: Option<(u32, u32)>) -> ExitCode {
+/// A command that needs a running stack.
+enum StackCommand {
+    Demo,
+    Count { requests: u32, rate: u32 },
+}
+
+async fn run_on_stack(command: StackCommand) -> ExitCode {
     let stack = match stack::RunningStack::from_environment().await {
         Ok(stack) => stack,
         Err(problem) => return runtime_cli::usage_error(&problem),
     };
-    let outcome = match count {
-        Some((requests, rate)) => count::run(&stack, requests, rate).await,
-        None => demo::run(&stack).await,
+    let outcome = match command {
+        StackCommand::Count { requests, rate } => count::run(&stack, requests, rate).await,
+        StackCommand::Demo => demo::run(&stack).await,
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -5,24 +5,25 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::cli::RunArguments;
 use crate::core_data;
-use crate::engine::{self, Job, Merger, Streams};
+use crate::deployment::Deployment;
+use crate::engine::{self, Job, Merger, Start, Streams};
 use crate::live::View;
 use crate::local::LocalStack;
 use crate::process;
 use crate::recorder::{Slice, Totals};
 use crate::report::{self, DEVELOPMENT, Machine, Material, Report, Run, ScenarioInfo};
-use crate::request::{self, Kind, Program, Traffic};
+use crate::request::{self, Program, RequestKind, Traffic};
 use crate::sample::{Sample, Sampler};
 use crate::scenario::{Connections, Scenario};
 use crate::schedule::Schedule;
-use crate::surroundings::Surroundings;
 use crate::target::Target;
 use crate::verify::{EventTable, Findings, Follower, Plan};
 
-/// The most slices of a report.
+/// Maximum number of slices of a report.
 const MAX_SLICES: f64 = 1_800.0;
 
 /// Why there is no report.
@@ -72,9 +73,9 @@ pub async fn run(arguments: RunArguments) -> Result<Outcome, RunError> {
         println!("Starting a local stack.");
         let stack = LocalStack::start(&folder).await.map_err(RunError::Failed)?;
         let url = stack.variables.get("TRACKER_URL").cloned().unwrap_or_default();
-        let surroundings = Surroundings::of_stack(&stack.variables).await;
-        let outcome = match Target::parse(&url, false) {
-            Ok(target) => prepared.run(&target, &surroundings).await,
+        let deployment = Deployment::of_stack(&stack.variables).await;
+        let outcome = match Target::parse(&url).and_then(Target::require_local) {
+            Ok(target) => prepared.run(&target, &deployment).await,
             Err(problem) => Err(RunError::Failed(problem)),
         };
         stack.stop().await;
@@ -84,10 +85,12 @@ pub async fn run(arguments: RunArguments) -> Result<Outcome, RunError> {
         }
         return outcome;
     };
-    let is_own = prepared.arguments.i_own_this_host;
-    let target = Target::parse(url, is_own).map_err(RunError::Usage)?;
-    let surroundings = Surroundings::of_environment().await;
-    prepared.run(&target, &surroundings).await
+    let mut target = Target::parse(url).map_err(RunError::Usage)?;
+    if !prepared.arguments.i_own_this_host {
+        target = target.require_local().map_err(RunError::Usage)?;
+    }
+    let deployment = Deployment::of_environment().await;
+    prepared.run(&target, &deployment).await
 }
 
 impl Prepared {
@@ -126,16 +129,18 @@ impl Prepared {
         })
     }
 
-    async fn run(self, target: &Target, surroundings: &Surroundings) -> Result<Outcome, RunError> {
-        self.check(surroundings)?;
+    async fn run(self, target: &Target, deployment: &Deployment) -> Result<Outcome, RunError> {
+        self.check(deployment)?;
         let programs = request::programs(&self.scenario);
-        self.prepare_programs(target, surroundings, &programs).await?;
+        self.prepare_programs(target, deployment, &programs).await?;
         let interrupts = Interrupts::listen();
         let mark = format!("run/{}", self.id);
         let traffic = Traffic::new(&self.scenario, &target.host, &mark);
         let kinds = traffic.kinds.clone();
-        let (running, streams) = engine::start(self.job(target, surroundings, traffic))
-            .map_err(|error| RunError::Failed(format!("the senders cannot be started: {error}")))?;
+        let (senders, Streams { slices, accepted }) =
+            engine::start(self.job(target, deployment, traffic)).map_err(|error| {
+                RunError::Failed(format!("the senders cannot be started: {error}"))
+            })?;
         println!(
             "{}: {:.0} requests in {:.0} s to {}.",
             self.name,
@@ -143,85 +148,98 @@ impl Prepared {
             self.schedule.duration().as_secs_f64(),
             target.url
         );
-        let (end, has_ended) = watch::channel(false);
-        let sampler = Sampler {
-            tracker: self.tracker_process(target),
-            management_url: surroundings.management_url.clone(),
-            start: running.start.instant,
-            every: self.slice,
-        };
-        let samples = tokio::spawn(sampler.run(has_ended.clone()));
-        let changes = self.start_changes(target, surroundings, &mark, programs, has_ended);
-        let Streams { slices, accepted } = streams;
-        let start_ms = running.start.unix_ms;
-        let follower = self.follower(surroundings, &mark, start_ms)?;
-        let interrupted = interrupts.first.clone();
-        let mut stop = interrupts.first.clone();
-        let stopper = running.stopper();
-        let stop_on_interrupt = tokio::spawn(async move {
-            if stop.wait_for(|interrupted| *interrupted).await.is_ok() {
-                stopper();
-            }
-        });
-        let following = follower
+        let start = senders.start;
+        let observers = self.observe(target, deployment, &mark, programs, start);
+        let following = self
+            .follower(deployment, &mark, start.unix_ms)?
             .map(|follower| tokio::spawn(follower.follow(accepted, interrupts.second.clone())));
+        let stop_on_interrupt =
+            tokio::spawn(call_on_interrupt(interrupts.first.clone(), senders.stopper()));
         let slices = self.watch(slices).await;
-        let seconds = running.start.instant.elapsed().as_secs_f64();
-        let was_interrupted = *interrupted.borrow();
+        let seconds = start.instant.elapsed().as_secs_f64();
+        let interrupted = *interrupts.first.borrow();
         stop_on_interrupt.abort();
-        let totals = running.finish().map_err(RunError::Failed)?;
-        // Fails if the tasks have ended already.
-        let _ = end.send(true);
-        let changes = changes.await.unwrap_or_default();
+        let totals = senders.finish().map_err(RunError::Failed)?;
+        let (samples, changes) = observers.stop().await;
         let mut problems: Vec<String> = Vec::new();
         if let Some(problem) = &changes.problem {
             problems.push(format!("core-data updates: {problem}"));
         }
-        let samples = samples.await.unwrap_or_default();
-        let findings = match following {
-            Some(following) => {
-                println!(
-                    "Waiting for the rows of the last events, up to {}.",
-                    self.scenario.verify.settle
-                );
-                let findings =
-                    following.await.map_err(|error| RunError::Failed(error.to_string()))?;
-                match findings {
-                    Ok(findings) => Some(findings),
-                    Err(problem) => {
-                        problems.push(format!("the table cannot be read: {problem}"));
-                        None
-                    }
-                }
-            }
-            None => None,
+        let findings = self.wait_for_findings(following, &mut problems).await?;
+        let measured = Measured {
+            problems,
+            start_ms: start.unix_ms,
+            seconds,
+            interrupted,
+            kinds,
+            totals,
+            slices,
+            samples,
+            changes,
+            findings,
         };
-        let measured =
-            Measured { problems, start_ms, kinds, totals, slices, samples, changes, findings };
-        self.report(target, measured, seconds, was_interrupted)
+        self.report(target, measured)
+    }
+
+    /// Starts what goes on next to the senders: samples of the tracker, and changes of core data.
+    fn observe(
+        &self,
+        target: &Target,
+        deployment: &Deployment,
+        mark: &str,
+        programs: Vec<Program>,
+        start: Start,
+    ) -> Observers {
+        let (end, has_ended) = watch::channel(false);
+        let sampler = Sampler {
+            tracker: self.tracker_process(target),
+            management_url: deployment.management_url.clone(),
+            start: start.instant,
+            every: self.slice,
+        };
+        let samples = tokio::spawn(sampler.run(has_ended.clone()));
+        let changes = self.start_changes(target, deployment, mark, programs, has_ended);
+        Observers { end, samples, changes }
+    }
+
+    /// Waits until the follower has found the rows; `None` if the table is not read, or cannot be.
+    async fn wait_for_findings(
+        &self,
+        following: Option<JoinHandle<Result<Findings, String>>>,
+        problems: &mut Vec<String>,
+    ) -> Result<Option<Findings>, RunError> {
+        let Some(following) = following else { return Ok(None) };
+        println!("Waiting for the rows of the last events, up to {}.", self.scenario.verify.settle);
+        match following.await.map_err(|error| RunError::Failed(error.to_string()))? {
+            Ok(findings) => Ok(Some(findings)),
+            Err(problem) => {
+                problems.push(format!("the table cannot be read: {problem}"));
+                Ok(None)
+            }
+        }
     }
 
     /// Checks that the environment names everything that the scenario needs.
-    fn check(&self, surroundings: &Surroundings) -> Result<(), RunError> {
+    fn check(&self, deployment: &Deployment) -> Result<(), RunError> {
         let needs = |what: &str, variable: &str, remedy: &str| {
             Err(RunError::Usage(format!("{what} needs {variable} in the environment; {remedy}")))
         };
         let core_data = &self.scenario.core_data;
-        if self.scenario.preloads() && surroundings.core_data.is_none() {
+        if self.scenario.preloads() && deployment.core_data.is_none() {
             return needs("preloading the programs", "CORE_DATA_STREAM", "or use --no-preload");
         }
-        if core_data.updates_per_second.0 > 0.0 && surroundings.core_data.is_none() {
+        if core_data.updates_per_second.0 > 0.0 && deployment.core_data.is_none() {
             return needs(
                 "updates_per_second",
                 "CORE_DATA_STREAM",
                 "or use --updates-per-second 0",
             );
         }
-        if core_data.cold_start && surroundings.management_url.is_none() {
+        if core_data.cold_start && deployment.management_url.is_none() {
             return needs("cold_start", "MANAGEMENT_URL", "or remove it from the scenario");
         }
         let drops = self.scenario.verify.drop_counted && !self.arguments.no_verify;
-        if drops && !surroundings.table.as_ref().is_some_and(EventTable::is_stand_in) {
+        if drops && !deployment.table.as_ref().is_some_and(EventTable::is_stand_in) {
             return Err(RunError::Usage(
                 "drop_counted deletes rows: it needs AWS_ENDPOINT_URL_DYNAMODB on this machine, \
                  and TABLE_NAME"
@@ -234,20 +252,20 @@ impl Prepared {
     async fn prepare_programs(
         &self,
         target: &Target,
-        surroundings: &Surroundings,
+        deployment: &Deployment,
         programs: &[Program],
     ) -> Result<(), RunError> {
         if self.scenario.preloads()
-            && let Some(stream) = &surroundings.core_data
+            && let Some(stream) = &deployment.core_data
         {
             println!("Loading {} programs.", programs.len());
-            let disabled = request::disabled(&self.scenario);
+            let disabled = request::disabled_program(&self.scenario);
             core_data::preload(stream, &target.url, programs, &disabled)
                 .await
                 .map_err(RunError::Failed)?;
         }
         if self.scenario.core_data.cold_start
-            && let Some(url) = &surroundings.management_url
+            && let Some(url) = &deployment.management_url
         {
             let url = format!("{url}/cache/purge");
             let response = core_data::http_client().post(&url).send().await;
@@ -258,7 +276,7 @@ impl Prepared {
         Ok(())
     }
 
-    fn job(&self, target: &Target, surroundings: &Surroundings, traffic: Traffic) -> Job {
+    fn job(&self, target: &Target, deployment: &Deployment, traffic: Traffic) -> Job {
         let requests = &self.scenario.requests;
         Job {
             traffic,
@@ -271,21 +289,21 @@ impl Prepared {
             max_in_flight: requests.max_in_flight.0 as usize,
             workers: self.arguments.threads,
             slice: self.slice,
-            follow: self.follows(surroundings),
+            follow: self.follows(deployment),
         }
     }
 
-    fn follows(&self, surroundings: &Surroundings) -> bool {
-        surroundings.table.is_some() && !self.arguments.no_verify
+    fn follows(&self, deployment: &Deployment) -> bool {
+        deployment.table.is_some() && !self.arguments.no_verify
     }
 
     fn follower(
         &self,
-        surroundings: &Surroundings,
+        deployment: &Deployment,
         mark: &str,
         start_ms: u64,
     ) -> Result<Option<Follower>, RunError> {
-        let Some(table) = surroundings.table.clone().filter(|_| self.follows(surroundings)) else {
+        let Some(table) = deployment.table.clone().filter(|_| self.follows(deployment)) else {
             return Ok(None);
         };
         let plan = Plan {
@@ -308,14 +326,14 @@ impl Prepared {
     fn start_changes(
         &self,
         target: &Target,
-        surroundings: &Surroundings,
+        deployment: &Deployment,
         mark: &str,
         programs: Vec<Program>,
         stop: watch::Receiver<bool>,
-    ) -> tokio::task::JoinHandle<core_data::Changes> {
+    ) -> JoinHandle<core_data::Changes> {
         let rate = self.scenario.core_data.updates_per_second.0;
         let (url, mark) = (target.url.clone(), mark.to_owned());
-        let stream = surroundings.core_data.clone();
+        let stream = deployment.core_data.clone();
         tokio::spawn(async move {
             match stream {
                 Some(stream) => {
@@ -341,13 +359,7 @@ impl Prepared {
         whole
     }
 
-    fn report(
-        self,
-        target: &Target,
-        measured: Measured,
-        seconds: f64,
-        interrupted: bool,
-    ) -> Result<Outcome, RunError> {
+    fn report(self, target: &Target, measured: Measured) -> Result<Outcome, RunError> {
         let started_ms = i64::try_from(measured.start_ms).unwrap_or(i64::MAX);
         let started = jiff::Timestamp::from_millisecond(started_ms).unwrap_or_default();
         let material = Material {
@@ -355,8 +367,8 @@ impl Prepared {
                 id: self.id.clone(),
                 started_at: started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
                 scheduled_seconds: self.schedule.duration().as_secs_f64(),
-                seconds,
-                interrupted,
+                seconds: measured.seconds,
+                interrupted: measured.interrupted,
                 target: target.url.clone(),
                 loadtest_version: env!("CARGO_PKG_VERSION").to_owned(),
                 build: if cfg!(debug_assertions) { DEVELOPMENT } else { "release" }.to_owned(),
@@ -388,12 +400,37 @@ impl Prepared {
     }
 }
 
+/// What goes on next to the senders.
+struct Observers {
+    end: watch::Sender<bool>,
+    samples: JoinHandle<Vec<Sample>>,
+    changes: JoinHandle<core_data::Changes>,
+}
+
+impl Observers {
+    async fn stop(self) -> (Vec<Sample>, core_data::Changes) {
+        // Fails if the tasks have ended already.
+        let _ = self.end.send(true);
+        let changes = self.changes.await.unwrap_or_default();
+        (self.samples.await.unwrap_or_default(), changes)
+    }
+}
+
+async fn call_on_interrupt(mut interrupt: watch::Receiver<bool>, call: impl Fn()) {
+    if interrupt.wait_for(|interrupted| *interrupted).await.is_ok() {
+        call();
+    }
+}
+
 /// What a run measured.
 struct Measured {
     problems: Vec<String>,
     /// When the run started, milliseconds since the Unix epoch.
     start_ms: u64,
-    kinds: Vec<Kind>,
+    /// From the start to the last response.
+    seconds: f64,
+    interrupted: bool,
+    kinds: Vec<RequestKind>,
     totals: Totals,
     slices: Vec<Slice>,
     samples: Vec<Sample>,
@@ -434,14 +471,14 @@ impl Interrupts {
                 // Keep the senders: a closed channel would count as an interrupt.
                 return std::future::pending().await;
             };
-            for sender in [first_sender, second_sender] {
+            let first = "ending with a report. Press Ctrl-C again to not wait for rows";
+            let second = "not waiting for rows";
+            for (sender, effect) in [(first_sender, first), (second_sender, second)] {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
                 }
-                println!(
-                    "\nInterrupted: ending with a report. Press ctrl-C again to not wait for rows."
-                );
+                println!("\nInterrupted: {effect}.");
                 sender.send_replace(true);
             }
         });

@@ -27,9 +27,8 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// If `text` is not `http(s)://HOST[:PORT]`, if the host has no address, or if the host is not this
-    /// machine and `is_own` is false.
-    pub fn parse(text: &str, is_own: bool) -> Result<Self, String> {
+    /// If `text` is not `http(s)://HOST[:PORT]`, or if the host has no address.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let problem = |what: &str| format!("URL={text:?}: {what}");
         let url = Url::parse(text).map_err(|error| problem(&error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
@@ -47,13 +46,6 @@ impl Target {
         if addresses.is_empty() {
             return Err(problem("the host has no address"));
         }
-        let is_local = addresses.iter().all(|address| address.ip().is_loopback());
-        if !is_local && !is_own {
-            return Err(problem(
-                "not on this machine; a load test of somebody else's host is an attack: \
-                 say --i-own-this-host if it is yours",
-            ));
-        }
         let tls =
             if url.scheme() == "https" { Some(tls(name).map_err(|e| problem(&e))?) } else { None };
         let host = match url.port() {
@@ -61,6 +53,16 @@ impl Target {
             None => name.to_owned(),
         };
         Ok(Self { url: format!("{}://{host}", url.scheme()), host, addresses, tls })
+    }
+
+    /// Fails if an address is not on this machine: a load test of somebody else's host is an attack.
+    pub fn require_local(self) -> Result<Self, String> {
+        if self.is_loopback() {
+            return Ok(self);
+        }
+        let problem = "not on this machine; a load test of somebody else's host is an attack: pass \
+                       --i-own-this-host if it is yours";
+        Err(format!("URL={:?}: {problem}", self.url))
     }
 
     /// Whether all addresses are on this machine.
@@ -90,28 +92,28 @@ mod tests {
     #[test]
     fn accepts_loopback() {
         for text in ["http://127.0.0.1:8080", "http://localhost:8080/", "http://[::1]:8080"] {
-            assert!(Target::parse(text, false).unwrap().is_loopback(), "{text}");
+            assert!(Target::parse(text).unwrap().is_loopback(), "{text}");
         }
-        assert_eq!(Target::parse("http://127.0.0.1:80", false).unwrap().host, "127.0.0.1");
+        assert_eq!(Target::parse("http://127.0.0.1:80").unwrap().host, "127.0.0.1");
     }
 
     #[test]
     fn rejects_another_host_without_the_flag() {
-        let error = Target::parse("http://192.0.2.1", false).unwrap_err();
-        assert!(error.contains("say --i-own-this-host"), "{error}");
-        assert!(Target::parse("http://192.0.2.1", true).is_ok());
+        let error = Target::parse("http://192.0.2.1").unwrap_err();
+        assert!(error.contains("pass --i-own-this-host"), "{error}");
+        assert!(Target::parse("http://192.0.2.1").is_ok());
     }
 
     #[test]
     fn rejects_an_invalid_target() {
         for text in ["127.0.0.1:8080", "ftp://127.0.0.1", "http://127.0.0.1/event/1", "http://"] {
-            let error = Target::parse(text, true).unwrap_err();
+            let error = Target::parse(text).unwrap_err();
             assert!(error.starts_with("URL="), "{error}");
         }
     }
 
     #[test]
     fn uses_tls_for_https() {
-        assert!(Target::parse("https://127.0.0.1:8443", false).unwrap().tls.is_some());
+        assert!(Target::parse("https://127.0.0.1:8443").unwrap().tls.is_some());
     }
 }

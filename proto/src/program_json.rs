@@ -33,7 +33,7 @@ impl Update {
 
     /// Reads a message of the Redis channel.
     pub fn from_json(json: &[u8]) -> Result<Self, InvalidCoreData> {
-        versioned(raw_from_json(json)?)
+        update_from_raw(raw_from_json(json)?)
     }
 
     /// Writes a message of the Redis channel.
@@ -47,7 +47,7 @@ impl Update {
         if values.iter().all(Option::is_none) {
             return Ok(None);
         }
-        versioned(RawRecord::from_hash(values)?).map(Some)
+        update_from_raw(RawRecord::from_hash(values)?).map(Some)
     }
 
     /// The hash's fields and values.
@@ -76,7 +76,7 @@ fn raw_from_json(json: &[u8]) -> Result<RawRecord, InvalidCoreData> {
     })
 }
 
-fn versioned(mut raw: RawRecord) -> Result<Update, InvalidCoreData> {
+fn update_from_raw(mut raw: RawRecord) -> Result<Update, InvalidCoreData> {
     let version = raw.version.take().ok_or(InvalidCoreData::Missing("version"))?;
     let version: Version = version.parse().map_err(|error| invalid("version", error))?;
     Ok(Update { version, core_data: validate(raw)? })

@@ -10,12 +10,12 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use crate::core_data::CoreDataStream;
 use crate::verify::EventTable;
 
-/// Time limit of one attempt of an AWS call.
+/// Timeout of one attempt of an AWS call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The parts of a deployment next to the tracker's public listener. Each may be missing.
+/// A deployment's parts besides the tracker's public listener. Each may be missing.
 #[derive(Debug, Clone)]
-pub struct Surroundings {
+pub struct Deployment {
     /// URL of the tracker's management listener, which has the metrics.
     pub management_url: Option<String>,
     /// The table in which events are stored.
@@ -24,7 +24,7 @@ pub struct Surroundings {
     pub core_data: Option<CoreDataStream>,
 }
 
-impl Surroundings {
+impl Deployment {
     /// The parts that this process' environment names. Credentials come from the AWS SDK's default
     /// chain.
     pub async fn of_environment() -> Self {
@@ -80,6 +80,5 @@ fn defaults() -> aws_config::ConfigLoader {
 }
 
 fn is_loopback(url: &str) -> bool {
-    crate::target::Target::parse(url.trim_end_matches('/'), true)
-        .is_ok_and(|target| target.is_loopback())
+    crate::target::Target::parse(url.trim_end_matches('/')).is_ok_and(|target| target.is_loopback())
 }
