@@ -93,9 +93,9 @@ mod tests {
             )
             .arg(Arg::new("d").long("d").help("Has no variable."));
         let expected = "| variable | default | |\n|---|---|---|\n\
-                        | `A_ADDR` | `1:2` | Address. |\n| `B_KEY` | required | Key, a\\|b. |\n\n\
+                        | `A_ADDR` | `1:2` | Address |\n| `B_KEY` | required | Key, a\\|b |\n\n\
                         **More**\n\n| variable | default | |\n|---|---|---|\n\
-                        | `C_CPUS` | cores | Threads. |\n\n";
+                        | `C_CPUS` | cores | Threads |\n\n";
         assert_eq!(markdown(&command), expected);
     }
 }

@@ -28,7 +28,6 @@ enum Route<'a> {
     Endpoint(EndpointRoute<'a>),
     /// A resource that can be read.
     Resource(Resource),
-    /// Nothing.
     NotFound,
 }
 
