@@ -34,7 +34,7 @@ pub(super) fn client<'a>(
             "host" => client.host = host_name(value),
             "cookie" => cookie = cookie.or_else(|| settings.id_in_cookies(value)),
             "sec-gpc" => {
-                client.objects_to_tracking |= settings.privacy_signals.is_gpc_objection(value)
+                client.objects_to_tracking |= settings.privacy_signals.is_gpc_objection(value);
             }
             "dnt" => client.objects_to_tracking |= settings.privacy_signals.is_dnt_objection(value),
             "sec-purpose" | "purpose" | "x-purpose" | "x-moz" => {
