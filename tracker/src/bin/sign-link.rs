@@ -81,7 +81,7 @@ fn signed_link(arguments: &Arguments) -> Result<Url, String> {
     let mut link = arguments.base_url.clone();
     link.set_path(&format!("{}/click/{}", link.path().trim_end_matches('/'), arguments.program));
     link.query_pairs_mut()
-        .append_pair(signed_link::URL, &arguments.url)
+        .append_pair(signed_link::URL_PARAMETER, &arguments.url)
         .append_pair(signed_link::KEY_ID, &arguments.key_id)
         .append_pair(signed_link::EXPIRES, &expires.to_string())
         .append_pair(signed_link::SIGNATURE, &signature);

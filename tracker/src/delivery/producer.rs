@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::EventStream;
 use super::batch::{AGGREGATE_BYTES, Batch, SplitBatch, StreamRecord};
 use super::journal::{Journal, JournalReader};
-use super::schedule::{Attempt, CallOutcome, FAILURES_UNTIL_REFUSING, Schedule};
+use super::schedule::{CallOutcome, FAILURES_UNTIL_REFUSING, PendingBatch, Schedule};
 use crate::flag::Flag;
 use crate::metrics::Metrics;
 
@@ -48,7 +48,7 @@ pub struct Producer {
 /// A call that has ended.
 #[derive(Debug)]
 struct CompletedCall {
-    attempt: Attempt,
+    pending: PendingBatch,
     started_at: Instant,
     result: Result<PutOutcome, PutError>,
 }
@@ -155,11 +155,11 @@ impl Producer {
     fn dispatch(&mut self, calls: &mut Calls, fill: Fill) {
         let now = Instant::now();
         while self.schedule.may_call(now) {
-            let attempt = self
+            let pending = self
                 .schedule
                 .take_due_retry(now)
-                .unwrap_or_else(|| Attempt { batch: self.next_batch(fill), failures: 0 });
-            if attempt.batch.is_empty() {
+                .unwrap_or_else(|| PendingBatch { batch: self.next_batch(fill), failures: 0 });
+            if pending.batch.is_empty() {
                 return;
             }
             self.schedule.on_call_started(now);
@@ -167,9 +167,9 @@ impl Producer {
             let (stream, metrics) = (Arc::clone(&self.stream), Arc::clone(&self.metrics));
             calls.spawn(async move {
                 let timer = metrics.delivery.put_records_seconds.start_timer();
-                let result = stream.put(&attempt.batch).await;
+                let result = stream.put(&pending.batch).await;
                 timer.observe_duration();
-                CompletedCall { attempt, started_at: now, result }
+                CompletedCall { pending, started_at: now, result }
             });
         }
     }
@@ -215,13 +215,13 @@ impl Producer {
 
     /// Frees the space of what the stream took, and schedules the rest to be sent again.
     fn on_call_completed(&mut self, call: Result<CompletedCall, JoinError>) {
-        let CompletedCall { attempt, started_at, result } = match call {
+        let CompletedCall { pending, started_at, result } = match call {
             Ok(call) => call,
             // A bug. The events stay in the journal until the next start.
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => return,
         };
-        let Attempt { batch, failures } = attempt;
+        let PendingBatch { batch, failures } = pending;
         let (delivered, rejected, error) = match result {
             Ok(outcome) => {
                 self.report_rejections(&outcome);
@@ -242,7 +242,7 @@ impl Producer {
         if !rejected.is_empty() {
             self.metrics.delivery.retried_records.inc_by(rejected.records.len() as u64);
             let batch = with_new_partition_keys(rejected);
-            self.schedule.retry(Attempt { batch, failures: failures + 1 }, now);
+            self.schedule.retry(PendingBatch { batch, failures: failures + 1 }, now);
         }
     }
 

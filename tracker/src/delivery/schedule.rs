@@ -56,12 +56,12 @@ pub struct Schedule {
 #[derive(Debug)]
 struct Retry {
     due_at: Instant,
-    attempt: Attempt,
+    pending: PendingBatch,
 }
 
 /// A batch, and how often sending its records has failed.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Attempt {
+pub struct PendingBatch {
     /// What to send.
     pub batch: Batch,
     /// How often at least one of its records was rejected before.
@@ -121,24 +121,24 @@ impl Schedule {
 
     /// Takes what is due at `now`, as much as fits into one call; one record while the stream is
     /// failing.
-    pub fn take_due_retry(&mut self, now: Instant) -> Option<Attempt> {
-        let Retry { due_at, mut attempt } =
+    pub fn take_due_retry(&mut self, now: Instant) -> Option<PendingBatch> {
+        let Retry { due_at, mut pending } =
             self.retries.pop_front_if(|retry| retry.due_at <= now)?;
         if self.is_failing() {
-            let rest = attempt.batch.split_off_first();
+            let rest = pending.batch.split_off_first();
             if !rest.is_empty() {
-                let attempt = Attempt { batch: rest, failures: attempt.failures };
-                self.retries.push_front(Retry { due_at, attempt });
+                let pending = PendingBatch { batch: rest, failures: pending.failures };
+                self.retries.push_front(Retry { due_at, pending });
             }
-            return Some(attempt);
+            return Some(pending);
         }
         while let Some(next) = self.retries.pop_front_if(|retry| {
-            retry.due_at <= now && attempt.batch.has_room_for_all(&retry.attempt.batch)
+            retry.due_at <= now && pending.batch.has_room_for_all(&retry.pending.batch)
         }) {
-            attempt.batch.append(next.attempt.batch);
-            attempt.failures = attempt.failures.max(next.attempt.failures);
+            pending.batch.append(next.pending.batch);
+            pending.failures = pending.failures.max(next.pending.failures);
         }
-        Some(attempt)
+        Some(pending)
     }
 
     /// A call started at `now`.
@@ -165,12 +165,12 @@ impl Schedule {
 
     /// Puts rejected records back: due after the pause if the stream is failing, else when their
     /// shards have had time.
-    pub fn retry(&mut self, attempt: Attempt, now: Instant) {
+    pub fn retry(&mut self, pending: PendingBatch, now: Instant) {
         let wait =
-            if self.is_failing() { Duration::ZERO } else { RECORD_BACKOFF.delay(attempt.failures) };
+            if self.is_failing() { Duration::ZERO } else { RECORD_BACKOFF.delay(pending.failures) };
         let due_at = now + wait;
         let position = self.retries.partition_point(|retry| retry.due_at <= due_at);
-        self.retries.insert(position, Retry { due_at, attempt });
+        self.retries.insert(position, Retry { due_at, pending });
     }
 }
 
@@ -193,8 +193,8 @@ mod tests {
         batch
     }
 
-    fn attempt(records: usize, failures: u32) -> Attempt {
-        Attempt { batch: batch(records), failures }
+    fn pending(records: usize, failures: u32) -> PendingBatch {
+        PendingBatch { batch: batch(records), failures }
     }
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -280,18 +280,18 @@ mod tests {
     #[test]
     fn sends_rejected_records_again_within_their_backoff() {
         let (mut schedule, now) = (Schedule::default(), Instant::now());
-        schedule.retry(attempt(3, 2), now);
+        schedule.retry(pending(3, 2), now);
         let latest = now + RECORD_BACKOFF.bound(2);
         assert!(schedule.wake_up_at(now).is_some_and(|at| at <= latest));
-        assert_eq!(schedule.take_due_retry(latest), Some(attempt(3, 2)));
+        assert_eq!(schedule.take_due_retry(latest), Some(pending(3, 2)));
         assert_eq!(schedule.take_due_retry(latest), None);
     }
 
     #[test]
     fn joins_due_retries_and_keeps_the_highest_count_of_failures() {
         let (mut schedule, now) = (Schedule::default(), Instant::now());
-        schedule.retry(attempt(2, 1), now);
-        schedule.retry(attempt(1, 4), now);
+        schedule.retry(pending(2, 1), now);
+        schedule.retry(pending(1, 4), now);
         let due = schedule.take_due_retry(now + 10 * SECOND).unwrap();
         assert_eq!((due.batch.records.len(), due.failures), (3, 4));
     }
@@ -300,7 +300,7 @@ mod tests {
     fn probes_with_one_record_of_a_retry() {
         let start = Instant::now();
         let (mut schedule, resumed) = failing(start);
-        schedule.retry(attempt(3, 1), start);
+        schedule.retry(pending(3, 1), start);
         for _ in 0..3 {
             assert_eq!(schedule.take_due_retry(resumed).unwrap().batch.records.len(), 1);
         }
@@ -320,7 +320,7 @@ mod tests {
                 now += Duration::from_millis(milliseconds);
                 match action {
                     0 => {
-                        schedule.retry(attempt(records, 1), now);
+                        schedule.retry(pending(records, 1), now);
                         held += records;
                     }
                     1 if schedule.may_call(now) => {
@@ -338,7 +338,7 @@ mod tests {
                                 if action == 2 { CallOutcome::Delivered } else { CallOutcome::Failed };
                             schedule.on_call_completed(started_at, outcome, now);
                             if outcome == CallOutcome::Failed {
-                                schedule.retry(attempt(records, 2), now);
+                                schedule.retry(pending(records, 2), now);
                                 held += records;
                             }
                         }
@@ -351,7 +351,7 @@ mod tests {
                 }
             }
             let waiting: usize =
-                schedule.retries.iter().map(|retry| retry.attempt.batch.records.len()).sum();
+                schedule.retries.iter().map(|retry| retry.pending.batch.records.len()).sum();
             prop_assert_eq!(waiting, held);
         }
     }

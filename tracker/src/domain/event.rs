@@ -19,7 +19,7 @@ pub struct TrackedEvent<'a> {
     /// The event's id.
     pub message_id: MessageId,
     /// Whether the program is valid, else why not.
-    pub validity: Result<(), InvalidReason>,
+    pub validity_outcome: Result<(), InvalidReason>,
     pub(super) request: &'a TrackingRequest<'a>,
     pub(super) program: Arc<PreparedProgram>,
 }
@@ -32,8 +32,8 @@ impl<'a> TrackedEvent<'a> {
         random: u128,
     ) -> Result<Self, Refusal> {
         check_program_match(&request.parameters, &program)?;
-        let validity = program.validity.at(request.received_at);
-        Ok(Self { message_id: message_id(request, random), validity, request, program })
+        let validity_outcome = program.validity.at(request.received_at);
+        Ok(Self { message_id: message_id(request, random), validity_outcome, request, program })
     }
 
     /// The event as it is recorded: protobuf `TrackingEvent`.
@@ -44,7 +44,7 @@ impl<'a> TrackedEvent<'a> {
         let with_flags = |traffic_flags: &[&str]| {
             self.program.event_fields.encode_event(&RequestFields {
                 user_agent: &client.user_agent,
-                is_valid: self.validity.is_ok(),
+                is_valid: self.validity_outcome.is_ok(),
                 message_id: &self.message_id,
                 event_type: request.event_type,
                 occurred_at_ms: request.occurred_at.as_millisecond(),
@@ -61,7 +61,7 @@ impl<'a> TrackedEvent<'a> {
                     &parameters.carried
                 },
                 conversion: request.conversion.as_deref().map(Conversion::fields),
-                invalid_reason: self.validity.err(),
+                invalid_reason: self.validity_outcome.err(),
                 client_event_id: parameters.event_id.as_deref().unwrap_or_default(),
                 host: &client.host,
             })
@@ -85,7 +85,7 @@ impl<'a> TrackedEvent<'a> {
         json.push_str(fields);
         json.push_str(r#","messageId":""#);
         json.push_str(&self.message_id);
-        json.push_str(if self.validity.is_ok() {
+        json.push_str(if self.validity_outcome.is_ok() {
             r#"","valid":true}"#
         } else {
             r#"","valid":false}"#

@@ -10,7 +10,7 @@ use url::Url;
 
 use crate::domain::{Refusal, Rules, SigningKeys, TrackedEvent};
 use landing_page::{CLICK_ID, landing_page, with_click_id};
-use signed_link::{EXPIRES, KEY_ID, SIGNATURE, SignedLink, URL, link_url};
+use signed_link::{EXPIRES, KEY_ID, SIGNATURE, SignedLink, URL_PARAMETER, link_url};
 
 /// The parameter with the message id of the impression that led to the click.
 pub const IMPRESSION_ID: &str = "impression_id";
@@ -20,7 +20,7 @@ pub const IMPRESSION_ID: &str = "impression_id";
 /// redirected elsewhere.
 pub const CLICK_RULES: Rules = Rules {
     for_endpoint: &[
-        (URL, usize::MAX),
+        (URL_PARAMETER, usize::MAX),
         (SIGNATURE, 64),
         (KEY_ID, 64),
         (EXPIRES, 20),
@@ -46,7 +46,7 @@ impl TrackedEvent<'_> {
     pub fn destination(&self, keys: &SigningKeys) -> Result<Destination, Refusal> {
         // First, so that a page that is not allowed is refused even if the program is not valid.
         let link_page = self.link_page(keys)?;
-        if let Err(reason) = self.validity {
+        if let Err(reason) = self.validity_outcome {
             let fallback = self.fallback_page().map(|page| Destination::Page(page.into()));
             return Ok(fallback.unwrap_or(Destination::Gone(reason)));
         }
@@ -59,7 +59,9 @@ impl TrackedEvent<'_> {
     /// could have a click's other parameters sent to a page of their choice.
     fn link_page(&self, keys: &SigningKeys) -> Result<Option<Url>, Refusal> {
         let own = &self.request.parameters.for_endpoint;
-        let Some(text) = own.get(URL).filter(|text| !text.is_empty()) else { return Ok(None) };
+        let Some(text) = own.get(URL_PARAMETER).filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
         let url = link_url(text).map_err(|_| {
             Refusal::UrlNotAllowed("it is not a plain absolute URL of at most 2,048 bytes")
         })?;

@@ -10,7 +10,7 @@ use url::Url;
 use crate::domain::SigningKeys;
 
 /// The parameter with the landing page.
-pub const URL: &str = "url";
+pub const URL_PARAMETER: &str = "url";
 /// The parameter with the signature: HMAC-SHA-256 in base64url without padding (RFC 4648, section 5).
 pub const SIGNATURE: &str = "sig";
 /// The parameter with the id of the signature's key.

@@ -231,7 +231,7 @@ fn record_item<P: Programs, S: EventSink>(
     public.tracker.record(&event)?;
     Ok(Recorded {
         message_id: event.message_id,
-        is_valid: event.validity.is_ok(),
+        is_valid: event.validity_outcome.is_ok(),
         has_visitor: !tracking.client.visitor_id.is_empty(),
     })
 }
