@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn returns_a_slice_once_every_worker_contributed() {
         let mut merger = Merger::new(2);
-        let slice = |index, sent| Slice { sent, ..Slice::new(index) };
+        let slice = |index, due| Slice { due, ..Slice::new(index) };
         assert!(merger.add(slice(0, 1)).is_none());
         assert!(merger.add(slice(1, 10)).is_none());
         assert_eq!(merger.add(slice(0, 2)).map(|whole| whole.due), Some(3));

@@ -21,6 +21,7 @@ pub const EXPIRES: &str = "at_expires";
 /// What a link's signature covers. It covers nothing else, because networks append parameters of their own.
 #[derive(Debug, Clone, Copy)]
 pub struct SignedLink<'a> {
+    /// The program that the link belongs to.
     pub program_id: &'a ProgramId,
     /// The landing page as given: decoded, with its macros.
     pub url: &'a str,
