@@ -20,7 +20,7 @@ pub struct Config {
     #[arg(long, env, value_parser = integer(1_u32, 36_500))]
     pub event_ttl_days: Option<u32>,
     /// Partitions over which the table's index `by-program` spreads an hour of a program: one for
-    /// every 1,000 events per second of the busiest program. Unset: rows are not in the index.
+    /// every 150 events per second of the busiest program. Unset: rows are not in the index.
     #[arg(long, env, value_parser = integer(1_u32, 10_000))]
     pub index_buckets: Option<u32>,
     /// Where to store records that can never succeed: s3://BUCKET/PREFIX or file:///FOLDER.

@@ -37,8 +37,8 @@ pub struct Unwritten<'a> {
     pub retryable: Vec<&'a Row>,
     /// DynamoDB always refuses these, for the reason given.
     pub refused: Vec<(&'a Row, String)>,
-    /// The table already has rows with these ids, which are kept, and these differ from them in an
-    /// attribute that must not change.
+    /// Rows whose id the table already has, with a difference in an attribute that must not change. The
+    /// stored row is kept.
     pub differing: Vec<&'a Row>,
 }
 
@@ -67,13 +67,13 @@ enum CallError {
 }
 
 impl EventTable {
-    /// Connects to the table `name`, configured by the AWS SDK's own chain.
+    /// A client of the table `name`, configured by the AWS SDK's own chain. Makes no call to DynamoDB.
     pub async fn connect(name: String) -> Self {
         let shared = aws_config::load_defaults(BehaviorVersion::latest()).await;
         Self::new(&shared, name)
     }
 
-    /// Connects to the table `name`. The SDK's retries are off: ours keep to the invocation's deadline,
+    /// A client of the table `name`. The SDK's retries are off: ours keep to the invocation's deadline,
     /// and repeat only the items that DynamoDB left out.
     pub fn new(shared: &aws_config::SdkConfig, name: String) -> Self {
         let timeouts = TimeoutConfig::builder()
@@ -103,7 +103,8 @@ impl EventTable {
     /// partition of the index, do not delay others.
     async fn replace<'a>(&self, rows: &[&'a Row], deadline: SystemTime) -> Unwritten<'a> {
         let first =
-            in_chunks(rows, |chunk| async move { self.try_once(&chunk, deadline).await }).await;
+            in_chunks(rows, |chunk| async move { self.write_or_isolate(&chunk, deadline).await })
+                .await;
         let again = in_chunks(&first.retryable, |chunk| self.retry_until(chunk, deadline)).await;
         Unwritten { retryable: Vec::new(), ..first }.merge(again)
     }
@@ -122,7 +123,7 @@ impl EventTable {
             }
             tokio::time::sleep(delay).await;
             let rows = std::mem::take(&mut unwritten.retryable);
-            unwritten = unwritten.merge(self.try_once(&rows, deadline).await);
+            unwritten = unwritten.merge(self.write_or_isolate(&rows, deadline).await);
         }
         unwritten
     }

@@ -53,7 +53,7 @@ impl ProgramFields {
     }
 
     /// Encodes the whole event: these fields followed by those of `request`.
-    pub fn with(&self, request: &RequestFields<'_>) -> Vec<u8> {
+    pub fn encode_event(&self, request: &RequestFields<'_>) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.0.len() + request.size_hint());
         bytes.extend_from_slice(&self.0);
         request.encode(&mut bytes);

@@ -38,6 +38,7 @@ pub enum Kind {
     Pairs,
 }
 
+// The columns: name, field of `RawRecord`, kind with the field's type, whether it is required, description.
 macro_rules! members {
     ($($name:literal: $field:ident, $kind:ident<$type:ty>, $required:literal, $description:literal;)*) => {
         /// The members that adtrack reads, in the order in which it writes them.
@@ -99,14 +100,14 @@ members! {
     "customerId": customer_id, Integer<CustomerId>, true,
         "a 64-bit integer, or the same as a string";
     "customerName": customer_name, Text<String>, true, "up to 512 bytes";
-    "valid": valid, Boolean<bool>, true, "false: switched off";
+    "valid": valid, Boolean<bool>, true, "false: disabled";
     "validFrom": valid_from, Text<String>, false, "RFC 3339: the moment from which it runs";
     "validUntil": valid_until, Text<String>, false,
         "RFC 3339: the moment from which it no longer runs";
     "landingUrl": landing_url, Text<String>, false,
         "where a click goes: http or https, up to 2,048 bytes; macros only after the host ([CLICKS.md](CLICKS.md))";
     "fallbackUrl": fallback_url, Text<String>, false,
-        "where a click goes while the program does not run: http or https, up to 2,048 bytes";
+        "where a click goes if the program does not run or has no landing page: http or https, up to 2,048 bytes";
     "allowedHosts": allowed_hosts, List<Vec<String>>, false,
         "up to 100 host names that a click's `url` may lead to";
     "conversionKeyId": conversion_key_id, Text<String>, false,
@@ -114,7 +115,7 @@ members! {
     "parameterAliases": parameter_aliases, Pairs<BTreeMap<String, String>>, false,
         "an object of up to 20 entries that map a network's names of conversion parameters to adtrack's, such as `{\"payout\":\"amount\"}`";
     "test": test, Boolean<bool>, false, "true for smoke and load tests: its events are marked";
-    "deleted": deleted, Boolean<bool>, false, "true, next to `programId` alone, deletes the program";
+    "deleted": deleted, Boolean<bool>, false, "true deletes the program; members other than `programId` are ignored";
 }
 
 /// Why a text in the hash is not a member's value.

@@ -2,10 +2,10 @@
 
 use url::Url;
 
-/// The longest URL of a program or a link, in bytes.
+/// The maximum length of a program's or a link's URL in bytes.
 pub const MAX_URL_BYTES: usize = 2_048;
 
-/// Whether a URL may hold macros, such as `{click_id}`.
+/// Whether a URL may contain macros, such as `{click_id}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Macros {
     /// After the authority: in path, query and fragment.

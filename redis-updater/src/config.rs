@@ -13,7 +13,7 @@ use clap::Parser;
 #[command(version)]
 pub struct Config {
     /// Epoch of the core-data stream. Raise it when the stream is replaced, so that the new stream's
-    /// lower sequence numbers count as later.
+    /// lower sequence numbers count as newer.
     #[arg(long, env, default_value_t = 0)]
     pub core_data_epoch: u64,
     /// Where to store records that can never succeed: s3://BUCKET/PREFIX or file:///FOLDER.

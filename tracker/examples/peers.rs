@@ -217,7 +217,7 @@ async fn put_and_respond(request: HttpRequest, awaited: web::Data<Awaited>) -> H
         let visitors = &awaited.visitors;
         let request =
             tracking_request(&request, id, EventType::Event, Rules::EVENT, visitors).ok()?;
-        let event = awaited.tracker.validate(&request).await.ok()?;
+        let event = awaited.tracker.look_up_and_validate(&request).await.ok()?;
         let put = awaited.kinesis.put_record().stream_name(&awaited.stream);
         let put = put.partition_key(event.message_id.to_string());
         put.data(Blob::new(event.to_protobuf())).send().await.ok()?;

@@ -1,4 +1,4 @@
-//! Wires adapters to ports. No other module knows which adapter is behind which port.
+//! Wires adapters to ports, and starts and stops the parts. Only this module connects them.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -34,7 +34,7 @@ use crate::track::{EventSink, Programs, Tracker};
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4_096;
 
-/// A tracker that is built and listens, but does not serve yet.
+/// A tracker whose ports are bound and whose background tasks run, but that does not serve yet.
 pub struct App {
     /// The address of the public listener.
     pub public_address: SocketAddr,
@@ -77,7 +77,7 @@ pub enum BuildError {
         /// What is wrong with it.
         problem: StorageError,
     },
-    /// No HTTP client for the ECS agent can be made.
+    /// The HTTP client for the ECS agent cannot be created.
     #[error("ECS_AGENT_URI={uri}: no HTTP client: {error}")]
     Agent {
         /// Its URI.
@@ -235,8 +235,7 @@ impl App {
         let deadline = Instant::now() + self.grace;
         self.health.drain();
         tokio::time::sleep(self.delay.min(self.grace / 2)).await;
-        // Half of the remaining time at most goes to connections that stay open; the rest is for
-        // delivery.
+        // Waits for open connections at most half of the remaining time; the rest is for delivery.
         let rest = deadline.saturating_duration_since(Instant::now());
         if tokio::time::timeout(rest / 2, public.stop(true)).await.is_err() {
             tracing::warn!("closing connections that are still open");
@@ -298,7 +297,7 @@ fn listen_management(
     Ok((server.run(), bound))
 }
 
-/// Binds before anything is served, so that a taken address fails the start.
+/// Binds before anything is served, so that an address in use fails the start.
 fn bind(address: SocketAddr) -> std::io::Result<(std::net::TcpListener, SocketAddr)> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;

@@ -1,4 +1,4 @@
-//! Shutdown: who requests it, and the background tasks that must end first.
+//! Shutdown: the request to shut down, and the background tasks to stop.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -10,7 +10,7 @@ pub struct Shutdown {
     requested: CancellationToken,
 }
 
-/// The background tasks. None is detached: shutdown tells all of them to stop and waits for them.
+/// The background tasks. None is detached: shutdown asks all of them to stop and waits for them.
 #[derive(Debug, Default)]
 pub struct Background {
     stop: CancellationToken,
@@ -73,7 +73,7 @@ impl Background {
         }
     }
 
-    /// Tells all tasks to stop and waits for them.
+    /// Asks all tasks to stop and waits for them.
     pub async fn stop(mut self) {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}

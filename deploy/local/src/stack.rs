@@ -52,7 +52,7 @@ pub struct StackOptions {
     /// Whether the functions run. Without them, the streams fill up.
     pub functions: bool,
     /// Environment of the tracker, in addition to the stack's; `None`: no tracker runs.
-    pub tracker: Option<Vec<(String, String)>>,
+    pub tracker_environment: Option<Vec<(String, String)>>,
     /// How long a mapping waits for a batch to fill.
     pub batching_window: Duration,
     /// Whether the tracker reaches Kinesis, and the functions DynamoDB, through proxies that can inject
@@ -60,8 +60,8 @@ pub struct StackOptions {
     pub faults: bool,
     /// Number of index partitions for an hour of a program's events; `None`: the table has no index.
     pub index_buckets: Option<u32>,
-    /// Settings of the tracker and redis-updater for a Redis other than the stack's own.
-    pub redis: Vec<(String, String)>,
+    /// Environment of the tracker and redis-updater for a Redis other than the stack's own.
+    pub redis_environment: Vec<(String, String)>,
 }
 
 impl StackOptions {
@@ -79,11 +79,11 @@ impl StackOptions {
             },
             shards: 2,
             functions: true,
-            tracker: Some(Vec::new()),
+            tracker_environment: Some(Vec::new()),
             batching_window: Duration::ZERO,
             faults: false,
             index_buckets: None,
-            redis: Vec::new(),
+            redis_environment: Vec::new(),
         }
     }
 }
@@ -165,7 +165,7 @@ impl Stack {
         if options.functions {
             stack.start_functions(options, &folder).await?;
         }
-        if let Some(extra) = &options.tracker {
+        if let Some(extra) = &options.tracker_environment {
             stack.start_tracker(options, extra, &folder).await?;
         }
         Ok(stack)
@@ -340,7 +340,7 @@ impl Stack {
         Ok(tracker)
     }
 
-    /// Lets the tracker store its sample programs.
+    /// Has the tracker store its sample programs.
     pub async fn load_samples(&self) -> Result<(), StackError> {
         let url = format!("{}/cache/fill", self.management_url());
         let problem = |error: reqwest::Error| StackError::Provisioning(format!("{url}: {error}"));

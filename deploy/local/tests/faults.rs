@@ -29,7 +29,9 @@ async fn start(tracker: &[(&str, &str)]) -> (Stack, TempDir) {
     let settings = settings.iter().chain(tracker);
     let options = StackOptions {
         faults: true,
-        tracker: Some(settings.map(|(name, value)| ((*name).into(), (*value).into())).collect()),
+        tracker_environment: Some(
+            settings.map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+        ),
         ..StackOptions::new(binaries, folder.path())
     };
     let stack = Stack::start(&options).await.unwrap();

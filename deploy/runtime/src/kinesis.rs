@@ -31,7 +31,7 @@ const PERMANENT: [&str; 12] = [
 /// The error code of a record that the response does not account for.
 const NO_RESULT: &str = "NoResult";
 
-/// Time limits of a call.
+/// Timeouts of a call.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
     /// For connecting.
@@ -137,7 +137,7 @@ impl PutOutcome {
         Self { rejections }
     }
 
-    /// Takes for each record, in order, `None` if the stream has it, otherwise the error code.
+    /// See [`Self::rejections`].
     pub fn new(rejections: Vec<Option<String>>) -> Self {
         Self { rejections }
     }

@@ -61,6 +61,7 @@ fn row(argument: &Arg) -> String {
         Some((help, default)) => (help.trim().to_owned(), default.trim_end_matches(']').to_owned()),
         None => (help, String::new()),
     };
+    let help = help.trim_end_matches('.');
     let values: Vec<_> =
         argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
     let default = match values.join(",") {
@@ -109,9 +110,9 @@ mod tests {
             )
             .arg(Arg::new("d").long("d").help("Has no variable."));
         let expected = "| variable | default | |\n|---|---|---|\n\
-                        | `A_ADDR` | `1:2` | Address. |\n| `B_KEY` | required | Key, a\\|b. |\n\n\
+                        | `A_ADDR` | `1:2` | Address |\n| `B_KEY` | required | Key, a\\|b |\n\n\
                         **More**\n\n| variable | default | |\n|---|---|---|\n\
-                        | `C_CPUS` | cores | Threads. |\n\n";
+                        | `C_CPUS` | cores | Threads |\n\n";
         assert_eq!(markdown(&command), expected);
     }
 }

@@ -11,7 +11,7 @@ use object_store::prefix::PrefixStore;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig};
 use url::Url;
 
-/// Bytes of an object that are read at once: few enough for the client's time-out of 5 s.
+/// Bytes of an object that are read at once: small enough to arrive within the client's 5 s timeout.
 const PIECE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The accepted URLs, for error messages.

@@ -31,8 +31,8 @@ fn filter(directives: &str) -> Result<String, String> {
         .map_err(|error| format!("expected a level or EnvFilter directives: {error}"))
 }
 
-/// Silences a line per request that is not valid HTTP, with which anybody could fill the log. `RUST_LOG`
-/// can turn it on again.
+/// Silences actix-http's line per invalid request, which would let anybody fill the log. `RUST_LOG` can turn it
+/// on again.
 const QUIET: &str = "actix_http=off";
 
 /// Starts to log, including panics, as errors. Does nothing if the process already logs, as in tests.

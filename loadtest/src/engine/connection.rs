@@ -27,12 +27,12 @@ pub(super) struct Exchange {
     pub(super) kind: usize,
 }
 
-/// A connection, idle or with one request under way.
+/// A connection, idle or with one request in flight.
 #[derive(Debug)]
 pub(super) struct Connection {
     /// Number that distinguishes the connection from earlier ones in the same slot.
     pub(super) serial: u64,
-    /// The request under way.
+    /// The request in flight.
     pub(super) exchange: Option<Exchange>,
     /// Bytes of the response received so far.
     pub(super) input: Vec<u8>,
@@ -48,6 +48,15 @@ pub(super) struct Connection {
 pub(super) enum ConnectionState {
     Open,
     Closed,
+}
+
+/// How far to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReadUntil {
+    /// Until no more bytes are available.
+    Available,
+    /// Until the end of the connection, which the server has closed: no further event will report it.
+    End,
 }
 
 impl Connection {
@@ -139,15 +148,14 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads the available bytes into `input`, by way of `scratch`. With `to_the_end`, reads until the
-    /// end of the connection, which the server has closed: no further event will report it.
+    /// Reads bytes into `input`, by way of `scratch`.
     pub(super) fn receive(
         &mut self,
         scratch: &mut [u8],
-        to_the_end: bool,
+        until: ReadUntil,
     ) -> io::Result<ConnectionState> {
         match &mut self.tls {
-            None => receive(&mut self.socket, scratch, &mut self.input, to_the_end),
+            None => receive(&mut self.socket, scratch, &mut self.input, until),
             Some(tls) => {
                 let state = receive_tls(tls, &mut self.socket, scratch, &mut self.input)?;
                 // A handshake has to reply.
@@ -170,14 +178,14 @@ fn receive(
     from: &mut impl Read,
     scratch: &mut [u8],
     into: &mut Vec<u8>,
-    to_the_end: bool,
+    until: ReadUntil,
 ) -> io::Result<ConnectionState> {
     loop {
         match from.read(scratch) {
             Ok(0) => return Ok(ConnectionState::Closed),
             Ok(bytes) => {
                 into.extend_from_slice(&scratch[..bytes]);
-                if bytes < scratch.len() && !to_the_end {
+                if bytes < scratch.len() && until == ReadUntil::Available {
                     return Ok(ConnectionState::Open);
                 }
             }
@@ -206,7 +214,7 @@ fn receive_tls(
             Err(error) => return Err(error),
         };
         tls.process_new_packets().map_err(io::Error::other)?;
-        let state = receive(&mut tls.reader(), scratch, into, true)?;
+        let state = receive(&mut tls.reader(), scratch, into, ReadUntil::End)?;
         if is_closed || state == ConnectionState::Closed {
             return Ok(ConnectionState::Closed);
         }

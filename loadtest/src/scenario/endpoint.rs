@@ -11,35 +11,35 @@ pub struct Endpoint {
     /// Name in the report.
     pub name: HeaderText,
     /// HTTP method.
-    #[serde(default = "get")]
+    #[serde(default = "default_method")]
     pub method: Method,
     /// Path and query; `{programId}`, `{checksum}`, `{customerId}` and `{random}` are replaced.
     pub path: Path,
     /// How often it is requested, in proportion to the other endpoints.
-    #[serde(default = "one")]
+    #[serde(default = "default_weight")]
     pub weight: Rate,
     /// Expected statuses for a program that exists.
-    #[serde(default = "ok")]
+    #[serde(default = "default_expect")]
     pub expect: Vec<Status>,
     /// Expected statuses for an unknown program.
-    #[serde(default = "not_found")]
+    #[serde(default = "default_expect_unknown")]
     pub expect_unknown: Vec<Status>,
     /// Expected statuses for a disabled program; if empty, those of `expect`.
     #[serde(default)]
     pub expect_disabled: Vec<Status>,
     /// Expected statuses for a wrong checksum.
-    #[serde(default = "bad_request")]
+    #[serde(default = "default_expect_mismatching")]
     pub expect_mismatching: Vec<Status>,
     /// Whether a 2xx or 3xx response means a row for each event.
-    #[serde(default = "yes")]
+    #[serde(default = "default_recorded")]
     pub recorded: bool,
     /// Request body, with the same replacements as the path.
     pub body: Option<String>,
     /// If above 1, the body is a JSON array of this many bodies.
-    #[serde(default = "single")]
+    #[serde(default = "default_batch")]
     pub batch: Count<10_000>,
     /// Content type of the body.
-    #[serde(default = "json")]
+    #[serde(default = "default_content_type")]
     pub content_type: HeaderText,
 }
 
@@ -99,46 +99,46 @@ pub(super) fn default_endpoints() -> Vec<Endpoint> {
         name: HeaderText("event".to_owned()),
         method: Method::Get,
         path: Path("/event/{programId}".to_owned()),
-        weight: one(),
-        expect: ok(),
-        expect_unknown: not_found(),
+        weight: default_weight(),
+        expect: default_expect(),
+        expect_unknown: default_expect_unknown(),
         expect_disabled: Vec::new(),
-        expect_mismatching: bad_request(),
+        expect_mismatching: default_expect_mismatching(),
         recorded: true,
         body: None,
-        batch: single(),
-        content_type: json(),
+        batch: default_batch(),
+        content_type: default_content_type(),
     }]
 }
 
-fn get() -> Method {
+fn default_method() -> Method {
     Method::Get
 }
 
-fn one() -> Rate {
+fn default_weight() -> Rate {
     Rate(1.0)
 }
 
-fn single() -> Count<10_000> {
+fn default_batch() -> Count<10_000> {
     Count(1)
 }
 
-fn yes() -> bool {
+fn default_recorded() -> bool {
     true
 }
 
-fn ok() -> Vec<Status> {
+fn default_expect() -> Vec<Status> {
     vec![Status(200)]
 }
 
-fn not_found() -> Vec<Status> {
+fn default_expect_unknown() -> Vec<Status> {
     vec![Status(404)]
 }
 
-fn bad_request() -> Vec<Status> {
+fn default_expect_mismatching() -> Vec<Status> {
     vec![Status(400)]
 }
 
-fn json() -> HeaderText {
+fn default_content_type() -> HeaderText {
     HeaderText("application/json".to_owned())
 }

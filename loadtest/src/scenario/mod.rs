@@ -24,9 +24,9 @@ pub const BUILT_IN: [(&str, &str); 4] = [
     ("cold-start", include_str!("cold-start.toml")),
 ];
 
-/// The most programs: each takes about 150 bytes.
+/// Maximum number of programs: each takes about 150 bytes.
 pub const MAX_PROGRAMS: u32 = 1_000_000;
-/// The most requests in flight: each is a connection and has buffers of up to 20 KB.
+/// Maximum number of requests in flight: each is a connection and has buffers of up to 20 KB.
 pub const MAX_IN_FLIGHT: u32 = 50_000;
 
 /// A load test: which requests to send, how fast, and what to check.
@@ -43,22 +43,22 @@ pub struct Scenario {
     pub phases: Vec<Phase>,
     /// The programs that requests name.
     #[serde(default)]
-    pub programs: Programs,
+    pub programs: ProgramSettings,
     /// How requests are made.
     #[serde(default)]
-    pub requests: Requests,
+    pub requests: RequestSettings,
     /// The endpoints that are requested; by default `GET /event/{programId}`.
     #[serde(rename = "endpoint", default = "endpoint::default_endpoints")]
     pub endpoints: Vec<Endpoint>,
     /// Changes of core data.
     #[serde(default)]
-    pub core_data: CoreData,
+    pub core_data: CoreDataSettings,
     /// How the rows in the table are checked.
     #[serde(default)]
-    pub verify: Verify,
+    pub verify: VerifySettings,
     /// How much the harness itself may affect the figures.
     #[serde(default)]
-    pub harness: Harness,
+    pub harness: HarnessSettings,
 }
 
 fn uniform() -> Arrivals {
@@ -68,7 +68,7 @@ fn uniform() -> Arrivals {
 /// The programs that requests name.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Programs {
+pub struct ProgramSettings {
     /// Number of programs. Their ids are `prefix` and a number from 0.
     pub count: Count<MAX_PROGRAMS>,
     /// Exponent of Zipf's law by which programs are drawn.
@@ -81,7 +81,7 @@ pub struct Programs {
     pub ids: Vec<HeaderText>,
 }
 
-impl Default for Programs {
+impl Default for ProgramSettings {
     fn default() -> Self {
         Self {
             count: Count(1_000),
@@ -96,7 +96,7 @@ impl Default for Programs {
 /// How requests are made.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Requests {
+pub struct RequestSettings {
     /// Share of requests for programs that do not exist.
     pub unknown: Share,
     /// Share of requests for a disabled program.
@@ -109,11 +109,11 @@ pub struct Requests {
     pub connections: Connections,
     /// How long to wait for a response, from the time of sending.
     pub timeout: Period,
-    /// Most requests in flight at a time; requests beyond it are not sent and count as failed.
+    /// Maximum number of requests in flight; requests beyond it are not sent and count as failed.
     pub max_in_flight: Count<MAX_IN_FLIGHT>,
 }
 
-impl Default for Requests {
+impl Default for RequestSettings {
     fn default() -> Self {
         let agents = [
             "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
@@ -145,14 +145,14 @@ pub enum Connections {
 /// Changes of core data.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct CoreData {
+pub struct CoreDataSettings {
     /// Records per second put on the core-data stream while requests are sent.
     pub updates_per_second: Rate,
     /// Whether L1 is emptied before the first request.
     pub cold_start: bool,
 }
 
-impl Default for CoreData {
+impl Default for CoreDataSettings {
     fn default() -> Self {
         Self { updates_per_second: Rate(0.0), cold_start: false }
     }
@@ -161,14 +161,14 @@ impl Default for CoreData {
 /// How the rows in the table are checked.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Verify {
+pub struct VerifySettings {
     /// How long rows may take to arrive after the last response.
     pub settle: Period,
     /// Whether counted rows are deleted during the run.
     pub drop_counted: bool,
 }
 
-impl Default for Verify {
+impl Default for VerifySettings {
     fn default() -> Self {
         Self { settle: Period(Duration::from_secs(120)), drop_counted: false }
     }
@@ -177,13 +177,13 @@ impl Default for Verify {
 /// How much the harness itself may affect the figures.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Harness {
+pub struct HarnessSettings {
     /// The schedule lag (99th percentile) that is always accepted. With a longer one, a run is valid only
     /// if latencies are several times as long.
     pub accepted_lag: Period,
 }
 
-impl Default for Harness {
+impl Default for HarnessSettings {
     /// Accepts about the time that a wake-up takes on a busy machine.
     fn default() -> Self {
         Self { accepted_lag: Period(Duration::from_millis(1)) }

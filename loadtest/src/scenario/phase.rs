@@ -1,4 +1,5 @@
-//! A phase of a scenario, as its TOML table.
+//! A phase of a scenario: parsed from its TOML table (`Table`, with its `Kind`) into a [`Shape`], of which the
+//! schedule makes linear segments.
 
 use std::time::Duration;
 

@@ -23,7 +23,7 @@ struct Arguments {
     /// Name of the Kinesis stream that receives the events.
     #[arg(long, env, default_value = "adtrack-events", value_parser = non_empty("the name of a Kinesis stream"))]
     event_stream: String,
-    /// Keep the objects.
+    /// Do not remove the objects.
     #[arg(long)]
     keep: bool,
     #[command(flatten)]

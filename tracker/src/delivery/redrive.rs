@@ -10,8 +10,8 @@ use super::EventStream;
 use super::batch::{AGGREGATE_BYTES, Batch, Record};
 use super::spill::SpillError;
 
-/// Consecutive tries without a delivered record after which a batch is given up.
-const TRIES: u32 = 10;
+/// Consecutive attempts without a delivered record after which a batch is given up.
+const ATTEMPTS: u32 = 10;
 const BACKOFF: Backoff =
     Backoff { base: Duration::from_millis(100), ceiling: Duration::from_secs(10) };
 
@@ -41,7 +41,7 @@ pub async fn put_all(stream: &EventStream, events: Vec<Bytes>) -> Result<(), Red
             {
                 aggregate.push(event);
             }
-            batch.push(Record::new(aggregate, Vec::new()));
+            batch.push(StreamRecord::new(aggregate, Vec::new()));
         }
         put(stream, batch).await?;
     }
@@ -53,7 +53,7 @@ async fn put(stream: &EventStream, mut batch: Batch) -> Result<(), RedriveError>
     loop {
         let problem = match stream.put(&batch).await {
             Ok(outcome) => {
-                let (delivered, rejected) = batch.split(&outcome);
+                let SplitBatch { delivered, rejected } = batch.split(&outcome);
                 if rejected.is_empty() {
                     return Ok(());
                 }
@@ -67,7 +67,7 @@ async fn put(stream: &EventStream, mut batch: Batch) -> Result<(), RedriveError>
             Err(error) => error.into(),
         };
         failures += 1;
-        if failures == TRIES {
+        if failures == ATTEMPTS {
             return Err(problem);
         }
         tokio::time::sleep(BACKOFF.delay(failures)).await;

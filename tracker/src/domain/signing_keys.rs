@@ -3,17 +3,16 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use adtrack_proto::program::MAX_KEY_ID_BYTES;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// The shortest secret, in bytes: as long as SHA-256's output (RFC 2104, section 3).
+/// The minimum length of a secret in bytes: as long as SHA-256's output (RFC 2104, section 3).
 pub const MIN_KEY_BYTES: usize = 32;
-/// The most keys that a file may have.
+/// The maximum number of keys in a file.
 const MAX_KEYS: usize = 1_000;
-/// The longest id, in bytes.
-pub const MAX_KEY_ID_BYTES: usize = 64;
 
 /// Why a file of keys is invalid. Shows nothing of its content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -23,7 +23,7 @@ pub struct Management {
     pub local: LocalPrograms,
     /// Redis, for the sample programs.
     pub redis: RedisPrograms,
-    /// The channel on which sample programs are announced.
+    /// The channel on which sample programs are published.
     pub channel: String,
     /// Whether the sample programs may be loaded.
     pub sample_programs: bool,
@@ -75,7 +75,7 @@ async fn ready(management: web::Data<Management>) -> HttpResponse {
     health::ready(&management.health)
 }
 
-/// Loads the sample programs into Redis and announces them, as redis-updater does with an update.
+/// Stores the sample programs in Redis and publishes them, as redis-updater does with an update.
 async fn fill(management: web::Data<Management>) -> HttpResponse {
     if !management.sample_programs {
         return Problem::NotFound.to_response();

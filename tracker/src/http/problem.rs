@@ -12,7 +12,7 @@ use crate::domain::Refusal;
 /// retry is admitted then.
 const RETRY_AFTER_SECONDS: &str = "1";
 
-/// A problem, as the client is told of it.
+/// Why a request gets an error response.
 #[derive(Debug)]
 pub enum Problem {
     /// A tracking request is refused.
@@ -66,7 +66,7 @@ impl Problem {
         match self {
             Self::Refused(refusal) => refusal.to_string(),
             Self::ProgramNotValid(reason) => match reason {
-                InvalidReason::ProgramDisabled => "the program is switched off",
+                InvalidReason::ProgramDisabled => "the program is disabled",
                 InvalidReason::ProgramNotStarted => "the program has not started",
                 InvalidReason::ProgramEnded => "the program has ended",
             }

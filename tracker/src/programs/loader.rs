@@ -17,16 +17,16 @@ use super::redis::{ReadError, RedisPrograms};
 use crate::metrics::Metrics;
 use crate::track::CoreDataUnavailable;
 
-/// The most round trips to Redis under way at a time.
+/// Maximum number of round trips to Redis in flight.
 const MAX_LOADS: usize = 32;
-/// The most programs in a round trip.
+/// Maximum number of programs in a round trip.
 const MAX_IDS: usize = 64;
-/// The most requests in the loader's queue. Further ones get 503 at once.
+/// Maximum number of requests in the loader's queue. Further loads fail at once.
 const MAX_WAITING: usize = 16_384;
 
 type LoadResult = Result<ProgramState, CoreDataUnavailable>;
 
-/// A handle on the loader.
+/// A handle to the loader.
 #[derive(Debug, Clone)]
 pub struct LoaderHandle {
     requests: mpsc::Sender<LoadRequest>,
@@ -151,7 +151,7 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Reads `ids` in one round trip. Reads those again whose load a new subscription made outdated.
+    /// Reads `ids` in one round trip. Repeats loads that a new subscription made outdated.
     async fn load(self, mut ids: Vec<ProgramId>) -> Vec<(ProgramId, LoadResult)> {
         let started_at = Instant::now();
         let mut results = Vec::with_capacity(ids.len());

@@ -39,7 +39,7 @@ pub struct CacheLimits {
     pub stale: Duration,
 }
 
-/// L1. Two rules keep it right in whatever order reads and updates arrive: only a newer version replaces an
+/// L1. Two rules keep it right in whatever order reads and updates arrive: an older version never replaces an
 /// entry, and a load takes updates into account that were pushed while it ran.
 #[derive(Debug, Clone)]
 pub struct LocalPrograms {
@@ -53,10 +53,11 @@ struct Inner {
     /// Unknown ids, kept apart so that they never evict programs.
     absent: Cache<ProgramId, Instant>,
     limits: CacheLimits,
-    /// Reads of Redis under way. Only the loader and updates lock it, never a request.
+    /// Loads in flight. Only the loader, updates and the warm-up lock it, never a request.
     loads: Mutex<HashMap<ProgramId, Load>>,
     created_at: Instant,
-    /// Entries read or pushed since this moment are trusted: nanoseconds since `created_at`.
+    /// Entries read or pushed since this moment are trusted: nanoseconds since `created_at`, or one of
+    /// [`UNSUBSCRIBED`] (none is) and [`EVER`] (all are).
     trusted_since: AtomicU64,
 }
 
@@ -254,7 +255,7 @@ impl LocalPrograms {
         outcome
     }
 
-    /// All ids with their versions, without unknown ids.
+    /// Ids and versions of all entries: programs and tombstones, not unknown ids.
     pub fn versions(&self) -> Vec<(ProgramId, Version)> {
         self.inner
             .programs

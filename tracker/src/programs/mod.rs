@@ -3,7 +3,7 @@
 //! ```text
 //! find ─→ local (L1) ─ miss → loader (one read per program) → redis (L2) ← link (kept by a task)
 //!             ↑                    │
-//!             ├────────────────────┘ newer only
+//!             ├────────────────────┘ never older
 //!             ├── updates (pub/sub; L1 is verified whenever the subscription is made) ← redis
 //!             └── warm_up (once, before the start) ← redis
 //! ```
@@ -13,8 +13,8 @@
 //! Updates are pushed by Redis pub/sub, which delivers at most once: what is published while a subscription
 //! is broken is silently lost. Three things together keep L1 right nevertheless.
 //!
-//! 1. *Versions.* Every value carries its place in the core-data stream's order. L1 replaces an entry only
-//!    with a newer version, regardless of who brings it and in which order.
+//! 1. *Versions.* Every value carries its place in the core-data stream's order. L1 never
+//!    replaces an entry with an older version, whoever brings it and in whichever order.
 //! 2. *Trust.* L1 believes an entry only if every change since the entry was read has been pushed. One
 //!    moment, `trusted_since`, says so for all entries at once:
 //!
@@ -31,9 +31,10 @@
 //!    program, and L1 stores the newer of the two when the load ends.
 //!
 //! Who writes L1: the `loader` (the only task that reads Redis for requests: one read per program,
-//! however many requests wait), `updates` (pushes and verification) and `warm_up`. Who reads it: every
-//! request, without a lock. If Redis is unavailable, an entry that is no longer trusted is still
-//! served, counted as stale, up to `CACHE_STALE_SECONDS`; a program that L1 does not hold is then 503, never
+//! however many requests wait), `updates` (pushes and verification) and `warm_up`; `POST /cache/purge`
+//! empties it. Who reads it: every
+//! request, without a lock. If Redis is unavailable, an entry that is no longer trusted is still served,
+//! counted as stale, up to `CACHE_STALE_SECONDS` past its TTL; a program that L1 does not hold is then 503, never
 //! 404. Nothing survives a crash: L1 is filled from Redis again.
 //!
 //! docs/adr/0007-freshness.md lists the alternatives.

@@ -37,7 +37,8 @@ impl RedisPrograms {
         Self { link }
     }
 
-    /// What Redis holds for each of `ids`, in their order; one round trip.
+    /// What Redis holds for each of `ids`, in their order; one round trip. The outer error is the round trip's,
+    /// an inner one that of a single program.
     pub async fn read(
         &self,
         ids: &[ProgramId],

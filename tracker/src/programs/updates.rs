@@ -79,7 +79,7 @@ impl Updates {
         }
     }
 
-    /// Applies updates until the subscription is dead; returns why.
+    /// Applies updates until the subscription breaks; returns the error.
     async fn serve(&self, subscription: PubSub) -> RedisError {
         self.local.on_subscribed();
         self.metrics.programs.subscribed.set(1);
@@ -92,7 +92,8 @@ impl Updates {
             }
             RedisError::from((ErrorKind::Io, "the connection was closed"))
         };
-        // Earlier updates may have been missed, so L1 is verified while new updates are applied.
+        // Earlier updates may have been missed, so L1 is verified while new updates are applied. Never ends, so
+        // that only an error of the others ends the `select!` below.
         let verify = async {
             self.verify().await;
             std::future::pending().await
@@ -165,7 +166,7 @@ impl Updates {
         join_all(checks).await.into_iter().flatten().collect()
     }
 
-    /// Whether L1 holds the `stored` version or a newer one. Reloads the program if it did not.
+    /// Reloads the program if Redis has a newer version. Returns whether L1 is up to date then.
     async fn is_current(&self, id: &ProgramId, held: &Version, stored: Option<Version>) -> bool {
         let Some(stored) = stored.filter(|stored| stored > held) else { return true };
         let read = self.loader.reload(id).await;

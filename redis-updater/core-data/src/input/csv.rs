@@ -1,7 +1,7 @@
 //! Reads comma-separated values (RFC 4180) with a header that names the members.
 //!
-//! No library does this, because an error has to name the cell's line and column, and a quote that is
-//! never closed, which marks a truncated file, has to be an error.
+//! Written by hand, because errors must name a cell's line and column, and a quote that is never closed, which
+//! marks a truncated file, must be an error.
 
 use std::collections::BTreeMap;
 use std::io::BufRead;

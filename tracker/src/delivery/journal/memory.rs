@@ -2,8 +2,8 @@
 //!
 //! This is the only `unsafe` code of the tracker. Why it is sound: the words are in one mapping that lives as
 //! long as the value, is aligned to a word and is never resized. They are accessed only as `AtomicU64`, so
-//! that accesses from several threads are never a data race, and the bytes of a damaged file are nothing
-//! worse than wrong numbers. `MmapRaw` itself never makes a reference into the mapping. If another process
+//! that accesses from several threads are never a data race, and the bytes of a damaged file yield wrong
+//! values at worst. `MmapRaw` itself never makes a reference into the mapping. If another process
 //! truncated the file, accesses would fault; the folder's lock keeps other trackers out.
 
 #![allow(unsafe_code, reason = "see the module's documentation")]

@@ -13,7 +13,7 @@
 //!   0000.ring   one ring per worker, its whole size allocated at the start
 //!   0001.ring
 //!
-//! a ring        | header page | records, round and round …………………………… |
+//! a ring        | header page | records, wrapping around …………………………… |
 //!                                   ▲ tail                    ▲ head
 //!                                   │ not acknowledged        │ free
 //! ```
@@ -27,18 +27,18 @@
 //! # Who writes, who reads
 //!
 //! - Request handlers append. A thread prefers its own ring and takes the next one if its own is full or
-//!   busy, so that threads do not wait for each other. A ring is filled under a lock that is only tried;
-//!   only when every ring is full or busy does a request wait for the thread that is copying an event.
+//!   busy, so that threads do not wait for each other. Appending takes a ring's lock with `try_lock`; only
+//!   if every ring is full or busy does a request wait for a lock.
 //! - One consumer, the [`JournalReader`], reads behind the heads and acknowledges events in any order. A
 //!   ring's tail moves past the events that are acknowledged without a gap.
 //! - All access to the mapping is through `&[AtomicU64]` (`memory`): producer and consumer may look at
-//!   any word at any time without a data race, and a damaged file is wrong numbers, never undefined
+//!   any word at any time without a data race, and a damaged file yields wrong values, never undefined
 //!   behavior.
 //!
 //! # Invariants
 //!
-//! 1. `tail <= head <= tail + capacity`; the words from tail to head are records (or the skip to the end
-//!    of a lap).
+//! 1. `tail <= head <= tail + capacity`; the words from tail to head are records, or a mark that the rest of
+//!    the file up to its end is unused (a *skip*; one pass through the file is a *lap*).
 //! 2. The head is published after the record: the consumer never sees half a record.
 //! 3. The tail moves only past events that Kinesis acknowledged.
 //! 4. A full ring refuses the event; nothing that was accepted is overwritten.
@@ -50,12 +50,12 @@
 //!   has no response yet; it is kept if it is complete, else dropped. Events that Kinesis has but whose
 //!   acknowledgement was lost are delivered again; they become the same row.
 //! - *Crash of the host*: what the kernel had not written is lost, see [`SyncMode`]. Header and records may
-//!   then be of different ages, so a head from an earlier boot is not believed, and the ring is searched.
+//!   then be of different ages, so a head from an earlier boot is not trusted, and the ring is searched.
 //! - *Damage*: a damaged stretch is skipped, counted and logged; the events before and after it are
 //!   delivered.
 //!
-//! A journal of another size or number of workers is read to its end and its files are removed at the
-//! first start that finds them empty. docs/adr/0006-journal.md says why it is built like this.
+//! A journal that was created with another size or number of workers is drained; its files are removed at
+//! the first start that finds them empty. docs/adr/0006-journal.md says why it is built like this.
 
 mod memory;
 mod reader;
@@ -231,7 +231,7 @@ impl Journal {
     }
 
     /// Appends to this thread's own ring, or to the next one that has room and is not busy. Waits only if
-    /// all are full or busy, for threads that are copying one event each. Refuses only if all are full.
+    /// all are full or busy. Refuses the event only if no ring has room or, with `always`, can be synced.
     fn append(&self, accepted_at: u64, payload: &[u8]) -> Result<(), NotAccepted> {
         let sync = self.inner.sync == SyncMode::Always;
         let rings = self.active();
@@ -299,7 +299,7 @@ fn boot_id() -> u64 {
     hasher.finish()
 }
 
-/// This thread's number, from 0.
+/// This thread's number, from 0. It selects the thread's own ring.
 fn own_lane() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {

@@ -1,6 +1,6 @@
-//! A ring: a file of fixed size that records fill round and round.
+//! A ring: a fixed-size file used as a circular log.
 //!
-//! One producer appends at the head, and one consumer reads behind it. The tail moves when what was read is
+//! One producer at a time appends at the head, and one consumer reads behind it. The tail moves when what was read is
 //! acknowledged. Head and tail are positions: words ever written, which only grow. Both are in the file's
 //! first page, each with its complement, so that damage is recognized.
 
@@ -23,7 +23,7 @@ const HEADER_WORDS: usize = 512;
 const HEAD: usize = 64;
 const TAIL: [usize; 2] = [128, 136];
 const BOOT: usize = 192;
-/// Magic number and version, stored twice, so that a flipped bit does not make the file foreign.
+/// Magic number and version, stored twice, so that one flipped bit does not make the file unrecognizable.
 const IDENTITY: [usize; 2] = [0, 256];
 
 /// The smallest ring, in words: 64 KiB.
@@ -90,7 +90,7 @@ pub(super) enum NotAppended {
 impl Ring {
     /// Creates a ring of `capacity` words at `path`, with its disk space allocated.
     pub(super) fn create(path: &Path, capacity: u64, boot: u64) -> io::Result<Self> {
-        // Under another name first, so that a start that is cut off leaves no incomplete ring.
+        // Under another name first, so that an interrupted start leaves no incomplete ring.
         let unfinished = path.with_extension("new");
         let file =
             File::options().create(true).truncate(true).read(true).write(true).open(&unfinished)?;
@@ -142,12 +142,12 @@ impl Ring {
         ring.producer = Mutex::new(Producer { head, closed: false });
         ring.repair_header(tail, head);
         let words = ring.memory.words();
-        // Only now: if this start is cut off before, the next one must not believe the old head.
+        // Only now: if this start is interrupted before, the next one must not trust the old head.
         words[BOOT].store(boot, Ordering::Release);
         Ok(ring)
     }
 
-    /// Writes the whole header again, so that the next damage meets an intact one.
+    /// Rewrites the whole header, so that later damage affects at most one copy.
     fn repair_header(&self, tail: u64, head: u64) {
         let words = self.memory.words();
         for copy in IDENTITY {
@@ -170,8 +170,7 @@ impl Ring {
         }
     }
 
-    /// The tail and the head, from the header; if that is missing or cannot be true, from the records that
-    /// are there.
+    /// The tail and the head, from the header; if it is missing or inconsistent, from the records found.
     fn bounds(&self, tail: Option<u64>, head: Option<u64>) -> (u64, u64) {
         let (tail, mut head) = match (tail, head) {
             (Some(tail), Some(head)) if (tail..=tail + self.capacity).contains(&head) => {

@@ -6,12 +6,10 @@ use adtrack_proto::web_url::{self, Macros};
 use clap::Args;
 use url::Url;
 
+use super::value_parsers::{signing_keys, signing_keys_text, web_url};
 use crate::domain::SigningKeys;
 
-/// The longest file of keys, in bytes.
-const MAX_KEYS_FILE_BYTES: u64 = 1 << 20;
-
-/// The settings of clicks.
+/// The page for clicks that cannot be recorded, and the keys of signed links.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Clicks")]
 pub struct ClickSettings {

@@ -10,7 +10,7 @@ use url::Url;
 use crate::domain::SigningKeys;
 
 /// The parameter with the landing page.
-pub const URL: &str = "url";
+pub const URL_PARAMETER: &str = "url";
 /// The parameter with the signature: HMAC-SHA-256 in base64url without padding (RFC 4648, section 5).
 pub const SIGNATURE: &str = "sig";
 /// The parameter with the id of the signature's key.
@@ -21,18 +21,18 @@ pub const EXPIRES: &str = "at_expires";
 /// What a link's signature covers. It covers nothing else, because networks append parameters of their own.
 #[derive(Debug, Clone, Copy)]
 pub struct SignedLink<'a> {
-    /// The program.
+    /// The program that the link belongs to.
     pub program_id: &'a ProgramId,
     /// The landing page as given: decoded, with its macros.
     pub url: &'a str,
-    /// The key.
+    /// The id of the key.
     pub key_id: &'a str,
     /// When the signature expires, in Unix seconds.
     pub expires: i64,
 }
 
 impl SignedLink<'_> {
-    /// The signed text, different for each link: only the last part, the URL, may contain a line end. The
+    /// The signed text. It is unambiguous, because only its last part, the URL, can contain a line feed. The
     /// first line keeps signatures of other kinds from being valid for a link.
     fn text(&self) -> String {
         let Self { program_id, url, key_id, expires } = self;
