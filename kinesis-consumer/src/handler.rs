@@ -9,6 +9,7 @@ use adtrack_runtime::lambda::{
     BatchMetrics, BatchResponse, FailureStore, KinesisEvent, PoisonRecord, StreamRecord,
     records_of, report,
 };
+use adtrack_runtime::telemetry;
 use bytes::Bytes;
 use jiff::Timestamp;
 
@@ -122,7 +123,7 @@ impl Handler {
             retries: retry.len(),
             differing_repeats: Some(differing),
         };
-        println!("{}", metrics.to_emf(Timestamp::now()));
+        telemetry::write_line(&metrics.to_emf(Timestamp::now()));
         tracing::debug!(
             records = records.len(),
             failures,

@@ -19,7 +19,7 @@ async fn main() -> ExitCode {
         Ok(handler) => handler,
         Err(problem) => return cli::usage_error(&problem),
     };
-    telemetry::init(&config.logs);
+    let _log = telemetry::init(&config.logs);
     serve(|event, deadline| handler.handle(event, deadline)).await
 }
 

@@ -10,11 +10,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_kinesis::primitives::Blob;
 use local_stack::faults::Fault;
 use local_stack::process::Signal;
-use local_stack::stack::TABLE;
+use local_stack::stack::{CORE_DATA_STREAM, TABLE};
 use local_stack::{Stack, StackOptions};
-use serde_json::Value;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::pipe::fcntl_setpipe_size;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// `long` if `ADTRACK_PROVE` is set, otherwise `short`.
@@ -24,17 +27,21 @@ fn long_or_short<T>(long: T, short: T) -> T {
 
 async fn start(tracker: &[(&str, &str)]) -> (Stack, TempDir) {
     let folder = tempfile::tempdir().unwrap();
+    (start_in(folder.path(), tracker).await, folder)
+}
+
+async fn start_in(folder: &Path, tracker: &[(&str, &str)]) -> Stack {
     let binaries = Path::new(env!("CARGO_BIN_EXE_local-stack")).parent().unwrap();
     let settings = [("JOURNAL_MAX_BYTES", "67108864")];
     let settings = settings.iter().chain(tracker);
     let options = StackOptions {
         faults: true,
         tracker: Some(settings.map(|(name, value)| ((*name).into(), (*value).into())).collect()),
-        ..StackOptions::new(binaries, folder.path())
+        ..StackOptions::new(binaries, folder)
     };
     let stack = Stack::start(&options).await.unwrap();
     stack.load_samples().await.unwrap();
-    (stack, folder)
+    stack
 }
 
 /// Requests at a steady rate, and their responses.
@@ -414,6 +421,62 @@ async fn exits_at_once_on_second_sigterm_with_an_intact_journal() {
     assert!(signalled_at.elapsed() < Duration::from_secs(10), "not after its grace of 25 s");
     stack.faults.as_ref().unwrap().kinesis.set(&[]);
     stack.start_tracker_again().await.unwrap();
+    check(&stack, &sent).await;
+    stack.stop().await;
+}
+
+/// A pipe that nobody reads: once it is full, a `write` to it blocks.
+fn unread_pipe(path: &Path) -> std::fs::File {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    let pipe = std::fs::File::options().read(true).write(true).open(path).unwrap();
+    fcntl_setpipe_size(&pipe, 4_096).unwrap();
+    pipe
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn works_as_ever_while_nobody_reads_its_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let _pipe = unread_pipe(&folder.path().join("logs/tracker.log"));
+    let mut stack = start_in(folder.path(), &[("RUST_LOG", "debug")]).await;
+    let traffic = Traffic::start(&stack, 300);
+
+    for _ in 0..20 {
+        stack.faults.as_ref().unwrap().kinesis.set(&[(Fault::ServerError, 1.0)]);
+        for kind in ["normal", "pubsub"] {
+            let kill = ["CLIENT", "KILL", "TYPE", kind];
+            stack.redis.command::<u32>(&kill).await.unwrap();
+        }
+        let blip = Duration::from_millis(long_or_short(1_500, 150));
+        tokio::time::sleep(blip).await;
+        stack.faults.as_ref().unwrap().kinesis.set(&[]);
+        tokio::time::sleep(blip).await;
+    }
+
+    assert!(gauge(&stack, "adtrack_log_lines_dropped_total").await > 0.0, "the pipe is full");
+    let update = json!({"programId": "212313", "programName": "renamed", "checksum": "124",
+        "customerId": 9124, "customerName": "Customer2", "valid": true});
+    let record = stack.kinesis().await.put_record().stream_name(CORE_DATA_STREAM);
+    let data = Blob::new(update.to_string());
+    record.partition_key("212313").data(data).send().await.unwrap();
+    let url = format!("{}/event/212313", stack.tracker_url());
+    let give_up = Instant::now() + Duration::from_secs(30);
+    loop {
+        let event: Value = reqwest::get(&url).await.unwrap().json().await.unwrap();
+        if event["programName"] == "renamed" {
+            break;
+        }
+        assert!(Instant::now() < give_up, "no update is applied: {event}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let sent = traffic.end().await;
+    let ready = format!("{}/health/ready", stack.management_url());
+    assert_eq!(reqwest::get(ready).await.unwrap().status(), 200);
+
+    let tracker = stack.tracker().unwrap();
+    tracker.signal(Signal::TERM);
+    let status = tokio::time::timeout(Duration::from_secs(28), tracker.wait()).await.unwrap();
+    assert!(status.unwrap().success());
     check(&stack, &sent).await;
     stack.stop().await;
 }

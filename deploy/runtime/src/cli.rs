@@ -2,6 +2,7 @@
 //! operators: one line that names the variable, its value and what is accepted, and exit status 64
 //! (`EX_USAGE` in sysexits.h).
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
@@ -27,8 +28,19 @@ pub fn parse<T: Parser>() -> Result<T, ExitCode> {
 
 /// Prints `problem` on standard error, and returns the exit status for an invalid configuration.
 pub fn usage_error(problem: &str) -> ExitCode {
-    eprintln!("{}: {problem}", program_name());
+    print_problem(problem);
     ExitCode::from(EXIT_USAGE)
+}
+
+/// Prints `problem` on standard error, and returns the exit status of a failure.
+pub fn failure(problem: &str) -> ExitCode {
+    print_problem(problem);
+    ExitCode::FAILURE
+}
+
+fn print_problem(problem: &str) {
+    // Fails only if standard error is closed; the status says enough.
+    let _ = writeln!(io::stderr(), "{}: {problem}", program_name());
 }
 
 fn program_name() -> String {

@@ -46,7 +46,7 @@ async fn main() -> ExitCode {
             ));
         }
     };
-    telemetry::init(&arguments.logs);
+    let _log = telemetry::init(&arguments.logs);
     let shared = aws_config::load_defaults(BehaviorVersion::latest()).await;
     let stream = EventStream::new(&shared, arguments.event_stream);
     match redrive(&store, &stream, arguments.keep).await {
