@@ -132,8 +132,9 @@ impl Connection {
 
     /// Fails if `bytes`, the first of a connection beyond the limit, are not a health check.
     fn admit_to_reserve(&self, bytes: &[u8]) -> io::Result<()> {
-        let is_health_check =
-            [b"GET /health/".as_slice(), b"HEAD /health/"].iter().any(|start| bytes.starts_with(start));
+        let is_health_check = [b"GET /health/".as_slice(), b"HEAD /health/"]
+            .iter()
+            .any(|start| bytes.starts_with(start));
         if is_health_check {
             return Ok(());
         }

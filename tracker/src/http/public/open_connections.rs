@@ -58,7 +58,10 @@ mod tests {
     fn connections_beyond_the_limit_are_in_the_reserve() {
         let connections = OpenConnections::new(2);
         let slots: Vec<_> = (0..3).map(|_| connections.take_slot()).collect();
-        assert_eq!(slots.iter().map(ConnectionSlot::is_reserve).collect::<Vec<_>>(), [false, false, true]);
+        assert_eq!(
+            slots.iter().map(ConnectionSlot::is_reserve).collect::<Vec<_>>(),
+            [false, false, true]
+        );
 
         drop(slots);
         assert!(!connections.take_slot().is_reserve());
