@@ -9,6 +9,7 @@ use adtrack_runtime::lambda::{
     BatchMetrics, BatchResponse, FailureStore, KinesisEvent, PoisonRecord, StreamRecord,
     records_of, report,
 };
+use adtrack_runtime::telemetry;
 use bytes::Bytes;
 use jiff::Timestamp;
 
@@ -119,7 +120,7 @@ impl Handler {
             retries,
             differing_repeats: Some(differing),
         };
-        println!("{}", metrics.to_emf(Timestamp::now()));
+        telemetry::write_line(&metrics.to_emf(Timestamp::now()));
         tracing::debug!(records = records.len(), failures, retries, collapsed, "batch");
         report(retry)
     }

@@ -22,7 +22,7 @@ async fn main() -> ExitCode {
     if let Some(problem) = outside_lambda() {
         return cli::usage_error(problem);
     }
-    telemetry::init(&config.logs);
+    let _log = telemetry::init(&config.logs);
     let table = EventTable::connect(config.table_name).await;
     let handler = Handler::new(
         table,

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use adtrack_runtime::lambda::{
     BatchMetrics, BatchResponse, FailureStore, KinesisEvent, records_of, report,
 };
+use adtrack_runtime::telemetry;
 use jiff::Timestamp;
 
 use crate::decode::decode;
@@ -91,7 +92,7 @@ impl Handler {
             retries: retry.len(),
             differing_repeats: None,
         };
-        println!("{}", metrics.to_emf(Timestamp::now()));
+        telemetry::write_line(&metrics.to_emf(Timestamp::now()));
         tracing::debug!(records = records.len(), superseded, retries = retry.len(), "batch");
         report(retry)
     }

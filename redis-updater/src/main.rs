@@ -26,7 +26,7 @@ async fn main() -> ExitCode {
     if let Some(problem) = outside_lambda() {
         return cli::usage_error(problem);
     }
-    telemetry::init(&config.logs);
+    let _log = telemetry::init(&config.logs);
     let store = ProgramStore::new(access);
     let handler = Handler::new(store, failures, config.core_data_epoch, config.metrics_namespace);
     serve(|event, deadline| handler.handle(event, deadline)).await

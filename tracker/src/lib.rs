@@ -14,13 +14,14 @@
 //! - [`domain`]: what a valid request is, and which event it becomes; no I/O
 //! - [`programs`]: core data in two tiers, L1 kept fresh by pub/sub
 //! - [`delivery`]: brings accepted events to the stream
-//! - [`app`]: wires them all, with [`config`], [`health`], [`metrics`], [`shutdown`] and
-//!   [`task_protection`]
+//! - [`app`]: wires them all, with [`config`], [`health`], [`metrics`], [`shutdown`],
+//!   [`watchdog`], [`file_handles`] and [`task_protection`]
 
 pub mod app;
 pub mod config;
 pub mod delivery;
 pub mod domain;
+pub mod file_handles;
 pub mod flag;
 pub mod health;
 pub mod healthcheck;
@@ -30,3 +31,4 @@ pub mod programs;
 pub mod shutdown;
 pub mod task_protection;
 pub mod track;
+pub mod watchdog;

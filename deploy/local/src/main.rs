@@ -77,7 +77,7 @@ async fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(exit) => return exit,
     };
-    telemetry::init(&LogSettings {
+    let _log = telemetry::init(&LogSettings {
         rust_log: std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned()),
         log_format: LogFormat::Text,
     });

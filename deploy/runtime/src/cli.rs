@@ -3,6 +3,7 @@
 //! (`EX_USAGE` in sysexits.h).
 
 use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
@@ -28,8 +29,19 @@ pub fn parse<T: Parser>() -> Result<T, ExitCode> {
 
 /// Prints `problem` on standard error, and returns the exit status for an invalid configuration.
 pub fn usage_error(problem: impl Display) -> ExitCode {
-    eprintln!("{}: {problem}", program_name());
+    print_problem(problem);
     ExitCode::from(EXIT_USAGE)
+}
+
+/// Prints `problem` on standard error, and returns the exit status of a failure.
+pub fn failure(problem: impl Display) -> ExitCode {
+    print_problem(problem);
+    ExitCode::FAILURE
+}
+
+fn print_problem(problem: impl Display) {
+    // Fails only if standard error is closed; the status says enough.
+    let _ = writeln!(io::stderr(), "{}: {problem}", program_name());
 }
 
 fn program_name() -> String {

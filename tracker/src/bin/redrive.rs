@@ -43,7 +43,7 @@ async fn main() -> ExitCode {
             return cli::usage_error(format!("SPILL_URL={url:?}: {problem}; {EXPECTED}"));
         }
     };
-    telemetry::init(&arguments.logs);
+    let _log = telemetry::init(&arguments.logs);
     let shared = aws_config::load_defaults(BehaviorVersion::latest()).await;
     let stream = EventStream::new(&shared, arguments.event_stream);
     match redrive(&store, &stream, arguments.keep).await {

@@ -19,6 +19,7 @@ use super::journal::{Journal, JournalReader};
 use super::schedule::{CallOutcome, FAILURES_UNTIL_REFUSING, PendingBatch, Schedule};
 use crate::flag::Flag;
 use crate::metrics::Metrics;
+use crate::watchdog::{Progress, WakeUps};
 
 /// Maximum bytes of events that are read and not acknowledged. Bounds the memory used while the stream is failing.
 const MAX_UNACKNOWLEDGED_BYTES: usize = 6 * 1024 * 1024;
@@ -27,6 +28,8 @@ const MAX_UNACKNOWLEDGED_BYTES: usize = 6 * 1024 * 1024;
 const MAX_OUTSTANDING: usize = 200_000;
 /// Time between two checks of the journal at shutdown.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
+/// What the task may take beyond the deadline of the final drain.
+const DRAIN_SLACK: Duration = Duration::from_secs(1);
 /// Which failed calls of an outage are logged.
 const FAILED_CALLS_LOG: LogSampling = LogSampling { first: FAILURES_UNTIL_REFUSING, every: 20 };
 
@@ -72,12 +75,16 @@ impl Delivery {
         }
     }
 
-    /// Delivers what is left until `deadline`; nothing if delivery ended on its own.
+    /// Delivers what is left until `deadline`; nothing if delivery ended on its own. Gives up a task that is
+    /// blocked and does not end then.
     pub async fn drain(self, deadline: Instant) {
         // Fails only if the producer has ended, which its task reports.
         let _ = self.stop.send(deadline);
-        if let Some(task) = self.task {
-            report_panic(task.await);
+        let Some(task) = self.task else { return };
+        let end = tokio::time::timeout_at(deadline + DRAIN_SLACK, task).await;
+        match end {
+            Ok(result) => report_panic(result),
+            Err(_) => tracing::error!("delivery is blocked; this is a bug in adtrack"),
         }
     }
 }
@@ -109,10 +116,11 @@ impl Producer {
         }
     }
 
-    /// Starts the task.
-    pub fn start(self) -> Delivery {
+    /// Starts the task, whose progress goes to `progress`.
+    pub fn start(self, progress: &Progress) -> Delivery {
         let (stop, stopped) = oneshot::channel();
-        Delivery { task: Some(tokio::spawn(self.run(stopped))), stop }
+        let run = progress.watch("delivery", WakeUps::Regular, self.run(stopped));
+        Delivery { task: Some(tokio::spawn(run)), stop }
     }
 
     /// Delivers until `stop` gives the deadline of the final drain.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use actix_web::{HttpRequest, HttpResponse, Resource, Route, web};
 use adtrack_proto::{ProgramId, samples};
+use adtrack_runtime::telemetry;
 use serde_json::json;
 
 use super::documents::MANAGEMENT_API;
@@ -15,6 +16,7 @@ use crate::domain::Refusal;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::programs::{LocalPrograms, ProgramState, RedisPrograms};
+use crate::watchdog::Progress;
 
 /// The management listener's state.
 #[derive(Debug, Clone)]
@@ -31,6 +33,8 @@ pub struct Management {
     pub journal: Journal,
     /// For the health checks.
     pub health: Health,
+    /// For the metrics of background tasks.
+    pub progress: Progress,
     /// The tracker's metrics.
     pub metrics: Arc<Metrics>,
 }
@@ -61,6 +65,11 @@ async fn metrics(management: web::Data<Management>) -> HttpResponse {
     metrics.programs.local_entries.set(gauge(management.local.len()));
     metrics.delivery.journal_bytes.set(gauge(management.journal.used_bytes()));
     metrics.delivery.journal_capacity.set(gauge(management.journal.capacity_bytes()));
+    for (task, is_stalled) in management.progress.tasks_stalled() {
+        metrics.task.stalled.with_label_values(&[task]).set(i64::from(is_stalled));
+    }
+    let dropped = &metrics.task.dropped_log_lines;
+    dropped.inc_by(telemetry::dropped_lines().saturating_sub(dropped.get()));
     match metrics.render() {
         Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text),
         Err(error) => HttpResponse::InternalServerError().body(error.to_string()),

@@ -26,7 +26,7 @@ pub struct Metrics {
     pub programs: ProgramMetrics,
     /// Journal and stream.
     pub delivery: DeliveryMetrics,
-    /// The ECS task.
+    /// The process, its background tasks and its ECS task.
     pub task: TaskMetrics,
 }
 

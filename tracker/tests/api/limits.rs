@@ -5,9 +5,9 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::helpers::{Setup, TestApp};
+use crate::helpers::{self, Setup, TestApp};
 
 const REQUEST: &str = "GET /event/212313 HTTP/1.1\r\nhost: t.example\r\n\r\n";
 
@@ -242,4 +242,39 @@ async fn disconnects_a_client_that_does_not_read_its_responses() {
     std::thread::sleep(Duration::from_secs(5));
     let received = read_to_end(&mut stream).len();
     assert!(received < 2_000 * document, "{received}");
+}
+
+fn request_on_new_connection(app: &TestApp, request: &str) -> String {
+    let mut stream = connect(app);
+    stream.write_all(request.as_bytes()).unwrap();
+    read_response(&mut stream)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn serves_only_health_checks_beyond_the_limit_on_connections() {
+    let app = Setup::flags(&["--max-connections=4"]).start().await;
+    let silent: Vec<_> = (0..4).map(|_| connect(&app)).collect();
+    let health = "GET /health/check HTTP/1.1\r\nhost: t.example\r\n\r\n";
+    helpers::until("the limit is reached", async || {
+        request_on_new_connection(&app, REQUEST).starts_with("HTTP/1.1 503")
+    })
+    .await;
+
+    let response = request_on_new_connection(&app, REQUEST);
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("application/problem+json") && head.contains("retry-after"), "{head}");
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    assert_eq!(length.parse(), Ok(body.len()));
+    assert_eq!(serde_json::from_str::<Value>(body).unwrap()["code"], "overloaded");
+    assert!(request_on_new_connection(&app, health).starts_with("HTTP/1.1 200"));
+
+    // A silent one beyond the limit does not last.
+    let mut beyond = connect(&app);
+    assert!(read_to_end(&mut beyond).starts_with("HTTP/1.1 408"));
+
+    drop(silent);
+    helpers::until("there is room again", async || {
+        request_on_new_connection(&app, REQUEST).starts_with("HTTP/1.1 200")
+    })
+    .await;
 }

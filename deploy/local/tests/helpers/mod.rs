@@ -1,6 +1,8 @@
 //! Shared by the tests of core data: programs in Redis, requests, and steady traffic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, reason = "tests")]
 
+pub mod events;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -26,6 +26,7 @@ mod cors;
 mod endpoint;
 mod event;
 mod impression;
+mod open_connections;
 mod pixel;
 mod rate_limits;
 mod routes;
