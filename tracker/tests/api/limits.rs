@@ -180,25 +180,6 @@ async fn keeps_idle_and_busy_connections_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_beyond_the_maximum_wait() {
-    // The client that waited for the tracker to start still holds one connection.
-    let app = Setup::flags(&["--workers=1", "--max-connections=2"]).start().await;
-    let mut held = connect(&app);
-    held.write_all(REQUEST.as_bytes()).unwrap();
-    assert!(read_response(&mut held).starts_with("HTTP/1.1 200"));
-
-    let mut waiting = connect(&app);
-    waiting.write_all(REQUEST.as_bytes()).unwrap();
-    waiting.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    let error = waiting.read(&mut [0; 1]).unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
-
-    drop(held);
-    waiting.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    assert!(read_response(&mut waiting).starts_with("HTTP/1.1 200"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn disconnects_a_client_that_sends_requests_and_reads_nothing() {
     let app = Setup::flags(&["--request-timeout-seconds=1"]).start().await;
     let requests = REQUEST.repeat(1_000);
@@ -270,7 +251,7 @@ async fn serves_only_health_checks_beyond_the_limit_on_connections() {
 
     // A silent one beyond the limit does not last.
     let mut beyond = connect(&app);
-    assert!(read_to_end(&mut beyond).starts_with("HTTP/1.1 408"));
+    assert_eq!(read_to_end(&mut beyond), "");
 
     drop(silent);
     helpers::until("there is room again", async || {

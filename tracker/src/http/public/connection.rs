@@ -114,7 +114,7 @@ impl Connection {
         if !self.request_timer.as_ref().is_some_and(|timer| timer.is_elapsed()) {
             return Ok(());
         }
-        if self.slot.is_reserve() {
+        if !self.is_receiving && self.slot.is_reserve() {
             return Err(io::ErrorKind::TimedOut.into());
         }
         if !self.is_receiving {
