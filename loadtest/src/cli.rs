@@ -128,7 +128,7 @@ pub struct Overrides {
     /// Share of requests for programs that do not exist, 0 to 1.
     #[arg(long, value_parser = Share::parse)]
     pub unknown: Option<Share>,
-    /// Share of requests for a disabled program, 0 to 1.
+    /// Share of requests for a program that is switched off, 0 to 1.
     #[arg(long, value_parser = Share::parse)]
     pub disabled: Option<Share>,
     /// Share of requests with a wrong checksum, 0 to 1.
@@ -143,7 +143,7 @@ pub struct Overrides {
     /// How long to wait for a response.
     #[arg(long, value_parser = Period::parse)]
     pub timeout: Option<Period>,
-    /// Maximum number of requests in flight; requests beyond it are not sent and count as failed.
+    /// Most requests in flight at a time; requests beyond it are not sent and count as failed.
     #[arg(long, value_parser = Count::<MAX_IN_FLIGHT>::parse)]
     pub max_in_flight: Option<Count<MAX_IN_FLIGHT>>,
     /// Core-data updates per second.

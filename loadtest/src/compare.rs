@@ -16,79 +16,84 @@ const BLOCK: usize = 5;
 /// With fewer slices than this, the noise is unknown.
 const MIN_SLICES: usize = 5;
 
-type RunMeasure = fn(&Figures) -> Option<f64>;
-type SliceMeasure = fn(&SliceRow) -> Option<f64>;
+type OfRun = fn(&Figures) -> Option<f64>;
+type OfSlice = fn(&SliceRow) -> Option<f64>;
 
 /// A figure that is compared: its name, how it is written, its value for the run and for a slice.
 struct Figure {
     name: &'static str,
     format: fn(f64) -> String,
-    run: RunMeasure,
-    slice: Option<SliceMeasure>,
+    whole: OfRun,
+    slice: Option<OfSlice>,
 }
 
 const FIGURES: [Figure; 13] = [
     Figure {
         name: "latency p50",
         format: time,
-        run: |f| Some(f.latency.p50_us),
+        whole: |f| Some(f.latency.p50_us),
         slice: Some(|s| positive(s.p50_us)),
     },
-    Figure { name: "latency p90", format: time, run: |f| Some(f.latency.p90_us), slice: None },
+    Figure { name: "latency p90", format: time, whole: |f| Some(f.latency.p90_us), slice: None },
     Figure {
         name: "latency p99",
         format: time,
-        run: |f| Some(f.latency.p99_us),
+        whole: |f| Some(f.latency.p99_us),
         slice: Some(|s| positive(s.p99_us)),
     },
-    Figure { name: "latency p99.9", format: time, run: |f| Some(f.latency.p99_9_us), slice: None },
+    Figure {
+        name: "latency p99.9",
+        format: time,
+        whole: |f| Some(f.latency.p99_9_us),
+        slice: None,
+    },
     Figure {
         name: "latency max",
         format: time,
-        run: |f| Some(f.latency.max_us),
+        whole: |f| Some(f.latency.max_us),
         slice: Some(|s| positive(s.max_us)),
     },
     Figure {
         name: "schedule lag p99",
         format: time,
-        run: |f| Some(f.lag.p99_us),
+        whole: |f| Some(f.lag.p99_us),
         slice: Some(|s| positive(s.lag_p99_us)),
     },
     Figure {
         name: "requests/s",
         format: plain,
-        run: |f| Some(f.achieved_rate),
+        whole: |f| Some(f.achieved_rate),
         slice: Some(|s| Some(s.sent_rate)),
     },
-    Figure { name: "errors", format: share, run: |f| Some(f.error_share), slice: None },
+    Figure { name: "errors", format: share, whole: |f| Some(f.error_share), slice: None },
     Figure {
         name: "CPU per request",
         format: time,
-        run: |f| Some(f.tracker.as_ref()?.cpu_per_request_us),
+        whole: |f| Some(f.tracker.as_ref()?.cpu_per_request_us),
         slice: Some(cpu_per_request),
     },
     Figure {
         name: "RssAnon",
         format: bytes,
-        run: |f| Some(f.tracker.as_ref()?.rss_anon_max_bytes as f64),
+        whole: |f| Some(f.tracker.as_ref()?.rss_anon_max_bytes as f64),
         slice: Some(|s| s.rss_anon_bytes.map(|value| value as f64)),
     },
     Figure {
         name: "response to row p99",
         format: time,
-        run: |f| Some(f.truth.as_ref()?.answer_to_row.p99_us),
+        whole: |f| Some(f.truth.as_ref()?.answer_to_row.p99_us),
         slice: Some(|s| s.row_p99_ms.map(|ms| ms * 1e3)),
     },
     Figure {
         name: "update to response p50",
         format: time,
-        run: |f| Some(f.core_data.as_ref()?.update_to_answer.p50_us),
+        whole: |f| Some(f.core_data.as_ref()?.update_to_answer.p50_us),
         slice: None,
     },
     Figure {
         name: "events lost",
         format: plain,
-        run: |f| Some(f.truth.as_ref()?.lost as f64),
+        whole: |f| Some(f.truth.as_ref()?.lost as f64),
         slice: None,
     },
 ];
@@ -117,7 +122,7 @@ struct Noise {
 }
 
 impl Noise {
-    fn of(report: &Report, value: SliceMeasure) -> Self {
+    fn of(report: &Report, value: OfSlice) -> Self {
         let whole = report.slices.iter().filter(|slice| slice.whole);
         Self { values: whole.filter_map(value).collect() }
     }
@@ -182,7 +187,7 @@ pub fn compare(a: &Report, b: &Report) -> String {
         "", "A", "B", "change", "verdict"
     );
     for figure in FIGURES {
-        let (Some(first), Some(second)) = ((figure.run)(&a.figures), (figure.run)(&b.figures))
+        let (Some(first), Some(second)) = ((figure.whole)(&a.figures), (figure.whole)(&b.figures))
         else {
             continue;
         };
@@ -227,7 +232,7 @@ fn judge(interval: Option<(f64, f64)>) -> &'static str {
 
 /// Reasons why two runs are hard to compare.
 fn warnings(a: &Report, b: &Report) -> Vec<&'static str> {
-    let reasons = [
+    let differ = [
         (
             a.scenario.toml != b.scenario.toml || a.scenario.overrides != b.scenario.overrides,
             "the scenarios differ",
@@ -239,7 +244,7 @@ fn warnings(a: &Report, b: &Report) -> Vec<&'static str> {
         ),
         (a.run.interrupted || b.run.interrupted, "a run was interrupted"),
     ];
-    reasons.into_iter().filter(|(holds, _)| *holds).map(|(_, warning)| warning).collect()
+    differ.into_iter().filter(|(holds, _)| *holds).map(|(_, warning)| warning).collect()
 }
 
 #[cfg(test)]

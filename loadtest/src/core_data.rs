@@ -108,17 +108,17 @@ impl CoreDataStream {
     }
 }
 
-fn entry(program: &Program, name: &str) -> Entry {
-    let data = record(program, name).into_bytes();
+fn entry(program: &Program, name: &str, valid: bool) -> Entry {
+    let data = record(program, name, valid).into_bytes();
     Entry { partition_key: program.id.clone(), data }
 }
 
-fn record(program: &Program, name: &str) -> String {
+fn record(program: &Program, name: &str, valid: bool) -> String {
     json!({
         "programId": program.id, "programName": name, "checksum": program.checksum,
         "customerId": program.customer_id,
         "customerName": format!("Customer {}", program.customer_id),
-        "valid": program.valid, "test": true,
+        "valid": valid, "test": true,
         "landingUrl": format!("https://shop.example/p/{}", program.id),
         "fallbackUrl": "https://shop.example/", "allowedHosts": ["shop.example"],
     })
@@ -175,7 +175,7 @@ pub async fn preload(
     Ok(())
 }
 
-/// The updates of core data during a run, and how soon responses showed them.
+/// The changes of core data during a run, and what became of them.
 #[derive(Debug, Clone)]
 pub struct Changes {
     /// Records put on the stream.
@@ -225,7 +225,7 @@ pub async fn change(
     if per_second <= 0.0 {
         return changes;
     }
-    let client = http_client_as(&format!("{USER_AGENT} {mark} probe"));
+    let client = http_client_as(&format!("{USER_AGENT} {mark} look"));
     let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / per_second));
     let mut following: JoinSet<FollowOutcome> = JoinSet::new();
     for (number, program) in (0_u64..).zip(programs.iter().cycle()) {

@@ -8,9 +8,9 @@ use crate::stack::{RunningStack, StackError};
 use crate::traffic::{self, SentRequest};
 
 /// How long to wait for the last row.
-const ROW_TIMEOUT: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long to wait for surplus rows after the last expected one.
-const EXTRA_WAIT: Duration = Duration::from_secs(2);
+const AFTERMATH: Duration = Duration::from_secs(2);
 
 /// What to send.
 #[derive(Debug)]
@@ -34,26 +34,26 @@ pub(crate) async fn run(stack: &RunningStack, load: &Load) -> Result<bool, Stack
         .map(|(number, program)| format!("/event/{program}?run={run}&n={number}"));
     let (accepted, follow) = mpsc::unbounded_channel();
     let send = async {
-        let sent = open_loop::send(stack, paths, rate, accepted).await;
+        let sent = traffic::send(stack, paths, rate, accepted).await;
         (sent, start.elapsed())
     };
-    let ((sent, took), followed) = tokio::join!(send, stack.follow(follow, ROW_TIMEOUT));
+    let ((sent, took), followed) = tokio::join!(send, stack.follow(follow, PATIENCE));
     let delays = followed?;
-    for (status, count) in open_loop::count_by_status(&sent) {
+    for (status, count) in traffic::count_by_status(&sent) {
         println!("  {count:>7} × {status}");
     }
     println!(
         "  {:.0}/s; latency from the intended time: {}",
         f64::from(requests) / took.as_secs_f64(),
-        open_loop::format_percentiles(sent.iter().map(|request| request.latency).collect())
+        traffic::format_percentiles(sent.iter().map(|request| request.latency).collect())
     );
 
     let ids = sent.iter().filter(|request| request.message_id.is_some()).count();
     println!(
         "  from response to row: {}",
-        open_loop::format_percentiles(delays.values().copied().collect())
+        traffic::format_percentiles(delays.values().copied().collect())
     );
-    tokio::time::sleep(EXTRA_WAIT).await;
+    tokio::time::sleep(AFTERMATH).await;
     let rows = stack.count_rows(&run).await?;
     let accepted = sent.iter().filter(|request| is_accepted(request)).count();
     let lost = ids - delays.len();

@@ -11,7 +11,7 @@ use crate::traffic::{self, SentRequest, count_by_status, format_percentiles};
 const REQUESTS: usize = 300;
 const RATE: u32 = 100;
 /// How long to wait for the last row, and for the changed program.
-const TIMEOUT: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One path of each kind, and what it shows.
 const KINDS: [(&str, &str); 10] = [
@@ -20,9 +20,9 @@ const KINDS: [(&str, &str); 10] = [
     ("/impression/212313.gif?placement=top", "an impression: a transparent pixel"),
     ("/click/212313?placement=top", "a click: a redirect to the landing page"),
     ("/conversion/212313?event_name=sale&amount=19.90&currency=EUR", "a conversion"),
-    ("/event/disabled", "recorded as not valid: the program is disabled"),
-    ("/event/not-started", "recorded as not valid: the program has not started"),
-    ("/event/ended", "recorded as not valid: the program has ended"),
+    ("/event/disabled", "recorded as not valid: switched off"),
+    ("/event/not-started", "recorded as not valid: too early"),
+    ("/event/ended", "recorded as not valid: too late"),
     ("/event/212314?checksum=wrong", "refused: parameter_mismatch"),
     ("/event/unknown", "refused: program_not_found"),
 ];
@@ -34,7 +34,7 @@ pub(crate) async fn run(stack: &RunningStack) -> Result<bool, StackError> {
     let (accepted, follow) = mpsc::unbounded_channel();
     // Looks for rows while requests are sent, so that the time from response to row is right.
     let (requests, rows) =
-        tokio::join!(open_loop::send(stack, paths, RATE, accepted), stack.follow(follow, TIMEOUT));
+        tokio::join!(traffic::send(stack, paths, RATE, accepted), stack.follow(follow, PATIENCE));
     let rows = rows?;
     show_responses(&requests);
     let stored = show_rows(stack, &requests, &rows).await?;
@@ -52,7 +52,7 @@ async fn send_batch(stack: &RunningStack) -> Result<bool, StackError> {
          "eventName": "sale", "amount": "19.90", "currency": "EUR"},
         {"programId": "unknown"},
     ]);
-    let request = open_loop::client().post(format!("{}/events", stack.tracker_url));
+    let request = traffic::client().post(format!("{}/events", stack.tracker_url));
     let request = request.header("content-type", "application/json").body(body.to_string());
     let response = request.timeout(PATIENCE).send().await?;
     let status = response.status();
@@ -107,7 +107,7 @@ async fn change_program(stack: &RunningStack) -> Result<bool, StackError> {
     });
     let put = Instant::now();
     stack.put_core_data(id, json.to_string()).await?;
-    let client = open_loop::client();
+    let client = traffic::client();
     let url = format!("{}/event/{id}", stack.tracker_url);
     while put.elapsed() < PATIENCE {
         let response = client.get(&url).timeout(PATIENCE).send().await?;
@@ -122,7 +122,7 @@ async fn change_program(stack: &RunningStack) -> Result<bool, StackError> {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    println!("   no response had the new name within {TIMEOUT:?}\n");
+    println!("   no response had the new name within {PATIENCE:?}\n");
     Ok(false)
 }
 

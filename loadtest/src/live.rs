@@ -37,7 +37,7 @@ impl View {
 
     /// Shows what happened in a slice.
     pub fn show(&mut self, slice: &Slice) {
-        self.due += slice.due;
+        self.due += slice.sent;
         for (sum, one) in self.failures.iter_mut().zip(slice.failures) {
             *sum += one;
         }
@@ -51,7 +51,7 @@ impl View {
     }
 
     fn rate(&self, slice: &Slice) -> f64 {
-        slice.due as f64 / self.slice.as_secs_f64()
+        slice.sent as f64 / self.slice.as_secs_f64()
     }
 
     fn errors(&self) -> u64 {
@@ -89,7 +89,7 @@ impl View {
         }
         vec![
             format!(
-                "  {}{} {:>3.0} %   {} s left   Ctrl-C ends the run with a report",
+                "  {}{} {:>3.0} %   {} s left   ctrl-C ends the run with a report",
                 "█".repeat(full),
                 "░".repeat(BAR - full),
                 share * 100.0,
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn shows_the_figures_of_a_slice() {
         let mut view = View::new(Duration::from_secs(10), Duration::from_secs(1));
-        let mut slice = Slice { due: 500, in_flight: 3, ..Slice::new(4) };
+        let mut slice = Slice { sent: 500, in_flight: 3, ..Slice::new(4) };
         slice.latency.saturating_record(2_000_000);
         slice.failures[Failure::Timeout.index()] = 2;
         view.show(&slice);

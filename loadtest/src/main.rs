@@ -13,8 +13,8 @@ use loadtest::scenario::{BUILT_IN, Scenario};
 
 mod count;
 mod demo;
-mod open_loop;
 mod stack;
+mod traffic;
 
 use count::Load;
 

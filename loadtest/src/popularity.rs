@@ -26,9 +26,9 @@ impl Zipf {
 
     /// Draws an item; the first is 0.
     pub fn draw(&self, random: &mut fastrand::Rng) -> usize {
-        let draw = random.f64();
+        let dice = random.f64();
         // Rounding may leave the last probability below 1.
-        self.cumulative.partition_point(|&up_to| up_to <= draw).min(self.cumulative.len() - 1)
+        self.cumulative.partition_point(|&up_to| up_to <= dice).min(self.cumulative.len() - 1)
     }
 }
 

@@ -91,9 +91,8 @@ pub fn percentile(times: &Times, percent: f64) -> u64 {
 pub struct Slice {
     /// Number of the slice, from 0.
     pub index: u64,
-    /// Requests whose turn came in the slice: handed to the network, or counted as failed if they could not
-    /// be.
-    pub due: u64,
+    /// Requests that were handed to the network in the slice, or could not be.
+    pub sent: u64,
     /// Responses with an expected status that arrived in the slice.
     pub expected_responses: u64,
     /// Failures noticed in the slice, by [`Failure::index`].
@@ -111,7 +110,7 @@ impl Slice {
     pub fn new(index: u64) -> Self {
         Self {
             index,
-            due: 0,
+            sent: 0,
             expected_responses: 0,
             failures: [0; Failure::ALL.len()],
             latency: slice_histogram(),
@@ -122,7 +121,7 @@ impl Slice {
 
     /// Adds what another worker saw in the same slice.
     pub fn add(&mut self, other: &Self) {
-        self.due += other.due;
+        self.sent += other.sent;
         self.expected_responses += other.expected_responses;
         for (sum, one) in self.failures.iter_mut().zip(other.failures) {
             *sum += one;
@@ -139,7 +138,7 @@ impl Slice {
 pub struct Totals {
     /// Requests whose time had come, whether or not they could be sent.
     pub due: u64,
-    /// Latencies from the intended time: of all responses, and of timeouts, which took at least as
+    /// Latencies from the intended time: of all responses, and of time-outs, which took at least as
     /// long.
     pub latency: Times,
     /// How far behind its schedule the harness was: the time of sending minus the intended time.
@@ -155,7 +154,7 @@ pub struct Totals {
     /// Accepted events whose response had no id.
     pub unidentified_events: u64,
     /// Events of requests that were sent and got no response: they may or may not be recorded.
-    pub unconfirmed_events: u64,
+    pub open_events: u64,
 }
 
 const STATUSES: std::ops::Range<u16> = 100..600;
@@ -172,18 +171,18 @@ impl Totals {
             unexpected: vec![0; kinds],
             accepted_events: 0,
             unidentified_events: 0,
-            unconfirmed_events: 0,
+            open_events: 0,
         }
     }
 
     /// Counts a response. `status` is from 100 to 599.
-    pub fn count_response(&mut self, kind: usize, status: u16, is_expected: bool) {
+    pub fn record_response(&mut self, kind: usize, status: u16, is_expected: bool) {
         self.statuses[kind][usize::from(status - STATUSES.start)] += 1;
         self.unexpected[kind] += u64::from(!is_expected);
     }
 
     /// Counts a request without a response.
-    pub fn count_failure(&mut self, kind: usize, failure: Failure) {
+    pub fn record_failure(&mut self, kind: usize, failure: Failure) {
         self.without_response[kind][failure.index()] += 1;
     }
 
@@ -240,7 +239,7 @@ impl Totals {
         }
         self.accepted_events += other.accepted_events;
         self.unidentified_events += other.unidentified_events;
-        self.unconfirmed_events += other.unconfirmed_events;
+        self.open_events += other.open_events;
     }
 }
 
@@ -260,9 +259,9 @@ mod tests {
         let mut sum = Totals::new(2);
         let mut one = Totals::new(2);
         one.due = 5;
-        one.count_response(1, 404, true);
-        one.count_response(1, 500, false);
-        one.count_failure(0, Failure::Timeout);
+        one.record_response(1, 404, true);
+        one.record_response(1, 500, false);
+        one.record_failure(0, Failure::Timeout);
         one.latency.saturating_record(2_000_000);
         sum.add(&one);
         sum.add(&one);

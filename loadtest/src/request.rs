@@ -18,8 +18,6 @@ pub struct Program {
     pub checksum: String,
     /// Customer id; 0 if the scenario only names the program by its id.
     pub customer_id: u32,
-    /// Whether its core data says that it is valid.
-    pub valid: bool,
 }
 
 /// The programs of a scenario, the most popular first.
@@ -28,7 +26,6 @@ pub fn programs(scenario: &Scenario) -> Vec<Program> {
         id: id.0.clone(),
         checksum: String::new(),
         customer_id: 0,
-        valid: true,
     });
     if !scenario.programs.ids.is_empty() {
         return given.collect();
@@ -39,60 +36,58 @@ pub fn programs(scenario: &Scenario) -> Vec<Program> {
             id: format!("{prefix}{number}"),
             checksum: (100 + number).to_string(),
             customer_id: number % 100 + 1,
-            valid: true,
         })
         .collect()
 }
 
 /// The disabled program of a scenario.
-pub fn disabled_program(scenario: &Scenario) -> Program {
+pub fn disabled(scenario: &Scenario) -> Program {
     Program {
         id: format!("{}{DISABLED}", scenario.programs.prefix.0),
         checksum: "99".to_owned(),
         customer_id: 99,
-        valid: false,
     }
 }
 
 /// The variant of a request: a valid one, or one that the tracker has to treat in another way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Variant {
+enum Flavour {
     Plain,
     Disabled,
     Unknown,
     Mismatching,
 }
 
-impl Variant {
+impl Flavour {
     const ALL: [Self; 4] = [Self::Plain, Self::Disabled, Self::Unknown, Self::Mismatching];
 }
 
-/// An endpoint and a variant.
+/// A kind of request: an endpoint and a variant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestKind {
+pub struct Kind {
     /// Name in reports.
     pub name: String,
-    /// HTTP method. The response to `HEAD` has no body.
-    pub method: Method,
+    /// Whether it is a `HEAD` request, whose response has no body.
+    pub is_head: bool,
     /// Number of events that a 2xx or 3xx response accepts.
     pub events: u64,
     expect: Vec<u16>,
 }
 
-impl RequestKind {
-    fn new(endpoint: &Endpoint, variant: Variant) -> Self {
-        let (note, expect) = match variant {
-            Variant::Disabled if !endpoint.expect_disabled.is_empty() => {
+impl Kind {
+    fn new(endpoint: &Endpoint, flavour: Flavour) -> Self {
+        let (note, expect) = match flavour {
+            Flavour::Disabled if !endpoint.expect_disabled.is_empty() => {
                 (", disabled program", &endpoint.expect_disabled)
             }
-            Variant::Disabled => (", disabled program", &endpoint.expect),
-            Variant::Plain => ("", &endpoint.expect),
-            Variant::Unknown => (", unknown program", &endpoint.expect_unknown),
-            Variant::Mismatching => (", wrong checksum", &endpoint.expect_mismatching),
+            Flavour::Disabled => (", disabled program", &endpoint.expect),
+            Flavour::Plain => ("", &endpoint.expect),
+            Flavour::Unknown => (", unknown program", &endpoint.expect_unknown),
+            Flavour::Mismatching => (", wrong checksum", &endpoint.expect_mismatching),
         };
         Self {
             name: format!("{}{note}", endpoint.name.0),
-            method: endpoint.method,
+            is_head: endpoint.method == Method::Head,
             events: endpoint.events(),
             expect: expect.iter().map(|Status(status)| *status).collect(),
         }
@@ -108,7 +103,7 @@ impl RequestKind {
 #[derive(Debug)]
 pub struct Traffic {
     /// The kinds of request. Elsewhere, a kind is its index in here.
-    pub kinds: Vec<RequestKind>,
+    pub kinds: Vec<Kind>,
     endpoints: Vec<EndpointTemplate>,
     /// Cumulative weights of the endpoints; the last is 1.
     weights: Vec<f64>,
@@ -146,9 +141,7 @@ impl Traffic {
             kinds: scenario
                 .endpoints
                 .iter()
-                .flat_map(|endpoint| {
-                    Variant::ALL.map(|variant| RequestKind::new(endpoint, variant))
-                })
+                .flat_map(|endpoint| Flavour::ALL.map(|flavour| Kind::new(endpoint, flavour)))
                 .collect(),
             weights: scenario
                 .endpoints
@@ -160,7 +153,7 @@ impl Traffic {
                 .collect(),
             endpoints: scenario.endpoints.iter().map(EndpointTemplate::new).collect(),
             programs: programs(scenario),
-            disabled: disabled_program(scenario),
+            disabled: disabled(scenario),
             unknown_prefix: format!("{}unknown-", scenario.programs.prefix.0),
             popularity: Zipf::new(scenario.program_count(), scenario.programs.zipf.0),
             shares: [
@@ -181,27 +174,27 @@ impl Traffic {
 
     /// Draws a request and appends it to `bytes`. Returns the index of its kind in `kinds`.
     pub fn write(&self, random: &mut fastrand::Rng, bytes: &mut Vec<u8>) -> usize {
-        let draw = random.f64();
-        let endpoint = self.weights.partition_point(|&up_to| up_to <= draw);
+        let dice = random.f64();
+        let endpoint = self.weights.partition_point(|&up_to| up_to <= dice);
         let endpoint = endpoint.min(self.endpoints.len() - 1);
-        let draw = random.f64();
-        let variant = match self.shares.iter().position(|&up_to| draw < up_to) {
-            Some(0) => Variant::Disabled,
-            Some(1) => Variant::Unknown,
-            Some(_) => Variant::Mismatching,
-            None => Variant::Plain,
+        let dice = random.f64();
+        let flavour = match self.shares.iter().position(|&up_to| dice < up_to) {
+            Some(0) => Flavour::Disabled,
+            Some(1) => Flavour::Unknown,
+            Some(_) => Flavour::Mismatching,
+            None => Flavour::Plain,
         };
         let template = &self.endpoints[endpoint];
         bytes.extend_from_slice(template.method.as_bytes());
         bytes.push(b' ');
-        self.fill(&template.path, variant, random, bytes);
-        if variant == Variant::Mismatching {
+        self.fill(&template.path, flavour, random, bytes);
+        if flavour == Flavour::Mismatching {
             bytes.push(if template.path.has_query { b'&' } else { b'?' });
             bytes.extend_from_slice(b"checksum=mismatch");
         }
         bytes.extend_from_slice(self.heads[random.usize(..self.heads.len())].as_bytes());
         if let Some(body) = &template.body {
-            let body = self.body(body, template.batch, variant, random);
+            let body = self.body(body, template.batch, flavour, random);
             let length = body.len();
             let head = format!(
                 "Content-Type: {}\r\nContent-Length: {length}\r\n\r\n",
@@ -212,24 +205,24 @@ impl Traffic {
         } else {
             bytes.extend_from_slice(b"\r\n");
         }
-        endpoint * Variant::ALL.len() + variant as usize
+        endpoint * Flavour::ALL.len() + flavour as usize
     }
 
     fn body(
         &self,
         template: &Template,
         batch: u32,
-        variant: Variant,
+        flavour: Flavour,
         random: &mut fastrand::Rng,
     ) -> Vec<u8> {
         let mut body = Vec::new();
         if batch == 1 {
-            self.fill(template, variant, random, &mut body);
+            self.fill(template, flavour, random, &mut body);
             return body;
         }
         for number in 0..batch {
             body.push(if number == 0 { b'[' } else { b',' });
-            self.fill(template, variant, random, &mut body);
+            self.fill(template, flavour, random, &mut body);
         }
         body.push(b']');
         body
@@ -238,23 +231,22 @@ impl Traffic {
     fn fill(
         &self,
         template: &Template,
-        variant: Variant,
+        flavour: Flavour,
         random: &mut fastrand::Rng,
         bytes: &mut Vec<u8>,
     ) {
         let unknown;
-        let program = match variant {
-            Variant::Disabled => &self.disabled,
-            Variant::Unknown => {
+        let program = match flavour {
+            Flavour::Disabled => &self.disabled,
+            Flavour::Unknown => {
                 unknown = Program {
                     id: format!("{}{}", self.unknown_prefix, random.u32(..UNKNOWN_IDS)),
                     checksum: "0".to_owned(),
                     customer_id: 0,
-                    valid: false,
                 };
                 &unknown
             }
-            Variant::Plain | Variant::Mismatching => &self.programs[self.popularity.draw(random)],
+            Flavour::Plain | Flavour::Mismatching => &self.programs[self.popularity.draw(random)],
         };
         for part in &template.parts {
             match part {

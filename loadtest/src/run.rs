@@ -6,7 +6,6 @@ use std::time::Duration;
 use procfs::{CpuInfo, Current};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use crate::cli::{InvalidOverrides, RunArguments};
 use crate::core_data::{self, CoreDataError};
@@ -24,7 +23,7 @@ use crate::surroundings::Surroundings;
 use crate::target::{Hosts, Target, TargetError};
 use crate::verify::{EventTable, Findings, Follower, Plan, VerifyError};
 
-/// Maximum number of slices of a report.
+/// The most slices of a report.
 const MAX_SLICES: f64 = 1_800.0;
 
 /// Why there is no report.
@@ -190,10 +189,10 @@ impl Prepared {
         })
     }
 
-    async fn run(self, target: &Target, deployment: &Deployment) -> Result<Outcome, RunError> {
-        self.check(deployment)?;
+    async fn run(self, target: &Target, surroundings: &Surroundings) -> Result<Outcome, RunError> {
+        self.check(surroundings)?;
         let programs = request::programs(&self.scenario);
-        self.prepare_programs(target, deployment, &programs).await?;
+        self.prepare_programs(target, surroundings, &programs).await?;
         let interrupts = Interrupts::listen();
         let mark = format!("run/{}", self.id);
         let traffic = Traffic::new(&self.scenario, &target.host, &mark);
@@ -207,16 +206,31 @@ impl Prepared {
             self.schedule.duration().as_secs_f64(),
             target.url
         );
-        let start = senders.start;
-        let observers = self.observe(target, deployment, &mark, programs, start);
-        let following = self
-            .follower(deployment, &mark, start.unix_ms)?
+        let (end, has_ended) = watch::channel(false);
+        let sampler = Sampler {
+            tracker: self.tracker_process(target),
+            management_url: surroundings.management_url.clone(),
+            start: running.start.instant,
+            every: self.slice,
+        };
+        let samples = tokio::spawn(sampler.run(has_ended.clone()));
+        let changes = self.start_changes(target, surroundings, &mark, programs, has_ended);
+        let Streams { slices, accepted } = streams;
+        let start_ms = running.start.unix_ms;
+        let follower = self.follower(surroundings, &mark, start_ms)?;
+        let interrupted = interrupts.first.clone();
+        let mut stop = interrupts.first.clone();
+        let stopper = running.stopper();
+        let stop_on_interrupt = tokio::spawn(async move {
+            if stop.wait_for(|interrupted| *interrupted).await.is_ok() {
+                stopper();
+            }
+        });
+        let following = follower
             .map(|follower| tokio::spawn(follower.follow(accepted, interrupts.second.clone())));
-        let stop_on_interrupt =
-            tokio::spawn(call_on_interrupt(interrupts.first.clone(), senders.stopper()));
         let slices = self.watch(slices).await;
-        let seconds = start.instant.elapsed().as_secs_f64();
-        let interrupted = *interrupts.first.borrow();
+        let seconds = running.start.instant.elapsed().as_secs_f64();
+        let was_interrupted = *interrupted.borrow();
         stop_on_interrupt.abort();
         let totals = running.finish()?;
         // Fails if the tasks have ended already.
@@ -252,17 +266,17 @@ impl Prepared {
     fn check(&self, surroundings: &Surroundings) -> Result<(), UsageError> {
         let needs = |part, variable, remedy| Err(UsageError::Missing { part, variable, remedy });
         let core_data = &self.scenario.core_data;
-        if self.scenario.preloads() && deployment.core_data.is_none() {
+        if self.scenario.preloads() && surroundings.core_data.is_none() {
             return needs("preloading the programs", "CORE_DATA_STREAM", "or use --no-preload");
         }
-        if core_data.updates_per_second.0 > 0.0 && deployment.core_data.is_none() {
+        if core_data.updates_per_second.0 > 0.0 && surroundings.core_data.is_none() {
             return needs(
                 "updates_per_second",
                 "CORE_DATA_STREAM",
                 "or use --updates-per-second 0",
             );
         }
-        if core_data.cold_start && deployment.management_url.is_none() {
+        if core_data.cold_start && surroundings.management_url.is_none() {
             return needs("cold_start", "MANAGEMENT_URL", "or remove it from the scenario");
         }
         let drops = self.scenario.verify.drop_counted && !self.arguments.no_verify;
@@ -275,18 +289,18 @@ impl Prepared {
     async fn prepare_programs(
         &self,
         target: &Target,
-        deployment: &Deployment,
+        surroundings: &Surroundings,
         programs: &[Program],
     ) -> Result<(), RunError> {
         if self.scenario.preloads()
-            && let Some(stream) = &deployment.core_data
+            && let Some(stream) = &surroundings.core_data
         {
             println!("Loading {} programs.", programs.len());
             let disabled = request::disabled(&self.scenario);
             core_data::preload(stream, &target.url, programs, &disabled).await?;
         }
         if self.scenario.core_data.cold_start
-            && let Some(url) = &deployment.management_url
+            && let Some(url) = &surroundings.management_url
         {
             let url = format!("{url}/cache/purge");
             let response = core_data::http_client().post(&url).send().await;
@@ -295,7 +309,7 @@ impl Prepared {
         Ok(())
     }
 
-    fn job(&self, target: &Target, deployment: &Deployment, traffic: Traffic) -> Job {
+    fn job(&self, target: &Target, surroundings: &Surroundings, traffic: Traffic) -> Job {
         let requests = &self.scenario.requests;
         Job {
             traffic,
@@ -308,17 +322,17 @@ impl Prepared {
             max_in_flight: requests.max_in_flight.0 as usize,
             workers: self.arguments.threads,
             slice: self.slice,
-            follow: self.follows(deployment),
+            follow: self.follows(surroundings),
         }
     }
 
-    fn follows(&self, deployment: &Deployment) -> bool {
-        deployment.table.is_some() && !self.arguments.no_verify
+    fn follows(&self, surroundings: &Surroundings) -> bool {
+        surroundings.table.is_some() && !self.arguments.no_verify
     }
 
     fn follower(
         &self,
-        deployment: &Deployment,
+        surroundings: &Surroundings,
         mark: &str,
         start_ms: u64,
     ) -> Result<Option<Follower>, VerifyError> {
@@ -345,14 +359,14 @@ impl Prepared {
     fn start_changes(
         &self,
         target: &Target,
-        deployment: &Deployment,
+        surroundings: &Surroundings,
         mark: &str,
         programs: Vec<Program>,
         stop: watch::Receiver<bool>,
-    ) -> JoinHandle<core_data::Changes> {
+    ) -> tokio::task::JoinHandle<core_data::Changes> {
         let rate = self.scenario.core_data.updates_per_second.0;
         let (url, mark) = (target.url.clone(), mark.to_owned());
-        let stream = deployment.core_data.clone();
+        let stream = surroundings.core_data.clone();
         tokio::spawn(async move {
             match stream {
                 Some(stream) => {
@@ -392,8 +406,8 @@ impl Prepared {
                 id: self.id.clone(),
                 started_at: started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
                 scheduled_seconds: self.schedule.duration().as_secs_f64(),
-                seconds: measured.seconds,
-                interrupted: measured.interrupted,
+                seconds,
+                interrupted,
                 target: target.url.clone(),
                 loadtest_version: env!("CARGO_PKG_VERSION").to_owned(),
                 build: if cfg!(debug_assertions) { DEVELOPMENT } else { "release" }.to_owned(),
@@ -425,37 +439,12 @@ impl Prepared {
     }
 }
 
-/// What goes on next to the senders.
-struct Observers {
-    end: watch::Sender<bool>,
-    samples: JoinHandle<Vec<Sample>>,
-    changes: JoinHandle<core_data::Changes>,
-}
-
-impl Observers {
-    async fn stop(self) -> (Vec<Sample>, core_data::Changes) {
-        // Fails if the tasks have ended already.
-        let _ = self.end.send(true);
-        let changes = self.changes.await.unwrap_or_default();
-        (self.samples.await.unwrap_or_default(), changes)
-    }
-}
-
-async fn call_on_interrupt(mut interrupt: watch::Receiver<bool>, call: impl Fn()) {
-    if interrupt.wait_for(|interrupted| *interrupted).await.is_ok() {
-        call();
-    }
-}
-
 /// What a run measured.
 struct Measured {
     problems: Vec<String>,
     /// When the run started, milliseconds since the Unix epoch.
     start_ms: u64,
-    /// From the start to the last response.
-    seconds: f64,
-    interrupted: bool,
-    kinds: Vec<RequestKind>,
+    kinds: Vec<Kind>,
     totals: Totals,
     slices: Vec<Slice>,
     samples: Vec<Sample>,
@@ -492,14 +481,14 @@ impl Interrupts {
                 // Keep the senders: a closed channel would count as an interrupt.
                 return std::future::pending().await;
             };
-            let first = "ending with a report. Press Ctrl-C again to not wait for rows";
-            let second = "not waiting for rows";
-            for (sender, effect) in [(first_sender, first), (second_sender, second)] {
+            for sender in [first_sender, second_sender] {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
                 }
-                println!("\nInterrupted: {effect}.");
+                println!(
+                    "\nInterrupted: ending with a report. Press ctrl-C again to not wait for rows."
+                );
                 sender.send_replace(true);
             }
         });

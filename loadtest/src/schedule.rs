@@ -1,5 +1,5 @@
-//! The intended time of every request. A scenario's phases are shapes; a shape is a series of segments; the
-//! segments of all phases are the schedule. Pure: a schedule has no clock, and slow responses do not delay it.
+//! The intended time of every request. Pure: a schedule has no clock, and slow responses do not delay
+//! it.
 //!
 //! A schedule is a rate over time, made of segments over which the rate changes linearly. Its integral
 //! is the expected number of requests. With uniform arrivals, a request is due when that number reaches

@@ -104,16 +104,6 @@ impl Target {
         Ok(Self { url: format!("{}://{host}", url.scheme()), host, addresses, tls })
     }
 
-    /// Fails if an address is not on this machine: a load test of somebody else's host is an attack.
-    pub fn require_local(self) -> Result<Self, String> {
-        if self.is_loopback() {
-            return Ok(self);
-        }
-        let problem = "not on this machine; a load test of somebody else's host is an attack: pass \
-                       --i-own-this-host if it is yours";
-        Err(format!("URL={:?}: {problem}", self.url))
-    }
-
     /// Whether all addresses are on this machine.
     pub fn is_loopback(&self) -> bool {
         self.addresses.iter().all(|address| address.ip().is_loopback())

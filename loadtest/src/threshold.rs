@@ -20,72 +20,48 @@ enum Unit {
 
 type Measure = fn(&Figures) -> Option<f64>;
 
-/// What a condition can compare.
-#[derive(Clone, Copy)]
-struct Metric {
-    name: &'static str,
-    unit: Unit,
-    meaning: &'static str,
-    measure: Measure,
-}
-
-const fn metric(name: &'static str, unit: Unit, meaning: &'static str, measure: Measure) -> Metric {
-    Metric { name, unit, meaning, measure }
-}
-
-const METRICS: [Metric; 22] = [
-    metric("p50", Unit::Time, "latency, median", |f| latency(f, |p| p.p50_us)),
-    metric("p90", Unit::Time, "latency, 90 %", |f| latency(f, |p| p.p90_us)),
-    metric("p99", Unit::Time, "latency, 99 %", |f| latency(f, |p| p.p99_us)),
-    metric("p99.9", Unit::Time, "latency, 99.9 %", |f| latency(f, |p| p.p99_9_us)),
-    metric("p99.99", Unit::Time, "latency, 99.99 %", |f| latency(f, |p| p.p99_99_us)),
-    metric("max", Unit::Time, "latency, the highest", |f| latency(f, |p| p.max_us)),
-    metric("mean", Unit::Time, "latency, mean", |f| latency(f, |p| p.mean_us)),
-    metric("lag.p99", Unit::Time, "the harness' lag, 99 %", |f| Some(f.lag.p99_us)),
-    metric("errors", Unit::Share, "failed requests, of all requests", |f| Some(f.error_share)),
-    metric("overflow", Unit::Count, "requests not sent: too many were in flight", |f| {
+/// What a condition can compare: name, unit, meaning, and how to read it from the figures.
+const METRICS: [(&str, Unit, &str, Measure); 22] = [
+    ("p50", Unit::Time, "latency, median", |f| latency(f, |p| p.p50_us)),
+    ("p90", Unit::Time, "latency, 90 %", |f| latency(f, |p| p.p90_us)),
+    ("p99", Unit::Time, "latency, 99 %", |f| latency(f, |p| p.p99_us)),
+    ("p99.9", Unit::Time, "latency, 99.9 %", |f| latency(f, |p| p.p99_9_us)),
+    ("p99.99", Unit::Time, "latency, 99.99 %", |f| latency(f, |p| p.p99_99_us)),
+    ("max", Unit::Time, "latency, the highest", |f| latency(f, |p| p.max_us)),
+    ("mean", Unit::Time, "latency, mean", |f| latency(f, |p| p.mean_us)),
+    ("lag.p99", Unit::Time, "the harness' lag, 99 %", |f| Some(f.lag.p99_us)),
+    ("errors", Unit::Share, "failed requests, of all requests", |f| Some(f.error_share)),
+    ("overflow", Unit::Count, "requests not sent: too many were in flight", |f| {
         Some(f.errors_by_kind.get("overflow").copied().unwrap_or(0) as f64)
     }),
-    metric(
-        "rate",
-        Unit::Count,
-        "requests per second, including those that could not be sent",
-        |f| Some(f.achieved_rate),
-    ),
-    metric("lost", Unit::Count, "accepted events without a row", |f| {
-        Some(f.truth.as_ref()?.lost as f64)
-    }),
-    metric("doubled", Unit::Count, "rows that no request accounts for", |f| {
+    ("rate", Unit::Count, "requests per second sent", |f| Some(f.achieved_rate)),
+    ("lost", Unit::Count, "accepted events without a row", |f| Some(f.truth.as_ref()?.lost as f64)),
+    ("doubled", Unit::Count, "rows that no request accounts for", |f| {
         Some(f.truth.as_ref()?.doubled as f64)
     }),
-    metric("row.p50", Unit::Time, "from response to row, median", |f| row(f, |p| p.p50_us)),
-    metric("row.p99", Unit::Time, "from response to row, 99 %", |f| row(f, |p| p.p99_us)),
-    metric("update.p99", Unit::Time, "from core-data update to response, 99 %", |f| {
+    ("row.p50", Unit::Time, "from response to row, median", |f| row(f, |p| p.p50_us)),
+    ("row.p99", Unit::Time, "from response to row, 99 %", |f| row(f, |p| p.p99_us)),
+    ("update.p99", Unit::Time, "from core-data update to response, 99 %", |f| {
         Some(f.core_data.as_ref()?.update_to_answer.p99_us)
     }),
-    metric("stale", Unit::Count, "responses with the old value after one with the new", |f| {
+    ("stale", Unit::Count, "responses with the old value after one with the new", |f| {
         Some(f.core_data.as_ref()?.stale_answers as f64)
     }),
-    metric("cpu", Unit::Time, "CPU time of the tracker per request", |f| {
+    ("cpu", Unit::Time, "CPU time of the tracker per request", |f| {
         Some(f.tracker.as_ref()?.cpu_per_request_us)
     }),
-    metric("rss", Unit::Bytes, "the tracker's anonymous memory, at most", |f| {
+    ("rss", Unit::Bytes, "the tracker's anonymous memory, at most", |f| {
         Some(f.tracker.as_ref()?.rss_anon_max_bytes as f64)
     }),
-    metric("rss.growth", Unit::Bytes, "growth of that memory: last minus first", |f| {
+    ("rss.growth", Unit::Bytes, "growth of that memory: last minus first", |f| {
         let tracker = f.tracker.as_ref()?;
         Some(tracker.rss_anon_last_bytes as f64 - tracker.rss_anon_first_bytes as f64)
     }),
-    metric(
-        "files.growth",
-        Unit::Count,
-        "growth of the tracker's open files: last minus first",
-        |f| {
-            let tracker = f.tracker.as_ref()?;
-            Some(tracker.open_files_last as f64 - tracker.open_files_first as f64)
-        },
-    ),
-    metric("journal.age", Unit::Time, "age of the oldest undelivered event, at most", |f| {
+    ("files.growth", Unit::Count, "growth of the tracker's open files: last minus first", |f| {
+        let tracker = f.tracker.as_ref()?;
+        Some(tracker.open_files_last as f64 - tracker.open_files_first as f64)
+    }),
+    ("journal.age", Unit::Time, "age of the oldest undelivered event, at most", |f| {
         Some(f.tracker.as_ref()?.journal_oldest_max_seconds * 1e6)
     }),
 ];
@@ -154,7 +130,7 @@ impl FromStr for Threshold {
             _ if rest.starts_with('>') => (Comparison::Above, &rest[1..]),
             _ => (Comparison::Below, &rest[1..]),
         };
-        let unit = METRICS[metric].unit;
+        let (_, unit, ..) = METRICS[metric];
         let value = parse_value(value, unit).ok_or_else(|| {
             let expected = match unit {
                 Unit::Time => "a time with its unit, such as 5ms, 800us or 2s",
@@ -196,7 +172,7 @@ impl Threshold {
     /// Compares the condition with the figures. A figure that was not measured fails the run: it is not
     /// known to be within the threshold.
     pub fn judge(&self, figures: &Figures) -> ThresholdRow {
-        let Metric { unit, measure, .. } = METRICS[self.metric];
+        let (_, unit, _, measure) = METRICS[self.metric];
         let measured = measure(figures);
         let failed = measured.is_none_or(|value| match self.comparison {
             Comparison::Above => value > self.value,
@@ -217,7 +193,7 @@ impl Threshold {
 /// The text of `--help` that lists what a condition can compare, one per line.
 pub fn help() -> String {
     let mut lines = String::from("What --fail-if can compare (>, >=, <, <=):\n");
-    for Metric { name, meaning, .. } in METRICS {
+    for (name, _, meaning, _) in METRICS {
         lines.push_str(&format!("  {name:<13} {meaning}\n"));
     }
     lines

@@ -1,4 +1,4 @@
-//! The load generator against servers of known behavior.
+//! The load generator against servers of known behaviour.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
 use std::io::{Read, Write};
@@ -15,23 +15,23 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
 const MILLISECOND: u64 = 1_000_000;
 
 /// How a server reacts to a request.
-type Behavior = dyn Fn(&str, &mut TcpStream) + Send + Sync;
+type Behaviour = dyn Fn(&str, &mut TcpStream) + Send + Sync;
 
 /// Starts a server with a thread per connection.
-fn serve(behavior: impl Fn(&str, &mut TcpStream) + Send + Sync + 'static) -> SocketAddr {
-    let behavior: Arc<Behavior> = Arc::new(behavior);
+fn serve(behaviour: impl Fn(&str, &mut TcpStream) + Send + Sync + 'static) -> SocketAddr {
+    let behaviour: Arc<Behaviour> = Arc::new(behaviour);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let behavior = Arc::clone(&behavior);
-            std::thread::spawn(move || serve_connection(stream, &*behavior));
+            let behaviour = Arc::clone(&behaviour);
+            std::thread::spawn(move || serve_connection(stream, &*behaviour));
         }
     });
     address
 }
 
-fn serve_connection(mut stream: TcpStream, behavior: &Behavior) {
+fn serve_connection(mut stream: TcpStream, behaviour: &Behaviour) {
     stream.set_nodelay(true).unwrap();
     let mut read = Vec::new();
     let mut buffer = [0; 4096];
@@ -42,7 +42,7 @@ fn serve_connection(mut stream: TcpStream, behavior: &Behavior) {
         read.extend_from_slice(&buffer[..bytes]);
         while let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
             let request: Vec<u8> = read.drain(..end + 4).collect();
-            behavior(&String::from_utf8_lossy(&request), &mut stream);
+            behaviour(&String::from_utf8_lossy(&request), &mut stream);
         }
     }
 }
@@ -104,7 +104,7 @@ fn reports_a_constant_latency() {
     let median = percentile(&totals.latency, 50.0);
     assert!((20 * MILLISECOND..60 * MILLISECOND).contains(&median), "{median}");
     assert!(percentile(&totals.latency, 0.0) >= 19 * MILLISECOND);
-    assert_eq!(outcome.slices.iter().map(|slice| slice.due).sum::<u64>(), 400);
+    assert_eq!(outcome.slices.iter().map(|slice| slice.sent).sum::<u64>(), 400);
     assert_eq!(outcome.slices.iter().map(|slice| slice.expected_responses).sum::<u64>(), 400);
 }
 
@@ -189,7 +189,7 @@ fn counts_failures_by_kind() {
             outcome.slices.iter().map(|slice| slice.failures[failure.index()]).sum();
         assert_eq!(in_slices, 50);
         let unknown = if name == "status" { 0 } else { 50 };
-        assert_eq!(outcome.totals.unconfirmed_events, unknown, "{name}");
+        assert_eq!(outcome.totals.open_events, unknown, "{name}");
     }
 }
 
@@ -200,7 +200,7 @@ fn counts_refused_connections() {
     drop(listener);
     let outcome = run(address, &scenario(50, 1, ""), 1);
     assert_eq!(outcome.totals.failures(Failure::Refused), 50);
-    assert_eq!(outcome.totals.unconfirmed_events, 0);
+    assert_eq!(outcome.totals.open_events, 0);
 }
 
 #[test]

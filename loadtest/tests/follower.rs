@@ -75,7 +75,7 @@ async fn counts_the_rows_of_the_run_and_keeps_others() {
         // The stand-in scans in the order of ids, so the run's rows come last.
         put(&client, (0..OTHERS).map(|n| n << 64), "Mozilla/5.0").await;
         put(&client, (OTHERS..OTHERS + STORED).map(|n| n << 64), &format!("a {MARK}")).await;
-        put(&client, (1..=5).map(|n| n + (OTHERS << 65)), &format!("a {MARK} probe")).await;
+        put(&client, (1..=5).map(|n| n + (OTHERS << 65)), &format!("a {MARK} look")).await;
 
         let findings = follow(&server.url, drop_counted).await;
         assert_eq!((findings.identified, findings.stored, findings.lost), (60, 50, 10));

@@ -85,7 +85,7 @@ fn exits_with_64_and_one_line_on_wrong_usage() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("http://{}", start_server());
     for (url, flags, expected) in [
-        ("http://192.0.2.1", &[][..], "pass --i-own-this-host"),
+        ("http://192.0.2.1", &[][..], "say --i-own-this-host"),
         (&url, &["--fail-if", "p99"], "such as p99>5ms"),
         (&url, &["--rate=-5"], "RATE"),
         (&url, &["--cold-start"], "cold_start needs MANAGEMENT_URL in the environment"),

@@ -32,21 +32,21 @@ fn report(latency_ms: u64, interrupted: bool, missing_in_time: u64) -> Report {
         for number in 0..RATE {
             let latency = latency_ms * 1_000_000 + (number + index % 3) * 10_000;
             totals.due += 1;
-            totals.count_response(0, 200, true);
+            totals.record_response(0, 200, true);
             for times in [&mut totals.latency, &mut slice.latency] {
                 times.saturating_record(latency);
             }
             for times in [&mut totals.lag, &mut slice.lag] {
                 times.saturating_record(20_000);
             }
-            slice.due += 1;
+            slice.sent += 1;
             slice.expected_responses += 1;
         }
-        slice.due -= missing_in_time.min(RATE);
+        slice.sent -= missing_in_time.min(RATE);
         slices.push(slice);
     }
     totals.due += 1;
-    totals.count_failure(0, Failure::Timeout);
+    totals.record_failure(0, Failure::Timeout);
     slices[5].failures[Failure::Timeout.index()] = 1;
     let sample = |at: u64| Sample {
         at_seconds: at as f64,

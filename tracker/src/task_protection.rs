@@ -30,7 +30,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), ceiling: Duration::from_secs(60) };
 /// Logs the first of consecutive failures, then every 20th.
 const FAILURES_LOG: LogSampling = LogSampling { first: 1, every: 20 };
-/// Maximum number of characters of a response that a log line shows.
+/// The most characters of a response that a log line shows.
 const MAX_LOGGED_CHARS: usize = 300;
 
 /// The task that protects the ECS task.
@@ -45,13 +45,6 @@ pub struct TaskProtection {
     protection: Protection,
     failures: u32,
     retry_at: Option<Instant>,
-}
-
-/// Whether the task is to be protected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Protection {
-    On,
-    Off,
 }
 
 /// What is known about the protection.
@@ -77,7 +70,7 @@ enum AgentError {
 
 impl TaskProtection {
     /// Protects this task through the agent at `agent` (`ECS_AGENT_URI`) while the oldest event of `journal`
-    /// is `after` old or older. Fails if the HTTP client cannot be created.
+    /// is `after` old or older. Fails if no HTTP client can be made.
     pub fn new(
         agent: &Url,
         after: Duration,
@@ -133,12 +126,12 @@ impl TaskProtection {
         }
     }
 
-    async fn set(&mut self, wanted: Protection) {
-        if wanted == Protection::On {
+    async fn set(&mut self, protect: bool) {
+        if protect {
             // The call may take effect even if its response never arrives.
             self.protection = Protection::Unclear { since: Instant::now() };
         }
-        match self.call(wanted).await {
+        match self.call(protect).await {
             Ok(()) => {
                 self.failures = 0;
                 self.retry_at = None;
@@ -147,21 +140,21 @@ impl TaskProtection {
                 let was = self.metrics.task.protected.get() == 1;
                 self.metrics.task.protected.set(i64::from(protect));
                 if was != protect {
-                    tracing::info!(protect, "the ECS task's protection from scale-in has changed");
+                    tracing::info!(protect, "the ECS task's protection from scale-in was set");
                 }
             }
-            Err(error) => self.on_failure(wanted, &error),
+            Err(error) => self.on_failure(protect, &error),
         }
     }
 
-    fn on_failure(&mut self, wanted: Protection, error: &AgentError) {
+    fn on_failure(&mut self, protect: bool, error: &AgentError) {
         self.metrics.task.protection_failed.inc();
         self.failures += 1;
         self.retry_at = Some(Instant::now() + BACKOFF.bound(self.failures));
         if FAILURES_LOG.includes(self.failures) {
             tracing::error!(
                 %error,
-                protect = wanted == Protection::On,
+                protect,
                 failures = self.failures,
                 "the ECS task's protection from scale-in cannot be set; trying again. The task's role \
                  needs ecs:UpdateTaskProtection on the cluster's tasks"
@@ -169,18 +162,18 @@ impl TaskProtection {
         }
     }
 
-    async fn call(&self, wanted: Protection) -> Result<(), AgentError> {
-        let state = match wanted {
-            Protection::On => json!({"ProtectionEnabled": true, "ExpiresInMinutes": MINUTES}),
-            Protection::Off => json!({"ProtectionEnabled": false}),
+    async fn call(&self, protect: bool) -> Result<(), AgentError> {
+        let state = if protect {
+            json!({"ProtectionEnabled": true, "ExpiresInMinutes": MINUTES})
+        } else {
+            json!({"ProtectionEnabled": false})
         };
         let response = self.agent.put(&self.url).json(&state).send().await?;
         let status = response.status();
         let body = response.text().await?;
         // The body reports a failure of ECS; the status does not always.
-        let is_set = serde_json::from_str::<Value>(&body).is_ok_and(|body| {
-            body["protection"]["ProtectionEnabled"] == state["ProtectionEnabled"]
-        });
+        let is_set = serde_json::from_str::<Value>(&body)
+            .is_ok_and(|body| body["protection"]["ProtectionEnabled"] == protect);
         if status.is_success() && is_set {
             Ok(())
         } else {
@@ -199,14 +192,12 @@ fn wants_protection(wanted: bool, age: f64, after: Duration) -> bool {
 impl Protection {
     /// Whether a call is due at `now` for the protection to be as `wanted`. Protection expires on its own, so
     /// nothing need be removed after that.
-    fn calls_for(self, wanted: Protection, now: Instant) -> bool {
-        match (self, wanted) {
-            (Self::Off, wanted) => wanted == Protection::On,
-            (Self::On { since }, Protection::On) => now >= since + RENEWAL,
-            (Self::Unclear { .. }, Protection::On) => true,
-            (Self::On { since } | Self::Unclear { since }, Protection::Off) => {
-                now < since + PROTECTED
-            }
+    fn calls_for(self, wanted: bool, now: Instant) -> bool {
+        match self {
+            Self::Off => wanted,
+            Self::On { since } if wanted => now >= since + RENEWAL,
+            Self::Unclear { .. } if wanted => true,
+            Self::On { since } | Self::Unclear { since } => now < since + PROTECTED,
         }
     }
 }
@@ -232,7 +223,7 @@ mod tests {
 
     #[test]
     fn does_not_toggle_near_the_limit() {
-        let mut wanted = Protection::Off;
+        let mut wanted = false;
         let states = [0.0, 29.9, 30.0, 29.0, 16.0, 31.0, 14.0, 29.0].map(|age| {
             wanted = wants_protection(wanted, age, Duration::from_secs(30));
             wanted

@@ -27,12 +27,12 @@ pub(super) struct Exchange {
     pub(super) kind: usize,
 }
 
-/// A connection, idle or with one request in flight.
+/// A connection, idle or with one request under way.
 #[derive(Debug)]
 pub(super) struct Connection {
     /// Number that distinguishes the connection from earlier ones in the same slot.
     pub(super) serial: u64,
-    /// The request in flight.
+    /// The request under way.
     pub(super) exchange: Option<Exchange>,
     /// Bytes of the response received so far.
     pub(super) input: Vec<u8>,
@@ -48,15 +48,6 @@ pub(super) struct Connection {
 pub(super) enum ConnectionState {
     Open,
     Closed,
-}
-
-/// How far to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ReadUntil {
-    /// Until no more bytes are available.
-    Available,
-    /// Until the end of the connection, which the server has closed: no further event will report it.
-    End,
 }
 
 impl Connection {
@@ -148,14 +139,15 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads bytes into `input`, by way of `scratch`.
+    /// Reads the available bytes into `input`, by way of `scratch`. With `to_the_end`, reads until the
+    /// end of the connection, which the server has closed: no further event will report it.
     pub(super) fn receive(
         &mut self,
         scratch: &mut [u8],
-        until: ReadUntil,
+        to_the_end: bool,
     ) -> io::Result<ConnectionState> {
         match &mut self.tls {
-            None => receive(&mut self.socket, scratch, &mut self.input, until),
+            None => receive(&mut self.socket, scratch, &mut self.input, to_the_end),
             Some(tls) => {
                 let state = receive_tls(tls, &mut self.socket, scratch, &mut self.input)?;
                 // A handshake has to reply.
@@ -178,14 +170,14 @@ fn receive(
     from: &mut impl Read,
     scratch: &mut [u8],
     into: &mut Vec<u8>,
-    until: ReadUntil,
+    to_the_end: bool,
 ) -> io::Result<ConnectionState> {
     loop {
         match from.read(scratch) {
             Ok(0) => return Ok(ConnectionState::Closed),
             Ok(bytes) => {
                 into.extend_from_slice(&scratch[..bytes]);
-                if bytes < scratch.len() && until == ReadUntil::Available {
+                if bytes < scratch.len() && !to_the_end {
                     return Ok(ConnectionState::Open);
                 }
             }
@@ -214,7 +206,7 @@ fn receive_tls(
             Err(error) => return Err(error),
         };
         tls.process_new_packets().map_err(io::Error::other)?;
-        let state = receive(&mut tls.reader(), scratch, into, ReadUntil::End)?;
+        let state = receive(&mut tls.reader(), scratch, into, true)?;
         if is_closed || state == ConnectionState::Closed {
             return Ok(ConnectionState::Closed);
         }

@@ -27,7 +27,7 @@ pub struct Job {
     pub keep_alive: bool,
     /// How long to wait for a response.
     pub timeout: Duration,
-    /// Maximum number of requests in flight, over all workers.
+    /// Most requests in flight at a time, over all workers.
     pub max_in_flight: usize,
     /// Number of worker threads.
     pub workers: usize,

@@ -2,7 +2,7 @@
 //! are.
 //!
 //! Each worker is a thread with a share of the schedule and connections of its own. It waits for
-//! whatever comes first: the next intended time, a response, a timeout. Workers share nothing while
+//! whatever comes first: the next intended time, a response, a time-out. Workers share nothing while
 //! they send.
 
 use std::collections::BTreeMap;
@@ -153,10 +153,10 @@ mod tests {
     #[test]
     fn returns_a_slice_once_every_worker_contributed() {
         let mut merger = Merger::new(2);
-        let slice = |index, due| Slice { due, ..Slice::new(index) };
+        let slice = |index, sent| Slice { sent, ..Slice::new(index) };
         assert!(merger.add(slice(0, 1)).is_none());
         assert!(merger.add(slice(1, 10)).is_none());
-        assert_eq!(merger.add(slice(0, 2)).map(|whole| whole.due), Some(3));
-        assert_eq!(merger.rest().map(|whole| whole.due).collect::<Vec<_>>(), [10]);
+        assert_eq!(merger.add(slice(0, 2)).map(|whole| whole.sent), Some(3));
+        assert_eq!(merger.rest().map(|whole| whole.sent).collect::<Vec<_>>(), [10]);
     }
 }

@@ -1,4 +1,4 @@
-//! Wakes a worker to the microsecond. The timeout of `epoll_wait` is in milliseconds, and at 20,000
+//! Wakes a worker to the microsecond. The time-out of `epoll_wait` is in milliseconds, and at 20,000
 //! requests per second a millisecond is twenty requests.
 
 use std::io;
@@ -28,7 +28,7 @@ impl Timer {
         Ok(Self { descriptor })
     }
 
-    /// Arms the timer to fire once, after `after`, replacing an earlier setting. Its file
+    /// Lets the timer go off once, `after` from now, instead of at the time set before. Its file
     /// descriptor need not be read: readiness is edge-triggered, and setting the timer clears it.
     pub fn set(&self, after: Duration) -> io::Result<()> {
         // 0 would disarm the timer.

@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 use rustix::process::setpriority_process;
 
-use super::connection::{Connection, ConnectionState, Exchange, ReadUntil};
+use super::connection::{Connection, ConnectionState, Exchange};
 use super::job::{Accepted, Job, Outbox, Start};
 use super::response::{self, Parsed, Response};
 use super::timer::Timer;
 use crate::recorder::{Failure, Slice, Totals};
 use crate::schedule::Times;
 
-/// Maximum number of events handled before the next requests are sent: due requests wait for these.
+/// Most events handled before the next requests are sent: due requests wait for these.
 const EVENTS: usize = 64;
-/// Maximum number of requests sent before the next responses are read: responses wait for these.
+/// Most requests sent before the next responses are read: responses wait for these.
 const BURST: usize = 32;
 /// Longest time, in nanoseconds, after which an idle connection is reused. Servers close connections
 /// that were idle for some seconds (actix-web: 5), and a request on a closing connection would fail
@@ -42,7 +42,7 @@ struct Idle {
     since: u64,
 }
 
-/// The timeout of a request.
+/// The time-out of a request.
 #[derive(Debug, Clone, Copy)]
 struct Deadline {
     at: u64,
@@ -65,7 +65,7 @@ pub(super) struct Worker {
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     idle: Vec<Idle>,
-    /// In order, because all timeouts are equally long.
+    /// In order, because all time-outs are equally long.
     deadlines: VecDeque<Deadline>,
     in_flight: usize,
     serial: u64,
@@ -139,9 +139,10 @@ impl Worker {
             self.wait(next, &mut events)?;
             for event in &events {
                 if event.token() != TIMER {
-                    let has_ended = event.is_read_closed() || event.is_error();
-                    let until = if has_ended { ReadUntil::End } else { ReadUntil::Available };
-                    self.on_connection_event(event.token().0, until);
+                    self.on_connection_event(
+                        event.token().0,
+                        event.is_read_closed() || event.is_error(),
+                    );
                 }
             }
         }
@@ -159,7 +160,7 @@ impl Worker {
         nanoseconds(self.start.instant.elapsed())
     }
 
-    /// Waits for a response, the next intended time or the next timeout.
+    /// Waits for a response, the next intended time or the next time-out.
     fn wait(&mut self, next: Option<u64>, events: &mut Events) -> io::Result<()> {
         let now = self.now();
         let deadline = self.deadlines.front().map(|deadline| deadline.at);
@@ -189,7 +190,7 @@ impl Worker {
     fn send(&mut self, intended: u64) -> io::Result<()> {
         let now = self.now();
         self.totals.due += 1;
-        self.slice.due += 1;
+        self.slice.sent += 1;
         let lag = now - intended;
         self.totals.lag.saturating_record(lag);
         self.slice.lag.saturating_record(lag);
@@ -284,7 +285,7 @@ impl Worker {
     }
 
     /// Handles an event on a connection: writes, reads, and finishes the request if it is complete.
-    fn on_connection_event(&mut self, slot: usize, until: ReadUntil) {
+    fn on_connection_event(&mut self, slot: usize, to_the_end: bool) {
         let Some(connection) = self.connections.get_mut(slot).and_then(Option::as_mut) else {
             return;
         };
@@ -294,20 +295,22 @@ impl Worker {
             Err(error) => return self.break_off(slot, connect_failure(&error)),
         }
         let received =
-            connection.flush().and_then(|()| connection.receive(&mut self.scratch, until));
-        let state = received.unwrap_or(ConnectionState::Closed);
+            connection.flush().and_then(|()| connection.receive(&mut self.scratch, to_the_end));
         let Some(exchange) = connection.exchange else {
             // Idle: the server closed the connection, or sent bytes without a request.
-            if state == ConnectionState::Closed || !connection.input.is_empty() {
+            if !matches!(received, Ok(ConnectionState::Open)) || !connection.input.is_empty() {
                 self.close(slot);
             }
             return;
         };
-        let method = self.job.traffic.kinds[exchange.kind].method;
-        match response::parse(&connection.input, method) {
-            Parsed::Whole(response) => self.finish(slot, exchange, &response, state),
+        let is_head = self.job.traffic.kinds[exchange.kind].is_head;
+        match response::parse(&connection.input, is_head) {
+            Parsed::Whole(response) => {
+                let is_closed = !matches!(received, Ok(ConnectionState::Open));
+                self.finish(slot, exchange, &response, is_closed);
+            }
             Parsed::Malformed => self.break_off(slot, Failure::Malformed),
-            Parsed::Partial if state == ConnectionState::Closed => {
+            Parsed::Partial if !matches!(received, Ok(ConnectionState::Open)) => {
                 self.break_off(slot, Failure::Reset);
             }
             Parsed::Partial => {}
@@ -315,18 +318,12 @@ impl Worker {
     }
 
     /// Counts a response, and frees its connection.
-    fn finish(
-        &mut self,
-        slot: usize,
-        exchange: Exchange,
-        response: &Response,
-        state: ConnectionState,
-    ) {
+    fn finish(&mut self, slot: usize, exchange: Exchange, response: &Response, is_closed: bool) {
         let now = self.now();
         let kind = &self.job.traffic.kinds[exchange.kind];
         let (is_expected, events) = (kind.expects(response.status), kind.events);
         self.record_latency(now - exchange.intended);
-        self.totals.count_response(exchange.kind, response.status, is_expected);
+        self.totals.record_response(exchange.kind, response.status, is_expected);
         if is_expected {
             self.slice.expected_responses += 1;
         } else {
@@ -349,7 +346,7 @@ impl Worker {
         connection.exchange = None;
         let reusable = self.job.keep_alive
             && !response.closes
-            && state == ConnectionState::Open
+            && !is_closed
             && connection.input.len() == response.body.end;
         connection.input.clear();
         let serial = connection.serial;
@@ -367,14 +364,14 @@ impl Worker {
             self.in_flight -= 1;
             self.record_failure(exchange.kind, failure);
             if matches!(failure, Failure::Reset | Failure::Timeout | Failure::Malformed) {
-                self.totals.unconfirmed_events += self.job.traffic.kinds[exchange.kind].events;
+                self.totals.open_events += self.job.traffic.kinds[exchange.kind].events;
             }
         }
         self.close(slot);
     }
 
     fn record_failure(&mut self, kind: usize, failure: Failure) {
-        self.totals.count_failure(kind, failure);
+        self.totals.record_failure(kind, failure);
         self.slice.failures[failure.index()] += 1;
     }
 

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{
-    CoreDataFigures, EventFigures, Figures, Machine, PercentileRow, Percentiles, Report,
-    RequestRow, Run, ScenarioInfo, SliceRow, TrackerFigures, VERSION,
+    CoreDataFigures, Figures, Machine, PercentileRow, Percentiles, Report, RequestRow, Run,
+    ScenarioInfo, SliceRow, TrackerFigures, Truth, VERSION,
 };
 use crate::core_data::Changes;
 use crate::recorder::{Failure, Slice, Times, Totals, percentile};
-use crate::request::RequestKind;
+use crate::request::Kind;
 use crate::sample::Sample;
 use crate::schedule::Schedule;
 use crate::threshold::Threshold;
@@ -34,7 +34,7 @@ pub struct Material {
     /// Length of a slice.
     pub slice: Duration,
     /// The kinds of request.
-    pub kinds: Vec<RequestKind>,
+    pub kinds: Vec<Kind>,
     /// What the workers counted in the whole run.
     pub totals: Totals,
     /// What the workers counted in each slice.
@@ -88,7 +88,7 @@ fn figures(material: &Material) -> Figures {
         .slices
         .iter()
         .filter(|slice| slice.index as f64 * material.slice.as_secs_f64() < seconds)
-        .map(|slice| slice.due)
+        .map(|slice| slice.sent)
         .sum();
     Figures {
         due: totals.due,
@@ -103,7 +103,7 @@ fn figures(material: &Material) -> Figures {
         achieved_share: share(in_time, scheduled),
         latency: percentiles(&totals.latency, 1e-3),
         lag: percentiles(&totals.lag, 1e-3),
-        truth: material.findings.as_ref().map(|findings| events(material, findings)),
+        truth: material.findings.as_ref().map(|findings| truth(material, findings)),
         core_data: core_data(&material.changes),
         tracker: tracker(&material.samples, totals.due),
         harness_cpu_per_request_us: cpu_used(&material.samples, |sample| sample.harness_cpu)
@@ -162,17 +162,17 @@ fn distribution(times: &Times) -> Vec<PercentileRow> {
     rows
 }
 
-fn events(material: &Material, findings: &Findings) -> EventFigures {
+fn truth(material: &Material, findings: &Findings) -> Truth {
     let totals = &material.totals;
     // A request without a response may or may not be recorded, so this many unknown rows are explained.
-    let explained = totals.unconfirmed_events + totals.unidentified_events;
-    EventFigures {
+    let accounted_for = totals.open_events + totals.unidentified_events;
+    Truth {
         accepted: totals.accepted_events,
         stored: findings.stored,
         lost: findings.lost,
-        doubled: findings.unknown.saturating_sub(explained),
+        doubled: findings.unknown.saturating_sub(accounted_for),
         stored_without_answer: findings.unknown,
-        open: totals.unconfirmed_events,
+        open: totals.open_events,
         unidentified: totals.unidentified_events,
         answer_to_row: percentiles(&findings.delays, 1e3),
         settled_seconds: findings.settled_after.as_secs_f64(),
@@ -254,7 +254,7 @@ fn slices(material: &Material) -> Vec<SliceRow> {
             SliceRow {
                 at_seconds: from.as_secs_f64(),
                 scheduled_rate: scheduled / length,
-                sent_rate: slice.due as f64 / length,
+                sent_rate: slice.sent as f64 / length,
                 errors: by_kind(|failure| slice.failures[failure.index()]),
                 p50_us: us(&slice.latency, 50.0),
                 p99_us: us(&slice.latency, 99.0),

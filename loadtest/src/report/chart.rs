@@ -1,4 +1,4 @@
-//! Line charts as SVG. Lines have classes of the page's style sheet, which sets their colors. Pure.
+//! Line charts as SVG. Lines have classes of the page's style sheet, which sets their colours. Pure.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ const LEFT: f64 = 58.0;
 const RIGHT: f64 = 10.0;
 const TOP: f64 = 8.0;
 const BOTTOM: f64 = 24.0;
-/// Maximum number of points of a line; more points are drawn in groups.
+/// Most points of a line; more points are drawn in groups.
 const MAX_POINTS: usize = 240;
 
 /// How an axis divides its space.

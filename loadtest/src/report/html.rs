@@ -70,41 +70,34 @@ struct Tile {
     is_bad: bool,
 }
 
-impl Tile {
-    fn new(name: &'static str, value: String) -> Self {
-        Self { name, value, is_bad: false }
-    }
-
-    /// The tile, marked as bad if `is_bad`.
-    fn bad_if(self, is_bad: bool) -> Self {
-        Self { is_bad, ..self }
-    }
-}
-
 fn tiles(report: &Report) -> Markup {
     let figures = &report.figures;
     let latency = &figures.latency;
+    let tile = |name, value, is_bad| Tile { name, value, is_bad };
     let mut tiles = vec![
-        Tile::new("p50 latency", time(latency.p50_us)),
-        Tile::new("p99 latency", time(latency.p99_us)),
-        Tile::new("p99.9 latency", time(latency.p99_9_us)),
-        Tile::new("highest latency", time(latency.max_us)),
-        Tile::new("requests", count(figures.due as f64)),
-        Tile::new("of schedule in time", format!("{:.2} %", figures.achieved_share * 100.0))
-            .bad_if(figures.achieved_share < ACHIEVED_SHARE),
-        Tile::new("schedule lag, p99", time(figures.lag.p99_us)).bad_if(!report.verdict.valid),
-        Tile::new("errors", count(figures.errors as f64)).bad_if(figures.errors > 0),
+        tile("p50 latency", time(latency.p50_us), false),
+        tile("p99 latency", time(latency.p99_us), false),
+        tile("p99.9 latency", time(latency.p99_9_us), false),
+        tile("highest latency", time(latency.max_us), false),
+        tile("requests", count(figures.due as f64), false),
+        tile(
+            "of schedule in time",
+            format!("{:.2} %", figures.achieved_share * 100.0),
+            figures.achieved_share < ACHIEVED_SHARE,
+        ),
+        tile("schedule lag, p99", time(figures.lag.p99_us), !report.verdict.valid),
+        tile("errors", count(figures.errors as f64), figures.errors > 0),
     ];
-    if let Some(events) = &figures.truth {
-        let (lost, doubled) = (events.lost, events.doubled);
-        tiles.push(Tile::new("events lost", count(lost as f64)).bad_if(lost > 0));
-        tiles.push(Tile::new("rows doubled", count(doubled as f64)).bad_if(doubled > 0));
-        tiles.push(Tile::new("response to row, p99", time(events.answer_to_row.p99_us)));
+    if let Some(truth) = &figures.truth {
+        tiles.push(tile("events lost", count(truth.lost as f64), truth.lost > 0));
+        tiles.push(tile("rows doubled", count(truth.doubled as f64), truth.doubled > 0));
+        tiles.push(tile("response to row, p99", time(truth.answer_to_row.p99_us), false));
     }
     if let Some(tracker) = &figures.tracker {
         let cpu = format!("{:.1} µs", tracker.cpu_per_request_us);
-        tiles.push(Tile::new("tracker CPU per request", cpu));
-        tiles.push(Tile::new("tracker RssAnon", bytes(tracker.rss_anon_max_bytes as f64)));
+        tiles.push(tile("tracker CPU per request", cpu, false));
+        let memory = bytes(tracker.rss_anon_max_bytes as f64);
+        tiles.push(tile("tracker RssAnon", memory, false));
     }
     html! {
         div class="tiles" {
@@ -130,106 +123,129 @@ fn milliseconds(ms: f64) -> String {
     time(ms * 1e3)
 }
 
-/// A chart over the time of the run.
-struct ChartSpec {
-    title: &'static str,
-    note: &'static str,
-    scale: Scale,
-    format: fn(f64) -> String,
-    series: Vec<(&'static str, Vec<Option<f64>>)>,
-}
-
-/// The horizontal axis that the charts over time share: a point for each slice.
-struct TimeAxis {
-    x: Vec<f64>,
-    ticks: Vec<(f64, String)>,
-}
-
-impl TimeAxis {
-    fn new(rows: &[SliceRow]) -> Self {
-        let x: Vec<f64> = rows.iter().map(|row| row.at_seconds).collect();
-        let last = x.last().copied().unwrap_or(0.0);
-        let step = nice_step(last);
-        let ticks = (0..=(last / step) as u32)
-            .map(|tick| (f64::from(tick) * step, seconds(f64::from(tick) * step)))
-            .collect();
-        Self { x, ticks }
-    }
-
-    fn chart(&self, spec: ChartSpec) -> String {
-        let series = spec.series.into_iter().map(|(name, values)| Series { name, values });
+fn charts(report: &Report) -> String {
+    let rows = &report.slices;
+    let x: Vec<f64> = rows.iter().map(|row| row.at_seconds).collect();
+    let last = x.last().copied().unwrap_or(0.0);
+    let step = nice_step(last);
+    let ticks: Vec<(f64, String)> = (0..=(last / step) as u32)
+        .map(|tick| (f64::from(tick) * step, seconds(f64::from(tick) * step)))
+        .collect();
+    let of = |value: fn(&SliceRow) -> Option<f64>| rows.iter().map(value).collect::<Vec<_>>();
+    let chart = |title, scale, format, note, series: Vec<(&'static str, Vec<Option<f64>>)>| {
         Chart {
-            title: spec.title,
-            scale: spec.scale,
-            x: self.x.clone(),
-            x_ticks: self.ticks.clone(),
+            title,
+            scale,
+            x: x.clone(),
+            x_ticks: ticks.clone(),
             x_name: seconds,
-            series: series.collect(),
-            format: spec.format,
-            note: spec.note,
+            series: series.into_iter().map(|(name, values)| Series { name, values }).collect(),
+            format,
+            note,
         }
         .to_html()
-    }
+    };
+    let latency = |value: f64| (value > 0.0).then_some(value);
+    let mut html = chart(
+        "Latency",
+        Scale::Logarithmic,
+        time,
+        "from the intended time of sending",
+        vec![
+            ("p50", rows.iter().map(|row| latency(row.p50_us)).collect()),
+            ("p99", rows.iter().map(|row| latency(row.p99_us)).collect()),
+            ("max", rows.iter().map(|row| latency(row.max_us)).collect()),
+        ],
+    );
+    html += &percentile_chart(report);
+    html += &chart(
+        "Requests per second",
+        Scale::Whole,
+        count,
+        "",
+        vec![
+            ("scheduled", of(|row| row.whole.then_some(row.scheduled_rate))),
+            ("sent", of(|row| row.whole.then_some(row.sent_rate))),
+        ],
+    );
+    html += &error_chart(&chart, rows);
+    html += &chart(
+        "In flight",
+        Scale::Whole,
+        count,
+        "requests without a response at the end of each slice",
+        vec![("in flight", of(|row| Some(row.in_flight as f64)))],
+    );
+    html += &chart(
+        "CPU, in cores",
+        Scale::Linear,
+        cores,
+        "the machine: everything on it, the stand-ins for AWS too",
+        vec![
+            ("tracker", of(|row| row.tracker_cpu)),
+            ("harness", of(|row| row.harness_cpu)),
+            ("machine", of(|row| row.machine_cpu)),
+        ],
+    );
+    html += &chart(
+        "The tracker's memory",
+        Scale::Bytes,
+        bytes,
+        "anonymous memory (RssAnon)",
+        vec![("RssAnon", of(|row| row.rss_anon_bytes.map(|value| value as f64)))],
+    );
+    html += &chart(
+        "The tracker's file handles",
+        Scale::Whole,
+        count,
+        "",
+        vec![("open", of(|row| row.open_files.map(|value| value as f64)))],
+    );
+    html += &chart(
+        "Journal",
+        Scale::Bytes,
+        bytes,
+        "accepted events that Kinesis has not acknowledged",
+        vec![("bytes", of(|row| row.journal_bytes.map(|value| value as f64)))],
+    );
+    html += &chart(
+        "Kinesis lag",
+        Scale::Linear,
+        |value| time(value * 1e6),
+        "age of the oldest event that Kinesis has not acknowledged",
+        vec![("oldest", of(|row| row.journal_oldest_seconds))],
+    );
+    html += &chart(
+        "DynamoDB lag",
+        Scale::Logarithmic,
+        milliseconds,
+        "from a response to its row, by the time of the response",
+        vec![
+            ("p50", rows.iter().map(|row| row.row_p50_ms.and_then(latency)).collect()),
+            ("p99", rows.iter().map(|row| row.row_p99_ms.and_then(latency)).collect()),
+        ],
+    );
+    html += &chart(
+        "The harness' schedule lag",
+        Scale::Logarithmic,
+        time,
+        "how much later than intended requests were sent, p99 of each slice",
+        vec![("p99", rows.iter().map(|row| latency(row.lag_p99_us)).collect())],
+    );
+    html
 }
 
-fn charts(report: &Report) -> String {
-    let axis = TimeAxis::new(&report.slices);
-    [
-        request_charts(report, &axis),
-        process_charts(&report.slices, &axis),
-        pipeline_charts(&report.slices, &axis),
-    ]
-    .concat()
-}
-
-fn values(rows: &[SliceRow], value: fn(&SliceRow) -> Option<f64>) -> Vec<Option<f64>> {
-    rows.iter().map(value).collect()
-}
-
-/// A logarithmic axis has no place for zero, the value of a slice without responses.
-fn positive(value: f64) -> Option<f64> {
-    (value > 0.0).then_some(value)
-}
-
-fn request_charts(report: &Report, axis: &TimeAxis) -> String {
-    let rows = &report.slices;
-    [
-        axis.chart(ChartSpec {
-            title: "Latency",
-            note: "from the intended time of sending",
-            scale: Scale::Logarithmic,
-            format: time,
-            series: vec![
-                ("p50", values(rows, |row| positive(row.p50_us))),
-                ("p99", values(rows, |row| positive(row.p99_us))),
-                ("max", values(rows, |row| positive(row.max_us))),
-            ],
-        }),
-        percentile_chart(report),
-        axis.chart(ChartSpec {
-            title: "Requests per second",
-            note: "",
-            scale: Scale::Whole,
-            format: count,
-            series: vec![
-                ("scheduled", values(rows, |row| row.whole.then_some(row.scheduled_rate))),
-                ("sent", values(rows, |row| row.whole.then_some(row.sent_rate))),
-            ],
-        }),
-        axis.chart(errors(rows)),
-        axis.chart(ChartSpec {
-            title: "In flight",
-            note: "requests without a response at the end of each slice",
-            scale: Scale::Whole,
-            format: count,
-            series: vec![("in flight", values(rows, |row| Some(row.in_flight as f64)))],
-        }),
-    ]
-    .concat()
-}
+type Draw<'a> = dyn Fn(
+        &'static str,
+        Scale,
+        fn(f64) -> String,
+        &'static str,
+        Vec<(&'static str, Vec<Option<f64>>)>,
+    ) -> String
+    + 'a;
 
 /// A line for each kind of error that occurred.
-fn errors(rows: &[SliceRow]) -> ChartSpec {
+fn error_chart(chart: &Draw<'_>, rows: &[SliceRow]) -> String {
     let occurred: BTreeSet<&str> =
         rows.iter().flat_map(|row| row.errors.keys().map(String::as_str)).collect();
     let series: Vec<_> = crate::recorder::Failure::ALL
@@ -242,86 +258,17 @@ fn errors(rows: &[SliceRow]) -> ChartSpec {
             (name, values.collect())
         })
         .collect();
-    let (note, series) = if series.is_empty() {
-        ("there were none", vec![("all", values(rows, |_| Some(0.0)))])
-    } else {
-        ("in each slice", series)
-    };
-    ChartSpec { title: "Errors by kind", note, scale: Scale::Whole, format: count, series }
-}
-
-fn process_charts(rows: &[SliceRow], axis: &TimeAxis) -> String {
-    [
-        axis.chart(ChartSpec {
-            title: "CPU, in cores",
-            note: "the machine: everything on it, the stand-ins for AWS too",
-            scale: Scale::Linear,
-            format: cores,
-            series: vec![
-                ("tracker", values(rows, |row| row.tracker_cpu)),
-                ("harness", values(rows, |row| row.harness_cpu)),
-                ("machine", values(rows, |row| row.machine_cpu)),
-            ],
-        }),
-        axis.chart(ChartSpec {
-            title: "The tracker's memory",
-            note: "anonymous memory (RssAnon)",
-            scale: Scale::Bytes,
-            format: bytes,
-            series: vec![(
-                "RssAnon",
-                values(rows, |row| row.rss_anon_bytes.map(|value| value as f64)),
-            )],
-        }),
-        axis.chart(ChartSpec {
-            title: "The tracker's file handles",
-            note: "",
-            scale: Scale::Whole,
-            format: count,
-            series: vec![("open", values(rows, |row| row.open_files.map(|value| value as f64)))],
-        }),
-    ]
-    .concat()
-}
-
-fn pipeline_charts(rows: &[SliceRow], axis: &TimeAxis) -> String {
-    [
-        axis.chart(ChartSpec {
-            title: "Journal",
-            note: "accepted events that Kinesis has not acknowledged",
-            scale: Scale::Bytes,
-            format: bytes,
-            series: vec![(
-                "bytes",
-                values(rows, |row| row.journal_bytes.map(|value| value as f64)),
-            )],
-        }),
-        axis.chart(ChartSpec {
-            title: "Kinesis lag",
-            note: "age of the oldest event that Kinesis has not acknowledged",
-            scale: Scale::Linear,
-            format: |value| time(value * 1e6),
-            series: vec![("oldest", values(rows, |row| row.journal_oldest_seconds))],
-        }),
-        axis.chart(ChartSpec {
-            title: "DynamoDB lag",
-            note: "from a response to its row, by the time of the response",
-            scale: Scale::Logarithmic,
-            format: milliseconds,
-            series: vec![
-                ("p50", values(rows, |row| row.row_p50_ms.and_then(positive))),
-                ("p99", values(rows, |row| row.row_p99_ms.and_then(positive))),
-            ],
-        }),
-        axis.chart(ChartSpec {
-            title: "The harness' schedule lag",
-            note: "how much later than intended requests were sent, p99 of each slice",
-            scale: Scale::Logarithmic,
-            format: time,
-            series: vec![("p99", values(rows, |row| positive(row.lag_p99_us)))],
-        }),
-    ]
-    .concat()
+    if series.is_empty() {
+        let none = rows.iter().map(|_| Some(0.0)).collect();
+        return chart(
+            "Errors by kind",
+            Scale::Whole,
+            count,
+            "there were none",
+            vec![("all", none)],
+        );
+    }
+    chart("Errors by kind", Scale::Whole, count, "in each slice", series)
 }
 
 /// Latency on HDR axes: every factor of ten in rarity takes the same space.

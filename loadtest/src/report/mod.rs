@@ -21,7 +21,7 @@ pub(crate) use text::{bytes, time};
 
 /// The version of the JSON's schema.
 pub const VERSION: u32 = 1;
-/// The value of [`Run::build`] for the development profile, whose figures say nothing about a deployment.
+/// The build of a program whose figures are not those of what is deployed.
 pub const DEVELOPMENT: &str = "development";
 
 /// The report of a run.
@@ -69,10 +69,10 @@ pub struct Run {
     /// The version of this program.
     pub loadtest_version: String,
     /// How it was compiled, and the local stack with it: `release` or `development`; empty in
-    /// older reports.
+    /// reports of before.
     #[serde(default)]
     pub build: String,
-    /// Seed of the random numbers: runs with the same seed send the same requests.
+    /// Makes the requests of a run the same as those of another.
     pub seed: u64,
     /// Sender threads.
     pub threads: usize,
@@ -121,17 +121,16 @@ pub struct Figures {
     pub errors_by_kind: BTreeMap<String, u64>,
     /// Scheduled requests per second, on average.
     pub scheduled_rate: f64,
-    /// Requests per second whose turn came within the schedule's length, on average; including those that
-    /// could not be sent.
+    /// Requests per second that were sent within the schedule's length, on average.
     pub achieved_rate: f64,
-    /// Share of the scheduled requests whose turn came within the schedule's length.
+    /// Share of the scheduled requests that were sent within the schedule's length.
     pub achieved_share: f64,
     /// From the intended time to the end of the response.
     pub latency: Percentiles,
     /// From the intended time to sending: the harness' own delay.
     pub lag: Percentiles,
-    /// The rows of the accepted events; `None` if the table was not read.
-    pub truth: Option<EventFigures>,
+    /// What became of the accepted events; `None` if the table was not read.
+    pub truth: Option<Truth>,
     /// Changes of core data; `None` if there were none.
     pub core_data: Option<CoreDataFigures>,
     /// The tracker's process; `None` if its CPU time cannot be read.
@@ -161,16 +160,16 @@ pub struct Percentiles {
     pub max_us: f64,
 }
 
-/// The rows of the accepted events.
+/// What became of the accepted events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EventFigures {
+pub struct Truth {
     /// Events that 2xx and 3xx responses accepted.
     pub accepted: u64,
     /// Accepted ids that had a row in the end.
     pub stored: u64,
     /// Accepted ids that had no row when the time to settle was over.
     pub lost: u64,
-    /// Extra rows: rows of the run that no request accounts for.
+    /// Rows of the run that no request accounts for.
     pub doubled: u64,
     /// Rows whose id was in no response: their requests got none.
     pub stored_without_answer: u64,
@@ -253,7 +252,7 @@ pub struct SliceRow {
     pub at_seconds: f64,
     /// Scheduled requests per second.
     pub scheduled_rate: f64,
-    /// Requests per second whose turn came; including those that could not be sent.
+    /// Requests per second that were sent.
     pub sent_rate: f64,
     /// Failures by kind.
     pub errors: BTreeMap<String, u64>,

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::text::{bytes, count, time};
-use super::{CoreDataFigures, EventFigures, Percentiles, Report, TrackerFigures};
+use super::{Percentiles, Report};
 
 /// All tables of the report, and the scenario's TOML.
 pub(super) fn tables(report: &Report) -> Markup {
@@ -81,40 +81,29 @@ fn figure_rows(report: &Report) -> Vec<(String, String)> {
     for (kind, number) in &figures.errors_by_kind {
         rows.push(row(&format!("– {kind}"), count(*number as f64)));
     }
-    rows.extend(figures.truth.iter().flat_map(event_rows));
-    rows.extend(figures.core_data.iter().flat_map(core_data_rows));
-    rows.extend(figures.tracker.iter().flat_map(tracker_rows));
-    rows.push(row(
-        "Harness CPU",
-        format!("{:.1} µs per request", figures.harness_cpu_per_request_us),
-    ));
-    rows
-}
-
-fn event_rows(events: &EventFigures) -> Vec<(String, String)> {
-    vec![
-        row(
+    if let Some(truth) = &figures.truth {
+        rows.push(row(
             "Events",
             format!(
                 "{} accepted, {} stored, {} lost, {} doubled; {} without a response, of which {} stored; {} responses without an id",
-                count(events.accepted as f64),
-                count(events.stored as f64),
-                events.lost,
-                events.doubled,
-                events.open,
-                events.stored_without_answer,
-                events.unidentified
+                count(truth.accepted as f64),
+                count(truth.stored as f64),
+                truth.lost,
+                truth.doubled,
+                truth.open,
+                truth.stored_without_answer,
+                truth.unidentified
             ),
-        ),
-        row("Response to row", percentiles(&events.answer_to_row)),
-        row("All rows there", format!("{:.1} s after the last response", events.settled_seconds)),
-    ]
-}
-
-fn core_data_rows(core_data: &CoreDataFigures) -> Vec<(String, String)> {
-    vec![
-        row("Update to response", percentiles(&core_data.update_to_answer)),
-        row(
+        ));
+        rows.push(row("Response to row", percentiles(&truth.answer_to_row)));
+        rows.push(row(
+            "All rows there",
+            format!("{:.1} s after the last response", truth.settled_seconds),
+        ));
+    }
+    if let Some(core_data) = &figures.core_data {
+        rows.push(row("Update to response", percentiles(&core_data.update_to_answer)));
+        rows.push(row(
             "Core-data updates",
             format!(
                 "{}; {} followed, {} stale responses, {} never seen",
@@ -123,20 +112,17 @@ fn core_data_rows(core_data: &CoreDataFigures) -> Vec<(String, String)> {
                 core_data.stale_answers,
                 core_data.never_answered
             ),
-        ),
-    ]
-}
-
-fn tracker_rows(tracker: &TrackerFigures) -> Vec<(String, String)> {
-    vec![
-        row(
+        ));
+    }
+    if let Some(tracker) = &figures.tracker {
+        rows.push(row(
             "Tracker CPU",
             format!(
                 "{:.1} µs per request, {:.1} s in all",
                 tracker.cpu_per_request_us, tracker.cpu_seconds
             ),
-        ),
-        row(
+        ));
+        rows.push(row(
             "Tracker memory",
             format!(
                 "RssAnon {} at first, {} at last, {} at most",
@@ -144,20 +130,25 @@ fn tracker_rows(tracker: &TrackerFigures) -> Vec<(String, String)> {
                 bytes(tracker.rss_anon_last_bytes as f64),
                 bytes(tracker.rss_anon_max_bytes as f64)
             ),
-        ),
-        row(
+        ));
+        rows.push(row(
             "File handles",
             format!("{} at first, {} at last", tracker.open_files_first, tracker.open_files_last),
-        ),
-        row(
+        ));
+        rows.push(row(
             "Journal",
             format!(
                 "up to {}, oldest event {:.1} s",
                 bytes(tracker.journal_max_bytes as f64),
                 tracker.journal_oldest_max_seconds
             ),
-        ),
-    ]
+        ));
+    }
+    rows.push(row(
+        "Harness CPU",
+        format!("{:.1} µs per request", figures.harness_cpu_per_request_us),
+    ));
+    rows
 }
 
 fn threshold_table(report: &Report) -> Markup {

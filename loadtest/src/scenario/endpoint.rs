@@ -11,35 +11,35 @@ pub struct Endpoint {
     /// Name in the report.
     pub name: HeaderText,
     /// HTTP method.
-    #[serde(default = "default_method")]
+    #[serde(default = "get")]
     pub method: Method,
     /// Path and query; `{programId}`, `{checksum}`, `{customerId}` and `{random}` are replaced.
     pub path: Path,
     /// How often it is requested, in proportion to the other endpoints.
-    #[serde(default = "default_weight")]
+    #[serde(default = "one")]
     pub weight: Rate,
     /// Expected statuses for a program that exists.
-    #[serde(default = "default_expect")]
+    #[serde(default = "ok")]
     pub expect: Vec<Status>,
     /// Expected statuses for an unknown program.
-    #[serde(default = "default_expect_unknown")]
+    #[serde(default = "not_found")]
     pub expect_unknown: Vec<Status>,
     /// Expected statuses for a disabled program; if empty, those of `expect`.
     #[serde(default)]
     pub expect_disabled: Vec<Status>,
     /// Expected statuses for a wrong checksum.
-    #[serde(default = "default_expect_mismatching")]
+    #[serde(default = "bad_request")]
     pub expect_mismatching: Vec<Status>,
     /// Whether a 2xx or 3xx response means a row for each event.
-    #[serde(default = "default_recorded")]
+    #[serde(default = "yes")]
     pub recorded: bool,
     /// Request body, with the same replacements as the path.
     pub body: Option<String>,
     /// If above 1, the body is a JSON array of this many bodies.
-    #[serde(default = "default_batch")]
+    #[serde(default = "single")]
     pub batch: Count<10_000>,
     /// Content type of the body.
-    #[serde(default = "default_content_type")]
+    #[serde(default = "json")]
     pub content_type: HeaderText,
 }
 
@@ -99,46 +99,46 @@ pub(super) fn default_endpoints() -> Vec<Endpoint> {
         name: HeaderText("event".to_owned()),
         method: Method::Get,
         path: Path("/event/{programId}".to_owned()),
-        weight: default_weight(),
-        expect: default_expect(),
-        expect_unknown: default_expect_unknown(),
+        weight: one(),
+        expect: ok(),
+        expect_unknown: not_found(),
         expect_disabled: Vec::new(),
-        expect_mismatching: default_expect_mismatching(),
+        expect_mismatching: bad_request(),
         recorded: true,
         body: None,
-        batch: default_batch(),
-        content_type: default_content_type(),
+        batch: single(),
+        content_type: json(),
     }]
 }
 
-fn default_method() -> Method {
+fn get() -> Method {
     Method::Get
 }
 
-fn default_weight() -> Rate {
+fn one() -> Rate {
     Rate(1.0)
 }
 
-fn default_batch() -> Count<10_000> {
+fn single() -> Count<10_000> {
     Count(1)
 }
 
-fn default_recorded() -> bool {
+fn yes() -> bool {
     true
 }
 
-fn default_expect() -> Vec<Status> {
+fn ok() -> Vec<Status> {
     vec![Status(200)]
 }
 
-fn default_expect_unknown() -> Vec<Status> {
+fn not_found() -> Vec<Status> {
     vec![Status(404)]
 }
 
-fn default_expect_mismatching() -> Vec<Status> {
+fn bad_request() -> Vec<Status> {
     vec![Status(400)]
 }
 
-fn default_content_type() -> HeaderText {
+fn json() -> HeaderText {
     HeaderText("application/json".to_owned())
 }

@@ -24,9 +24,9 @@ pub const BUILT_IN: [(&str, &str); 4] = [
     ("cold-start", include_str!("cold-start.toml")),
 ];
 
-/// Maximum number of programs: each takes about 150 bytes.
+/// The most programs: each takes about 150 bytes.
 pub const MAX_PROGRAMS: u32 = 1_000_000;
-/// Maximum number of requests in flight: each is a connection and has buffers of up to 20 KB.
+/// The most requests in flight: each is a connection and has buffers of up to 20 KB.
 pub const MAX_IN_FLIGHT: u32 = 50_000;
 
 /// A load test: which requests to send, how fast, and what to check.
@@ -43,22 +43,22 @@ pub struct Scenario {
     pub phases: Vec<Phase>,
     /// The programs that requests name.
     #[serde(default)]
-    pub programs: ProgramSettings,
+    pub programs: Programs,
     /// How requests are made.
     #[serde(default)]
-    pub requests: RequestSettings,
+    pub requests: Requests,
     /// The endpoints that are requested; by default `GET /event/{programId}`.
     #[serde(rename = "endpoint", default = "endpoint::default_endpoints")]
     pub endpoints: Vec<Endpoint>,
     /// Changes of core data.
     #[serde(default)]
-    pub core_data: CoreDataSettings,
+    pub core_data: CoreData,
     /// How the rows in the table are checked.
     #[serde(default)]
-    pub verify: VerifySettings,
+    pub verify: Verify,
     /// How much the harness itself may affect the figures.
     #[serde(default)]
-    pub harness: HarnessSettings,
+    pub harness: Harness,
 }
 
 fn uniform() -> Arrivals {
@@ -68,7 +68,7 @@ fn uniform() -> Arrivals {
 /// The programs that requests name.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct ProgramSettings {
+pub struct Programs {
     /// Number of programs. Their ids are `prefix` and a number from 0.
     pub count: Count<MAX_PROGRAMS>,
     /// Exponent of Zipf's law by which programs are drawn.
@@ -81,7 +81,7 @@ pub struct ProgramSettings {
     pub ids: Vec<HeaderText>,
 }
 
-impl Default for ProgramSettings {
+impl Default for Programs {
     fn default() -> Self {
         Self {
             count: Count(1_000),
@@ -96,7 +96,7 @@ impl Default for ProgramSettings {
 /// How requests are made.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct RequestSettings {
+pub struct Requests {
     /// Share of requests for programs that do not exist.
     pub unknown: Share,
     /// Share of requests for a disabled program.
@@ -109,11 +109,11 @@ pub struct RequestSettings {
     pub connections: Connections,
     /// How long to wait for a response, from the time of sending.
     pub timeout: Period,
-    /// Maximum number of requests in flight; requests beyond it are not sent and count as failed.
+    /// Most requests in flight at a time; requests beyond it are not sent and count as failed.
     pub max_in_flight: Count<MAX_IN_FLIGHT>,
 }
 
-impl Default for RequestSettings {
+impl Default for Requests {
     fn default() -> Self {
         let agents = [
             "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
@@ -145,14 +145,14 @@ pub enum Connections {
 /// Changes of core data.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct CoreDataSettings {
+pub struct CoreData {
     /// Records per second put on the core-data stream while requests are sent.
     pub updates_per_second: Rate,
     /// Whether L1 is emptied before the first request.
     pub cold_start: bool,
 }
 
-impl Default for CoreDataSettings {
+impl Default for CoreData {
     fn default() -> Self {
         Self { updates_per_second: Rate(0.0), cold_start: false }
     }
@@ -161,14 +161,14 @@ impl Default for CoreDataSettings {
 /// How the rows in the table are checked.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct VerifySettings {
+pub struct Verify {
     /// How long rows may take to arrive after the last response.
     pub settle: Period,
     /// Whether counted rows are deleted during the run.
     pub drop_counted: bool,
 }
 
-impl Default for VerifySettings {
+impl Default for Verify {
     fn default() -> Self {
         Self { settle: Period(Duration::from_secs(120)), drop_counted: false }
     }
@@ -177,13 +177,13 @@ impl Default for VerifySettings {
 /// How much the harness itself may affect the figures.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct HarnessSettings {
+pub struct Harness {
     /// The schedule lag (99th percentile) that is always accepted. With a longer one, a run is valid only
     /// if latencies are several times as long.
     pub accepted_lag: Period,
 }
 
-impl Default for HarnessSettings {
+impl Default for Harness {
     /// Accepts about the time that a wake-up takes on a busy machine.
     fn default() -> Self {
         Self { accepted_lag: Period(Duration::from_millis(1)) }

@@ -1,5 +1,4 @@
-//! A phase of a scenario: parsed from its TOML table (`Table`, with its `Kind`) into a [`Shape`], of which the
-//! schedule makes linear segments.
+//! A phase of a scenario, as its TOML table.
 
 use std::time::Duration;
 

@@ -24,20 +24,20 @@ use table::Position;
 
 const POLL: Duration = Duration::from_millis(500);
 /// How long to wait for surplus rows after the last expected one.
-const EXTRA_WAIT: Duration = Duration::from_secs(2);
-/// Maximum number of missing ids that are looked up by key; more of them wait for the next scan.
+const AFTERMATH: Duration = Duration::from_secs(2);
+/// Most missing ids that are looked up by key; more of them wait for the next scan.
 const MISSING_KEPT: usize = 100_000;
 /// Number of last accepted ids to wait for before the scan: when these have rows, most others do.
-const LAST_IDS: usize = 100;
+const TAIL: usize = 100;
 /// Pages of rows that are deleted before new ids are received.
 const PAGES_AT_ONCE: usize = 20;
-/// The maximum time from response to row; longer times count as this one.
+/// The longest time from response to row; longer times count as this one.
 const LONGEST_DELAY_MS: u64 = 3_600_000;
 
 /// A histogram of milliseconds.
 pub type Delays = Histogram<u64>;
 
-/// The rows of the accepted events.
+/// What became of the accepted events.
 #[derive(Debug, Clone)]
 pub struct Findings {
     /// Number of ids in responses.
@@ -98,7 +98,7 @@ pub struct Follower {
     plan: Plan,
     accepted: Partitions,
     rows: Partitions,
-    last_ids: Vec<u128>,
+    tail: Vec<u128>,
     /// Where the next scan continues; `None` at the start of the table.
     position: Option<Position>,
 }
@@ -115,7 +115,7 @@ impl Follower {
                 .map_err(|error| VerifyError::Folder { folder: folder.to_owned(), error })
         };
         let (accepted, rows) = (partitions()?, partitions()?);
-        Ok(Self { plan, accepted, rows, last_ids: Vec::new(), position: None })
+        Ok(Self { plan, accepted, rows, tail: Vec::new(), position: None })
     }
 
     /// Receives accepted events until the channel closes, then waits for their rows until `give_up` turns
@@ -157,9 +157,9 @@ impl Follower {
             let entry = Entry { id: event.id, at_ms: event.at_ms };
             self.accepted.push(entry)?;
         }
-        self.last_ids.extend(accepted.iter().rev().take(LAST_IDS).map(|event| event.id));
-        let surplus = self.last_ids.len().saturating_sub(LAST_IDS);
-        self.last_ids.drain(..surplus);
+        self.tail.extend(accepted.iter().rev().take(TAIL).map(|event| event.id));
+        let surplus = self.tail.len().saturating_sub(TAIL);
+        self.tail.drain(..surplus);
         Ok(())
     }
 
@@ -167,10 +167,10 @@ impl Follower {
     async fn settle(&mut self, started_at: Instant) -> Result<(), VerifyError> {
         let give_up = started_at + self.plan.settle;
         if !self.plan.drop_counted {
-            let last_ids = std::mem::take(&mut self.last_ids);
-            self.wait_for(last_ids, give_up).await?;
+            let tail = std::mem::take(&mut self.tail);
+            self.wait_for(tail, give_up).await?;
         }
-        tokio::time::sleep(EXTRA_WAIT).await;
+        tokio::time::sleep(AFTERMATH).await;
         loop {
             if self.plan.drop_counted {
                 self.position = None;

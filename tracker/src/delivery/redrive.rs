@@ -7,7 +7,7 @@ use bytes::Bytes;
 use std::time::Duration;
 
 use super::EventStream;
-use super::batch::{AGGREGATE_BYTES, Batch, Record};
+use super::batch::{AGGREGATE_BYTES, Batch, SplitBatch, StreamRecord};
 use super::spill::SpillError;
 
 /// Consecutive attempts without a delivered record after which a batch is given up.

@@ -1,5 +1,7 @@
 //! clap value parsers that several settings and `sign-link` share.
 
+use std::fmt::Display;
+
 use adtrack_proto::web_url::{self, Macros};
 use url::Url;
 
@@ -16,11 +18,11 @@ pub fn web_url(text: &str) -> Result<Url, String> {
 
 /// Reads the file of keys at `path`.
 pub fn signing_keys(path: &str) -> Result<SigningKeys, String> {
-    let expected = |problem: String| {
+    let expected = |problem: &dyn Display| {
         format!("{problem}; expected a readable file of lines `id=secret`, the secrets in base64")
     };
-    let text = read(path).map_err(|error| expected(error.to_string()))?;
-    SigningKeys::parse(&text).map_err(expected)
+    let text = read(path).map_err(|error| expected(&error))?;
+    SigningKeys::parse(&text).map_err(|error| expected(&error))
 }
 
 /// The content of a file of keys.

@@ -11,12 +11,12 @@ use crate::core_data::CoreDataStream;
 use crate::target::{Hosts, Target};
 use crate::verify::EventTable;
 
-/// Timeout of one attempt of an AWS call.
+/// Time limit of one attempt of an AWS call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A deployment's parts besides the tracker's public listener. Each may be missing.
+/// The parts of a deployment next to the tracker's public listener. Each may be missing.
 #[derive(Debug, Clone)]
-pub struct Deployment {
+pub struct Surroundings {
     /// URL of the tracker's management listener, which has the metrics.
     pub management_url: Option<String>,
     /// The table in which events are stored.

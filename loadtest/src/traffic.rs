@@ -1,4 +1,4 @@
-//! Sends the requests of `demo` and `count` at their intended times, however slow the responses are.
+//! Sends requests at their intended times, however slow the responses are.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -69,7 +69,7 @@ async fn get(client: &reqwest::Client, url: &str, path: String, intended: Instan
     let outcome = async {
         let response = client.get(url).timeout(REQUEST_TIMEOUT).send().await?;
         let status = response.status().as_u16();
-        // A pixel or a redirect has its id in a header.
+        // A picture or a redirect has its id in a header.
         let id = response.headers().get("adtrack-event-id");
         let id = id.and_then(|id| id.to_str().ok()).map(str::to_owned);
         Ok::<_, reqwest::Error>((
