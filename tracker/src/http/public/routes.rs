@@ -137,12 +137,12 @@ async fn respond<P: Programs, S: EventSink>(
     let result = match public.check_rate(request, endpoint) {
         Err(refusal) => Err(refusal),
         Ok(()) => match endpoint {
-            Endpoint::Event => event(request, id, record, public).await,
+            Endpoint::Event => event(request, id, recording, public).await,
             // Boxed, so that the state of these does not enlarge the future of `/event`.
-            Endpoint::Impression => Box::pin(impression(request, id, record, public)).await,
-            Endpoint::Click => Box::pin(click(request, id, record, public)).await,
+            Endpoint::Impression => Box::pin(impression(request, id, recording, public)).await,
+            Endpoint::Click => Box::pin(click(request, id, recording, public)).await,
             Endpoint::Conversion => {
-                Box::pin(conversion(request, payload, id, as_pixel, record, public)).await
+                Box::pin(conversion(request, payload, id, as_pixel, recording, public)).await
             }
             Endpoint::Batch => Box::pin(batch(request, payload, public)).await,
         },
