@@ -142,7 +142,7 @@ impl Stack {
         )?;
         let servers = Servers { kinesis: &kinesis, dynamodb: &dynamodb, redis: &redis };
         let mut environment = servers.environment(&failed_records);
-        environment.extend_from_slice(&options.redis);
+        environment.extend_from_slice(&options.redis_environment);
         let mut stack = Self {
             environment,
             redis,
