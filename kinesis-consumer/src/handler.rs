@@ -109,7 +109,7 @@ impl Handler {
         }
 
         let unwritten = unwritten.retryable.iter().flat_map(|row| rows.sources_of(row));
-        retry.extend(unwritten.map(|source| source.carrier.sequence_number.clone()));
+        retry.extend(unwritten.map(|source| source.kinesis_record.sequence_number.clone()));
 
         let (failures, retries) = (poison_records.len(), retry.len());
         let metrics = BatchMetrics {

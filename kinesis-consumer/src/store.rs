@@ -128,10 +128,10 @@ impl EventTable {
         unwritten
     }
 
-    /// Tries up to 25 rows. A row that DynamoDB refuses fails the whole call, so then tries the rows one
-    /// by one.
-    async fn try_once<'a>(&self, rows: &[&'a Row], deadline: SystemTime) -> Unwritten<'a> {
-        match self.call_until(rows, deadline).await {
+    /// Writes up to 25 rows in one call. A row that DynamoDB refuses fails the whole call; then each row gets
+    /// a call of its own.
+    async fn write_or_isolate<'a>(&self, rows: &[&'a Row], deadline: SystemTime) -> Unwritten<'a> {
+        match self.call_with_deadline(rows, deadline).await {
             Attempt::Taken { except: retryable } => Unwritten { retryable, ..Unwritten::default() },
             Attempt::Refused { reason } if rows.len() == 1 => Unwritten {
                 refused: rows.iter().map(|row| (*row, reason.clone())).collect(),
@@ -140,7 +140,7 @@ impl EventTable {
             Attempt::Refused { .. } => {
                 let mut unwritten = Unwritten::default();
                 for row in rows {
-                    match self.call_until(&[row], deadline).await {
+                    match self.call_with_deadline(&[row], deadline).await {
                         Attempt::Taken { except } => unwritten.retryable.extend(except),
                         Attempt::Refused { reason } => unwritten.refused.push((row, reason)),
                     }
@@ -151,7 +151,7 @@ impl EventTable {
     }
 
     /// Makes one call, cut off at the deadline.
-    async fn call_until<'a>(&self, rows: &[&'a Row], deadline: SystemTime) -> Attempt<'a> {
+    async fn call_with_deadline<'a>(&self, rows: &[&'a Row], deadline: SystemTime) -> Attempt<'a> {
         let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
         match tokio::time::timeout(left, self.call(rows)).await {
             Ok(Ok(unprocessed)) => {
