@@ -47,16 +47,6 @@ struct Rows<'a> {
     differing: usize,
 }
 
-/// What became of a batch, for the metrics and the log.
-struct Counts {
-    /// Records in the failure store.
-    failures: usize,
-    /// Copies of events that became one row with the others.
-    collapsed: usize,
-    /// Repeated events that differ from the stored one in a field that must not change.
-    differing: usize,
-}
-
 /// Where an event came from: a user record within a Kinesis record.
 #[derive(Debug)]
 struct Source<'a> {

@@ -28,7 +28,7 @@ impl EnvFile {
     /// Writes `path`. Fails if it belongs to another running stack.
     pub(crate) fn write(path: &Path, environment: &[(String, String)]) -> Result<Self, StackError> {
         match lock(path)? {
-            Some(locked) => Self::fill(path.to_owned(), locked, environment, 1),
+            Some(locked) => Self::fill(path.to_owned(), locked, environment, false),
             None => Err(StackError::EnvFileInUse(path.to_owned())),
         }
     }
@@ -40,23 +40,23 @@ impl EnvFile {
         environment: &[(String, String)],
     ) -> Result<Self, StackError> {
         for number in 1..=MAX_FILES {
-            let path = numbered_path(first, number);
+            let path = numbered(first, number);
             if let Some(locked) = lock(&path)? {
-                return Self::fill(path, locked, environment, number);
+                return Self::fill(path, locked, environment, number > 1);
             }
         }
-        Err(StackError::EnvFileInUse(numbered_path(first, MAX_FILES)))
+        Err(StackError::EnvFileInUse(numbered(first, MAX_FILES)))
     }
 
     fn fill(
         path: PathBuf,
         mut locked: File,
         environment: &[(String, String)],
-        number: u32,
+        is_second_choice: bool,
     ) -> Result<Self, StackError> {
         let text = exports(environment);
         match locked.set_len(0).and_then(|()| locked.write_all(text.as_bytes())) {
-            Ok(()) => Ok(Self { path, number, locked }),
+            Ok(()) => Ok(Self { path, is_second_choice, locked }),
             Err(error) => Err(StackError::File(path, error)),
         }
     }
@@ -83,7 +83,6 @@ fn lock(path: &Path) -> Result<Option<File>, StackError> {
         match file.try_lock() {
             // Otherwise its stack has removed it since it was opened: try again.
             Ok(()) if is_at(&file, path) => return Ok(Some(file)),
-            // Its stack has removed it since it was opened.
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(file_error(error)),
@@ -100,7 +99,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 }
 
 /// `local-stack.env`, `local-stack-2.env`, `local-stack-3.env`, …
-fn numbered_path(first: &Path, number: u32) -> PathBuf {
+fn numbered(first: &Path, number: u32) -> PathBuf {
     if number == 1 {
         return first.to_owned();
     }

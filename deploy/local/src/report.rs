@@ -46,7 +46,7 @@ pub(crate) fn announce(stack: &Stack, options: &StackOptions, env_file: &EnvFile
     }
     let file = env_file.path.display();
     let mut demo = "make demo".to_owned();
-    if env_file.number > 1 {
+    if env_file.is_second_choice {
         println!("  Another stack runs here: this one's environment is in {file}.");
         demo = format!("make demo ENV_FILE={file}");
     }

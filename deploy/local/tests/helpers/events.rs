@@ -41,7 +41,7 @@ pub struct Traffic {
     /// Message id and number of each accepted event.
     accepted: Arc<Mutex<HashMap<String, u64>>>,
     /// Number of responses by status; 0: no response.
-    statuses: Arc<Mutex<HashMap<u16, u64>>>,
+    pub statuses: Arc<Mutex<HashMap<u16, u64>>>,
     task: tokio::task::JoinHandle<()>,
     /// Parameters of every request, in addition to its number.
     padding: Parameters,
