@@ -98,10 +98,7 @@ impl Handler {
             );
         }
 
-        let unwritten = unwritten.retryable.iter().flat_map(|row| rows.sources_of(row));
-        retry.extend(unwritten.map(|source| source.kinesis_record.sequence_number.clone()));
-
-        let (failures, retries) = (poison_records.len(), retry.len());
+        let (failures, retries) = (poison_records.len() + refused.len(), retry.len());
         let metrics = BatchMetrics {
             namespace: &self.metrics_namespace,
             function: FUNCTION,
