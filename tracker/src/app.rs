@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::config::Config;
 use crate::delivery::{
-    Delivery, EventStream, Journal, JournalError, Producer, SpillStore, SyncMode,
+    Delivery, EventStream, Journal, JournalError, JournalWatch, Producer, SpillStore, SyncMode,
 };
 use crate::flag::Flag;
 use crate::health::{Conditions, Health};
@@ -122,6 +122,7 @@ impl App {
             config.journal_sync,
         )?;
         metrics.delivery.journal_replayed.inc_by(journal.replayed_events());
+        let watch = JournalWatch::new(journal.clone(), Arc::clone(&metrics));
         tracing::info!(
             folder = %config.journal_dir.display(),
             bytes = journal.capacity_bytes(),
@@ -188,6 +189,7 @@ impl App {
             let journal = journal.clone();
             background.spawn(|stop| sync_regularly(journal, interval, stop));
         }
+        background.spawn(|stop| watch.run(stop));
         background.spawn(|stop| link_keeper.run(stop));
         background.spawn(|stop| loader.run(stop));
         background.spawn(|stop| updates.run(stop));
