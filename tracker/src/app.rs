@@ -17,7 +17,7 @@ use url::Url;
 
 use crate::config::Config;
 use crate::delivery::{
-    Delivery, EventStream, Journal, JournalError, Producer, SpillStore, SyncMode,
+    Delivery, EventStream, Journal, JournalError, JournalWatch, Producer, SpillStore, SyncMode,
 };
 use crate::file_handles;
 use crate::flag::Flag;
@@ -130,6 +130,7 @@ impl App {
             config.journal_sync,
         )?;
         metrics.delivery.journal_replayed.inc_by(journal.replayed_events());
+        let watch = JournalWatch::new(journal.clone(), Arc::clone(&metrics));
         tracing::info!(
             folder = %config.journal_dir.display(),
             bytes = journal.capacity_bytes(),
@@ -199,6 +200,7 @@ impl App {
             let sync = |stop| sync_regularly(journal, interval, stop);
             background.spawn("journal-sync", WakeUps::OnDemand, sync);
         }
+        background.spawn("journal-files", WakeUps::Regular, |stop| watch.run(stop));
         background.spawn("redis-link", WakeUps::Regular, |stop| link_keeper.run(stop));
         background.spawn("program-loads", WakeUps::OnDemand, |stop| loader.run(stop));
         background.spawn("core-data-updates", WakeUps::Regular, |stop| updates.run(stop));

@@ -37,7 +37,7 @@ mod redrive;
 mod schedule;
 mod spill;
 
-pub use journal::{Journal, JournalError, SyncMode};
+pub use journal::{Journal, JournalError, JournalReader, JournalWatch, Salvage, SyncMode};
 pub use kinesis::EventStream;
 pub use producer::{Delivery, Producer};
 pub use redrive::{RedriveError, put_all};
