@@ -17,7 +17,7 @@ const RUNTIME_SHUTDOWN: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
-        Err(error) => return cli::failure(&format!("no threads can be started: {error}")),
+        Err(error) => return cli::failure(format!("no threads can be started: {error}")),
     };
     let status = runtime.block_on(run());
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
