@@ -38,6 +38,7 @@ use tracker::programs::{
     TwoTierPrograms,
 };
 use tracker::track::{AcceptedEvent, EventSink, NotAccepted, Tracker};
+use tracker::watchdog::Progress;
 
 type Error = Box<dyn std::error::Error>;
 
@@ -168,7 +169,8 @@ fn programs(metrics: &Arc<Metrics>) -> Result<(TwoTierPrograms, RedisLink), Erro
 async fn serve<S: EventSink + Send + Sync + 'static>(address: &str, sink: S) -> Result<(), Error> {
     let metrics = Arc::new(Metrics::new()?);
     let (programs, link) = programs(&metrics)?;
-    let health = Health::new(link, journal("peers-health")?, Conditions::default());
+    let health =
+        Health::new(link, journal("peers-health")?, Conditions::default(), Progress::default());
     let Settings { connections, visitors, rate_limits, .. } = Settings::defaults()?;
     let tracker = Tracker::new(programs, sink);
     let public = web::Data::new(Public {
