@@ -142,7 +142,7 @@ impl<F: Future> Future for Watched<F> {
     }
 }
 
-/// A task that panicked or was aborted has ended, too; whoever waits for it finds out.
+/// A task that panicked or was aborted has ended, too; its `JoinSet` reports that.
 impl<F> Drop for Watched<F> {
     fn drop(&mut self) {
         self.progress.has_ended.store(true, Ordering::Relaxed);

@@ -11,7 +11,7 @@ HOME = "eu-west-1"
 
 
 class StandIn:
-    """Answers with what is on the core-data stream; writes a row for each answer, or does not."""
+    """Responds with what is on the core-data stream; writes a row for each response, or does not."""
 
     def __init__(self, emulator, writes_rows=True, reads_updates=True, marks_tests=True):
         self.kinesis = emulator.client("kinesis", HOME)

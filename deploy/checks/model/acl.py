@@ -234,7 +234,7 @@ def _access(text):
     valkey = connection()
     words, name = text.split(), f"judged-{os.getpid()}"
     try:
-        # What a new user may do before its string says so is the server's affair (acl-pubsub-default):
+        # What a new user may do before its string says so is up to the server (acl-pubsub-default):
         # the string has to take it away.
         valkey.call("ACL", "SETUSER", name, "reset", "+@all", "&*", *words)
     except ValkeyError as error:

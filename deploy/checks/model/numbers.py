@@ -337,9 +337,9 @@ def fargate_has_such_a_size(system):
             continue
         containers = task.get("ContainerDefinitions", [])
         if sum(number(item.get("Cpu", 0)) or 0 for item in containers) > cpu / 2:
-            yield task.finding("the containers beside the tracker take more than half of the CPU")
+            yield task.finding("the containers next to the tracker take more than half of the CPU")
         if sum(number(item.get("Memory", 0)) or 0 for item in containers) > memory / 2:
-            yield task.finding("the containers beside the tracker take more than half of the memory")
+            yield task.finding("the containers next to the tracker take more than half of the memory")
 
 
 @relation

@@ -1,4 +1,4 @@
-//! Logs to standard output, one line per entry, JSON by default. Never waits for whoever reads it.
+//! Logs to standard output, one line per entry, JSON by default. Never waits for a reader.
 
 use std::sync::OnceLock;
 use std::time::Duration;

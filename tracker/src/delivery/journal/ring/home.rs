@@ -1,6 +1,6 @@
 //! A ring's file: created, locked as long as the ring is open, and put back if somebody takes it away.
 //!
-//! The lock is on the file itself, so that whoever removes the folder's `lock` does not let a second tracker in.
+//! The lock is on the file itself, so that removing the folder's `lock` does not let a second tracker in.
 //!
 //! A file that is removed, renamed, shortened or unreadable under a running tracker is found by
 //! [`Ring::trouble`], which is to be asked regularly. Until then the mapping keeps what was written: an unlinked
