@@ -17,7 +17,9 @@ from . import (
     numbers,
     options,
     outputs,
+    parameter_values,
     principals,
+    replacements,
     resource_policies,
     rules,
     scenarios,
@@ -28,7 +30,7 @@ from . import (
 from .finding import Failure, Finding, failure
 
 # Judges of the templates themselves before, and after, those of one scenario's system; the cheap first.
-TEMPLATE_JUDGES = [synth.static_findings, numbers.static_findings, rules.static_findings, acl.static_findings,
+TEMPLATE_JUDGES = [parameter_values.static_findings, replacements.static_findings, synth.static_findings, numbers.static_findings, rules.static_findings, acl.static_findings,
                    allowed.static_findings, outputs.static_findings, invariants.stack_findings,
                    invariants.parameter_findings]
 LAST_JUDGES = [elsewhere.static_findings, options.static_findings, invariants.static_findings]
