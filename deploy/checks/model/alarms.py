@@ -8,7 +8,7 @@ import functools
 import json
 import math
 
-from . import alarms_failures, programs
+from . import alarms_failures, objectives, programs
 from .alarms_cloudwatch import ALARM, OK, Alarm, AlarmError, Signal, rule_holds, rule_names
 from .alarms_metrics import broken_agents, misread_logs, published
 from .finding import Finding
@@ -39,6 +39,9 @@ def judge(system):
             yield resource.finding(str(error))
         if resource.type == KINDS[1]:
             parts |= {found.name for found in _parts(system, resource)}
+    for name, (kind, text) in readable.items():
+        if kind == "alarm" and (wrong := _objective(name, text)):
+            yield alarms[name].finding(wrong)
     tasks = [target.get("MinCapacity") for target in system.of_type("AWS::ApplicationAutoScaling::ScalableTarget")]
     # When a composite alarm rings comes before what its former parts do.
     yield from _rings(system, alarms, readable, metrics, int(tasks[0]) if tasks else 1)
@@ -76,6 +79,11 @@ def _read(system, resource, metrics):
 @functools.lru_cache(8192)
 def _alarm(text):
     return Alarm(json.loads(text))
+
+
+@functools.lru_cache(1024)
+def _objective(name, text):
+    return objectives.problem(name, _alarm(text))
 
 
 def _queries(text):
