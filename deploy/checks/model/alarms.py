@@ -8,9 +8,9 @@ import functools
 import json
 import math
 
-from . import alarms_failures, programs
+from . import alarms_failures, objectives, programs
 from .alarms_cloudwatch import ALARM, OK, Alarm, AlarmError, Signal, rule_holds, rule_names
-from .alarms_metrics import broken_agents, published
+from .alarms_metrics import broken_agents, misread_logs, published
 from .finding import Finding
 
 KINDS = ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm")
@@ -28,6 +28,8 @@ def judge(system):
         yield task.finding(f"alarms cannot rely on its metrics agent: AOT_CONFIG_CONTENT: {reason}")
     if broken:
         return
+    for metric_filter, reason in misread_logs(system):
+        yield metric_filter.finding(reason)
     metrics = published(system)
     readable, parts = {}, set()
     for name, resource in alarms.items():
@@ -37,12 +39,16 @@ def judge(system):
             yield resource.finding(str(error))
         if resource.type == KINDS[1]:
             parts |= {found.name for found in _parts(system, resource)}
+    for name, (kind, text) in readable.items():
+        if kind == "alarm" and (wrong := _objective(name, text)):
+            yield alarms[name].finding(wrong)
+    tasks = [target.get("MinCapacity") for target in system.of_type("AWS::ApplicationAutoScaling::ScalableTarget")]
+    # When a composite alarm rings comes before what its former parts do.
+    yield from _rings(system, alarms, readable, metrics, int(tasks[0]) if tasks else 1)
     for resource in alarms.values():
         yield from _actions(system, resource, resource.name in parts)
     yield from _topic(system)
     yield from _of_the_runbook(system, metrics)
-    tasks = [target.get("MinCapacity") for target in system.of_type("AWS::ApplicationAutoScaling::ScalableTarget")]
-    yield from _rings(system, alarms, readable, metrics, int(tasks[0]) if tasks else 1)
 
 
 def _read(system, resource, metrics):
@@ -75,6 +81,11 @@ def _alarm(text):
     return Alarm(json.loads(text))
 
 
+@functools.lru_cache(1024)
+def _objective(name, text):
+    return objectives.problem(name, _alarm(text))
+
+
 def _queries(text):
     return [(*query.key, query.stat) for query in _alarm(text).queries.values()]
 
@@ -97,6 +108,8 @@ def _actions(system, resource, is_part):
         actions = resource.get(key, [])
         if is_part and actions:
             yield resource.finding(f"is a part of another alarm, and has {key}")
+        elif not is_part and not actions:
+            yield resource.finding(f"has no {key}, and no composite alarm reads it: nobody hears it")
         elif not is_part and (len(topics) != 1 or actions != topics):
             yield resource.finding(f"{key} are not the topic of alarms")
     if resource.get("ActionsEnabled", True) not in (True, "true"):

@@ -184,6 +184,9 @@ FAILURES = [
     Failure("a tracker crashes again and again", {HEALTHY: ((1, 2), (2, 1)), TARGET: ones(40), BALANCER: ones(60)},
             {"HealthyTargets": 6, "LoadBalancer5xx": 6}, tasks=(2, 1_000)),
     *_simple("Subscription", *SUBSCRIBED, level(0, 1), None, ((0, 12),), 4, also={"CoreDataToTrackers": 4}),
+    *(Failure(f"{name} of a tracker is lost for two minutes of three",
+              {("tracker", name): flapping(level(0, 1), level(1, 1), "xx.xx.xx.xx.")})
+      for name in ("adtrack_subscribed", "adtrack_redis_connected")),
     *_simple("RedisConnection", "tracker", "adtrack_redis_connected", level(0, 1), None, ((0, 12),), 4),
     # From response to row.
     *_simple("ResponseToRow", *ROWS, ((50_000, 1), (300, 59)), ((22_000, 1), (300, 59)), ((300_000, 60),), 4),

@@ -1,6 +1,8 @@
 """What services demand of settings that CloudFormation's schema leaves open, so that a roll-out fails late
 or, worse, a setting does nothing."""
 
+from adtrack_deploy.template import walk
+
 # https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_LoadBalancerAttribute.html
 BALANCER_KEYS = frozenset({
     "access_logs.s3.bucket", "access_logs.s3.enabled", "access_logs.s3.prefix", "client_keep_alive.seconds",
@@ -25,6 +27,8 @@ ATTRIBUTES = {
     "AWS::ElasticLoadBalancingV2::LoadBalancer": ("LoadBalancerAttributes", BALANCER_KEYS),
     "AWS::ElasticLoadBalancingV2::TargetGroup": ("TargetGroupAttributes", GROUP_KEYS),
 }
+# https://docs.aws.amazon.com/waf/latest/APIReference/API_ByteMatchStatement.html
+BYTE_MATCH = ("FieldToMatch", "PositionalConstraint", "SearchString", "TextTransformations")
 CHOICES = {
     "load_balancing.algorithm.type": {"round_robin", "least_outstanding_requests", "weighted_random"},
     "routing.http.desync_mitigation_mode": {"defensive", "strictest"},
@@ -36,11 +40,24 @@ def judge(system):
     for kind, (name, keys) in ATTRIBUTES.items():
         for resource in system.of_type(kind):
             yield from _attributes(resource, name, keys)
+    for acl in system.of_type("AWS::WAFv2::WebACL"):
+        yield from _byte_matches(acl)
     # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/V2globaltables_reqs_bestpractices.html
     for table in system.of_type("AWS::DynamoDB::GlobalTable"):
         view = table.get("StreamSpecification.StreamViewType")
         if view != "NEW_AND_OLD_IMAGES" and len(table.get("Replicas", [])) > 1:
             yield table.finding(f"is replicated by a stream of {view or 'nothing'}; DynamoDB needs NEW_AND_OLD_IMAGES")
+
+
+def _byte_matches(acl):
+    for path, value in walk(acl.properties):
+        if path and path[-1] == "ByteMatchStatement" and isinstance(value, dict):
+            missing = [key for key in BYTE_MATCH if not value.get(key)]
+            for item in value.get("TextTransformations", []):
+                missing += [f"TextTransformations.{key}" for key in ("Priority", "Type") if key not in item]
+            for key in missing:
+                yield acl.finding(f"the ByteMatchStatement of {value.get('SearchString')} has no {key}, "
+                                  "which AWS WAF needs")
 
 
 def _attributes(resource, name, keys):

@@ -35,11 +35,20 @@ def parameter_findings(templates):
             if name not in outputs and isinstance(parameter, dict):
                 declared.setdefault(name, []).append((file, parameter))
     for name, places in declared.items():
-        first_file, first = places[0]
-        for file, parameter in places[1:]:
-            different = [key for key in CONSTRAINTS if parameter.get(key) != first.get(key)]
-            if different:
-                yield Finding(file, name, f"has another {different[0]} than in {first_file}")
+        for key in CONSTRAINTS:
+            yield from _alike(name, key, [(file, parameter.get(key)) for file, parameter in places])
+
+
+def _alike(name, key, places):
+    """A finding for each template whose value is not that of most; for each, if there is no such value."""
+    values = [value for _, value in places]
+    if all(value == values[0] for value in values):
+        return
+    usual = next((value for value in values if values.count(value) * 2 > len(values)), None)
+    for file, value in places:
+        if value != usual or values.count(value) * 2 <= len(values):
+            others = ", ".join(f"{other} in {there}" for there, other in places if other != value)
+            yield Finding(file, name, f"has the {key} {value}, unlike the other templates: {others}")
 
 
 def _ruled(templates, wanted):
@@ -68,7 +77,7 @@ def _merged(templates, stack):
     try:
         template.merge([templates[name] for name in stack.templates], stack.description)
     except template.TemplateError as error:
-        yield Finding(stack.templates[0], stack.name, f"cannot be one stack: {error}")
+        yield Finding("-", stack.name, f"the templates {', '.join(stack.templates)} cannot be one stack: {error}")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         yield Finding(stack.templates[0], stack.name, f"cannot be one stack: {error!r}")
 

@@ -9,6 +9,7 @@ from . import (
     alarms,
     allowed,
     containers,
+    dashboard,
     demands,
     elsewhere,
     iam,
@@ -17,7 +18,9 @@ from . import (
     numbers,
     options,
     outputs,
+    parameter_values,
     principals,
+    replacements,
     resource_policies,
     rules,
     scenarios,
@@ -28,12 +31,12 @@ from . import (
 from .finding import Failure, Finding, failure
 
 # Judges of the templates themselves before, and after, those of one scenario's system; the cheap first.
-TEMPLATE_JUDGES = [synth.static_findings, numbers.static_findings, rules.static_findings, acl.static_findings,
-                   allowed.static_findings, outputs.static_findings, invariants.stack_findings,
-                   invariants.parameter_findings]
+TEMPLATE_JUDGES = [parameter_values.static_findings, replacements.static_findings, dashboard.static_findings, synth.static_findings, numbers.static_findings, rules.static_findings, acl.static_findings,
+                   allowed.static_findings, outputs.static_findings,
+                   invariants.parameter_findings, invariants.stack_findings]
 LAST_JUDGES = [elsewhere.static_findings, options.static_findings, invariants.static_findings]
 JUDGES = [outputs.judge, storage.judge, containers.judge, network.judge, wiring.judge, iam.judge,
-          principals.judge, resource_policies.judge, numbers.judge, acl.judge, alarms.judge, demands.judge]
+          principals.judge, resource_policies.judge, numbers.judge, acl.judge, dashboard.judge, alarms.judge, demands.judge]
 
 
 def check(folder=synth.FOLDER, every=scenarios.ALL):
