@@ -109,7 +109,7 @@ def _actions(system, resource, is_part):
         if is_part and actions:
             yield resource.finding(f"is a part of another alarm, and has {key}")
         elif not is_part and not actions:
-            yield resource.finding(f"has no {key}, and no composite alarm reads it: nobody hears it")
+            yield resource.finding(f"{key} are not the topic of alarms: there is none, and no composite alarm reads it")
         elif not is_part and (len(topics) != 1 or actions != topics):
             yield resource.finding(f"{key} are not the topic of alarms")
     if resource.get("ActionsEnabled", True) not in (True, "true"):
@@ -158,7 +158,8 @@ def _rings(system, alarms, readable, metrics, tasks):
             parts[name] = {label: readable.get(part, ("", ""))[1] for label, part in json.loads(text)[1].items()}
     of_others = {part for text in readable.values() if text[0] == "composite"
                  for part in json.loads(text[1])[1].values()}
-    for name, (_, text) in readable.items():
+    # A composite alarm says more than an alarm that was its part.
+    for name, (_, text) in sorted(readable.items(), key=lambda item: item[1][0] != "composite"):
         if name not in of_others:
             mine = tuple(sorted(parts.get(name, {}).items()))
             read = {key for part in [text for _, text in mine] or [text] if part
