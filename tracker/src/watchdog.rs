@@ -5,9 +5,9 @@
 //! watchdog is a thread of its own, because a blocked task may block the whole runtime. It looks at the
 //! counters once per second:
 //!
-//! - A task is *stalled* if it has been inside a single poll for [`STALLED_AFTER`], or, if it should wake up
+//! - A task is *stalled* if it has been inside a single poll for 15 s, or, if it should wake up
 //!   regularly, has not been polled for as long. `/health/ready` and a metric say so.
-//! - If it is still stalled after [`GIVE_UP_AFTER`], the tracker shuts down with a failure, so that an
+//! - If it is still stalled after 60 s, the tracker shuts down with a failure, so that an
 //!   orchestrator starts it again. What the task should have delivered is spilled or stays in the journal.
 //! - If that shutdown hangs as well, the watchdog ends the process.
 //!
