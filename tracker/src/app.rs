@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::background::Background;
 use crate::config::Config;
 use crate::delivery::{
     Delivery, EventStream, Journal, JournalError, JournalWatch, Producer, SpillStore, SyncMode,
@@ -28,7 +29,7 @@ use crate::metrics::Metrics;
 use crate::programs::{
     Loader, LocalPrograms, RedisLink, RedisPrograms, TwoTierPrograms, Updates, WarmUp,
 };
-use crate::shutdown::{Background, Shutdown};
+use crate::shutdown::Shutdown;
 use crate::task_protection::TaskProtection;
 use crate::track::{EventSink, Programs, Tracker};
 use crate::watchdog::{self, Progress, WakeUps};

@@ -14,10 +14,11 @@
 //! - [`domain`]: what a valid request is, and which event it becomes; no I/O
 //! - [`programs`]: core data in two tiers, L1 kept fresh by pub/sub
 //! - [`delivery`]: brings accepted events to the stream
-//! - [`app`]: wires them all, with [`config`], [`health`], [`metrics`], [`shutdown`],
+//! - [`app`]: wires them all, with [`config`], [`health`], [`metrics`], [`shutdown`], [`background`],
 //!   [`watchdog`], [`file_handles`] and [`task_protection`]
 
 pub mod app;
+pub mod background;
 pub mod config;
 pub mod delivery;
 pub mod domain;
