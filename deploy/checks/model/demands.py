@@ -75,8 +75,8 @@ def _temporary_folders(task):
         folders = {item.get("ContainerPath") for item in container.get("MountPoints", []) if not item.get("ReadOnly")}
         for entry in container.get("Environment", []):
             if entry.get("Name") == "TMPDIR" and entry.get("Value") not in folders:
-                yield task.finding(f"TMPDIR of {container.get('Name')} is {entry.get('Value')}, which is no volume that "
-                                   "it may write to")
+                yield task.finding(f"TMPDIR of {container.get('Name')} is {entry.get('Value')}, which is no volume "
+                                   "that it may write to")
 
 
 def _byte_matches(acl):
