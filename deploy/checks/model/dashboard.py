@@ -164,6 +164,8 @@ def _searched(metrics, options, properties):
     if not match:
         raise _DashboardError(f"its expression {options['expression']} is none that this model knows")
     namespace, labels, name, statistic, period = match.groups()
+    if "," not in labels:
+        raise _DashboardError(f"searches for {name} by {labels} alone, and shows one sum in place of each kind")
     if int(period) != properties["period"]:
         raise _DashboardError(f"searches by {period} s in a widget of {properties['period']}")
     for (space, metric, dimensions), known in metrics.items():
