@@ -90,9 +90,9 @@ def tracker_metrics():
     """The tracker's metrics: name → (type, label or none)."""
     text = "".join(text for path, text in sources() if path.startswith("tracker/src/metrics/"))
     found = {}
-    pattern = r"\.\s*(counter|counters|gauge|float_gauge|histogram)\(\s*\"(adtrack_\w+)\",(.*?)\)\?"
+    pattern = r"\.\s*(counter|counters|gauge|gauges|float_gauge|histogram)\(\s*\"(adtrack_\w+)\",(.*?)\)\?"
     for kind, name, rest in re.findall(pattern, text, re.S):
-        label = re.search(r'"(\w+)",\s*$', rest.strip()) if kind == "counters" else None
+        label = re.search(r'"(\w+)",\s*$', rest.strip()) if kind.endswith("s") else None
         found[name] = (kind.removeprefix("float_").removesuffix("s"), label and label[1])
     return found
 
