@@ -129,7 +129,7 @@ def test_it_says_where_it_is_before_it_asks(emulator, capsys):
     lines = []
     path = emulator.regions_file("first")
     status = cli.deploy(["--emulator", emulator.url, "--regions", str(path), "--skip-preflight"], out=lines.append)
-    assert status == 64 and "nobody can be asked" in capsys.readouterr().err
+    assert status == 64 and "pass --yes to continue" in capsys.readouterr().err
     assert "first" in lines[0] and "regions: eu-west-1, us-east-1" in lines[1]
 
 
