@@ -233,7 +233,8 @@ impl App {
     /// so that the supervisor restarts the process.
     pub async fn run(mut self, shutdown: Shutdown) -> ExitCode {
         tracing::info!(public = %self.public_address, management = %self.management_address, "the tracker serves");
-        if let Err(error) = watchdog::start(self.progress, shutdown.clone(), self.grace) {
+        let watchdog = watchdog::start(self.progress, shutdown.clone(), self.grace);
+        if let Err(error) = &watchdog {
             tracing::error!(%error, "no thread for the watchdog: tasks that make no progress are not noticed");
         }
         let public = self.public.handle();
@@ -269,6 +270,7 @@ impl App {
         self.background.stop().await;
         management.stop(false).await;
         servers.abort();
+        drop(watchdog);
         if was_requested { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }

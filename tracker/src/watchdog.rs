@@ -14,8 +14,10 @@
 //! Time is counted in looks, not by a clock: a process that was stopped for an hour, and its watchdog with it,
 //! has no stalled tasks.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -149,17 +151,28 @@ impl<F> Drop for Watched<F> {
     }
 }
 
-/// Starts the thread. It requests `shutdown` if a task does not recover, and ends the process if a shutdown
-/// takes longer than `grace`.
-pub fn start(progress: Progress, shutdown: Shutdown, grace: Duration) -> std::io::Result<()> {
-    let thread = std::thread::Builder::new().name("watchdog".to_owned());
-    thread.spawn(move || run(&progress, &shutdown, grace)).map(drop)
+/// The watchdog's thread, which ends when this is dropped.
+#[must_use]
+#[derive(Debug)]
+pub struct Watchdog {
+    _running: mpsc::Sender<()>,
 }
 
-fn run(progress: &Progress, shutdown: &Shutdown, grace: Duration) {
+/// Starts the thread. It requests `shutdown` if a task does not recover, and ends the process if a shutdown
+/// takes longer than `grace`.
+pub fn start(progress: Progress, shutdown: Shutdown, grace: Duration) -> io::Result<Watchdog> {
+    let (running, dropped) = mpsc::channel();
+    let thread = std::thread::Builder::new().name("watchdog".to_owned());
+    thread.spawn(move || run(&progress, &shutdown, grace, &dropped))?;
+    Ok(Watchdog { _running: running })
+}
+
+fn run(progress: &Progress, shutdown: &Shutdown, grace: Duration, dropped: &mpsc::Receiver<()>) {
     let mut reported = Vec::new();
     while !shutdown.is_requested() {
-        std::thread::sleep(INTERVAL);
+        if is_dropped_within(INTERVAL, dropped) {
+            return;
+        }
         progress.look();
         let stalled = progress.idle_for(STALLED_AFTER);
         if stalled != reported {
@@ -172,10 +185,17 @@ fn run(progress: &Progress, shutdown: &Shutdown, grace: Duration) {
             shutdown.request_after_failure();
         }
     }
-    std::thread::sleep(grace + SHUTDOWN_SLACK);
+    if is_dropped_within(grace + SHUTDOWN_SLACK, dropped) {
+        return;
+    }
     tracing::error!("shutdown hangs and is ended; what is not delivered stays in the journal");
     telemetry::flush();
     std::process::exit(EXIT_STUCK);
+}
+
+/// Waits for `time`, or until the [`Watchdog`] is dropped.
+fn is_dropped_within(time: Duration, dropped: &mpsc::Receiver<()>) -> bool {
+    dropped.recv_timeout(time) == Err(RecvTimeoutError::Disconnected)
 }
 
 fn report(stalled: &[&str]) {
@@ -188,8 +208,6 @@ fn report(stalled: &[&str]) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
-
     use super::*;
 
     fn look_until_stalled(progress: &Progress) {
