@@ -119,16 +119,21 @@ fn takes_nothing_once_closed() {
     assert_eq!(ring.append(0, &[], false), Err(NotAppended::Closed));
 }
 
-#[test]
-fn finds_a_record_that_was_not_published() {
-    let (_folder, path) = file();
-    let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+/// A ring of two records, as if the process had died between the second and its publication. Returns the ring
+/// and the end of the first.
+fn with_an_unpublished_record(path: &Path) -> (Ring, u64) {
+    let ring = Ring::create(path, MIN_WORDS, BOOT).unwrap();
     ring.append(0, &payload(0, 50), false).unwrap();
     let published = ring.head();
     ring.append(1, &payload(1, 50), false).unwrap();
-    // As if the process had died between the record and its publication.
     header::write_head(ring.memory.words(), published);
-    drop(ring);
+    (ring, published)
+}
+
+#[test]
+fn finds_a_record_that_was_not_published() {
+    let (_folder, path) = file();
+    drop(with_an_unpublished_record(&path));
     let ring = Ring::open(&path, BOOT).unwrap();
     assert_eq!(read_all(&ring, 0), (vec![0, 1], 0));
 }
@@ -136,11 +141,7 @@ fn finds_a_record_that_was_not_published() {
 #[test]
 fn drops_and_overwrites_a_torn_record() {
     let (_folder, path) = file();
-    let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
-    ring.append(0, &payload(0, 50), false).unwrap();
-    let published = ring.head();
-    ring.append(1, &payload(1, 50), false).unwrap();
-    header::write_head(ring.memory.words(), published);
+    let (ring, published) = with_an_unpublished_record(&path);
     ring.data()[ring.offset(published) + 4].fetch_xor(1, Ordering::Relaxed);
     drop(ring);
     let ring = Ring::open(&path, BOOT).unwrap();
