@@ -28,8 +28,10 @@
 //! - *Two threads see the same new address while an entry expires*: it may get two entries, and with
 //!   them up to one burst more, once.
 //!
-//! Times wrap after 2⁴⁸ µs, nine years. A debt above `window` can only be a leftover from before the wrap or
-//! from before the clock jumped back, and counts as none.
+//! A thread may lose the processor between reading the clock and its lookup, and then finds an entry that is
+//! further ahead than `window`: it counts as a full debt up to `MAX_LAG`. (Without that, such a thread would
+//! empty the bucket of an address that others keep full.) Times wrap after 2⁴⁸ µs, nine years: what is still
+//! further ahead is a leftover from before the wrap, and counts as none.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -42,6 +44,8 @@ const SETS: usize = 1 << 15;
 const ENTRIES_PER_SET: usize = 8;
 const TIME_BITS: u32 = 48;
 const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
+/// Microseconds by which a thread's time may be behind that of the thread that wrote an entry.
+const MAX_LAG: u64 = 1_000_000;
 /// The highest rate. An interval is rounded down to microseconds, which adds at most 1 % to this one.
 const MAX_PER_SECOND: u32 = 10_000;
 const MAX_BURST: u32 = 100_000;
@@ -152,7 +156,7 @@ impl RateLimiter {
         for entry in entries {
             let seen = entry.load(Ordering::Relaxed);
             let ahead = seen.wrapping_sub(now) & TIME_MASK;
-            if ahead == 0 || ahead > self.window {
+            if ahead == 0 || ahead > self.window + MAX_LAG {
                 free.get_or_insert(Slot { entry, seen, debt: 0 });
             } else if seen >> TIME_BITS == tag {
                 return Some(Slot { entry, seen, debt: ahead });

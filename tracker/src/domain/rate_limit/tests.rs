@@ -89,6 +89,18 @@ fn admits_a_refused_request_a_second_later() {
     }
 }
 
+/// A thread that read the clock, and then lost the processor for longer than a bucket takes to fill.
+#[test]
+fn a_late_thread_empties_no_bucket() {
+    let limiter = limiter("1000/100");
+    let client = hash(3, 1);
+    assert_eq!(count_admitted(&limiter, client, SECOND, 1_000), 100);
+    for late in [1, 50, 101, 900] {
+        assert!(!limiter.admits_hash(client, SECOND - Duration::from_millis(late)), "{late} ms");
+    }
+    assert_eq!(count_admitted(&limiter, client, SECOND, 1_000), 0);
+}
+
 #[test]
 fn counts_ipv6_by_64_and_ipv4_by_address() {
     let limiter = limiter("1/1");
@@ -259,7 +271,7 @@ proptest! {
     }
 
     #[test]
-    fn a_jumping_clock_limits_nobody_for_longer_than_a_window(
+    fn a_jumping_clock_limits_nobody_for_longer_than_a_window_and_a_lag(
         (rate, burst, requests) in run(1),
         times in prop::collection::vec(any::<u64>(), 400),
     ) {
@@ -267,7 +279,7 @@ proptest! {
         for ((pause, _), time) in requests.into_iter().zip(times) {
             let now = Duration::from_micros(time % (TIME_MASK + 1));
             limiter.admits_hash(client, now);
-            let later = now + Duration::from_micros(limiter.window + pause);
+            let later = now + Duration::from_micros(limiter.window + MAX_LAG + pause);
             prop_assert!(limiter.admits_hash(client, later));
         }
     }
