@@ -81,6 +81,7 @@ OURS = {
     "adtrack_journal_oldest_seconds": ("Maximum", "SampleCount"), "adtrack_journal_bytes": LEVEL,
     "adtrack_journal_capacity_bytes": ("Minimum",), "adtrack_subscribed": ("Minimum",),
     "adtrack_redis_connected": ("Minimum",), "OldestRecordAge": LEVEL, "adtrack_journal_lost_files": LEVEL,
+    "adtrack_task_stalled": LEVEL,
 }
 
 
