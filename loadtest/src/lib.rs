@@ -11,6 +11,7 @@
 pub mod aws_call;
 pub mod cli;
 pub mod compare;
+pub mod connection_check;
 pub mod core_data;
 pub mod engine;
 pub mod live;

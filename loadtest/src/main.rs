@@ -20,7 +20,7 @@ use count::Load;
 
 /// A threshold was crossed.
 const EXIT_THRESHOLD: u8 = 2;
-/// The harness itself was the bottleneck.
+/// The harness itself was the bottleneck, or no request got a good response.
 const EXIT_INVALID: u8 = 3;
 /// The run was interrupted.
 const EXIT_INTERRUPTED: u8 = 4;

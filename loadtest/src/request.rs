@@ -93,6 +93,11 @@ impl Kind {
         }
     }
 
+    /// The statuses that the scenario expects.
+    pub fn expected_statuses(&self) -> impl Iterator<Item = u16> {
+        self.expect.iter().copied()
+    }
+
     /// Whether the scenario expects this status.
     pub fn expects(&self, status: u16) -> bool {
         self.expect.contains(&status)

@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cli::{InvalidOverrides, RunArguments};
+use crate::connection_check::{self, Unreachable};
 use crate::core_data::{self, CoreDataError};
 use crate::engine::{self, Job, Merger, SenderError, Streams};
 use crate::live::View;
@@ -38,6 +39,9 @@ pub enum RunError {
     /// The local stack's tracker cannot be put under load.
     #[error(transparent)]
     Tracker(TargetError),
+    /// No HTTP server responds at the URL.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
     /// The tracker does not have the programs.
     #[error(transparent)]
     CoreData(#[from] CoreDataError),
@@ -53,9 +57,9 @@ pub enum RunError {
     /// The accepted events cannot be followed.
     #[error(transparent)]
     Verify(#[from] VerifyError),
-    /// The task that follows the accepted events panicked: a bug in the harness.
+    /// A task panicked: a bug in the harness.
     #[error(transparent)]
-    Follower(#[from] tokio::task::JoinError),
+    Task(#[from] tokio::task::JoinError),
     /// The report cannot be written.
     #[error(transparent)]
     Report(#[from] ReportError),
@@ -191,6 +195,7 @@ impl Prepared {
 
     async fn run(self, target: &Target, surroundings: &Surroundings) -> Result<Outcome, RunError> {
         self.check(surroundings)?;
+        check_connection(target).await?;
         let programs = request::programs(&self.scenario);
         self.prepare_programs(target, surroundings, &programs).await?;
         let interrupts = Interrupts::listen();
@@ -437,6 +442,12 @@ impl Prepared {
         report.write(&self.base)?;
         Ok(Outcome { report, base: self.base, problems: measured.problems })
     }
+}
+
+async fn check_connection(target: &Target) -> Result<(), RunError> {
+    let target = target.clone();
+    tokio::task::spawn_blocking(move || connection_check::check(&target)).await??;
+    Ok(())
 }
 
 /// What a run measured.

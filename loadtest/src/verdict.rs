@@ -10,11 +10,22 @@ pub const ACHIEVED_SHARE: f64 = 0.99;
 /// The largest share of the latency that may be the harness' own lag, at the 99th percentile.
 pub const LAG_SHARE: f64 = 0.2;
 
-/// Judges whether a run is valid. Latency counts from the intended time and so includes the lag. A lag
-/// (99th percentile) of up to `accepted_lag` is always accepted; a longer one only if it is a small
-/// part of the latency.
-pub fn judge(figures: &Figures, accepted_lag: Duration, interrupted: bool) -> Verdict {
+/// Judges whether a run is valid. Without `good_responses`, it measured how fast a server refuses. Latency counts
+/// from the intended time and so includes the lag. A lag (99th percentile) of up to `accepted_lag` is always
+/// accepted; a longer one only if it is a small part of the latency.
+pub fn judge(
+    figures: &Figures,
+    good_responses: u64,
+    accepted_lag: Duration,
+    interrupted: bool,
+) -> Verdict {
     let mut reasons = Vec::new();
+    if good_responses == 0 {
+        reasons.push(format!(
+            "none of {} requests got a good response: look at the statuses, and whether the tracker knows the scenario's programs",
+            figures.due
+        ));
+    }
     if figures.achieved_share < ACHIEVED_SHARE && !interrupted {
         reasons.push(format!(
             "the harness was the bottleneck: it sent {:.1} % of its schedule in time; a valid run needs at least {:.0} %",
@@ -70,26 +81,35 @@ mod tests {
 
     #[test]
     fn accepts_a_harness_that_keeps_up() {
-        assert!(judge(&figures(0.995, 900.0, 950.0), ACCEPTED, false).valid, "little lag");
+        assert!(judge(&figures(0.995, 900.0, 950.0), 1, ACCEPTED, false).valid, "little lag");
         assert!(
-            judge(&figures(1.0, 5_000.0, 80_000.0), ACCEPTED, false).valid,
+            judge(&figures(1.0, 5_000.0, 80_000.0), 1, ACCEPTED, false).valid,
             "small compared with the latency"
         );
     }
 
     #[test]
     fn rejects_a_harness_that_falls_behind() {
-        let late = judge(&figures(1.0, 5_000.0, 9_000.0), ACCEPTED, false);
+        let late = judge(&figures(1.0, 5_000.0, 9_000.0), 1, ACCEPTED, false);
         assert!(!late.valid);
         assert!(late.reasons[0].contains("5.0 ms late, which is 56 %"), "{:?}", late.reasons);
-        assert!(judge(&figures(1.0, 5_000.0, 9_000.0), 5 * ACCEPTED, false).valid);
-        let slow = judge(&figures(0.97, 10.0, 900.0), ACCEPTED, false);
+        assert!(judge(&figures(1.0, 5_000.0, 9_000.0), 1, 5 * ACCEPTED, false).valid);
+        let slow = judge(&figures(0.97, 10.0, 900.0), 1, ACCEPTED, false);
         assert!(!slow.valid && slow.reasons[0].contains("97.0 %"), "{:?}", slow.reasons);
     }
 
     #[test]
+    fn rejects_a_run_without_a_good_response() {
+        for interrupted in [false, true] {
+            let verdict = judge(&figures(1.0, 0.0, 900.0), 0, ACCEPTED, interrupted);
+            assert!(!verdict.valid);
+            assert!(verdict.reasons[0].contains("none of 1 requests"), "{:?}", verdict.reasons);
+        }
+    }
+
+    #[test]
     fn reports_an_interruption() {
-        let verdict = judge(&figures(0.5, 10.0, 900.0), ACCEPTED, true);
+        let verdict = judge(&figures(0.5, 10.0, 900.0), 1, ACCEPTED, true);
         assert!(verdict.valid);
         assert!(verdict.reasons[0].contains("interrupted"));
     }

@@ -8,8 +8,13 @@ use std::process::{Command, Output, Stdio};
 
 use loadtest::report::Report;
 
-/// Starts a server that responds to every request at once.
+/// Starts a server that accepts every request at once.
 fn start_server() -> SocketAddr {
+    start_server_with("200 OK")
+}
+
+/// Starts a server that responds to every request at once, with `status`.
+fn start_server_with(status: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -17,8 +22,8 @@ fn start_server() -> SocketAddr {
             std::thread::spawn(move || {
                 let mut buffer = [0; 4096];
                 while stream.read(&mut buffer).is_ok_and(|bytes| bytes > 0) {
-                    let response = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
-                    if stream.write_all(response).is_err() {
+                    let response = format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\n\r\n{{}}");
+                    if stream.write_all(response.as_bytes()).is_err() {
                         return;
                     }
                 }
@@ -78,6 +83,34 @@ fn threshold_decides_the_exit_status() {
 
     let crossed = run(folder.path(), &url, &["--fail-if", "lost>0"]);
     assert!(matches!(crossed.status.code(), Some(2 | 3)), "not measured: {}", stderr(&crossed));
+}
+
+#[test]
+fn a_run_whose_requests_are_all_refused_is_not_valid() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("http://{}", start_server_with("404 Not Found"));
+    let refused = run(folder.path(), &url, &[]);
+    assert_eq!(refused.status.code(), Some(3), "{}", stderr(&refused));
+    let output = String::from_utf8(refused.stdout).unwrap();
+    assert!(output.contains("none of 50 requests got a good response"), "{output}");
+}
+
+#[test]
+fn a_target_that_cannot_be_reached_fails_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let plain = start_server();
+    for (url, expected) in [
+        (format!("http://{unused}"), "nothing listens at"),
+        (format!("https://{plain}"), "use http://"),
+    ] {
+        let started_at = std::time::Instant::now();
+        let output = run(folder.path(), &url, &[]);
+        let errors = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(errors.contains(expected) && errors.lines().count() == 1, "{errors}");
+        assert!(started_at.elapsed() < std::time::Duration::from_secs(5));
+    }
 }
 
 #[test]

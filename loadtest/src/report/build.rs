@@ -56,7 +56,8 @@ pub struct Material {
 /// Computes the figures, the verdict and the outcome of the thresholds.
 pub fn build(material: Material) -> Report {
     let figures = figures(&material);
-    let verdict = verdict::judge(&figures, material.accepted_lag, material.run.interrupted);
+    let good = good_responses(&material);
+    let verdict = verdict::judge(&figures, good, material.accepted_lag, material.run.interrupted);
     let thresholds =
         material.thresholds.iter().map(|threshold| threshold.judge(&figures)).collect();
     Report {
@@ -109,6 +110,18 @@ fn figures(material: &Material) -> Figures {
         harness_cpu_per_request_us: cpu_used(&material.samples, |sample| sample.harness_cpu)
             .map_or(0.0, |cpu| cpu * 1e6 / totals.due.max(1) as f64),
     }
+}
+
+/// Expected responses that are not refusals; all expected ones, if the scenario expects only refusals.
+fn good_responses(material: &Material) -> u64 {
+    let is_refusal = |status: u16| status >= 400;
+    let expects_refusals_only =
+        material.kinds.iter().all(|kind| kind.expected_statuses().all(is_refusal));
+    let good = material.totals.statuses().filter(|(kind, status, _)| {
+        let is_expected = material.kinds.get(*kind).is_some_and(|kind| kind.expects(*status));
+        is_expected && (expects_refusals_only || !is_refusal(*status))
+    });
+    good.map(|(.., count)| count).sum()
 }
 
 fn share(part: u64, whole: u64) -> f64 {
