@@ -43,7 +43,7 @@ struct Rows<'a> {
     /// By id: the row's index in `rows`, and the records that it came from.
     sources: HashMap<String, (usize, Vec<Source<'a>>)>,
     events: usize,
-    /// Repeated events that differ from the row that is kept in a field that must not change.
+    /// Repeated events that differ from the others of their id in a field that must not change.
     differing: usize,
 }
 
@@ -94,7 +94,7 @@ impl Handler {
             tracing::warn!(
                 differing,
                 id,
-                "repeats differ from the first of their id; the stored row is kept"
+                "repeats differ from the first of their id, which is kept"
             );
         }
 
@@ -127,7 +127,8 @@ impl Handler {
                 match decode(&source.data) {
                     Ok(event) => {
                         let (arrived_at, settings) = (record.arrived_at, self.rows);
-                        rows.add(Row { event, arrived_at, stored_at, settings }, source);
+                        let row = Row::new(event, &source.data, arrived_at, stored_at, settings);
+                        rows.add(row, source);
                     }
                     Err(error) => poison_records.push(source.poison(error.to_string())),
                 }
@@ -138,19 +139,23 @@ impl Handler {
 }
 
 impl<'a> Rows<'a> {
-    /// Adds a row, replacing an earlier one of the same event. Of rows that are written once, the first
-    /// is kept instead.
+    /// Adds a row, replacing an earlier one of the same event. Rows that are written once are combined
+    /// instead.
     fn add(&mut self, row: Row, source: Source<'a>) {
         self.events += 1;
         match self.sources.entry(row.id().to_owned()) {
             Entry::Occupied(mut known) => {
                 let (index, sources) = known.get_mut();
                 sources.push(source);
+                let earlier = &mut self.rows[*index];
                 if !row.is_written_once() {
-                    self.rows[*index] = row;
-                } else if row.differs_from(&self.rows[*index].item()) {
+                    *earlier = row;
+                    return;
+                }
+                if row.differs_from(&earlier.item()) {
                     self.differing += 1;
                 }
+                earlier.add_copy(row);
             }
             Entry::Vacant(new) => {
                 new.insert((self.rows.len(), vec![source]));

@@ -3,8 +3,12 @@
 use std::collections::{BTreeSet, HashMap};
 
 use adtrack_proto::event::{EventType, TrackingEvent};
+use adtrack_proto::message_id::other_message_ids;
+use adtrack_proto::rank::rank;
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
+
+use crate::repeats::{CLICK_RANK, RANK};
 
 /// A row: attribute names and values.
 pub type Item = HashMap<String, AttributeValue>;
@@ -18,7 +22,15 @@ pub struct RowSettings {
     pub ttl_days: Option<u32>,
     /// Partitions of a program's hour in the index `by-program`; `None` if rows are not in it.
     pub index_buckets: Option<u32>,
+    /// Until when conversions are also looked for under the ids that earlier trackers gave them; `None` for
+    /// never.
+    pub earlier_ids_until: Option<Timestamp>,
 }
+
+/// 2027-03-01T00:00:00Z: until then, a conversion is also looked for under the ids of earlier trackers, so that
+/// a postback that is repeated across the roll-out is paid once. A deployment that is upgraded by the end of
+/// January has the 30 days within which networks repeat postbacks (docs/adr/0012-first-by-rank.md).
+pub const EARLIER_IDS_UNTIL: Timestamp = Timestamp::constant(1_803_859_200, 0);
 
 /// The initial capacity of an item: more attributes than most events have, and as many as a `HashMap`
 /// with 32 buckets holds.
@@ -28,21 +40,6 @@ const INITIAL_CAPACITY: usize = 28;
 const UUID_TEXT_BYTES: usize = 36;
 /// The index of the UUID's version digit.
 const UUID_VERSION_INDEX: usize = 14;
-
-/// The attributes that must be the same when an event is repeated: billing and attribution depend on
-/// them.
-const INVARIANT_ATTRIBUTES: [&str; 10] = [
-    "program_id",
-    "event_type",
-    "client_event_id",
-    "click_id",
-    "impression_id",
-    "transaction_id",
-    "event_name",
-    "status",
-    "amount_micros",
-    "currency",
-];
 
 /// An event, and everything else that its row is made from.
 #[derive(Debug)]
@@ -55,47 +52,69 @@ pub struct Row {
     pub stored_at: Timestamp,
     /// Whether it expires, and whether it is in the index `by-program`.
     pub settings: RowSettings,
+    /// Orders the copies of the event.
+    pub(crate) rank: String,
+    /// The rank of the copy whose click id the event took over.
+    pub(crate) click_rank: Option<String>,
 }
 
 impl Row {
+    /// The row of `event`, which came from the stream as `bytes`.
+    pub fn new(
+        event: TrackingEvent,
+        bytes: &[u8],
+        arrived_at: Timestamp,
+        stored_at: Timestamp,
+        settings: RowSettings,
+    ) -> Self {
+        let rank = rank(event.received_at_ms, bytes);
+        Self { event, arrived_at, stored_at, settings, rank, click_rank: None }
+    }
+
     /// The row's key in the table.
     pub fn id(&self) -> &str {
         &self.event.message_id
     }
 
-    /// Whether the id is a hash of data from the client (a UUID of version 8, RFC 9562). Of rows with
+    /// Whether the id is a hash of data from the client (a UUID of version 8, RFC 9562). Of events with
     /// the same such id, the first is kept.
     pub fn is_written_once(&self) -> bool {
         let id = self.id().as_bytes();
         id.len() == UUID_TEXT_BYTES && id[UUID_VERSION_INDEX] == b'8'
     }
 
-    /// Whether it differs from `stored`, a row with the same id, in an attribute that billing or
-    /// attribution depends on. Other attributes may differ: the time and origin of the repetition, and
-    /// its parameters, in which clients send times and random numbers.
-    pub fn differs_from(&self, stored: &Item) -> bool {
-        let own = self.item();
-        INVARIANT_ATTRIBUTES.iter().any(|name| own.get(*name) != stored.get(*name))
+    /// The other keys under which the table may have the event, a conversion, from before the roll-out of
+    /// today's ids.
+    pub fn other_ids(&self) -> Vec<String> {
+        match self.settings.earlier_ids_until {
+            Some(until) if self.stored_at < until => other_message_ids(&self.event),
+            _ => Vec::new(),
+        }
     }
 
     /// The row in DynamoDB's form.
     pub fn item(&self) -> Item {
-        item(self)
+        item(self, self.id())
+    }
+
+    /// The same with the key `id`, which another copy of the event has.
+    pub(crate) fn item_under(&self, id: &str) -> Item {
+        item(self, id)
     }
 }
 
 /// The item of a row. An event without times, as the AWS reference writes it, gets the time at which
 /// Kinesis received it, so that a replay makes the same row.
-fn item(row: &Row) -> Item {
-    let Row { event, arrived_at, stored_at, settings } = row;
+fn item(row: &Row, id: &str) -> Item {
+    let Row { event, arrived_at, stored_at, settings, .. } = row;
     let event_type = event.event_type();
     let or_arrival = |ms: i64| if ms == 0 { arrived_at.as_millisecond() } else { ms };
     let received_at = or_arrival(event.received_at_ms);
     let occurred_at = or_arrival(event.occurred_at_ms);
     let mut item = Item::with_capacity(INITIAL_CAPACITY);
     item.extend([
-        ("id".into(), text(&event.message_id)),
-        ("message_id".into(), text(&event.message_id)),
+        ("id".into(), text(id)),
+        ("message_id".into(), text(id)),
         ("program_id".into(), text(&event.program_id)),
         ("program_name".into(), text(&event.program_name)),
         ("checksum".into(), text(&event.checksum)),
@@ -117,7 +136,7 @@ fn item(row: &Row) -> Item {
         item.insert("expires_at".into(), number(expires_at));
     }
     if let Some(buckets) = settings.index_buckets {
-        let bucket = program_bucket(&event.program_id, occurred_at, &event.message_id, buckets);
+        let bucket = program_bucket(&event.program_id, occurred_at, id, buckets);
         item.insert("program_bucket".into(), AttributeValue::S(bucket));
     }
     for (name, value) in optional_texts(event) {
@@ -140,6 +159,12 @@ fn item(row: &Row) -> Item {
     }
     if event.is_test {
         item.insert("is_test".into(), AttributeValue::Bool(true));
+    }
+    if row.is_written_once() {
+        item.insert(RANK.into(), text(&row.rank));
+        if let Some(rank) = &row.click_rank {
+            item.insert(CLICK_RANK.into(), text(rank));
+        }
     }
     item
 }
@@ -229,8 +254,9 @@ mod tests {
             is_test: true,
             host: "h".into(),
         };
-        let settings = RowSettings { ttl_days: Some(2), index_buckets: Some(1) };
-        let item = item(&Row { event, arrived_at: at(1), stored_at: at(99), settings });
+        let settings =
+            RowSettings { ttl_days: Some(2), index_buckets: Some(1), ..RowSettings::default() };
+        let item = Row::new(event, b"", at(1), at(99), settings).item();
         let s = |value: &str| AttributeValue::S(value.into());
         let n = |value: &str| AttributeValue::N(value.into());
         let expected = Item::from([
@@ -270,53 +296,49 @@ mod tests {
     }
 
     #[test]
-    fn compares_a_repetition_in_its_invariant_attributes() {
-        let row = |event: TrackingEvent| Row {
-            event,
-            arrived_at: at(1),
-            stored_at: at(2),
-            settings: RowSettings::default(),
-        };
+    fn only_an_id_from_a_client_is_written_once_and_ranked() {
+        for (id, is_written_once) in [
+            ("6b0c9a2e-1111-8222-9333-444455556666", true),
+            ("06bc2944-886c-4e56-907c-fa248c8af023", false),
+            ("019b7ca9-8f2e-7707-8707-070707070707", false),
+            ("m", false),
+        ] {
+            let event = TrackingEvent {
+                message_id: id.into(),
+                received_at_ms: 1_767_323_045_678,
+                ..TrackingEvent::default()
+            };
+            let row = Row::new(event, b"abc", at(1), at(2), RowSettings::default());
+            assert_eq!(row.is_written_once(), is_written_once, "{id}");
+            let rank = is_written_once.then(|| text("1767323045678-ba7816bf8f01cfea"));
+            assert_eq!(row.item().get("rank"), rank.as_ref(), "{id}");
+        }
+    }
+
+    #[test]
+    fn looks_for_earlier_ids_until_the_date() {
         let sale = TrackingEvent {
-            message_id: "6b0c9a2e-1111-8222-9333-444455556666".into(),
-            amount_micros: 5,
-            currency: "EUR".into(),
+            program_id: "212313".into(),
+            message_id: "40532859-15ba-8d09-847a-71593aeda39d".into(),
+            event_type: EventType::Conversion.into(),
+            event_name: "sale".into(),
+            transaction_id: "t-1".into(),
+            status: "approved".into(),
             ..TrackingEvent::default()
         };
-        let stored = row(sale.clone()).item();
-        assert!(row(sale.clone()).is_written_once());
-        for same in [
-            sale.clone(),
-            TrackingEvent { received_at_ms: 7, occurred_at_ms: 7, ..sale.clone() },
-            TrackingEvent { user_agent: "retry".into(), is_valid: true, ..sale.clone() },
-            TrackingEvent {
-                parameters: BTreeMap::from([("nonce".into(), "2".into())]),
-                ..sale.clone()
-            },
-        ] {
-            assert!(!row(same.clone()).differs_from(&stored), "{same:?}");
+        for (until, ids) in [(None, 0), (Some(at(2)), 0), (Some(at(3)), 1)] {
+            let settings = RowSettings { earlier_ids_until: until, ..RowSettings::default() };
+            let row = Row::new(sale.clone(), b"", at(1), at(2), settings);
+            assert_eq!(row.other_ids().len(), ids, "{until:?}");
         }
-        for other in [
-            TrackingEvent { amount_micros: 6, ..sale.clone() },
-            TrackingEvent { amount_micros: 0, ..sale.clone() },
-            TrackingEvent { currency: "USD".into(), ..sale.clone() },
-            TrackingEvent { click_id: "c".into(), ..sale.clone() },
-        ] {
-            assert!(row(other.clone()).differs_from(&stored), "{other:?}");
-        }
-        for id in
-            ["06bc2944-886c-4e56-907c-fa248c8af023", "019b7ca9-8f2e-7707-8707-070707070707", "m"]
-        {
-            let row = row(TrackingEvent { message_id: id.into(), ..sale.clone() });
-            assert!(!row.is_written_once(), "{id}");
-        }
+        assert_eq!(EARLIER_IDS_UNTIL.to_string(), "2027-03-01T00:00:00Z");
     }
 
     #[test]
     fn event_of_the_reference_has_no_validity_and_its_arrival_time() {
         let event = TrackingEvent { message_id: "m".into(), ..TrackingEvent::default() };
         let settings = RowSettings::default();
-        let item = item(&Row { event, arrived_at: at(1_000), stored_at: at(2_000), settings });
+        let item = Row::new(event, b"", at(1_000), at(2_000), settings).item();
         assert_eq!(
             names(&item),
             [

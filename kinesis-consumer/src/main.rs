@@ -6,7 +6,7 @@ use adtrack_runtime::lambda::{FailureStore, outside_lambda, serve};
 use adtrack_runtime::{cli, telemetry};
 use kinesis_consumer::config::Config;
 use kinesis_consumer::handler::{FUNCTION, Handler};
-use kinesis_consumer::item::RowSettings;
+use kinesis_consumer::item::{EARLIER_IDS_UNTIL, RowSettings};
 use kinesis_consumer::store::EventTable;
 
 #[tokio::main]
@@ -27,7 +27,11 @@ async fn main() -> ExitCode {
     let handler = Handler::new(
         table,
         failures,
-        RowSettings { ttl_days: config.event_ttl_days, index_buckets: config.index_buckets },
+        RowSettings {
+            ttl_days: config.event_ttl_days,
+            index_buckets: config.index_buckets,
+            earlier_ids_until: Some(EARLIER_IDS_UNTIL),
+        },
         config.metrics_namespace,
     );
     serve(|event, deadline| handler.handle(event, deadline)).await

@@ -37,8 +37,8 @@ pub struct Unwritten<'a> {
     pub retryable: Vec<&'a Row>,
     /// DynamoDB always refuses these, for the reason given.
     pub refused: Vec<(&'a Row, String)>,
-    /// Rows whose id the table already has, with a difference in an attribute that must not change. The
-    /// stored row is kept.
+    /// Rows of which the table already had a copy, with a difference in an attribute that must not change. The
+    /// copy received first is kept.
     pub differing: Vec<&'a Row>,
 }
 
@@ -88,7 +88,7 @@ impl EventTable {
     }
 
     /// Writes `rows`, whose ids differ, and retries until `deadline`. Replaces rows that the table has
-    /// under their ids, except for ids that are written once.
+    /// under their ids, except for ids that are written once: those are combined with what the table has.
     pub async fn write<'a>(&self, rows: &'a [Row], deadline: SystemTime) -> Unwritten<'a> {
         let (once, replacing): (Vec<&Row>, Vec<&Row>) =
             rows.iter().partition(|row| row.is_written_once());

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod faults;
+mod repeats;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -50,7 +51,11 @@ impl Function {
         let handler = Handler::new(
             events,
             failures,
-            RowSettings { ttl_days: Some(30), index_buckets: None },
+            RowSettings {
+                ttl_days: Some(30),
+                index_buckets: None,
+                earlier_ids_until: Some(jiff::Timestamp::MAX),
+            },
             "adtrack".to_owned(),
         );
         Self { handler, table, proxy, folder, _dynamodb: dynamodb }
@@ -317,7 +322,8 @@ async fn keeps_the_first_event_with_a_clients_id() {
         .collect();
     batch.extend(first.clone());
     // Repeated in the same batch, after the first, with another amount.
-    batch.extend((0..100).map(|n| record(6_000 + n, conversion(n, 999).encode_to_vec())));
+    let repeat = |n| TrackingEvent { received_at_ms: 1_767_323_045_679, ..conversion(n, 999) };
+    batch.extend((0..100).map(|n| record(6_000 + n, repeat(n).encode_to_vec())));
     assert_eq!(function.invoke(&batch).await, Vec::<String>::new());
     assert_eq!(function.row_count().await, 130);
     let stored_at = function.row(&conversion(7, 0).message_id).await.unwrap()["stored_at"].clone();
@@ -378,11 +384,10 @@ async fn distinguishes_differing_repeats_from_equal_ones() {
     let table = EventTable::new(&aws::sdk_config(&function.proxy.url).await, TABLE.to_owned());
     let at = |ms| jiff::Timestamp::from_millisecond(ms).unwrap();
     let rows = |amount| {
-        let row = |number| Row {
-            event: conversion(number, amount),
-            arrived_at: at(1),
-            stored_at: at(2),
-            settings: RowSettings::default(),
+        let row = |number| {
+            let event = conversion(number, amount);
+            let bytes = event.encode_to_vec();
+            Row::new(event, &bytes, at(1), at(2), RowSettings::default())
         };
         (0..10).map(row).collect::<Vec<_>>()
     };

@@ -9,16 +9,21 @@
 //! | core data, JSON on the Redis channel | redis-updater; tracker (samples) | tracker, core-data | [`program`] |
 //! | a record that can never succeed, JSON in the failure store | both Lambdas | people, replay tools | [`failed_record`] |
 //!
-//! [`samples`] has the local stack's programs.
+//! [`message_id`] and [`rank`] decide which events are the same one, and which of them is kept. [`samples`] has the
+//! local stack's programs.
 
 pub mod aggregate;
+pub mod aliases;
 pub mod event;
 pub mod failed_record;
 pub mod keys;
+pub mod landing_url;
 pub mod members;
+pub mod message_id;
 pub mod program;
 mod program_id;
 mod program_json;
+pub mod rank;
 pub mod samples;
 pub mod store_script;
 mod validity;

@@ -25,6 +25,9 @@ CALLS = {
     ("tracker/src/delivery/spill.rs", "object_store", "delete"): ({REDRIVE}, "s3:DeleteObject"),
     ("kinesis-consumer/src/store.rs", "dynamodb", "batch_write_item"): ({CONSUMER}, "dynamodb:BatchWriteItem"),
     ("kinesis-consumer/src/store/once.rs", "dynamodb", "put_item"): ({CONSUMER}, "dynamodb:PutItem"),
+    # Its puts take dynamodb:PutItem.
+    ("kinesis-consumer/src/store/once.rs", "dynamodb", "transact_write_items"):
+        ({CONSUMER}, "dynamodb:ConditionCheckItem"),
     ("deploy/runtime/src/lambda/failure_store.rs", "object_store", "put"):
         ({CONSUMER, UPDATER}, "s3:PutObject"),
     ("deploy/runtime/src/storage.rs", "object_store", "head"): ({OPERATOR}, "s3:GetObject"),
@@ -154,8 +157,8 @@ def _function(parts, who, function, stream, logs):
 def _consumer(parts):
     return [
         *_function(parts, CONSUMER, parts.consumer, parts.event_stream.arn, parts.consumer_logs),
-        *_each(CONSUMER, ("dynamodb:BatchWriteItem", "dynamodb:PutItem"), parts.table_arn, "writes rows",
-               also=(_code(parts.consumer),)),
+        *_each(CONSUMER, ("dynamodb:BatchWriteItem", "dynamodb:ConditionCheckItem", "dynamodb:PutItem"),
+               parts.table_arn, "writes rows", also=(_code(parts.consumer),)),
     ]
 
 

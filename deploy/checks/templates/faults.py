@@ -294,7 +294,7 @@ def missing_variable(templates):
 @fault("kinesis-consumer may delete rows")
 def may_delete(templates):
     statements(templates, "lambdas", "ConsumerRole")[1]["Action"] = [
-        "dynamodb:BatchWriteItem", "dynamodb:PutItem", "dynamodb:DeleteItem"]
+        "dynamodb:BatchWriteItem", "dynamodb:ConditionCheckItem", "dynamodb:PutItem", "dynamodb:DeleteItem"]
 
 
 @fault("kinesis-consumer may not write rows")

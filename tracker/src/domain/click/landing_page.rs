@@ -2,14 +2,11 @@
 
 use std::borrow::Cow;
 
+use adtrack_proto::landing_url::{CLICK_ID, macro_name};
 use adtrack_proto::web_url::{MAX_URL_BYTES, split_at_authority};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
-/// The macro of the click's id, and the parameter that is appended if a URL has no macro.
-pub const CLICK_ID: &str = "click_id";
-/// The maximum length of a macro's name in bytes: the same as of a parameter's.
-const MAX_MACRO_BYTES: usize = crate::domain::limits::MAX_NAME_BYTES;
 /// The maximum size of all filled values together, in bytes. With the longest URL that makes 8,000, the
 /// length that everybody should support (RFC 9110, section 4.1). A value that does not fit is left empty.
 const MAX_FILLED_BYTES: usize = 8_000 - MAX_URL_BYTES;
@@ -54,7 +51,7 @@ pub fn landing_page<'v>(
     Some(if has_macro { page } else { with_click_id(page, click_id) })
 }
 
-/// Appends the click's id to the query of `page`.
+/// Appends the click's id to the query of `page`, under the name of its macro.
 pub fn with_click_id(mut page: Url, click_id: &str) -> Url {
     page.query_pairs_mut().append_pair(CLICK_ID, click_id);
     page
@@ -95,15 +92,6 @@ impl<'v, V: Fn(&str) -> Cow<'v, str>> Filler<V> {
             self.text.push_str(&encoded);
         }
     }
-}
-
-/// The name of the macro whose opening brace is before `text`, and what follows its closing brace; none if
-/// it is not a macro.
-fn macro_name(text: &str) -> Option<(&str, &str)> {
-    let end = text.bytes().take(MAX_MACRO_BYTES + 1).position(|byte| byte == b'}')?;
-    let name = &text[..end];
-    let allowed = |c: char| c.is_alphanumeric() || "_.-~:[]".contains(c);
-    (!name.is_empty() && name.chars().all(allowed)).then(|| (name, &text[end + 1..]))
 }
 
 /// Whether browsers read the path segment as `.` or `..`. They do so even if the dots are percent-encoded

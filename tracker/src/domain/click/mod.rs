@@ -6,10 +6,11 @@ pub mod signed_link;
 use std::borrow::Cow;
 
 use adtrack_proto::event::InvalidReason;
+use adtrack_proto::landing_url::CLICK_ID;
 use url::Url;
 
 use crate::domain::{Refusal, Rules, SigningKeys, TrackedEvent};
-use landing_page::{CLICK_ID, landing_page, with_click_id};
+use landing_page::{landing_page, with_click_id};
 use signed_link::{EXPIRES, KEY_ID, SIGNATURE, SignedLink, URL_PARAMETER, link_url};
 
 /// The parameter with the message id of the impression that led to the click.

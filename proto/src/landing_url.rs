@@ -1,0 +1,148 @@
+//! The macros of a landing URL, such as `{click_id}`: how they are found, and which of them are mistakes.
+//!
+//! A click fills a macro with the request's parameter of that name, so an unknown name may be right. But a name that
+//! is one of ours but for case or punctuation is a mistake, and so is a macro in another system's notation. If the
+//! URL then has no click id, no conversion can be matched to a click.
+
+use crate::aliases::letters;
+use crate::program::MAX_PARAMETER_NAME_BYTES;
+use crate::web_url::split_at_authority;
+
+/// The macro of the click's id.
+pub const CLICK_ID: &str = "click_id";
+/// The macros that are meant if a name resembles one.
+const MACROS: [&str; 4] = [CLICK_ID, "program_id", "customer_id", "impression_id"];
+/// A parameter of the request that resembles one of them.
+const CUSTOMER_ID_PARAMETER: &str = "customerId";
+
+/// The name of the macro whose opening brace is before `text`, and what follows its closing brace; none if
+/// it is not a macro.
+pub fn macro_name(text: &str) -> Option<(&str, &str)> {
+    let end = text.bytes().take(MAX_PARAMETER_NAME_BYTES + 1).position(|byte| byte == b'}')?;
+    let name = &text[..end];
+    let allowed = |c: char| c.is_alphanumeric() || "_.-~:[]".contains(c);
+    (!name.is_empty() && name.chars().all(allowed)).then(|| (name, &text[end + 1..]))
+}
+
+/// What is wrong with the macros of a landing URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MacroMistakes {
+    /// The macros that are not filled as they were meant, as they are in the URL, each with the right one.
+    pub unfilled: Vec<(String, String)>,
+    /// Whether the URL has no click id because of them.
+    pub loses_click_id: bool,
+}
+
+/// Looks for mistakes in the macros of `url`; none if there are none.
+pub fn macro_mistakes(url: &str) -> Option<MacroMistakes> {
+    let (_, rest) = split_at_authority(url)?;
+    let mut unfilled = Vec::new();
+    let (mut has_macro, mut has_click_id) = (false, false);
+    let mut position = 0;
+    while position < rest.len() {
+        // Not a part of a name, such as `data[click_id]`.
+        let begins_value = rest[..position].ends_with(['=', '/', '?', '&', '#', ',', '-', '_']);
+        if begins_value && let Some((text, name, is_braced)) = foreign_macro(&rest[position..]) {
+            has_macro |= is_braced;
+            unfilled.extend(right_macro(name).map(|right| (text.to_owned(), right)));
+            position += text.len();
+            continue;
+        }
+        if let Some(after_brace) = rest[position..].strip_prefix('{')
+            && let Some((name, after_macro)) = macro_name(after_brace)
+        {
+            has_macro = true;
+            has_click_id |= name == CLICK_ID;
+            if !MACROS.contains(&name) && name != CUSTOMER_ID_PARAMETER {
+                let text = format!("{{{name}}}");
+                unfilled.extend(right_macro(name).map(|right| (text, right)));
+            }
+            position = rest.len() - after_macro.len();
+            continue;
+        }
+        position += rest[position..].chars().next().map_or(1, char::len_utf8);
+    }
+    if unfilled.is_empty() {
+        return None;
+    }
+    // A URL without macros of ours gets its click id appended.
+    Some(MacroMistakes { unfilled, loses_click_id: has_macro && !has_click_id })
+}
+
+/// The macro of another system that `text` begins with, its name, and whether it has a macro of ours inside.
+fn foreign_macro(text: &str) -> Option<(&str, &str, bool)> {
+    const NOTATIONS: [(&str, &str, bool); 6] = [
+        ("{{", "}}", true),
+        ("${", "}", true),
+        ("[", "]", false),
+        ("%%", "%%", false),
+        ("%7B", "%7D", false),
+        ("%7b", "%7d", false),
+    ];
+    NOTATIONS.iter().find_map(|(open, close, is_braced)| {
+        let inside = text.strip_prefix(open)?;
+        let name = &inside[..inside.find(close)?];
+        let whole = &text[..open.len() + name.len() + close.len()];
+        let is_name =
+            !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_.- ".contains(c));
+        (is_name && right_macro(name).is_some()).then_some((whole, name, *is_braced))
+    })
+}
+
+/// Our macro that `name` is meant to be, with its braces.
+fn right_macro(name: &str) -> Option<String> {
+    let right = MACROS.iter().find(|known| letters(known) == letters(name))?;
+    Some(format!("{{{right}}}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mistakes(rest: &str) -> Option<(Vec<String>, bool)> {
+        let found = macro_mistakes(&format!("https://shop.example{rest}"))?;
+        let texts = found.unfilled.into_iter().map(|(text, _)| text).collect();
+        Some((texts, found.loses_click_id))
+    }
+
+    #[test]
+    fn finds_macros_that_are_not_filled_as_meant() {
+        for (rest, texts, loses_click_id) in [
+            ("/?c={clickid}", &["{clickid}"][..], true),
+            ("/?c={CLICK_ID}", &["{CLICK_ID}"], true),
+            ("/?c={click-id}", &["{click-id}"], true),
+            ("/?c={{click_id}}", &["{{click_id}}"], true),
+            ("/?c=${click_id}", &["${click_id}"], true),
+            ("/{clickId}/p?s={sub}", &["{clickId}"], true),
+            ("/?p={programId}", &["{programId}"], true),
+            ("/?c={click_id}&d={clickid}#{ProgramID}", &["{clickid}", "{ProgramID}"], false),
+            ("/?c={click_id}&d={{click_id}}", &["{{click_id}}"], false),
+            // Without a macro of ours, the click's id is appended.
+            ("/?c=[CLICKID]", &["[CLICKID]"], false),
+            ("/?c=%%CLICK_ID%%", &["%%CLICK_ID%%"], false),
+            ("/?c=%7Bclick_id%7D", &["%7Bclick_id%7D"], false),
+        ] {
+            let expected = texts.iter().map(|text| (*text).to_owned()).collect();
+            assert_eq!(mistakes(rest), Some((expected, loses_click_id)), "{rest}");
+        }
+        let found = macro_mistakes("https://shop.example/?c={CLICKID}").unwrap();
+        assert_eq!(found.unfilled, [("{CLICKID}".to_owned(), "{click_id}".to_owned())]);
+    }
+
+    #[test]
+    fn accepts_our_macros_and_parameters_of_the_request() {
+        for rest in [
+            "",
+            "/?c={click_id}&p={program_id}&u={customer_id}&i={impression_id}",
+            "/{sub}?click={click_id}&gclid={gclid}&x={x[y]}&u={customerId}",
+            "/{sub}",
+            "/?a[]=1&b=%20%7Bx%7D&c={&d={}&e={a/b}",
+            "/?x=[x]&y=%%X%%&z=${x}",
+            "/?data[click_id]={click_id}",
+            "/p#{click_id}",
+        ] {
+            assert_eq!(mistakes(rest), None, "{rest}");
+        }
+        assert_eq!(macro_mistakes("not a URL"), None);
+    }
+}
