@@ -1,7 +1,11 @@
 //! Decodes a Kinesis record's bytes into an update. Pure.
 
-use adtrack_proto::Version;
-use adtrack_proto::program::{CoreData, Update};
+use adtrack_proto::program::{CoreData, Update, replaced_by};
+use adtrack_proto::store_script::Bounds;
+use adtrack_proto::{Version, sequence_number};
+use adtrack_runtime::lambda::StreamRecord;
+use adtrack_runtime::redis_access::BoundedUpdate;
+use jiff::Timestamp;
 
 /// Decodes the update in `data`. Its version is its record's place in the stream. The error says why it
 /// can never be stored.
@@ -9,6 +13,28 @@ pub fn decode(data: &[u8], epoch: u64, sequence_number: &str) -> Result<Update, 
     let core_data = CoreData::from_json(data).map_err(|error| error.to_string())?;
     let version = Version::new(epoch, sequence_number).map_err(|error| error.to_string())?;
     Ok(Update { version, core_data })
+}
+
+/// The versions that the stream can have given by `now`. Epochs are raised by one, and a function with the
+/// next epoch may already run.
+pub fn bounds_of_stream(records: &[StreamRecord], epoch: u64, now: Timestamp) -> Bounds {
+    let seconds = |at: Timestamp| u64::try_from(at.as_second()).unwrap_or_default();
+    let highest_sequence = records.last().and_then(|record| {
+        let arrived_at = seconds(record.arrived_at);
+        sequence_number::highest_possible(&record.sequence_number, arrived_at, seconds(now))
+    });
+    Bounds { highest_epoch: Some(epoch.saturating_add(1)), highest_sequence, replaces: None }
+}
+
+/// Decodes the update in `record`, which may also replace the version that it says is wrong.
+pub fn decode_bounded(
+    record: &StreamRecord,
+    epoch: u64,
+    of_stream: &Bounds,
+) -> Result<BoundedUpdate, String> {
+    let update = decode(&record.data, epoch, &record.sequence_number)?;
+    let bounds = Bounds { replaces: replaced_by(&record.data), ..of_stream.clone() };
+    Ok(BoundedUpdate { update, bounds })
 }
 
 #[cfg(test)]

@@ -66,6 +66,8 @@ struct Load {
     readers: usize,
     /// The newest update since the first of them started.
     pushed: Option<Known>,
+    /// A version that was retracted since then.
+    retracted: Option<Version>,
 }
 
 /// A read of Redis under way. Dropping it without [`Self::finish`] cancels the load.
@@ -253,6 +255,23 @@ impl LocalPrograms {
         outcome
     }
 
+    /// Drops the entry of `id` if it has exactly `version`, which cannot be true and was replaced in Redis.
+    /// Loads under way do not bring it back. Returns whether there was such an entry.
+    pub fn retract(&self, id: &ProgramId, version: &Version) -> bool {
+        let inner = &self.inner;
+        let mut loads = inner.loads();
+        if let Some(load) = loads.get_mut(id) {
+            load.retracted = Some(version.clone());
+            load.pushed = load.pushed.take().filter(|pushed| pushed.version() != Some(version));
+        }
+        let mut is_held = false;
+        inner.programs.entry(id.clone()).and_compute_with(|held| {
+            is_held = held.is_some_and(|held| held.value().known.version() == Some(version));
+            if is_held { Op::Remove } else { Op::Nop }
+        });
+        is_held
+    }
+
     /// All ids with their versions, without unknown ids.
     pub fn versions(&self) -> Vec<(ProgramId, Version)> {
         self.inner
@@ -260,6 +279,11 @@ impl LocalPrograms {
             .iter()
             .filter_map(|(id, cached)| Some(((*id).clone(), cached.known.version()?.clone())))
             .collect()
+    }
+
+    /// Removes the entries for unknown ids: they were not known to be absent.
+    pub fn forget_absent(&self) {
+        self.inner.absent.invalidate_all();
     }
 
     /// Removes all entries.
@@ -333,8 +357,15 @@ impl LoadGuard {
         if since != UNSUBSCRIBED && inner.nanos(self.started_at) < since {
             return LoadOutcome::Outdated;
         }
-        let pushed = loads.get(&self.id).and_then(|load| load.pushed.clone());
-        let known = newest(read, pushed);
+        let load = loads.get(&self.id);
+        let is_retracted = load.is_some_and(|load| {
+            load.retracted.is_some() && load.retracted.as_ref() == read.version()
+        });
+        let known = match load.and_then(|load| load.pushed.clone()) {
+            Some(pushed) if is_retracted => pushed,
+            None if is_retracted => return LoadOutcome::Outdated,
+            pushed => newest(read, pushed),
+        };
         let held = inner.store(self.id.clone(), known, self.started_at);
         drop(loads);
         LoadOutcome::Known(held)

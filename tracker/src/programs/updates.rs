@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use adtrack_proto::program::Update;
+use adtrack_proto::program::{Update, replaced_by};
 use adtrack_proto::{ProgramId, Version};
 use adtrack_runtime::redis_access::{RedisAccess, within};
 use futures::StreamExt;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::link::{PING_INTERVAL, RECONNECT, RECONNECT_LOG, RedisLink, TIMEOUT};
 use super::loader::LoaderHandle;
 use super::local::{Known, LocalPrograms, PushOutcome};
-use super::redis::RedisPrograms;
+use super::redis::{RedisPrograms, StoredVersion};
 use crate::flag::Flag;
 use crate::metrics::Metrics;
 
@@ -97,9 +97,18 @@ impl Updates {
             self.verify().await;
             std::future::pending().await
         };
+        // What was absent just before a loss was noticed may have been lost already.
+        let mut loss = self.link.clone();
+        let forget_absent = async {
+            loop {
+                loss.wait_for_loss().await;
+                self.local.forget_absent();
+            }
+        };
         let mut link = self.link.clone();
         tokio::select! {
             error = apply => error,
+            error = forget_absent => error,
             error = watch(sink) => error,
             error = verify => error,
             // It may be another server, whose updates this subscription does not get.
@@ -113,6 +122,9 @@ impl Updates {
         match Update::from_json(message) {
             Ok(update) => {
                 let id = update.core_data.program_id().clone();
+                if let Some(replaced) = replaced_by(message) {
+                    self.retract(&id, &replaced);
+                }
                 let counter = match self.local.push(id, Known::of(update)) {
                     PushOutcome::Applied => &self.metrics.programs.updates_applied,
                     PushOutcome::Older => &self.metrics.programs.updates_ignored,
@@ -124,6 +136,13 @@ impl Updates {
                 self.metrics.programs.updates_malformed.inc();
                 tracing::warn!(%error, channel = self.access.channel(), "a message is not a valid core-data update");
             }
+        }
+    }
+
+    /// Drops a version that cannot be true.
+    fn retract(&self, id: &ProgramId, version: &Version) {
+        if self.local.retract(id, version) {
+            tracing::warn!(program = %id, %version, "dropped a version that the stream cannot have given");
         }
     }
 
@@ -166,8 +185,14 @@ impl Updates {
     }
 
     /// Whether L1 holds the `stored` version or a newer one. Reloads the program if it did not.
-    async fn is_current(&self, id: &ProgramId, held: &Version, stored: Option<Version>) -> bool {
-        let Some(stored) = stored.filter(|stored| stored > held) else { return true };
+    async fn is_current(&self, id: &ProgramId, held: &Version, stored: StoredVersion) -> bool {
+        let is_replaced = stored.replaced.as_ref() == Some(held);
+        if is_replaced {
+            self.retract(id, held);
+        }
+        let Some(stored) = stored.version.filter(|stored| is_replaced || stored > held) else {
+            return true;
+        };
         let read = self.loader.reload(id).await;
         read.is_ok_and(|known| known.version().is_some_and(|version| *version >= stored))
     }

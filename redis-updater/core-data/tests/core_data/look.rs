@@ -41,6 +41,10 @@ async fn get_prints_what_redis_holds() {
             ""
         );
     }
+    let unmarked = local.run(&["get", "c"]).await;
+    assert!(unmarked.err.contains("run core-data mark-loaded"), "{unmarked:?}");
+    let marked = local.run(&["mark-loaded", "--count", "1"]).await;
+    assert_eq!((marked.status, marked.err.as_str()), (Some(0), ""), "{marked:?}");
     let unknown = local.run(&["get", "c"]).await;
     assert_eq!(unknown.status, Some(1), "{unknown:?}");
     assert!(unknown.err.contains("Redis does not hold c:"), "{unknown:?}");
