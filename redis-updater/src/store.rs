@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 /// Updates per round trip. At about 1 KB each, half a megabyte.
 const UPDATES_PER_PIPELINE: usize = 500;
-/// The time limits of calls. The response is that to a whole pipeline.
+/// Timeouts of calls. `response` is for a whole pipeline.
 pub const TIMEOUTS: RedisTimeouts =
     RedisTimeouts { connect: Duration::from_secs(2), response: Duration::from_secs(5) };
 /// How long a replica may take to confirm a write.

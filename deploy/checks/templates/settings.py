@@ -250,6 +250,7 @@ ALARMS = {
     "AWS/ElastiCache ReplicationLag": ["observability-core-data"],
     "adtrack adtrack_journal_oldest_seconds": ["observability-events", "observability-objectives"],
     "adtrack adtrack_journal_bytes": ["observability-events"],
+    "adtrack adtrack_journal_lost_files": ["observability-events"],
     "adtrack adtrack_subscribed": ["observability-core-data", "observability-objectives"],
     "adtrack adtrack_redis_connected": ["observability-core-data"],
     "adtrack adtrack_core_data_loaded": ["observability-core-data"],
@@ -259,4 +260,4 @@ ALARMS = {
     "adtrack NotDrained": ["observability-events"],
     "adtrack OldestRecordAge": ["observability-objectives"],
 }
-OBJECTIVES = ["AvailabilityFast", "AvailabilitySlow", "LatencyP99", "AnswerToRow", "PushToAnswer"]
+OBJECTIVES = ["AvailabilityFast", "AvailabilitySlow", "LatencyP99", "ResponseToRow", "CoreDataToTrackers"]

@@ -9,6 +9,7 @@ pub mod kinesis;
 #[cfg(feature = "lambda")]
 pub mod lambda;
 pub mod log_sampling;
+pub mod log_writer;
 #[cfg(feature = "redis")]
 pub mod redis_access;
 #[cfg(feature = "redis")]

@@ -19,7 +19,7 @@ pub use store::{
 
 use crate::redis_settings::{RedisSettings, RedisSettingsError};
 
-/// Time limits for Redis.
+/// Timeouts for Redis.
 #[derive(Debug, Clone, Copy)]
 pub struct RedisTimeouts {
     /// For connecting.

@@ -1,4 +1,4 @@
-//! Reads and writes core data in Redis. Nothing else does.
+//! The commands that read and write whole programs in Redis.
 
 use adtrack_proto::program::Update;
 use adtrack_proto::store_script::{self, Bounds, Call};
@@ -127,8 +127,8 @@ impl RedisConnection {
         Ok(self.sizes().await?.iter().map(|node| node.keys).sum())
     }
 
-    /// Says that Redis holds `programs`, or will once they have arrived. From then on trackers treat an
-    /// absent program as unknown, unless there are far fewer.
+    /// Sets the mark that Redis holds `programs` programs, or will once they have arrived. From then on,
+    /// trackers treat an absent program as unknown, unless Redis holds far fewer.
     pub async fn mark_loaded(&self, programs: u64) -> RedisResult<()> {
         let mut mark = redis::cmd("SET");
         mark.arg(keys::LOADED).arg(programs);
