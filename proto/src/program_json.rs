@@ -56,8 +56,8 @@ impl Update {
     }
 }
 
-/// The member of a record, and of a message of the Redis channel, that names a version that cannot be true,
-/// and that this update replaces although it is newer.
+/// The member of a record, of a hash and of a message on the Redis channel that names a wrong version. The
+/// update replaces that version although it is newer.
 pub const REPLACES: &str = "replaces";
 
 /// The version that a record or a message replaces, if it names a valid one.

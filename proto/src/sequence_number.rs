@@ -1,13 +1,13 @@
-//! What is known of the inside of a Kinesis sequence number.
+//! The structure of Kinesis sequence numbers, as far as it is known.
 //!
-//! AWS documents sequence numbers as growing decimal numbers and nothing more. In fact (and in every
-//! emulator) they are 186 bits, in hexadecimal digits: a `2`; nine for when the *shard* was created, in
-//! seconds since the Unix epoch; 18 that count the shard's records; ten for when the *record* arrived, in
-//! seconds; eight for the shard's number; a `2`. So the time of a shard's creation decides between two
-//! numbers, and one that lies in the future was never given to a record.
+//! AWS only documents that sequence numbers are decimal and increase. In fact (and in emulators) they have
+//! 186 bits, in hexadecimal digits: a `2`; nine for when the *shard* was created, in seconds since the Unix
+//! epoch; 18 that count the shard's records; ten for when the *record* arrived, in seconds; eight for the
+//! shard's number; a `2`. So the time of the shard's creation decides which of two numbers is higher, and
+//! Kinesis never gave a record a number whose time of creation lies in the future.
 //!
-//! That is relied on only while it holds: [`highest_possible`] compares the arrival that Kinesis reports for
-//! a record with the one inside its sequence number, and knows no bound if they differ.
+//! Because this is not documented, [`highest_possible`] checks it: it compares the arrival that Kinesis reports
+//! for a record with the one inside its sequence number, and returns no bound if they differ.
 
 /// Digits of a sequence number, hexadecimal and with the leading `2`.
 const HEX_DIGITS: usize = 47;
@@ -18,17 +18,17 @@ const ARRIVAL_TOLERANCE_SECONDS: u64 = 600;
 /// How far ahead of the clock a shard's creation may be: clocks differ.
 const CREATION_TOLERANCE_SECONDS: u64 = 24 * 60 * 60;
 
-/// The highest sequence number that a stream can have given by `now`, or a day later. `None` if the number of
-/// one of its records, which arrived at `arrived_at`, is not built as described above. Both times are in
-/// seconds since the Unix epoch.
+/// The highest sequence number that a stream can have given a record by `now`, plus a day. `sequence_number`
+/// is that of one of its records, which arrived at `arrived_at`; returns `None` if it does not have the
+/// structure above. Both times are in seconds since the Unix epoch.
 pub fn highest_possible(sequence_number: &str, arrived_at: u64, now: u64) -> Option<String> {
     let digits = hex_digits(sequence_number)?;
-    let is_built_as_known = digits.len() == HEX_DIGITS
+    let has_known_structure = digits.len() == HEX_DIGITS
         && digits.first() == Some(&2)
         && digits.last() == Some(&2)
         && number(&digits[ARRIVED_AT]).abs_diff(arrived_at) <= ARRIVAL_TOLERANCE_SECONDS
         && number(&digits[SHARD_CREATED_AT]) <= arrived_at + ARRIVAL_TOLERANCE_SECONDS;
-    if !is_built_as_known {
+    if !has_known_structure {
         return None;
     }
     // A record may be read again years after it arrived, and never before.
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_no_bound_for_numbers_that_are_built_otherwise() {
+    fn returns_no_bound_for_another_structure() {
         let (sample, arrived_at) = SAMPLES[0];
         let longer = format!("1{sample}");
         for sequence_number in ["", "0", "495", "x", &longer, &"9".repeat(56), &"9".repeat(129)] {

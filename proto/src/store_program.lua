@@ -2,12 +2,12 @@
 -- other. An older version never replaces a newer one. An equal version is stored and published
 -- again, so that a retry completes whatever its first attempt left undone.
 --
--- Everything is read before anything is written, and the first write is one that Redis refuses when it
--- is full (`noeviction`), so an update is refused as a whole and what is held stays as it was. A DEL
--- before it would lift that check for the rest of the script.
+-- Everything is read before anything is written, and the first write is one that Redis refuses if it is
+-- full (`noeviction`), so Redis refuses an update as a whole and keeps what it holds. A DEL before it would
+-- lift that check for the rest of the script.
 --
 -- KEYS[1]  the program's hash
--- KEYS[2]  the mark that counts programs; absent in a cluster, where another node may have it
+-- KEYS[2]  the mark, which counts programs; absent in a cluster, where another node may have it
 -- ARGV[1]  the update's epoch       ARGV[2]  its sequence number (both without leading zeros)
 -- ARGV[3]  the channel              ARGV[4]  the message to publish, a JSON object
 -- ARGV[5]  seconds until the hash expires: of a tombstone; 0: never
@@ -39,26 +39,27 @@ for i = 6, #ARGV, 2 do
   end
 end
 
--- A key that is not a hash, and a hash of another program, were written by somebody else. Neither
--- has a version, and both are replaced.
+-- A key that is not a hash, or a hash of another program, is foreign: it has no version, and is replaced.
 local kind = redis.call('TYPE', KEYS[1]).ok
 local was_program, replaces = false, nil
 if kind == 'hash' then
-  local function held(name) return redis.call('HGET', KEYS[1], name) end
+  local function held(name) return redis.call('HGET', KEYS[1], name) or '' end
+  local function parse(version) return string.match(version, '^0*(%d+)%.0*(%d+)$') end
   local id = held('programId')
-  if id and KEYS[1] == 'program:{' .. id .. '}' then
+  if KEYS[1] == 'program:{' .. id .. '}' then
     was_program = held('deleted') ~= 'true'
-    replaces = held('replaces')
-    local version = held('version') or ''
-    local epoch, sequence = string.match(version, '^0*(%d+)%.0*(%d+)$')
+    -- Becomes part of the message, so it must not be arbitrary text.
+    if parse(held('replaces')) then replaces = held('replaces') end
+    local epoch, sequence = parse(held('version'))
     if epoch and (greater(epoch, ARGV[1]) or (epoch == ARGV[1] and greater(sequence, ARGV[2]))) then
       -- Newer, unless no record of the stream can have had it.
       local epochs, sequences = options['?highestEpoch'], options['?highestSequence']
+      local version = epoch .. '.' .. sequence
       local impossible = version == options['?replaces']
         or (epochs and greater(epoch, epochs))
         or (sequences and epoch == ARGV[1] and greater(sequence, sequences))
       if not impossible then return 0 end
-      -- Trackers hold on to it, too, until they are told.
+      -- Trackers keep it, too, until an update names it.
       replaces = version
     end
   end
@@ -82,7 +83,7 @@ local mark, counted
 if change ~= 0 and KEYS[2] and redis.call('TYPE', KEYS[2]).ok == 'string' then
   mark = tonumber(string.match(redis.call('GET', KEYS[2]), '^%d+$'))
   local held = redis.call('DBSIZE') - 1 + (kind == 'none' and 1 or 0)
-  -- The mark may be set before its programs arrive: those are counted already.
+  -- The mark may be set before its programs arrive: it includes those already.
   if mark and (change < 0 or held > mark) then counted = math.max(mark + change, 0) end
 end
 

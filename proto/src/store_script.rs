@@ -1,5 +1,5 @@
-//! The Lua script that stores an update in Redis and publishes it in one atomic step, and the one that
-//! counts programs in a cluster.
+//! The Lua scripts: one stores an update in Redis and publishes it in one atomic step, the other counts
+//! programs in a cluster.
 
 use crate::program::{CoreData, Update};
 use crate::{Version, keys};
@@ -15,24 +15,24 @@ pub const ADDED: i64 = 2;
 /// The update was stored, and Redis holds one program fewer.
 pub const REMOVED: i64 = 3;
 
-/// The source of the script that counts programs on in the mark of a cluster. Its key is [`keys::LOADED`];
-/// its arguments are the number of programs added, of programs removed, and of keys that Redis holds.
+/// The source of the script that updates the number of programs in a cluster's mark. Its key is
+/// [`keys::LOADED`]; its arguments are the numbers of programs added, of programs removed, and of keys that
+/// Redis holds.
 pub const COUNT_SOURCE: &str = include_str!("count_programs.lua");
 
 /// How long Redis keeps a tombstone, in seconds: longer than a Kinesis stream can retain records (365
 /// days), so that no replay restores a deleted program.
 pub const TOMBSTONE_SECONDS: u32 = 400 * 24 * 60 * 60;
 
-/// Which held versions no record of the stream can have had. Such a version was forged or written by
-/// mistake; without a bound it would refuse all true updates of its program. By default nothing is
-/// bounded.
+/// The versions that no record of the stream can have had. Such a version was forged or written by mistake;
+/// without a bound it would block all true updates of its program. The default bounds nothing.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Bounds {
     /// The highest epoch.
     pub highest_epoch: Option<u64>,
     /// The highest sequence number in the update's own epoch.
     pub highest_sequence: Option<String>,
-    /// A version that somebody says is wrong.
+    /// A version that an operator knows to be wrong.
     pub replaces: Option<Version>,
 }
 
@@ -74,7 +74,7 @@ impl Call {
             .option("?replaces", bounds.replaces.as_ref().map(Version::to_string))
     }
 
-    /// Asks for the change of the number of programs.
+    /// Makes the script return whether the number of programs changes.
     #[must_use]
     pub fn count(self) -> Self {
         self.option("?count", Some("1".to_owned()))

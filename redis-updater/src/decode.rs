@@ -24,8 +24,8 @@ pub fn decode(data: &[u8], epoch: u64, sequence_number: &str) -> Result<Update, 
     Ok(Update { version: Version::new(epoch, sequence_number)?, core_data })
 }
 
-/// The versions that the stream can have given by `now`. Epochs are raised by one, and a function with the
-/// next epoch may already run.
+/// The bounds of the versions that the stream can have given by `now`. Epochs are raised by one, and a
+/// function with the next epoch may already run.
 pub fn bounds_of_stream(records: &[StreamRecord], epoch: u64, now: Timestamp) -> Bounds {
     let seconds = |at: Timestamp| u64::try_from(at.as_second()).unwrap_or_default();
     let highest_sequence = records.last().and_then(|record| {
@@ -35,7 +35,7 @@ pub fn bounds_of_stream(records: &[StreamRecord], epoch: u64, now: Timestamp) ->
     Bounds { highest_epoch: Some(epoch.saturating_add(1)), highest_sequence, replaces: None }
 }
 
-/// Decodes the update in `record`, which may also replace the version that it says is wrong.
+/// Decodes the update in `record`, with the bounds of its stream and the wrong version that it names, if any.
 pub fn decode_bounded(
     record: &StreamRecord,
     epoch: u64,

@@ -49,7 +49,7 @@ impl ProgramStore {
     /// Stores and publishes `updates`. Returns an outcome for each, in their order.
     ///
     /// If the connection of the last invocation fails, connects again and sends all updates once more;
-    /// their versions make that harmless. After a pipeline of which Redis took nothing, sends no other.
+    /// their versions make that harmless. Stops after a pipeline of which Redis stored nothing.
     pub async fn store_bounded(&self, updates: &[BoundedUpdate]) -> Vec<StoreOutcome> {
         let mut held = self.connection.lock().await;
         if let Some(connection) = held.take() {
@@ -85,7 +85,7 @@ impl ProgramStore {
         for chunk in chunks.by_ref() {
             let responses = connection.store(chunk, self.access.channel()).await;
             if let Some(problem) = attempt.add(responses, chunk.len()) {
-                // It would not take the rest either.
+                // Redis would not store the rest either.
                 attempt.outcomes.resize(updates.len(), StoreOutcome::Failed(problem));
                 break;
             }
@@ -111,14 +111,14 @@ struct Attempt {
 }
 
 impl Attempt {
-    /// Whether another connection would do no better: all was stored, or Redis is full.
+    /// Whether to keep the connection: nothing failed, or only because Redis is full.
     fn is_connection_good(&self) -> bool {
         self.is_full
             || !self.outcomes.iter().any(|outcome| matches!(outcome, StoreOutcome::Failed(_)))
     }
 
     /// Adds the outcomes of `count` updates, from the responses to their pipeline. Returns the problem if
-    /// Redis took none of them.
+    /// Redis stored none of them.
     fn add(
         &mut self,
         responses: RedisResult<Vec<RedisResult<bool>>>,
@@ -148,7 +148,7 @@ impl Attempt {
             Ok(responses) => {
                 format!("Redis gave {} responses to {count} commands", responses.len())
             }
-            Err(error) => format!("Redis did not take a pipeline: {error}"),
+            Err(error) => format!("a pipeline failed: {error}"),
         };
         let outcomes = self.outcomes.len() + count;
         self.outcomes.resize(outcomes, StoreOutcome::Failed(problem.clone()));

@@ -1,4 +1,4 @@
-//! What the function does with a Redis that lost its data, is full, or holds what somebody else wrote.
+//! What the function does with a Redis that lost its data, is full, or holds foreign or forged data.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod harness;
@@ -16,7 +16,7 @@ fn deleted(id: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn counts_programs_on_in_the_mark() {
+async fn counts_programs_in_the_mark() {
     let function = Function::start().await;
     let _: () = function.redis.command(&["SET", "adtrack:loaded", "0"]).await.unwrap();
     for (sequence_number, json, expected) in [
@@ -39,7 +39,7 @@ async fn counts_programs_on_in_the_mark() {
 
 /// The mark may be set right after a publish, while most programs are still on the stream.
 #[tokio::test(flavor = "multi_thread")]
-async fn does_not_count_programs_twice_that_the_mark_already_has() {
+async fn does_not_count_programs_twice_that_the_mark_already_includes() {
     let function = Function::start().await;
     function.invoke(&[record("1", &program("p0", "early"))]).await;
     let _: () = function.redis.command(&["SET", "adtrack:loaded", "100"]).await.unwrap();
@@ -53,7 +53,7 @@ async fn does_not_count_programs_twice_that_the_mark_already_has() {
 
 /// Before it counted, redis-updater set the mark to 1 after each batch, whatever Redis held.
 #[tokio::test(flavor = "multi_thread")]
-async fn works_with_marks_of_before_and_of_somebody_else() {
+async fn works_with_marks_of_earlier_versions_and_foreign_ones() {
     let function = Function::start().await;
     for (number, command, expected) in [
         (1, &["SET", "adtrack:loaded", "1"][..], Some("1")),
@@ -154,8 +154,8 @@ async fn replaces_an_epoch_that_the_stream_cannot_have() {
         if replaced {
             let message = messages.next().await.unwrap();
             let named = replaced_by(message.get_payload_bytes()).unwrap();
-            assert_eq!(named.to_string(), held, "trackers are told");
-            // Those that were away find it later, too.
+            assert_eq!(named.to_string(), held, "the message names it for trackers");
+            // Trackers that missed the message find it later.
             function.invoke(&[record("12", &program(&id, "later"))]).await;
             assert_eq!(function.hash(&id).await["replaces"], held);
         }
@@ -209,7 +209,7 @@ async fn replaces_a_sequence_number_of_the_future() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bounds_no_sequence_number_of_a_kind_that_it_does_not_know() {
+async fn does_not_bound_sequence_numbers_of_unknown_structure() {
     let function = Function::start().await;
     function.invoke(&[record(&"9".repeat(56), &program("p", "newest"))]).await;
     function.invoke(&[record("1", &program("p", "older"))]).await;
@@ -221,7 +221,7 @@ async fn repair_record_replaces_the_version_that_it_names_and_no_other() {
     let function = Function::start().await;
     let mut repaired = program("p", "repaired");
     repaired["replaces"] = json!("0.999");
-    for (held, name) in [("0.998", "first"), ("0.999", "repaired")] {
+    for (held, name) in [("0.998", "first"), ("0.999", "repaired"), ("0.00999", "repaired")] {
         function.invoke(&[record("1", &program("p", "first"))]).await;
         let _: u64 =
             function.redis.command(&["HSET", "program:{p}", "version", held]).await.unwrap();
@@ -231,6 +231,21 @@ async fn repair_record_replaces_the_version_that_it_names_and_no_other() {
     function.invoke(&[record("3", &program("p", "later"))]).await;
     assert_eq!(function.invoke(&[record("2", &repaired)]).await, NONE, "a replay");
     assert_eq!(function.name("p").await, "later");
+}
+
+/// The member `replaces` of the hash becomes part of every message.
+#[tokio::test(flavor = "multi_thread")]
+async fn drops_a_member_replaces_that_is_not_a_version() {
+    let function = Function::start().await;
+    function.invoke(&[record("1", &program("p", "first"))]).await;
+    let mut messages = function.subscribe().await;
+    for (sequence_number, foreign) in [("2", r#"0.1","version":"9.9"#), ("3", "x"), ("4", "")] {
+        let set = ["HSET", "program:{p}", "replaces", foreign];
+        let _: u64 = function.redis.command(&set).await.unwrap();
+        assert_eq!(function.invoke(&[record(sequence_number, &program("p", "next"))]).await, NONE);
+        assert_eq!(next(&mut messages).await.version.to_string(), format!("0.{sequence_number}"));
+        assert_eq!(function.hash("p").await.get("replaces"), None, "{foreign}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

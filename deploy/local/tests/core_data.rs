@@ -271,8 +271,8 @@ async fn warm_start_loads_every_program_once() {
     }
 }
 
-/// Redis loses everything and then gets one update. No tracker, old or new, answers for a program that exists
-/// that it does not, until all core data is published again and marked as loaded.
+/// Redis loses everything and then gets one update. No tracker, running or restarted, reports an existing program
+/// as unknown, before or after all core data is published again and marked as loaded.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_update_after_a_loss_makes_no_program_unknown() {
     let _alone = run_alone().await;
@@ -323,11 +323,7 @@ async fn one_update_after_a_loss_makes_no_program_unknown() {
 
     publish(0..PROGRAMS).await;
     holds(&stack, PROGRAMS).await;
-    assert_eq!(
-        get_event(&client, stack.tracker_url(), PROGRAMS).await.0,
-        503,
-        "nobody said so yet"
-    );
+    assert_eq!(get_event(&client, stack.tracker_url(), PROGRAMS).await.0, 503, "not marked yet");
     let _: () = stack.redis.command(&["SET", "adtrack:loaded", &count]).await.unwrap();
     until("an unknown program is unknown", async || {
         get_event(&client, stack.tracker_url(), PROGRAMS).await.0 == 404

@@ -190,8 +190,8 @@ async fn each_program_sends_what_is_listed() {
     let _: u64 = redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await.unwrap();
     feed(&stack, 3).await;
     until_known(&stack, 3).await;
-    // What is deleted leaves a tombstone that expires, and drops the other members; back again, it does not
-    // expire. A key that somebody else wrote is deleted.
+    // A deletion leaves a tombstone that expires, without the other members; a program that comes back no longer
+    // expires. A foreign key is deleted.
     publish(&stack, &json!({"programId": "p3", "deleted": true})).await;
     until("p3 is gone", async || get_event(&client(), stack.tracker_url(), 3).await.0 == 404).await;
     feed(&stack, 3).await;

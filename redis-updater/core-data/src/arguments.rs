@@ -33,7 +33,7 @@ pub enum Command {
     /// Compares a file with what Redis holds and lists the differences.
     #[command(after_help = VERIFY_HELP)]
     Verify(VerifyArguments),
-    /// Says how many programs Redis has to hold, once after the first publish and after a loss.
+    /// Sets how many programs Redis should hold: once after the first publish, and after a loss.
     #[command(after_help = MARK_LOADED_HELP)]
     MarkLoaded(MarkLoadedArguments),
     /// Publishes one program in place of a wrong version that is newer than anything on the stream.
@@ -81,10 +81,10 @@ Exit status: 0 equal; 1 something differs; 64 usage; 65 a record is invalid; 66 
 read; 69 Redis cannot be read; 74 the temporary file cannot be used.";
 
 const MARK_LOADED_HELP: &str = "\
-Sets the key adtrack:loaded. Until it is set, trackers report no program as unknown (404): they respond
-with 503, because Redis may have been emptied. redis-updater keeps the number up to date, and never sets
-the key on its own. While Redis holds less than half of the programs, it still counts as not loaded; so
-the command may be run before they have all arrived.
+Sets the key adtrack:loaded. Until it is set, trackers respond with 503 for unknown programs, not 404,
+because Redis may have been emptied. redis-updater keeps the number up to date, but never creates the
+key. While Redis holds less than half of the programs, it still counts as not loaded, so you may run the
+command before all of them have arrived.
 
 Examples:
   core-data mark-loaded --count 200000
@@ -93,17 +93,17 @@ Examples:
 Exit status: 0 set; 64 usage; 69 Redis cannot be reached or refused it.";
 
 const REPAIR_HELP: &str = "\
-Redis and trackers ignore updates that are older than what they hold. A version that was written by
-mistake or by an intruder, newer than anything on the stream, would so refuse all updates of its
-program. `core-data get` shows the version. The program's last record in the file is published; it
-replaces that version, and no other.
+Redis and trackers ignore updates that are older than what they hold. So a version that an intruder or
+a mistake made newer than anything on the stream blocks all updates of its program. `core-data get`
+shows the version. This command publishes the program's last record in the file, which replaces that
+version and no other.
 
 Example:
   core-data repair programs.csv --program 212313 --replaces 0.99999999
 
 Exit status: 0 the record is on every stream; 64 usage; 65 a record is invalid, or the file does not have
-the program; 66 the file cannot be read; 69 Kinesis did not take the record; 74 the temporary file cannot
-be used.";
+the program; 66 the file cannot be read; 69 Kinesis did not accept the record; 74 the temporary file
+cannot be used.";
 
 /// The arguments of commands that read a file of core data.
 #[derive(Debug, Args)]

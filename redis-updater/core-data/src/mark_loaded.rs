@@ -1,4 +1,4 @@
-//! `core-data mark-loaded`: says how many programs Redis has to hold.
+//! `core-data mark-loaded`: sets how many programs Redis should hold.
 
 use indicatif::HumanCount;
 
@@ -16,7 +16,7 @@ pub async fn run(arguments: &MarkLoadedArguments) -> Result<Exit, Failure> {
     if let Some(held) = connection.too_few_held(count).await? {
         eprintln!(
             "Redis holds {} so far, far fewer than {}: trackers report no program as unknown until more \
-             have arrived",
+             arrive",
             HumanCount(held),
             HumanCount(count)
         );

@@ -69,7 +69,7 @@ pub async fn run(arguments: &PublishArguments) -> Result<Exit, Failure> {
     progress.finish();
     let exit = summarise(&outcomes?, total)?;
     output::line(format_args!(
-        "if this is all core data, for a Redis that is new or was emptied: core-data mark-loaded --count {}",
+        "if this is all core data, and Redis is new or was emptied: core-data mark-loaded --count {}",
         spool.programs_left
     ));
     Ok(exit)

@@ -85,7 +85,7 @@ impl Reader<'_> {
         is_marked.map_err(|error| self.redis.failure(&error))
     }
 
-    /// Says that Redis has to hold `programs`.
+    /// Sets the number of programs that Redis should hold.
     pub async fn mark_loaded(&self, programs: u64) -> Result<(), Failure> {
         self.connection.mark_loaded(programs).await.map_err(|error| self.redis.failure(&error))
     }

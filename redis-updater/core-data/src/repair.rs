@@ -1,4 +1,4 @@
-//! `core-data repair`: publishes one program in place of a version that cannot be true.
+//! `core-data repair`: publishes one program in place of a wrong version.
 
 use adtrack_proto::Version;
 use adtrack_proto::program::REPLACES;
@@ -25,7 +25,7 @@ pub async fn run(arguments: &RepairArguments) -> Result<Exit, Failure> {
         let message = format!("{} has no record of {program}", spool::name(&input.file));
         return Err(Failure::new(Exit::Data, message));
     };
-    let record = in_place_of(record, replaces);
+    let record = with_replaces(record, replaces);
     let streams = Stream::open(&streams.regions, &streams.stream).await?;
     let puts = streams.iter().map(|stream| publish::put_one(stream, record.clone()));
     for (stream, put) in streams.iter().zip(join_all(puts).await) {
@@ -38,8 +38,8 @@ pub async fn run(arguments: &RepairArguments) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// The record with the member that names the version to replace.
-fn in_place_of(record: SpooledRecord, replaces: &Version) -> SpooledRecord {
+/// Adds the member that names the version to replace.
+fn with_replaces(record: SpooledRecord, replaces: &Version) -> SpooledRecord {
     // A version has neither quotes nor backslashes, and a record has members.
     let json = record.json.replacen('{', &format!("{{\"{REPLACES}\":\"{replaces}\","), 1);
     SpooledRecord { json, ..record }

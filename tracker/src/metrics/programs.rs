@@ -85,7 +85,7 @@ impl ProgramMetrics {
                 .gauge("adtrack_redis_connected", "1 while the data connection to Redis is up")?,
             core_data_loaded: registrar.gauge(
                 "adtrack_core_data_loaded",
-                "1 while Redis holds the core data that its mark says: alarm on this one",
+                "1 while Redis holds the core data that it should: alarm on this one",
             )?,
             verifications: registrar.counter(
                 "adtrack_l1_verifications_total",

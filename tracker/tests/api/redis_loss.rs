@@ -1,4 +1,4 @@
-//! Redis lost its data, in part or as a whole, or holds what somebody else wrote.
+//! Redis lost its data, in part or as a whole, or holds foreign or forged data.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn is_unavailable(app: &TestApp, id: &str) -> bool {
 }
 
 async fn until_loaded(app: &TestApp, loaded: bool) {
-    until("readiness says whether core data is loaded", async || {
+    until("readiness reports whether core data is loaded", async || {
         let reason = json!("core_data_not_loaded");
         app.problems().await.contains(&reason) != loaded
             && app.metric("adtrack_core_data_loaded").await == f64::from(u8::from(loaded))
@@ -45,7 +45,11 @@ async fn one_update_of_an_emptied_redis_makes_no_other_program_unknown() {
         assert!(is_unavailable(&app, id).await, "{id}");
     }
     until_loaded(&app, false).await;
-    assert_eq!(app.get_json("/health/check").await.0, 200, "a task that is replaced has less");
+    assert_eq!(
+        app.get_json("/health/check").await.0,
+        200,
+        "a new task would know even fewer programs"
+    );
     // All core data is published again, and marked.
     for update in adtrack_proto::samples::updates() {
         store_unmarked(&app.redis, &update, &Bounds::default()).await;
@@ -81,8 +85,8 @@ async fn far_fewer_programs_than_the_mark_says_are_not_loaded() {
     assert_eq!(app.name_of("p7").await, "n");
 }
 
-/// Before it counted, redis-updater set the mark to 1 after each batch, whatever Redis held. Both may run in
-/// turn during a roll-out.
+/// Before it counted, redis-updater set the mark to 1 after each batch, whatever Redis held. During a
+/// deployment both versions may run in turn.
 #[tokio::test(flavor = "multi_thread")]
 async fn mark_without_a_count_is_loaded() {
     let app = Setup { samples: false, ..Setup::default() }.start().await;
@@ -95,7 +99,7 @@ async fn mark_without_a_count_is_loaded() {
     let _: u64 = app.redis.command(&["DEL", "adtrack:loaded"]).await.unwrap();
     let _: u64 = app.redis.command(&["LPUSH", "adtrack:loaded", "1"]).await.unwrap();
     until_loaded(&app, false).await;
-    assert_eq!(app.name_of("p7").await, "n", "a key of somebody else is no mark, and does no harm");
+    assert_eq!(app.name_of("p7").await, "n", "a foreign key is not a mark, and does no harm");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,10 +155,10 @@ async fn drops_an_impossible_version_when_its_replacement_is_pushed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn drops_an_impossible_version_whose_replacement_it_missed() {
+async fn drops_an_impossible_version_after_missing_its_replacement() {
     let app = Setup::default().start().await;
     let (update, bounds) = forged(&app).await;
-    // Published where nobody listens, as while this tracker is not subscribed; another update follows.
+    // Published on another channel, as if this tracker were not subscribed; another update follows.
     for (update, bounds) in [(update, bounds), (program("p", "later", "0.6"), Bounds::default())] {
         let call = adtrack_proto::store_script::Call::new(&update, "elsewhere").within(&bounds);
         let mut connection = app.redis.connection().await.unwrap();

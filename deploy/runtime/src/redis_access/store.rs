@@ -62,8 +62,8 @@ pub fn mark_command() -> Cmd {
     command
 }
 
-/// The number of programs that the mark says; `None` without a mark. A key that somebody else wrote is
-/// no mark; one without a number promises nothing.
+/// The number of programs in the mark; `None` without a mark. A key of another type is not a mark. A mark
+/// that is not a number counts as 0.
 pub fn mark_of(response: RedisResult<Value>) -> RedisResult<Option<u64>> {
     match response {
         Err(error) if error.code() == Some("WRONGTYPE") => Ok(None),
@@ -76,8 +76,8 @@ pub fn mark_of(response: RedisResult<Value>) -> RedisResult<Option<u64>> {
 
 impl RedisConnection {
     /// Stores `updates` and publishes them on `channel`, in one round trip. Returns for each, in order,
-    /// true if it was stored and false if Redis holds a newer version. Counts programs on in the mark of
-    /// loaded core data, if there is one.
+    /// true if it was stored and false if Redis holds a newer version. Updates the number of programs in the
+    /// mark of loaded core data, if there is one.
     pub async fn store(
         &self,
         updates: &[BoundedUpdate],
@@ -104,7 +104,7 @@ impl RedisConnection {
         let times = |code| responses.iter().flatten().filter(|response| **response == code).count();
         let (added, removed) = (times(store_script::ADDED), times(store_script::REMOVED));
         if is_cluster && added + removed > 0 {
-            // A retry would find nothing to count, so the updates do not fail with the count.
+            // A retry would find nothing to count, so a failed count does not fail the updates.
             if let Err(error) = self.count(added, removed).await {
                 tracing::warn!(%error, added, removed, key = keys::LOADED, "programs were not counted");
             }
@@ -115,7 +115,7 @@ impl RedisConnection {
     async fn count(&self, added: usize, removed: usize) -> RedisResult<()> {
         let mut command = redis::cmd("EVALSHA");
         command.arg(Script::new(store_script::COUNT_SOURCE).get_hash()).arg(1).arg(keys::LOADED);
-        // One of the keys is the mark; the script does nothing without it.
+        // One of the keys is the mark. Without it, the script does nothing.
         command.arg(added).arg(removed).arg(self.key_count().await?.saturating_sub(1));
         let responses =
             self.query_each_with_script(store_script::COUNT_SOURCE, vec![command]).await?;
@@ -135,7 +135,7 @@ impl RedisConnection {
         self.query_each(vec![mark]).await?.into_iter().try_for_each(|response| response.map(drop))
     }
 
-    /// Whether Redis holds the core data that its mark, `mark`, says.
+    /// Compares what Redis holds with its `mark`.
     pub async fn core_data_state(&self, mark: Option<u64>) -> RedisResult<CoreDataState> {
         match mark {
             None => Ok(CoreDataState::Unmarked),
@@ -144,8 +144,8 @@ impl RedisConnection {
     }
 }
 
-/// Compares the mark with what each node holds. Less than half of its share is far fewer: the shares vary
-/// by a few per cent, tombstones count as held, and a node of a cluster that was emptied has next to nothing.
+/// Compares the mark with what each node holds. Half is a wide margin: shares vary by a few per cent,
+/// tombstones count as held, and a node that was emptied holds next to nothing.
 fn compare(expected: u64, nodes: &[NodeSize]) -> CoreDataState {
     let keys: u64 = nodes.iter().map(|node| node.keys).sum();
     // One of the keys is the mark.
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn far_fewer_programs_than_the_mark_says_are_not_loaded() {
+    fn far_fewer_programs_than_the_mark_count_as_not_loaded() {
         let is_loaded = |expected, nodes: &[(u64, u64)]| {
             let nodes: Vec<_> =
                 nodes.iter().map(|&(keys, slots)| NodeSize { keys, slots }).collect();

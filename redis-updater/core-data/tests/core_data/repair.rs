@@ -19,7 +19,7 @@ async fn until_mark(local: &Local, expected: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn publish_names_the_command_that_marks_redis_as_loaded() {
+async fn publish_prints_the_command_that_marks_redis_as_loaded() {
     let local = Local::start().await;
     let lines =
         [program("a", "1"), program("b", "1"), program("a", "2"), deleted("b"), deleted("c")];
@@ -55,7 +55,7 @@ async fn mark_may_be_set_before_the_programs_arrive() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn repair_replaces_a_version_that_no_update_could() {
+async fn repair_replaces_a_version_that_blocks_updates() {
     let local = Local::start().await;
     let file = local.file("programs", &[program("p", "old"), program("p", "true")].join("\n"));
     let file = file.to_str().unwrap();
@@ -98,7 +98,7 @@ async fn repair_replaces_a_version_that_no_update_could() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shows_what_is_not_the_program() {
+async fn get_reports_the_hash_of_another_program() {
     let local = Local::start().await;
     let file = local.file("one", &program("p", "n"));
     assert_eq!(local.publish(&file).await.status, Some(0));
@@ -112,7 +112,7 @@ async fn shows_what_is_not_the_program() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn asks_the_node_that_responds() {
+async fn uses_the_node_that_responds() {
     let local = Local::start().await;
     let closed = local_stack::ports::free("nobody", local_stack::ports::Port::Any).await.unwrap();
     let url = format!("redis://{closed},{}", local.redis.address());
