@@ -1,6 +1,7 @@
 //! The data connection to Redis. A task of its own makes, watches and replaces it, so that no request ever
 //! waits for a connection.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -49,8 +50,10 @@ pub struct LinkKeeper {
     connection: watch::Sender<Option<RedisConnection>>,
     was_connected: Flag,
     loaded: watch::Sender<bool>,
-    /// What the last probe found, to log changes only.
+    /// The last state of core data that a probe found, to log changes only.
     state: Mutex<Option<CoreDataState>>,
+    /// Probes in a row that did not find it.
+    failed_counts: AtomicU32,
     probe_request: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
@@ -72,6 +75,7 @@ impl RedisLink {
             was_connected: link.was_connected.clone(),
             loaded: loaded_sender,
             state: Mutex::default(),
+            failed_counts: AtomicU32::new(0),
             probe_request: Arc::clone(&link.probe_request),
             metrics,
         };
@@ -217,8 +221,19 @@ impl LinkKeeper {
         let mut replies = connection.query_each(vec![read, mark_command()]).await?;
         let mark = mark_of(replies.pop().unwrap_or(Ok(Value::Nil)))?;
         replies.into_iter().collect::<RedisResult<Vec<Value>>>()?;
-        let state = connection.core_data_state(mark).await?;
-        self.announce_state(state);
+        match connection.core_data_state(mark).await {
+            Ok(state) => {
+                self.failed_counts.store(0, Ordering::Relaxed);
+                self.announce_state(state);
+            }
+            // In a cluster it takes all nodes to count the programs, but only one to read a program.
+            Err(error) => {
+                let failures = self.failed_counts.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+                if RECONNECT_LOG.includes(failures) {
+                    tracing::warn!(%error, failures, "the programs in Redis cannot be counted; what was known of them stays");
+                }
+            }
+        }
         Ok(())
     }
 

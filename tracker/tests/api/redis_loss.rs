@@ -102,6 +102,23 @@ async fn mark_without_a_count_is_loaded() {
     assert_eq!(app.name_of("p7").await, "n", "a foreign key is not a mark, and does no harm");
 }
 
+/// In a cluster, one node that does not respond is enough for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn serves_programs_while_they_cannot_be_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let redis = RedisServer::start(Port::Any, &folder.path().join("redis")).await.unwrap();
+    store(&redis, &program("p", "here", "0.1")).await;
+    let _: () = redis.command(&["ACL", "SETUSER", "default", "-dbsize"]).await.unwrap();
+    let app = Setup::default().start_on(redis, folder).await;
+    until("it is healthy", async || app.get_json("/health/check").await.0 == 200).await;
+    assert_eq!(app.name_of("p").await, "here");
+    assert!(is_unavailable(&app, "unknown").await);
+    until_loaded(&app, false).await;
+    let _: () = app.redis.command(&["ACL", "SETUSER", "default", "+dbsize"]).await.unwrap();
+    until_loaded(&app, true).await;
+    assert_eq!(app.get_json("/event/unknown").await.0, 404);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn filling_with_samples_sets_the_mark_to_their_number() {
     let app = Setup { samples: false, ..Setup::flags(&["--sample-programs=true"]) }.start().await;
