@@ -23,7 +23,7 @@
 //! 2. Memory is bounded: at most 6 MiB of events are read and not acknowledged, and at most four calls are
 //!    under way, each with one copy of its batch. In an outage events wait on disk.
 //! 3. Nothing that is rejected holds back what follows it: rejected records are sent again, alone, under
-//!    another partition key.
+//!    another partition key, outside and inside.
 //! 4. The order of events is not kept.
 //!
 //! A crash leaves the journal as it is; the next start delivers from there.

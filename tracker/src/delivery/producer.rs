@@ -11,7 +11,6 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
-use uuid::Uuid;
 
 use super::EventStream;
 use super::batch::{AGGREGATE_BYTES, Batch, Record};
@@ -210,7 +209,7 @@ impl Producer {
             return None;
         }
         self.metrics.delivery.events_per_record.observe(claims.len() as f64);
-        Some(Record::new(aggregate, claims))
+        Some(Record { aggregate, claims })
     }
 
     /// Frees what the stream took; schedules the rest, and only the rest, to be sent again.
@@ -241,8 +240,7 @@ impl Producer {
         self.acknowledge(&delivered);
         if !rejected.is_empty() {
             self.metrics.delivery.retried_records.inc_by(rejected.records.len() as u64);
-            let batch = with_new_partition_keys(rejected);
-            self.schedule.retry(Attempt { batch, failures: failures + 1 }, now);
+            self.schedule.retry(Attempt { batch: rejected, failures: failures + 1 }, now);
         }
     }
 
@@ -328,15 +326,6 @@ impl Producer {
             .journal_damaged
             .inc_by(self.reader.damaged_stretches() - metrics.delivery.journal_damaged.get());
     }
-}
-
-/// Gives each record a new partition key, which probably leads to another shard: a throttled shard holds
-/// nothing back for long.
-fn with_new_partition_keys(mut batch: Batch) -> Batch {
-    for record in &mut batch.records {
-        record.partition_key = Uuid::new_v4();
-    }
-    batch
 }
 
 /// Which events may be sent now.

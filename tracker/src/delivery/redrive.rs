@@ -26,7 +26,7 @@ pub async fn put_all(stream: &EventStream, events: Vec<Bytes>) -> Result<(), Str
             {
                 aggregate.push(event);
             }
-            batch.push(Record::new(aggregate, Vec::new()));
+            batch.push(Record { aggregate, claims: Vec::new() });
         }
         put(stream, batch).await?;
     }
