@@ -6,14 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use adtrack_proto::aggregate;
 use adtrack_runtime::lambda::{
-    BatchMetrics, BatchResponse, FailureStore, KinesisEvent, PoisonRecord, StreamRecord,
-    records_of, report,
+    BatchMetrics, BatchResponse, FailureStore, KinesisEvent, StreamRecord, records_of, report,
 };
-use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::decode::decode;
 use crate::item::{Row, RowSettings};
+use crate::poison::{Poison, Source};
 use crate::store::EventTable;
 
 /// The function's name in failed records and metrics.
@@ -47,20 +46,6 @@ struct Rows<'a> {
     differing: usize,
 }
 
-/// The user record of a Kinesis record that an event came from.
-#[derive(Debug)]
-struct Source<'a> {
-    carrier: &'a StreamRecord,
-    sub_sequence_number: u32,
-    data: Bytes,
-}
-
-impl Source<'_> {
-    fn poison(&self, reason: String) -> PoisonRecord {
-        self.carrier.poison_within(self.sub_sequence_number, self.data.clone(), reason)
-    }
-}
-
 impl Handler {
     /// Writes rows to `table` and invalid records to `failures`; metrics go to `metrics_namespace`.
     pub fn new(
@@ -75,23 +60,22 @@ impl Handler {
     /// Stores the events of a batch, and responds before `deadline`.
     pub async fn handle(&self, event: KinesisEvent, deadline: SystemTime) -> BatchResponse {
         let records = records_of(event);
-        let (rows, mut poison_records) = self.rows_of(&records);
+        let (rows, mut poison) = self.rows_of(&records);
         let collapsed = rows.events - rows.rows.len();
 
         let write_deadline = write_deadline(deadline);
+        let invalid = poison.take();
         let (unwritten, mut retry) = tokio::join!(
             self.table.write(&rows.rows, write_deadline),
-            self.failures.keep(&poison_records, write_deadline),
+            self.failures.keep(&invalid, write_deadline),
         );
 
-        let mut refused = Vec::new();
         for (row, reason) in &unwritten.refused {
             for source in rows.sources_of(row) {
-                refused.push(source.poison(format!("DynamoDB refuses it: {reason}")));
+                poison.add(source, format!("DynamoDB refuses it: {reason}"));
             }
         }
-        retry.extend(self.failures.keep(&refused, deadline - RESPONSE_RESERVE).await);
-        poison_records.extend(refused);
+        retry.extend(self.failures.keep(&poison.take(), deadline - RESPONSE_RESERVE).await);
 
         let differing = rows.differing + unwritten.differing.len();
         if differing > 0 {
@@ -102,7 +86,7 @@ impl Handler {
         let unwritten = unwritten.retryable.iter().flat_map(|row| rows.sources_of(row));
         retry.extend(unwritten.map(|source| source.carrier.sequence_number.clone()));
 
-        self.log(&records, poison_records.len(), &retry, collapsed, differing);
+        self.log(&records, poison.count(), &retry, collapsed, differing);
         report(retry)
     }
 
@@ -132,14 +116,16 @@ impl Handler {
         );
     }
 
-    fn rows_of<'a>(&self, records: &'a [StreamRecord]) -> (Rows<'a>, Vec<PoisonRecord>) {
+    fn rows_of<'a>(&self, records: &'a [StreamRecord]) -> (Rows<'a>, Poison<'a>) {
         let stored_at = Timestamp::now();
         let mut rows = Rows::default();
-        let mut poison_records = Vec::new();
+        let mut poison = Poison::default();
         for record in records {
             let Some(user_records) = aggregate::user_records(&record.data) else {
                 let reason = "an aggregate with the right checksum that is not valid protobuf";
-                poison_records.push(record.poison(reason.to_owned()));
+                let whole =
+                    Source { carrier: record, sub_sequence_number: 0, data: record.data.clone() };
+                poison.add(&whole, reason.to_owned());
                 continue;
             };
             for (sub_sequence_number, data) in (0..).zip(user_records) {
@@ -149,11 +135,11 @@ impl Handler {
                         let (arrived_at, settings) = (record.arrived_at, self.rows);
                         rows.add(Row { event, arrived_at, stored_at, settings }, source);
                     }
-                    Err(reason) => poison_records.push(source.poison(reason)),
+                    Err(reason) => poison.add(&source, reason),
                 }
             }
         }
-        (rows, poison_records)
+        (rows, poison)
     }
 }
 
