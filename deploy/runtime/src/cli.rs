@@ -9,6 +9,8 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 
+use crate::{errln, output};
+
 /// The exit status for an invalid configuration: `EX_USAGE`.
 pub const EXIT_USAGE: u8 = 64;
 
@@ -17,9 +19,8 @@ pub const EXIT_USAGE: u8 = 64;
 pub fn parse<T: Parser>() -> Result<T, ExitCode> {
     T::try_parse().map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // Printing fails only if standard output is closed.
-            let _ = error.print();
-            ExitCode::SUCCESS
+            output::text(error.render());
+            output::finish(ExitCode::SUCCESS)
         }
         _ => usage_error(&one_line::<T>(&error)),
     })
@@ -27,15 +28,8 @@ pub fn parse<T: Parser>() -> Result<T, ExitCode> {
 
 /// Prints `problem` on standard error, and returns the exit status for an invalid configuration.
 pub fn usage_error(problem: &str) -> ExitCode {
-    eprintln!("{}: {problem}", program_name());
+    errln!("{}: {problem}", output::program_name());
     ExitCode::from(EXIT_USAGE)
-}
-
-fn program_name() -> String {
-    std::env::args_os()
-        .next()
-        .and_then(|path| Some(std::path::Path::new(&path).file_name()?.to_str()?.to_owned()))
-        .unwrap_or_else(|| "adtrack".to_owned())
 }
 
 /// Formats clap's error as `LISTEN_ADDR="x": expected …`.

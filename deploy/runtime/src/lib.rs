@@ -1,6 +1,7 @@
 //! What adtrack's processes share: configuration, logs and backoff; access to Kinesis streams (feature
 //! `kinesis`), Redis (`redis`) and object stores (`storage`); and, for the Lambda functions (`lambda`),
 //! parsing a batch of Kinesis records and storing those that can never succeed.
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic if nobody reads them")]
 
 pub mod backoff;
 pub mod cli;
@@ -9,6 +10,7 @@ pub mod kinesis;
 #[cfg(feature = "lambda")]
 pub mod lambda;
 pub mod log_sampling;
+pub mod output;
 #[cfg(feature = "redis")]
 pub mod redis_access;
 #[cfg(feature = "redis")]

@@ -8,13 +8,13 @@
 //! ```
 //!
 //! Only `redis` knows Redis, and only `stream` knows Kinesis.
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic if nobody reads them")]
 
 mod arguments;
 mod exit;
 mod get;
 mod input;
 mod outbox;
-mod output;
 mod progress;
 mod publish;
 mod redis;
@@ -26,7 +26,7 @@ mod watch;
 
 use std::process::ExitCode;
 
-use adtrack_runtime::cli;
+use adtrack_runtime::{cli, errln, output};
 use arguments::{Arguments, Command};
 use exit::{Exit, Failure};
 
@@ -36,13 +36,13 @@ async fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(exit) => return exit,
     };
-    match run(&arguments.command).await {
+    output::finish(match run(&arguments.command).await {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            eprintln!("core-data: {failure}");
+            errln!("core-data: {failure}");
             failure.exit.into()
         }
-    }
+    })
 }
 
 async fn run(command: &Command) -> Result<Exit, Failure> {
