@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use adtrack_runtime::outln;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -18,6 +19,7 @@ use crate::request::{self, Kind, Program, Traffic};
 use crate::sample::{Sample, Sampler};
 use crate::scenario::{Connections, Scenario};
 use crate::schedule::Schedule;
+use crate::stack_folder::StackFolder;
 use crate::surroundings::Surroundings;
 use crate::target::Target;
 use crate::verify::{EventTable, Findings, Follower, Plan};
@@ -68,9 +70,13 @@ struct Prepared {
 pub async fn run(arguments: RunArguments) -> Result<Outcome, RunError> {
     let prepared = Prepared::new(arguments)?;
     let Some(url) = &prepared.arguments.url else {
-        let folder = prepared.folder.join(format!("stack-{}", prepared.id));
-        println!("Starting a local stack.");
-        let stack = LocalStack::start(&folder).await.map_err(RunError::Failed)?;
+        for left in StackFolder::remove_abandoned(&prepared.folder) {
+            outln!("Removed {}, which a run that was killed had left.", left.display());
+        }
+        let folder =
+            StackFolder::create(&prepared.folder, &prepared.id).map_err(RunError::Failed)?;
+        outln!("Starting a local stack.");
+        let stack = LocalStack::start(&folder.path).await.map_err(RunError::Failed)?;
         let url = stack.variables.get("TRACKER_URL").cloned().unwrap_or_default();
         let surroundings = Surroundings::of_stack(&stack.variables).await;
         let outcome = match Target::parse(&url, false) {
@@ -79,8 +85,9 @@ pub async fn run(arguments: RunArguments) -> Result<Outcome, RunError> {
         };
         stack.stop().await;
         if outcome.is_ok() {
-            // The logs are kept if the run failed. A folder that cannot be removed does no harm.
-            let _ = std::fs::remove_dir_all(&folder);
+            folder.remove();
+        } else {
+            folder.keep_logs();
         }
         return outcome;
     };
@@ -136,7 +143,7 @@ impl Prepared {
         let kinds = traffic.kinds.clone();
         let (running, streams) = engine::start(self.job(target, surroundings, traffic))
             .map_err(|error| RunError::Failed(format!("the senders cannot be started: {error}")))?;
-        println!(
+        outln!(
             "{}: {:.0} requests in {:.0} s to {}.",
             self.name,
             self.schedule.expected(),
@@ -180,7 +187,7 @@ impl Prepared {
         let samples = samples.await.unwrap_or_default();
         let findings = match following {
             Some(following) => {
-                println!(
+                outln!(
                     "Waiting for the rows of the last events, up to {}.",
                     self.scenario.verify.settle
                 );
@@ -240,7 +247,7 @@ impl Prepared {
         if self.scenario.preloads()
             && let Some(stream) = &surroundings.core_data
         {
-            println!("Loading {} programs.", programs.len());
+            outln!("Loading {} programs.", programs.len());
             let disabled = request::disabled(&self.scenario);
             core_data::preload(stream, &target.url, programs, &disabled)
                 .await
@@ -439,7 +446,7 @@ impl Interrupts {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
                 }
-                println!(
+                outln!(
                     "\nInterrupted: ending with a report. Press ctrl-C again to not wait for rows."
                 );
                 sender.send_replace(true);
