@@ -1,30 +1,31 @@
 //! Handles one invocation: takes a batch of events, and returns the records to retry.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
 use adtrack_proto::aggregate;
 use adtrack_runtime::lambda::{
     BatchMetrics, BatchResponse, FailureStore, KinesisEvent, StreamRecord, records_of, report,
 };
+use adtrack_runtime::telemetry;
 use jiff::Timestamp;
 
 use crate::decode::decode;
 use crate::item::{Row, RowSettings};
 use crate::poison::{Poison, Source};
-use crate::store::EventTable;
+use crate::store::{EventTable, Unwritten};
 
 /// The function's name in failed records and metrics.
 pub const FUNCTION: &str = "kinesis-consumer";
 
-/// The part of the invocation's time that is reserved for the failure store and the response.
+/// Time before the deadline reserved for the failure store and the response.
 const RESERVE: Duration = Duration::from_secs(2);
 
-/// The part of it that is reserved for the response alone.
+/// Time before the deadline reserved for the response alone.
 const RESPONSE_RESERVE: Duration = Duration::from_millis(500);
 
-/// The Lambda function `kinesis-consumer`.
+/// Turns batches of events into rows of the table.
 #[derive(Debug, Clone)]
 pub struct Handler {
     table: EventTable,
@@ -33,9 +34,8 @@ pub struct Handler {
     metrics_namespace: String,
 }
 
-/// The rows of a batch, in the order of its records. So if only part of a batch gets written, that is, if
-/// possible, the part before some record. Copies of an event become one row, because `BatchWriteItem`
-/// rejects a call that has a key twice.
+/// The rows of a batch. They are in record order, so that a partial write is, if possible, a prefix of the
+/// batch. Copies of an event become one row, because `BatchWriteItem` rejects a call that has a key twice.
 #[derive(Debug, Default)]
 struct Rows<'a> {
     rows: Vec<Row>,
@@ -76,44 +76,30 @@ impl Handler {
             }
         }
         retry.extend(self.failures.keep(&poison.take(), deadline - RESPONSE_RESERVE).await);
+        retry.extend(rows.retryable_sequence_numbers(&unwritten));
 
         let differing = rows.differing + unwritten.differing.len();
         if differing > 0 {
             let id = unwritten.differing.first().map(|row| row.id());
-            tracing::warn!(differing, id, "repeats differ from the first of their id, which stays");
+            tracing::warn!(
+                differing,
+                id,
+                "repeats differ from the first of their id; the stored row is kept"
+            );
         }
 
-        let unwritten = unwritten.retryable.iter().flat_map(|row| rows.sources_of(row));
-        retry.extend(unwritten.map(|source| source.carrier.sequence_number.clone()));
-
-        self.log(&records, poison.count(), &retry, collapsed, differing);
-        report(retry)
-    }
-
-    fn log(
-        &self,
-        records: &[StreamRecord],
-        failures: usize,
-        retry: &BTreeSet<String>,
-        collapsed: usize,
-        differing: usize,
-    ) {
+        let (failures, retries) = (poison.count(), retry.len());
         let metrics = BatchMetrics {
             namespace: &self.metrics_namespace,
             function: FUNCTION,
-            records,
+            records: &records,
             failures,
-            retries: retry.len(),
+            retries,
             differing_repeats: Some(differing),
         };
-        println!("{}", metrics.to_emf(Timestamp::now()));
-        tracing::debug!(
-            records = records.len(),
-            failures,
-            retries = retry.len(),
-            collapsed,
-            "batch"
-        );
+        telemetry::write_line(&metrics.to_emf(Timestamp::now()));
+        tracing::debug!(records = records.len(), failures, retries, collapsed, "batch");
+        report(retry)
     }
 
     fn rows_of<'a>(&self, records: &'a [StreamRecord]) -> (Rows<'a>, Poison<'a>) {
@@ -123,19 +109,19 @@ impl Handler {
         for record in records {
             let Some(user_records) = aggregate::user_records(&record.data) else {
                 let reason = "an aggregate with the right checksum that is not valid protobuf";
-                let whole =
-                    Source { carrier: record, sub_sequence_number: 0, data: record.data.clone() };
+                let (sub_sequence_number, data) = (0, record.data.clone());
+                let whole = Source { kinesis_record: record, sub_sequence_number, data };
                 poison.add(&whole, reason.to_owned());
                 continue;
             };
             for (sub_sequence_number, data) in (0..).zip(user_records) {
-                let source = Source { carrier: record, sub_sequence_number, data };
+                let source = Source { kinesis_record: record, sub_sequence_number, data };
                 match decode(&source.data) {
                     Ok(event) => {
                         let (arrived_at, settings) = (record.arrived_at, self.rows);
                         rows.add(Row { event, arrived_at, stored_at, settings }, source);
                     }
-                    Err(reason) => poison.add(&source, reason),
+                    Err(error) => poison.add(&source, error.to_string()),
                 }
             }
         }
@@ -163,6 +149,11 @@ impl<'a> Rows<'a> {
                 self.rows.push(row);
             }
         }
+    }
+
+    fn retryable_sequence_numbers(&self, unwritten: &Unwritten<'_>) -> Vec<String> {
+        let sources = unwritten.retryable.iter().flat_map(|row| self.sources_of(row));
+        sources.map(|source| source.kinesis_record.sequence_number.clone()).collect()
     }
 
     fn sources_of(&self, row: &Row) -> &[Source<'a>] {

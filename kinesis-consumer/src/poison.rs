@@ -1,7 +1,7 @@
 //! The user records of a batch that can never become rows. Pure.
 //!
 //! Each is kept on its own, so that it can be repaired without its neighbours. A Kinesis record with very many
-//! of them is kept whole instead, as one object under the name of its first user record: it can carry more than
+//! of them is kept whole instead, as one object under the name of its first user record: it can contain more than
 //! 100,000, and S3 takes a few hundred objects per second.
 
 use std::collections::BTreeMap;
@@ -13,70 +13,83 @@ use bytes::Bytes;
 /// written within 30 s, of the 60 s that an invocation has: 16 objects at a time, 30 ms each.
 const MAX_OBJECTS: usize = 16;
 
-/// The user record of a Kinesis record that an event came from.
+/// Where an event came from: a user record within a Kinesis record.
 #[derive(Debug)]
 pub struct Source<'a> {
     /// The Kinesis record.
-    pub carrier: &'a StreamRecord,
+    pub kinesis_record: &'a StreamRecord,
     /// Which of its user records, from 0.
     pub sub_sequence_number: u32,
     /// The user record's own bytes.
     pub data: Bytes,
 }
 
-/// What was found in a batch so far.
+/// What a batch has of them.
 #[derive(Debug, Default)]
 pub struct Poison<'a> {
     /// By sequence number.
-    carriers: BTreeMap<&'a str, Carrier<'a>>,
-    /// Those that were not taken yet, of carriers that are not to be kept whole.
+    findings: BTreeMap<&'a str, Findings<'a>>,
+    /// Those to be kept on their own, and not taken yet.
     pending: Vec<PoisonRecord>,
 }
 
+/// What one Kinesis record has of them.
 #[derive(Debug)]
-struct Carrier<'a> {
-    record: &'a StreamRecord,
-    found: usize,
+struct Findings<'a> {
+    kinesis_record: &'a StreamRecord,
+    count: usize,
     first_reason: String,
+    /// Whether the Kinesis record was taken.
     is_kept_whole: bool,
+}
+
+impl Findings<'_> {
+    fn are_too_many(&self) -> bool {
+        self.count > MAX_OBJECTS
+    }
+
+    fn whole_record(&self) -> PoisonRecord {
+        self.kinesis_record.poison(format!(
+            "the whole Kinesis record, because {} of its user records can never succeed; the first: {}",
+            self.count, self.first_reason
+        ))
+    }
 }
 
 impl<'a> Poison<'a> {
     /// Adds a user record, and what is wrong with it.
     pub fn add(&mut self, source: &Source<'a>, reason: String) {
-        let carrier =
-            self.carriers.entry(&source.carrier.sequence_number).or_insert_with(|| Carrier {
-                record: source.carrier,
-                found: 0,
+        let kinesis_record = source.kinesis_record;
+        let findings =
+            self.findings.entry(&kinesis_record.sequence_number).or_insert_with(|| Findings {
+                kinesis_record,
+                count: 0,
                 first_reason: reason.clone(),
                 is_kept_whole: false,
             });
-        carrier.found += 1;
-        if carrier.found <= MAX_OBJECTS {
+        findings.count += 1;
+        if !findings.are_too_many() {
             let (number, data) = (source.sub_sequence_number, source.data.clone());
-            self.pending.push(source.carrier.poison_within(number, data, reason));
+            self.pending.push(kinesis_record.poison_within(number, data, reason));
         }
     }
 
-    /// The number of user records found.
+    /// The number of user records added.
     pub fn count(&self) -> usize {
-        self.carriers.values().map(|carrier| carrier.found).sum()
+        self.findings.values().map(|findings| findings.count).sum()
     }
 
-    /// What is to be kept of those added since the last call: nothing of a carrier that is kept whole already.
+    /// What is to be kept of those added since the last call: nothing of a Kinesis record that was taken whole.
     pub fn take(&mut self) -> Vec<PoisonRecord> {
         let mut taken = std::mem::take(&mut self.pending);
         taken.retain(|record| {
-            let carrier = self.carriers.get(record.carrier.sequence_number.as_str());
-            carrier.is_none_or(|carrier| carrier.found <= MAX_OBJECTS)
+            let findings = self.findings.get(record.carrier.sequence_number.as_str());
+            findings.is_none_or(|findings| !findings.are_too_many())
         });
-        for carrier in self.carriers.values_mut() {
-            if carrier.found > MAX_OBJECTS && !carrier.is_kept_whole {
-                carrier.is_kept_whole = true;
-                taken.push(carrier.record.poison(format!(
-                    "the whole Kinesis record, because {} of its user records can never succeed; the first: {}",
-                    carrier.found, carrier.first_reason
-                )));
+        for findings in self.findings.values_mut() {
+            if findings.are_too_many() && !findings.is_kept_whole {
+                findings.is_kept_whole = true;
+                taken.push(findings.whole_record());
             }
         }
         taken
@@ -87,7 +100,7 @@ impl<'a> Poison<'a> {
 mod tests {
     use super::*;
 
-    fn carrier(sequence_number: &str) -> StreamRecord {
+    fn kinesis_record(sequence_number: &str) -> StreamRecord {
         StreamRecord {
             stream_arn: "arn".into(),
             shard_id: "shardId-000000000000".into(),
@@ -100,13 +113,16 @@ mod tests {
 
     fn add<'a>(
         poison: &mut Poison<'a>,
-        carrier: &'a StreamRecord,
+        kinesis_record: &'a StreamRecord,
         numbers: std::ops::Range<usize>,
     ) {
         for number in numbers {
             let sub_sequence_number = u32::try_from(number).unwrap();
             let data = Bytes::from_static(b"part");
-            poison.add(&Source { carrier, sub_sequence_number, data }, format!("bad {number}"));
+            poison.add(
+                &Source { kinesis_record, sub_sequence_number, data },
+                format!("bad {number}"),
+            );
         }
     }
 
@@ -120,7 +136,7 @@ mod tests {
 
     #[test]
     fn keeps_each_of_a_few_on_its_own() {
-        let (one, two) = (carrier("1"), carrier("2"));
+        let (one, two) = (kinesis_record("1"), kinesis_record("2"));
         let mut poison = Poison::default();
 
         add(&mut poison, &one, 3..5);
@@ -135,8 +151,8 @@ mod tests {
     }
 
     #[test]
-    fn keeps_a_carrier_of_many_whole_and_once() {
-        let (one, two) = (carrier("1"), carrier("2"));
+    fn keeps_a_record_with_many_whole_and_once() {
+        let (one, two) = (kinesis_record("1"), kinesis_record("2"));
         let mut poison = Poison::default();
 
         add(&mut poison, &one, 7..7 + MAX_OBJECTS + 1);
@@ -154,8 +170,8 @@ mod tests {
     }
 
     #[test]
-    fn keeps_a_carrier_whole_when_later_ones_are_too_many() {
-        let one = carrier("1");
+    fn keeps_a_record_whole_when_later_ones_are_too_many() {
+        let one = kinesis_record("1");
         let mut poison = Poison::default();
 
         add(&mut poison, &one, 0..MAX_OBJECTS);

@@ -1,6 +1,7 @@
 //! The `loadtest` program: reads the command line, runs a command, and sets the exit status.
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic if nobody reads them")]
 
+use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -16,6 +17,8 @@ mod count;
 mod demo;
 mod stack;
 mod traffic;
+
+use count::Load;
 
 /// A threshold was crossed.
 const EXIT_THRESHOLD: u8 = 2;
@@ -41,15 +44,15 @@ async fn execute(command: Command) -> ExitCode {
         Command::Scenario { command: ScenarioCommand::Show { name } } => show_scenario(&name),
         Command::Compare { a, b } => compare_files(&a, &b),
         Command::Demo => run_on_stack(None).await,
-        Command::Count { requests, rate } => run_on_stack(Some((requests, rate))).await,
+        Command::Count { requests, rate } => run_on_stack(Some(Load { requests, rate })).await,
     }
 }
 
 async fn run(arguments: RunArguments) -> ExitCode {
     let outcome = match run::run(arguments).await {
         Ok(outcome) => outcome,
-        Err(RunError::Usage(problem)) => return runtime_cli::usage_error(&problem),
-        Err(RunError::Failed(problem)) => return failure(&problem),
+        Err(RunError::Usage(error)) => return runtime_cli::usage_error(error),
+        Err(error) => return failure(error),
     };
     let report = &outcome.report;
     outln!("\n{}", summary(report));
@@ -75,7 +78,7 @@ fn list_scenarios() -> ExitCode {
     for (name, toml) in BUILT_IN {
         match Scenario::parse(toml, name) {
             Ok(scenario) => outln!("{name:<12} {}", scenario.description),
-            Err(problem) => return failure(&problem),
+            Err(error) => return failure(error),
         }
     }
     ExitCode::SUCCESS
@@ -87,7 +90,7 @@ fn show_scenario(name: &str) -> ExitCode {
             output::text(toml);
             ExitCode::SUCCESS
         }
-        Err(problem) => runtime_cli::usage_error(&problem),
+        Err(error) => runtime_cli::usage_error(error),
     }
 }
 
@@ -97,28 +100,28 @@ fn compare_files(a: &Path, b: &Path) -> ExitCode {
             output::text(compare(&a, &b));
             ExitCode::SUCCESS
         }
-        (Err(problem), _) | (_, Err(problem)) => runtime_cli::usage_error(&problem),
+        (Err(error), _) | (_, Err(error)) => runtime_cli::usage_error(error),
     }
 }
 
-/// Runs `make demo`, or `make count` if `count` names the number of requests and their rate.
-async fn run_on_stack(count: Option<(u32, u32)>) -> ExitCode {
+/// Runs `make demo`, or `make count` if there is a load to count.
+async fn run_on_stack(count: Option<Load>) -> ExitCode {
     let stack = match stack::RunningStack::from_environment().await {
         Ok(stack) => stack,
-        Err(problem) => return runtime_cli::usage_error(&problem),
+        Err(error) => return runtime_cli::usage_error(error),
     };
     let outcome = match count {
-        Some((requests, rate)) => count::run(&stack, requests, rate).await,
+        Some(load) => count::run(&stack, &load).await,
         None => demo::run(&stack).await,
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(problem) => failure(&problem),
+        Err(error) => failure(error),
     }
 }
 
-fn failure(problem: &str) -> ExitCode {
+fn failure(problem: impl Display) -> ExitCode {
     errln!("loadtest: {problem}");
     ExitCode::FAILURE
 }

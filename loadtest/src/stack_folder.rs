@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::{FdFlags, fcntl_setfd};
 
+use crate::local::LocalStackError;
+
 /// The start of every folder's name; the run's id follows.
 const PREFIX: &str = "stack-";
 /// Name of the file that is locked.
@@ -26,7 +28,7 @@ pub struct StackFolder {
 
 impl StackFolder {
     /// Creates the folder of the run `id` in `parent`.
-    pub fn create(parent: &Path, id: &str) -> Result<Self, String> {
+    pub fn create(parent: &Path, id: &str) -> Result<Self, LocalStackError> {
         let path = parent.join(format!("{PREFIX}{id}"));
         let lock = || -> std::io::Result<File> {
             std::fs::create_dir_all(&path)?;
@@ -36,8 +38,10 @@ impl StackFolder {
             fcntl_setfd(&file, FdFlags::empty())?;
             Ok(file)
         };
-        let locked = lock().map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Self { path, _locked: locked })
+        match lock() {
+            Ok(file) => Ok(Self { path, _locked: file }),
+            Err(error) => Err(LocalStackError::File { path, error }),
+        }
     }
 
     /// Removes the folders in `parent` that runs left when they were killed. Returns their paths.

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use adtrack_runtime::lambda::{
     BatchMetrics, BatchResponse, FailureStore, KinesisEvent, records_of, report,
 };
+use adtrack_runtime::telemetry;
 use jiff::Timestamp;
 
 use crate::decode::decode;
@@ -49,7 +50,7 @@ impl Handler {
                     updates.push(update);
                     carriers.push(record.sequence_number.clone());
                 }
-                Err(reason) => poison_records.push(record.poison(reason)),
+                Err(error) => poison_records.push(record.poison(error.to_string())),
             }
         }
 
@@ -91,7 +92,7 @@ impl Handler {
             retries: retry.len(),
             differing_repeats: None,
         };
-        println!("{}", metrics.to_emf(Timestamp::now()));
+        telemetry::write_line(&metrics.to_emf(Timestamp::now()));
         tracing::debug!(records = records.len(), superseded, retries = retry.len(), "batch");
         report(retry)
     }

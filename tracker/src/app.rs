@@ -1,4 +1,4 @@
-//! Wires adapters to ports. No other module knows which adapter is behind which port.
+//! Wires adapters to ports, and starts and stops the parts. Only this module connects them.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -8,32 +8,39 @@ use std::time::Duration;
 use actix_web::dev::Server;
 use actix_web::{HttpServer, web};
 use adtrack_runtime::redis_access::RedisAccess;
+use adtrack_runtime::storage::{self, StorageError};
 use aws_config::SdkConfig;
 use tokio::net::TcpSocket;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::background::Background;
 use crate::config::Config;
 use crate::delivery::{
-    Delivery, EventStream, Journal, JournalError, Producer, SpillStore, SyncMode,
+    Delivery, EventStream, Journal, JournalError, JournalWatch, Producer, SpillStore, SyncMode,
 };
+use crate::file_handles;
 use crate::flag::Flag;
 use crate::health::{Conditions, Health};
 use crate::http::management::{self, Management};
-use crate::http::public::{self, ConversionGuard, Public, RateLimits};
+use crate::http::public::{self, ConnectionSettings, ConversionGuard, Public, RateLimits};
 use crate::metrics::Metrics;
 use crate::programs::{
     Loader, LocalPrograms, RedisLink, RedisPrograms, TwoTierPrograms, Updates, WarmUp,
 };
-use crate::shutdown::{Background, Shutdown};
+use crate::shutdown::Shutdown;
 use crate::task_protection::TaskProtection;
 use crate::track::{EventSink, Programs, Tracker};
+use crate::watchdog::{self, Progress, WakeUps};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4_096;
 
-/// A tracker that is built and listens, but does not serve yet.
+/// Connections of the management listener, which must leave file handles for the journal, Redis and Kinesis.
+const MANAGEMENT_CONNECTIONS: usize = 64;
+
+/// A tracker whose ports are bound and whose background tasks run, but that does not serve yet.
 pub struct App {
     /// The address of the public listener.
     pub public_address: SocketAddr,
@@ -43,6 +50,7 @@ pub struct App {
     management: Server,
     background: Background,
     delivery: Delivery,
+    progress: Progress,
     journal: Journal,
     spill: Option<SpillStore>,
     health: Health,
@@ -69,14 +77,14 @@ pub enum BuildError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// The spill store cannot be opened.
-    #[error("SPILL_URL={url:?}: {problem}; {}", adtrack_runtime::storage::EXPECTED)]
+    #[error("SPILL_URL={url:?}: {problem}; {}", storage::EXPECTED)]
     Spill {
         /// Its URL.
         url: String,
         /// What is wrong with it.
-        problem: String,
+        problem: StorageError,
     },
-    /// No HTTP client for the ECS agent can be made.
+    /// The HTTP client for the ECS agent cannot be created.
     #[error("ECS_AGENT_URI={uri}: no HTTP client: {error}")]
     Agent {
         /// Its URI.
@@ -94,7 +102,8 @@ impl App {
     /// available.
     pub fn build(config: &Config, redis: RedisAccess, aws: &SdkConfig) -> Result<Self, BuildError> {
         let metrics = Arc::new(Metrics::new()?);
-        let mut background = Background::default();
+        let progress = Progress::default();
+        let mut background = Background::new(progress.clone());
         let channel = redis.channel().to_owned();
 
         let local = LocalPrograms::new(config.cache_limits());
@@ -122,6 +131,7 @@ impl App {
             config.journal_sync,
         )?;
         metrics.delivery.journal_replayed.inc_by(journal.replayed_events());
+        let watch = JournalWatch::new(journal.clone(), Arc::clone(&metrics));
         tracing::info!(
             folder = %config.journal_dir.display(),
             bytes = journal.capacity_bytes(),
@@ -160,7 +170,7 @@ impl App {
             rate: config.warm_up_rate,
             warm: conditions.cache_warm.clone(),
         };
-        let health = Health::new(link, journal.clone(), conditions);
+        let health = Health::new(link, journal.clone(), conditions, progress.clone());
         let two_tiers = TwoTierPrograms::new(local.clone(), loads, Arc::clone(&metrics));
         let public = Public {
             tracker: Tracker::new(two_tiers, journal.clone()),
@@ -179,6 +189,7 @@ impl App {
             sample_programs: config.sample_programs,
             journal: journal.clone(),
             health: health.clone(),
+            progress: progress.clone(),
             metrics,
         };
         let (public, public_address) = listen_public(config, public)?;
@@ -186,16 +197,19 @@ impl App {
 
         if let SyncMode::Interval(interval) = config.journal_sync {
             let journal = journal.clone();
-            background.spawn(|stop| sync_regularly(journal, interval, stop));
+            // A sync takes as long as the disk does.
+            let sync = |stop| sync_regularly(journal, interval, stop);
+            background.spawn("journal-sync", WakeUps::OnDemand, sync);
         }
-        background.spawn(|stop| link_keeper.run(stop));
-        background.spawn(|stop| loader.run(stop));
-        background.spawn(|stop| updates.run(stop));
+        background.spawn("journal-files", WakeUps::Regular, |stop| watch.run(stop));
+        background.spawn("redis-link", WakeUps::Regular, |stop| link_keeper.run(stop));
+        background.spawn("program-loads", WakeUps::OnDemand, |stop| loader.run(stop));
+        background.spawn("core-data-updates", WakeUps::Regular, |stop| updates.run(stop));
         if let Some(protection) = protection {
-            background.spawn(|stop| protection.run(stop));
+            background.spawn("task-protection", WakeUps::Regular, |stop| protection.run(stop));
         }
         if !config.warm_up_seconds.is_zero() {
-            background.spawn(|stop| warm_up.run(stop));
+            background.spawn("warm-up", WakeUps::OnDemand, |stop| warm_up.run(stop));
         }
         Ok(Self {
             public_address,
@@ -203,7 +217,8 @@ impl App {
             public,
             management,
             background,
-            delivery: producer.start(),
+            delivery: producer.start(&progress),
+            progress,
             journal,
             spill,
             health,
@@ -218,24 +233,29 @@ impl App {
     /// so that the supervisor restarts the process.
     pub async fn run(mut self, shutdown: Shutdown) -> ExitCode {
         tracing::info!(public = %self.public_address, management = %self.management_address, "the tracker serves");
+        let watchdog = watchdog::start(self.progress, shutdown.clone(), self.grace);
+        if let Err(error) = &watchdog {
+            tracing::error!(%error, "no thread for the watchdog: tasks that make no progress are not noticed");
+        }
         let public = self.public.handle();
         let management = self.management.handle();
         let mut servers = tokio::spawn(async { tokio::try_join!(self.public, self.management) });
         let was_requested = tokio::select! {
-            () = shutdown.wait_for_request() => true,
+            () = shutdown.wait_for_request() => !shutdown.is_after_failure(),
             () = self.background.wait_for_end() => false,
             () = self.delivery.wait_for_end() => false,
             _ = &mut servers => false,
         };
         if !was_requested {
-            tracing::error!("a part of the tracker ended on its own; draining");
+            tracing::error!("a part of the tracker failed; draining");
+            // So that the watchdog sees that this shutdown ends, too.
+            shutdown.request_after_failure();
         }
 
         let deadline = Instant::now() + self.grace;
         self.health.drain();
         tokio::time::sleep(self.delay.min(self.grace / 2)).await;
-        // Half of the remaining time at most goes to connections that stay open; the rest is for
-        // delivery.
+        // Waits for open connections at most half of the remaining time; the rest is for delivery.
         let rest = deadline.saturating_duration_since(Instant::now());
         if tokio::time::timeout(rest / 2, public.stop(true)).await.is_err() {
             tracing::warn!("closing connections that are still open");
@@ -250,6 +270,7 @@ impl App {
         self.background.stop().await;
         management.stop(false).await;
         servers.abort();
+        drop(watchdog);
         if was_requested { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
@@ -266,10 +287,16 @@ where
         |error| BuildError::Listen { variable: "LISTEN_ADDR", address: config.listen_addr, error };
     let (listener, bound) = bind(config.listen_addr).map_err(error)?;
     let data = web::Data::new(public);
+    let limit = file_handles::raise_limit();
+    let wanted = config.connections.max_connections;
+    let connections = ConnectionSettings {
+        max_connections: file_handles::connections_within(wanted, limit),
+        ..config.connections.clone()
+    };
     let server = public::listen(
         listener,
         data,
-        &config.connections,
+        &connections,
         config.worker_count(),
         config.shutdown_grace_seconds,
     );
@@ -291,13 +318,14 @@ fn listen_management(
         actix_web::App::new().configure(|service| management::configure(service, data.clone()))
     })
     .workers(1)
+    .max_connections(MANAGEMENT_CONNECTIONS)
     .disable_signals()
     .listen(listener)
     .map_err(error)?;
     Ok((server.run(), bound))
 }
 
-/// Binds before anything is served, so that a taken address fails the start.
+/// Binds before anything is served, so that an address in use fails the start.
 fn bind(address: SocketAddr) -> std::io::Result<(std::net::TcpListener, SocketAddr)> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;

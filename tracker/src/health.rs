@@ -3,6 +3,7 @@
 use crate::delivery::Journal;
 use crate::flag::Flag;
 use crate::programs::RedisLink;
+use crate::watchdog::Progress;
 
 /// The state behind the health checks.
 #[derive(Debug, Clone)]
@@ -10,6 +11,7 @@ pub struct Health {
     redis: RedisLink,
     journal: Journal,
     conditions: Conditions,
+    progress: Progress,
     draining: Flag,
 }
 
@@ -26,8 +28,13 @@ pub struct Conditions {
 
 impl Health {
     /// The health of a tracker made of these parts.
-    pub fn new(redis: RedisLink, journal: Journal, conditions: Conditions) -> Self {
-        Self { redis, journal, conditions, draining: Flag::default() }
+    pub fn new(
+        redis: RedisLink,
+        journal: Journal,
+        conditions: Conditions,
+        progress: Progress,
+    ) -> Self {
+        Self { redis, journal, conditions, progress, draining: Flag::default() }
     }
 
     /// Whether a load balancer may send traffic: false while starting (until core data has been read once
@@ -56,6 +63,10 @@ impl Health {
             (!self.conditions.cache_verified.is_set(), "subscription_unverified"),
             (self.conditions.stream_refusing.is_set(), "kinesis_refusing"),
             (self.journal.is_nearly_full(), "journal_nearly_full"),
+            (self.journal.damaged_files() > 0, "journal_files_damaged"),
+            // Until the restart: what has happened once needs somebody to find out why.
+            (self.journal.lost_files() > 0, "journal_files_lost"),
+            (self.progress.is_stalled(), "task_stalled"),
         ];
         problems.into_iter().filter_map(|(holds, problem)| holds.then_some(problem)).collect()
     }

@@ -1,20 +1,16 @@
-//! Shutdown: who requests it, and the background tasks that must end first.
+//! The request to shut down.
 
+use adtrack_runtime::telemetry;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// A request to shut down. SIGTERM or SIGINT makes it; a second signal ends the process at once.
+use crate::flag::Flag;
+
+/// A request to shut down. SIGTERM, SIGINT or SIGHUP makes it; a second signal ends the process at once.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     requested: CancellationToken,
-}
-
-/// The background tasks. None is detached: shutdown tells all of them to stop and waits for them.
-#[derive(Debug, Default)]
-pub struct Background {
-    stop: CancellationToken,
-    tasks: JoinSet<()>,
+    after_failure: Flag,
 }
 
 impl Shutdown {
@@ -28,6 +24,7 @@ impl Shutdown {
             requested.cancel();
             next_signal().await;
             tracing::warn!("shutdown requested again; ending at once");
+            telemetry::flush();
             std::process::exit(130);
         });
         shutdown
@@ -38,6 +35,22 @@ impl Shutdown {
         self.requested.cancel();
     }
 
+    /// Requests shutdown because a part of the tracker failed.
+    pub fn request_after_failure(&self) {
+        self.after_failure.set(true);
+        self.request();
+    }
+
+    /// Whether shutdown was requested.
+    pub fn is_requested(&self) -> bool {
+        self.requested.is_cancelled()
+    }
+
+    /// Whether it was requested because a part of the tracker failed.
+    pub fn is_after_failure(&self) -> bool {
+        self.after_failure.is_set()
+    }
+
     /// Waits until shutdown is requested.
     pub async fn wait_for_request(&self) {
         self.requested.cancelled().await;
@@ -45,37 +58,18 @@ impl Shutdown {
 }
 
 async fn next_signal() {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hang_up)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::hangup()),
+    ) else {
         tracing::error!("cannot listen to signals; only SIGKILL ends this process");
         return std::future::pending().await;
     };
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-    }
-}
-
-impl Background {
-    /// Runs `task`, which gets the token that asks it to stop.
-    pub fn spawn<F>(&mut self, task: impl FnOnce(CancellationToken) -> F)
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        self.tasks.spawn(task(self.stop.clone()));
-    }
-
-    /// Waits until a task ends on its own, which none should.
-    pub async fn wait_for_end(&mut self) {
-        if let Some(Err(error)) = self.tasks.join_next().await {
-            tracing::error!(%error, "a background task panicked; this is a bug in adtrack");
-        }
-    }
-
-    /// Tells all tasks to stop and waits for them.
-    pub async fn stop(mut self) {
-        self.stop.cancel();
-        while self.tasks.join_next().await.is_some() {}
+        // Its terminal was closed.
+        _ = hang_up.recv() => {}
     }
 }

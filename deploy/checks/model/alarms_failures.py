@@ -63,6 +63,7 @@ DAY = {
     ("tracker", "adtrack_subscribed"): ((1, 12),),
     ("tracker", "adtrack_redis_connected"): ((1, 12),),
     ("tracker", "adtrack_journal_damaged_total"): ((0, 12),),
+    ("tracker", "adtrack_journal_lost_files"): ((0, 12),),
     ("tracker", "adtrack_task_protection_failed_total"): ((0, 12),),
     **{(f"node{number}", name): samples for number in (1, 2, 3) for name, samples in {
         "DatabaseMemoryUsagePercentage": ((30, 1),), "Evictions": ((0, 1),),
@@ -123,11 +124,11 @@ def _idle(alarm, function):
     """A function that is not invoked, although records come; and what only looks like it."""
     invoked, records = (function, "Invocations"), (f"{function}'s stream", "IncomingRecords")
     silent = {(function, name): NOTHING for name in OF_INVOCATIONS}
-    yield Failure(f"the stream of {function} was made again, and nothing reads it", silent, {alarm: 6})
+    yield Failure(f"the stream of {function} was recreated, and nothing reads it", silent, {alarm: 6})
     yield Failure(f"one record a minute, and nothing invokes {function}",
                   silent | {records: ones(1)}, {alarm: 6}, regime=NIGHT)
     yield Failure(f"{function} is not invoked for four minutes", silent, minutes=4)
-    # The last record of each of the minutes is read in the next one.
+    # A record late in a minute is read in the next one.
     yield Failure(f"a record now and then for {function}",
                   {records: flapping(ones(1), NOTHING, "x.x.x.x.x.x."),
                    invoked: flapping(ones(1), NOTHING, ".x.x.x.x.x.x")}, regime=NIGHT)
@@ -185,10 +186,11 @@ FAILURES = [
     Failure("every third minute is slow",
             {("balancer", "TargetResponseTime"): flapping(SLOW, QUICK, "x..x..x..x..")}),
     # Trackers.
-    *_simple("JournalAge", *AGE, level(50, 0.1), level(18, 0.1), level(200, 100), 4, also={"AnswerToRow": 4}),
+    *_simple("JournalAge", *AGE, level(50, 0.1), level(18, 0.1), level(200, 100), 4, also={"ResponseToRow": 4}),
     *_simple("JournalFill", *BYTES, level(5.6 * GIB, 2e6), level(3 * GIB, 2e6), level(8 * GIB, 2e6), 3),
     *_simple("TaskProtection", "tracker", "adtrack_task_protection_failed_total", among(1, 11), None, among(9, 3), 4),
     *_simple("JournalDamaged", "tracker", "adtrack_journal_damaged_total", among(1, 11), None, None, 2),
+    *_simple("JournalFiles", "tracker", "adtrack_journal_lost_files", among(1, 11), None, None, 2),
     Failure("a tracker stops before it is drained", {("tracker's log", "NotDrained"): ones(1)},
             {"NotDrained": 2}, minutes=1),
     Failure("a stretch of a journal is damaged", {("tracker", "adtrack_journal_damaged_total"): among(1, 11)},
@@ -200,21 +202,24 @@ FAILURES = [
     Failure("a tracker of three starts", {AGE: level(0.4, 0.1, of=4), HEALTHY: ((2, 3),)}),
     Failure("a tracker crashes again and again", {HEALTHY: ((1, 2), (2, 1)), TARGET: ones(40), BALANCER: ones(60)},
             {"HealthyTargets": 6, "LoadBalancer5xx": 6}, tasks=(2, 1_000)),
-    *_simple("Subscription", *SUBSCRIBED, level(0, 1), None, ((0, 12),), 4, also={"PushToAnswer": 4}),
+    *_simple("Subscription", *SUBSCRIBED, level(0, 1), None, ((0, 12),), 4, also={"CoreDataToTrackers": 4}),
+    *(Failure(f"{name} of a tracker is lost for two minutes of three",
+              {("tracker", name): flapping(level(0, 1), level(1, 1), "xx.xx.xx.xx.")})
+      for name in ("adtrack_subscribed", "adtrack_redis_connected")),
     *_simple("RedisConnection", "tracker", "adtrack_redis_connected", level(0, 1), None, ((0, 12),), 4),
     # From response to row.
-    *_simple("AnswerToRow", *ROWS, ((50_000, 1), (300, 59)), ((22_000, 1), (300, 59)), ((300_000, 60),), 4),
+    *_simple("ResponseToRow", *ROWS, ((50_000, 1), (300, 59)), ((22_000, 1), (300, 59)), ((300_000, 60),), 4),
     Failure("rows are late every other minute",
-            {ROWS: flapping(((50_000, 1), (300, 59)), ((300, 60),), "x.x.x.x.x.x.")}, {"AnswerToRow": 6}),
+            {ROWS: flapping(((50_000, 1), (300, 59)), ((300, 60),), "x.x.x.x.x.x.")}, {"ResponseToRow": 6}),
     Failure("rows are late every third minute",
             {ROWS: flapping(((50_000, 1), (300, 59)), ((300, 60),), "x..x..x..x..")}),
     Failure("half of the wait is in the journal, half on the stream",
-            {AGE: level(18, 0.1), ROWS: ((18_000, 1), (300, 59))}, {"AnswerToRow": 4}),
+            {AGE: level(18, 0.1), ROWS: ((18_000, 1), (300, 59))}, {"ResponseToRow": 4}),
     Failure("a tolerable wait in journal and stream", {AGE: level(12, 0.1), ROWS: ((12_000, 1), (300, 59))}),
     Failure("rows are late, and the metrics agents are gone",
             dict.fromkeys(OF_AGENT, NOTHING) | {ROWS: ((50_000, 1), (300, 59))},
-            {"AnswerToRow": 4, "JournalAge": 4, "Subscription": 4, "RedisConnection": 4, "MetricsAgents": 14}),
-    Failure("nothing reaches the stream", {AGE: level(50, 0.1)}, {"AnswerToRow": 4, "JournalAge": 4}, regime=NIGHT),
+            {"ResponseToRow": 4, "JournalAge": 4, "Subscription": 4, "RedisConnection": 4, "MetricsAgents": 14}),
+    Failure("nothing reaches the stream", {AGE: level(50, 0.1)}, {"ResponseToRow": 4, "JournalAge": 4}, regime=NIGHT),
     *_simple("EventStreamThrottles", "kinesis-consumer's stream", "WriteProvisionedThroughputExceeded",
              among(160, 59_000), among(75, 59_000), among(9_000, 0), 6),
     *_simple("EventReadThrottles", "kinesis-consumer's stream", "ReadProvisionedThroughputExceeded",
@@ -223,7 +228,7 @@ FAILURES = [
              ((100_000, 1), (200, 59)), ((45_000, 1), (200, 59)), ((900_000, 60),), 6),
     Failure("kinesis-consumer is behind", {("kinesis-consumer", "IteratorAge"): ((100_000, 10), (200, 50)),
                                            ROWS: ((100_000, 10), (200, 50))},
-            {"ConsumerIteratorAge": 6, "AnswerToRow": 4}),
+            {"ConsumerIteratorAge": 6, "ResponseToRow": 4}),
     *_idle("ConsumerIdle", "kinesis-consumer"),
     *_simple("ConsumerErrors", "kinesis-consumer", "Errors", among(1, 59), None, among(60, 0), 4),
     *_simple("ConsumerThrottles", "kinesis-consumer", "Throttles", among(20, 60), among(7, 60), among(900, 0), 6),
@@ -251,12 +256,12 @@ FAILURES = [
                                           ones(1)}, {"UpdaterOnFailure": 2}, minutes=1),
     Failure("Lambda drops core data", {("redis-updater's mapping", "DroppedEventCount"): ones(1)},
             {"UpdaterDropped": 2}, minutes=1),
-    *_simple("PushToAnswer", *STORES, ((20_000, 1), (300, 59)), ((7_000, 1), (300, 59)), ((99_000, 60),), 4),
+    *_simple("CoreDataToTrackers", *STORES, ((20_000, 1), (300, 59)), ((7_000, 1), (300, 59)), ((99_000, 60),), 4),
     Failure("a tracker is not subscribed, and nothing is published", {SUBSCRIBED: level(0, 1)},
-            {"Subscription": 4, "PushToAnswer": 4}, regime=NIGHT),
+            {"Subscription": 4, "CoreDataToTrackers": 4}, regime=NIGHT),
     Failure("core data is late, and the metrics agents are gone",
             dict.fromkeys(OF_AGENT, NOTHING) | {STORES: ((20_000, 1), (300, 59))},
-            {"PushToAnswer": 4, "JournalAge": 4, "Subscription": 4, "RedisConnection": 4, "MetricsAgents": 14}),
+            {"CoreDataToTrackers": 4, "JournalAge": 4, "Subscription": 4, "RedisConnection": 4, "MetricsAgents": 14}),
     # Redis, each node.
     *(failure for number in (1, 2, 3) for failure in [
         *_simple("RedisMemory", f"node{number}", "DatabaseMemoryUsagePercentage",

@@ -9,57 +9,53 @@
 
 use std::time::Duration;
 
-const POLL: Duration = Duration::from_millis(500);
+use procfs::process::{Process, Status};
+
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Polls in a row that show an interrupted parent.
 const POLLS: u32 = 4;
-/// SIGINT's bit in the masks of `/proc/PID/status`.
+/// SIGINT's bit in a mask of signals.
 const SIGINT_BIT: u64 = 1 << 1;
 
 /// Waits until the parent process has ended or was interrupted.
 pub(crate) async fn wait_for_end() {
     let Some(parent) = rustix::process::getppid() else { return };
     let parent = parent.as_raw_nonzero();
-    let status = format!("/proc/{parent}/status");
+    let process = Process::new(parent.get());
     let mut watch = Watch::default();
     loop {
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
         let now = rustix::process::getppid().map(rustix::process::Pid::as_raw_nonzero);
         if now != Some(parent) {
             return;
         }
-        match std::fs::read_to_string(&status) {
-            Ok(text) if watch.is_interrupted(Status::parse(&text)) => return,
-            Ok(_) => {}
+        match process.as_ref().map(Process::status) {
+            Ok(Ok(status)) if watch.is_interrupted(Poll::of(&status)) => return,
+            Ok(Ok(_)) => {}
             // Without /proc, only signals end this program.
-            Err(_) => return std::future::pending().await,
+            Ok(Err(_)) | Err(_) => return std::future::pending().await,
         }
     }
 }
 
-/// What `/proc/PID/status` says about a process.
+/// What a poll shows of the parent.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Status {
+struct Poll {
     blocks_sigint: bool,
     /// Whether it has a handler for SIGINT.
     catches_sigint: bool,
-    /// How often it stopped running, on its own and because it had to. While this number stays, it does not run.
+    /// How often it has stopped running, on its own or because it had to. If two polls have the same number, it
+    /// did not run between them.
     switches: u64,
 }
 
-impl Status {
-    fn parse(text: &str) -> Self {
-        let value = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name));
-            line.map_or("", str::trim)
-        };
-        let has_sigint =
-            |name| u64::from_str_radix(value(name), 16).unwrap_or_default() & SIGINT_BIT != 0;
-        let switches = ["voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"]
-            .map(|name| value(name).parse::<u64>().unwrap_or_default());
+impl Poll {
+    fn of(status: &Status) -> Self {
+        let switches = [status.voluntary_ctxt_switches, status.nonvoluntary_ctxt_switches];
         Self {
-            blocks_sigint: has_sigint("SigBlk:"),
-            catches_sigint: has_sigint("SigCgt:"),
-            switches: switches.iter().sum(),
+            blocks_sigint: status.sigblk & SIGINT_BIT != 0,
+            catches_sigint: status.sigcgt & SIGINT_BIT != 0,
+            switches: switches.into_iter().flatten().sum(),
         }
     }
 }
@@ -69,17 +65,17 @@ impl Status {
 struct Watch {
     /// Whether a poll found a handler for SIGINT, and SIGINT not blocked.
     has_listened: bool,
-    last: Status,
+    last: Poll,
     /// Polls in a row that found SIGINT blocked, and the parent asleep since the poll before.
     asleep: u32,
 }
 
 impl Watch {
-    fn is_interrupted(&mut self, status: Status) -> bool {
-        self.has_listened |= status.catches_sigint && !status.blocks_sigint;
-        let is_asleep = status.blocks_sigint && status == self.last;
+    fn is_interrupted(&mut self, poll: Poll) -> bool {
+        self.has_listened |= poll.catches_sigint && !poll.blocks_sigint;
+        let is_asleep = poll.blocks_sigint && poll == self.last;
         self.asleep = if is_asleep { self.asleep + 1 } else { 0 };
-        self.last = status;
+        self.last = poll;
         self.has_listened && self.asleep >= POLLS
     }
 }
@@ -88,24 +84,19 @@ impl Watch {
 mod tests {
     use super::*;
 
-    const LISTENS: Status = Status { blocks_sigint: false, catches_sigint: true, switches: 7 };
+    const LISTENS: Poll = Poll { blocks_sigint: false, catches_sigint: true, switches: 7 };
     /// As make is in its handler, which it removes first.
-    const IN_HANDLER: Status = Status { blocks_sigint: true, catches_sigint: false, switches: 9 };
+    const IN_HANDLER: Poll = Poll { blocks_sigint: true, catches_sigint: false, switches: 9 };
 
-    fn polls(polls: &[Status]) -> Vec<bool> {
+    fn polls(polls: &[Poll]) -> Vec<bool> {
         let mut watch = Watch::default();
         polls.iter().map(|poll| watch.is_interrupted(*poll)).collect()
     }
 
     #[test]
     fn reads_the_status_of_a_process() {
-        let text = "Name:\tmake\nSigBlk:\t0000000000010002\nSigIgn:\t0\nSigCgt:\t0000000000814201\n\
-                    voluntary_ctxt_switches:\t4\nnonvoluntary_ctxt_switches:\t5\n";
-        assert_eq!(Status::parse(text), IN_HANDLER);
-        let text = "SigBlk:\t0000000000010000\nSigCgt:\t0000000000814203\n\
-                    voluntary_ctxt_switches:\t7\n";
-        assert_eq!(Status::parse(text), LISTENS);
-        assert_eq!(Status::parse("Name:\tmake\n"), Status::default());
+        let poll = Poll::of(&Process::myself().unwrap().status().unwrap());
+        assert!(!poll.blocks_sigint && poll.switches > 0, "{poll:?}");
     }
 
     #[test]
@@ -116,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_parent_that_starts_processes_is_not_interrupted() {
-        let starting = |switches| Status { blocks_sigint: true, switches, ..LISTENS };
+        let starting = |switches| Poll { blocks_sigint: true, switches, ..LISTENS };
         let found_while_starting: Vec<_> = (0..100).map(|poll| starting(3 * poll)).collect();
         assert!(!polls(&[&[LISTENS], &found_while_starting[..]].concat()).contains(&true));
         let now_and_then: Vec<_> =
@@ -127,7 +118,7 @@ mod tests {
     #[test]
     fn a_parent_that_never_listened_is_not_interrupted() {
         assert!(!polls(&[IN_HANDLER; 100]).contains(&true));
-        let ignores = Status { catches_sigint: false, ..LISTENS };
+        let ignores = Poll { catches_sigint: false, ..LISTENS };
         assert!(!polls(&[&[ignores][..], &[IN_HANDLER; 100]].concat()).contains(&true));
     }
 }

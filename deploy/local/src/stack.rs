@@ -53,7 +53,7 @@ pub struct StackOptions {
     /// Whether the functions run. Without them, the streams fill up.
     pub functions: bool,
     /// Environment of the tracker, in addition to the stack's; `None`: no tracker runs.
-    pub tracker: Option<Vec<(String, String)>>,
+    pub tracker_environment: Option<Vec<(String, String)>>,
     /// How long a mapping waits for a batch to fill.
     pub batching_window: Duration,
     /// Whether the tracker reaches Kinesis, and the functions DynamoDB, through proxies that can inject
@@ -61,8 +61,8 @@ pub struct StackOptions {
     pub faults: bool,
     /// Number of index partitions for an hour of a program's events; `None`: the table has no index.
     pub index_buckets: Option<u32>,
-    /// Settings of the tracker and redis-updater for a Redis other than the stack's own.
-    pub redis: Vec<(String, String)>,
+    /// Environment of the tracker and redis-updater for a Redis other than the stack's own.
+    pub redis_environment: Vec<(String, String)>,
 }
 
 impl StackOptions {
@@ -80,11 +80,11 @@ impl StackOptions {
             },
             shards: 2,
             functions: true,
-            tracker: Some(Vec::new()),
+            tracker_environment: Some(Vec::new()),
             batching_window: Duration::ZERO,
             faults: false,
             index_buckets: None,
-            redis: Vec::new(),
+            redis_environment: Vec::new(),
         }
     }
 }
@@ -152,8 +152,9 @@ impl Stack {
             aws::dynamodb(options.ports.dynamodb),
             RedisServer::start(options.ports.redis, &redis_folder),
         )?;
-        let mut environment = environment(&kinesis, &dynamodb, &redis, &failed_records);
-        environment.extend_from_slice(&options.redis);
+        let servers = Servers { kinesis: &kinesis, dynamodb: &dynamodb, redis: &redis };
+        let mut environment = servers.environment(&failed_records);
+        environment.extend_from_slice(&options.redis_environment);
         let mut stack = Self {
             environment,
             redis,
@@ -176,7 +177,7 @@ impl Stack {
         if options.functions {
             stack.start_functions(options, &folder).await?;
         }
-        if let Some(extra) = &options.tracker {
+        if let Some(extra) = &options.tracker_environment {
             stack.start_tracker(options, extra, &folder).await?;
         }
         Ok(stack)
@@ -371,7 +372,7 @@ impl Stack {
         Ok(tracker)
     }
 
-    /// Lets the tracker store its sample programs.
+    /// Has the tracker store its sample programs.
     pub async fn load_samples(&self) -> Result<(), StackError> {
         let url = format!("{}/cache/fill", self.management_url());
         let problem = |error: reqwest::Error| StackError::Provisioning(format!("{url}: {error}"));
@@ -381,27 +382,32 @@ impl Stack {
     }
 }
 
-fn environment(
-    kinesis: &EmbeddedServer,
-    dynamodb: &EmbeddedServer,
-    redis: &RedisServer,
-    failed_records: &Path,
-) -> Vec<(String, String)> {
-    let variables = [
-        ("AWS_REGION", REGION.to_owned()),
-        ("AWS_DEFAULT_REGION", REGION.to_owned()),
-        ("AWS_ACCESS_KEY_ID", DUMMY_CREDENTIAL.to_owned()),
-        ("AWS_SECRET_ACCESS_KEY", DUMMY_CREDENTIAL.to_owned()),
-        ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
-        ("AWS_ENDPOINT_URL_KINESIS", kinesis.url.clone()),
-        ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.url.clone()),
-        ("REDIS_URL", redis.url()),
-        ("EVENT_STREAM", EVENT_STREAM.to_owned()),
-        ("CORE_DATA_STREAM", CORE_DATA_STREAM.to_owned()),
-        ("TABLE_NAME", TABLE.to_owned()),
-        ("FAILED_RECORDS_URL", format!("file://{}", failed_records.display())),
-    ];
-    variables.map(|(name, value)| (name.to_owned(), value)).to_vec()
+/// The servers that adtrack's processes connect to.
+struct Servers<'a> {
+    kinesis: &'a EmbeddedServer,
+    dynamodb: &'a EmbeddedServer,
+    redis: &'a RedisServer,
+}
+
+impl Servers<'_> {
+    /// The environment variables of adtrack's processes.
+    fn environment(&self, failed_records: &Path) -> Vec<(String, String)> {
+        let variables = [
+            ("AWS_REGION", REGION.to_owned()),
+            ("AWS_DEFAULT_REGION", REGION.to_owned()),
+            ("AWS_ACCESS_KEY_ID", DUMMY_CREDENTIAL.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", DUMMY_CREDENTIAL.to_owned()),
+            ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+            ("AWS_ENDPOINT_URL_KINESIS", self.kinesis.url.clone()),
+            ("AWS_ENDPOINT_URL_DYNAMODB", self.dynamodb.url.clone()),
+            ("REDIS_URL", self.redis.url()),
+            ("EVENT_STREAM", EVENT_STREAM.to_owned()),
+            ("CORE_DATA_STREAM", CORE_DATA_STREAM.to_owned()),
+            ("TABLE_NAME", TABLE.to_owned()),
+            ("FAILED_RECORDS_URL", format!("file://{}", failed_records.display())),
+        ];
+        variables.map(|(name, value)| (name.to_owned(), value)).to_vec()
+    }
 }
 
 fn absolute(folder: &Path) -> Result<PathBuf, StackError> {

@@ -2,6 +2,7 @@
 //! operators: one line that names the variable, its value and what is accepted, and exit status 64
 //! (`EX_USAGE` in sysexits.h).
 
+use std::fmt::Display;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
@@ -22,14 +23,24 @@ pub fn parse<T: Parser>() -> Result<T, ExitCode> {
             output::text(error.render());
             output::finish(ExitCode::SUCCESS)
         }
-        _ => usage_error(&one_line::<T>(&error)),
+        _ => usage_error(one_line::<T>(&error)),
     })
 }
 
 /// Prints `problem` on standard error, and returns the exit status for an invalid configuration.
-pub fn usage_error(problem: &str) -> ExitCode {
-    errln!("{}: {problem}", output::program_name());
+pub fn usage_error(problem: impl Display) -> ExitCode {
+    print_problem(problem);
     ExitCode::from(EXIT_USAGE)
+}
+
+/// Prints `problem` on standard error, and returns the exit status of a failure.
+pub fn failure(problem: impl Display) -> ExitCode {
+    print_problem(problem);
+    ExitCode::FAILURE
+}
+
+fn print_problem(problem: impl Display) {
+    errln!("{}: {problem}", output::program_name());
 }
 
 /// Formats clap's error as `LISTEN_ADDR="x": expected …`.

@@ -10,6 +10,7 @@ pub mod kinesis;
 #[cfg(feature = "lambda")]
 pub mod lambda;
 pub mod log_sampling;
+pub mod log_writer;
 pub mod output;
 #[cfg(feature = "redis")]
 pub mod redis_access;

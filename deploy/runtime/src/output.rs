@@ -2,11 +2,11 @@
 //!
 //! `println!` panics when its line cannot be written. Here, a line is dropped instead:
 //!
-//! - A reader that closes the pipe, as `head` does, has what it wants. The tool does its work to the end, and
+//! - A reader that closes the pipe, as `head` does, has all it wants. The tool does its work to the end, and
 //!   its exit status is that of the work.
 //! - Any other failure, such as a full disk, loses output that somebody relies on: [`finish`] reports it, and
 //!   turns success into [`EXIT_IO`].
-//! - What cannot be written to standard error is lost: there is nobody left to tell.
+//! - What cannot be written to standard error is lost: nobody can read it.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
@@ -16,7 +16,7 @@ use std::sync::OnceLock;
 /// The exit status if output was lost: `EX_IOERR`.
 pub const EXIT_IO: u8 = 74;
 
-/// Why standard output takes nothing more.
+/// Why standard output accepts no more.
 static FAILURE: OnceLock<Failure> = OnceLock::new();
 
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub fn text(text: impl fmt::Display) {
     write(|out| write!(out, "{text}"));
 }
 
-/// Passes standard output to `print`, unless it takes nothing more. Returns whether it takes more.
+/// Passes standard output to `print`, unless it accepts no more. Returns whether it accepts more.
 pub fn write(print: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> bool {
     if FAILURE.get().is_some() {
         return false;

@@ -1,7 +1,18 @@
-//! Logs to standard output, one line per entry, JSON by default.
+//! Logs to standard output, one line per entry, JSON by default. Never waits for a reader.
+
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
+
+use crate::log_writer::LogWriter;
+
+/// How long [`flush`] waits at most.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Set once the process logs.
+static WRITER: OnceLock<LogWriter> = OnceLock::new();
 
 /// The settings of the log.
 #[derive(Debug, Clone, Args)]
@@ -31,14 +42,28 @@ fn filter(directives: &str) -> Result<String, String> {
         .map_err(|error| format!("expected a level or EnvFilter directives: {error}"))
 }
 
-/// Silences a line per request that is not valid HTTP, with which anybody could fill the log. `RUST_LOG`
-/// can turn it on again.
+/// Silences actix-http's line per invalid request, which would let anybody fill the log. `RUST_LOG` can turn it
+/// on again.
 const QUIET: &str = "actix_http=off";
 
-/// Starts to log, including panics, as errors. Does nothing if the process already logs, as in tests.
-pub fn init(settings: &LogSettings) {
+/// Writes the end of the log when it is dropped: half a second at most.
+#[must_use]
+#[derive(Debug)]
+pub struct LogGuard(());
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        flush();
+    }
+}
+
+/// Starts to log, including panics, as errors, until the guard is dropped. Does nothing if the process already
+/// logs, as in tests.
+pub fn init(settings: &LogSettings) -> LogGuard {
     let directives = format!("{QUIET},{}", settings.rust_log);
-    let builder = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(directives));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(directives))
+        .with_writer(|| writer().clone());
     let result = match settings.log_format {
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
         LogFormat::Text => builder.with_ansi(false).try_init(),
@@ -46,6 +71,30 @@ pub fn init(settings: &LogSettings) {
     if result.is_ok() {
         std::panic::set_hook(Box::new(|panic| {
             tracing::error!(panic = %panic, "a thread panicked; this is a bug in adtrack");
+            flush();
         }));
     }
+    LogGuard(())
+}
+
+fn writer() -> &'static LogWriter {
+    WRITER.get_or_init(|| LogWriter::start(std::io::stdout()))
+}
+
+/// Writes `line`, which is not a log entry, between the log's lines. Drops it if nobody reads standard output.
+pub fn write_line(line: &str) {
+    writer().push(format!("{line}\n").as_bytes());
+}
+
+/// Waits until the log is written, half a second at most: for the end of a function's invocation, after which
+/// Lambda freezes the process, or before an exit that drops nothing.
+pub fn flush() {
+    if let Some(writer) = WRITER.get() {
+        writer.flush(FLUSH_TIMEOUT);
+    }
+}
+
+/// Log lines dropped so far because nobody read standard output in time.
+pub fn dropped_lines() -> u64 {
+    WRITER.get().map_or(0, LogWriter::dropped_lines)
 }

@@ -26,7 +26,7 @@ pub async fn run(arguments: &WatchArguments) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// Returns when standard output takes nothing more.
+/// Returns when standard output accepts no more.
 async fn watch(redis: &Redis, program: Option<&ProgramId>) {
     let mut failures = 0;
     loop {
@@ -55,7 +55,7 @@ fn concerns(message: &[u8], program: Option<&ProgramId>) -> bool {
     })
 }
 
-/// Returns false once standard output takes nothing more.
+/// Returns false once standard output accepts no more.
 fn print(message: &[u8]) -> bool {
     output::write(|out| out.write_all(message).and_then(|()| out.write_all(b"\n")))
 }

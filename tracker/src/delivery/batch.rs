@@ -4,9 +4,10 @@ use super::journal::Claim;
 use adtrack_proto::aggregate::Aggregate;
 use adtrack_runtime::kinesis::PutOutcome;
 
-/// The most records that `PutRecords` takes.
+/// The maximum number of records in a `PutRecords` call.
 const MAX_RECORDS: usize = 500;
-/// The most bytes of a call: well below `PutRecords`' 5 MiB, because every call under way holds a copy.
+/// The maximum size of a call in bytes: well below `PutRecords`' 5 MiB, because every call in flight holds a
+/// copy.
 const MAX_BYTES: usize = 1024 * 1024;
 /// What a record adds to its events in a call: a partition key (a UUID as text), outside and inside, and the
 /// aggregate's frame.
@@ -19,14 +20,14 @@ pub const AGGREGATE_BYTES: usize = 50_000;
 /// A Kinesis record: an aggregate of events, or a single event. It is encoded, with a partition key, for each
 /// attempt to send it.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub struct Record {
+pub struct StreamRecord {
     /// The events.
     pub aggregate: Aggregate,
-    /// Their claims in the journal.
+    /// By which they are acknowledged in the journal.
     pub claims: Vec<Claim>,
 }
 
-impl Record {
+impl StreamRecord {
     /// An upper bound on its size in a call.
     fn bytes(&self) -> usize {
         self.aggregate.bytes() + FRAME_BYTES
@@ -37,12 +38,21 @@ impl Record {
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Batch {
     /// The records.
-    pub records: Vec<Record>,
+    pub records: Vec<StreamRecord>,
     bytes: usize,
 }
 
+/// A batch after its call.
+#[derive(Debug, Default, PartialEq)]
+pub struct SplitBatch {
+    /// The records that the stream took.
+    pub delivered: Batch,
+    /// The records that it did not take.
+    pub rejected: Batch,
+}
+
 impl Batch {
-    /// Whether a record with so many bytes of events fits.
+    /// Whether a record with `event_bytes` bytes of events fits.
     pub fn has_room_for(&self, event_bytes: usize) -> bool {
         self.is_empty()
             || self.records.len() < MAX_RECORDS
@@ -55,14 +65,14 @@ impl Batch {
             && self.bytes + other.bytes <= MAX_BYTES
     }
 
-    /// Takes everything of `other`.
+    /// Adds all records of `other`. The caller has checked that they fit.
     pub fn append(&mut self, mut other: Self) {
         self.bytes += other.bytes;
         self.records.append(&mut other.records);
     }
 
-    /// Takes the record.
-    pub fn push(&mut self, record: Record) {
+    /// Adds the record. The caller has checked that it fits.
+    pub fn push(&mut self, record: StreamRecord) {
         self.bytes += record.bytes();
         self.records.push(record);
     }
@@ -82,19 +92,23 @@ impl Batch {
         self.records.is_empty()
     }
 
-    /// How many events the records hold.
+    /// How many events the records contain.
     pub fn events(&self) -> usize {
         self.records.iter().map(|record| record.claims.len()).sum()
     }
 
-    /// Splits the records by what the stream did with them: (delivered, rejected).
-    pub fn split(self, outcome: &PutOutcome) -> (Self, Self) {
-        let (mut delivered, mut rejected) = (Self::default(), Self::default());
+    /// Splits the records by what the stream did with them.
+    pub fn split(self, outcome: &PutOutcome) -> SplitBatch {
+        let mut split = SplitBatch::default();
         for (position, record) in self.records.into_iter().enumerate() {
-            let side = if outcome.is_delivered(position) { &mut delivered } else { &mut rejected };
+            let side = if outcome.is_delivered(position) {
+                &mut split.delivered
+            } else {
+                &mut split.rejected
+            };
             side.push(record);
         }
-        (delivered, rejected)
+        split
     }
 }
 
@@ -103,8 +117,8 @@ mod tests {
     use super::*;
 
     /// A record of one event with these bytes.
-    fn record(byte: u8, length: usize) -> Record {
-        let mut record = Record::default();
+    fn record(byte: u8, length: usize) -> StreamRecord {
+        let mut record = StreamRecord::default();
         record.aggregate.push(vec![byte; length].into());
         record
     }
@@ -136,7 +150,7 @@ mod tests {
     fn counts_at_least_the_bytes_of_a_record_on_the_wire() {
         let key = uuid::Uuid::new_v4().to_string();
         for (events, length) in [(1, 0), (2, 0), (2, 300), (200, 250)] {
-            let mut record = Record::default();
+            let mut record = StreamRecord::default();
             (0..events).for_each(|_| record.aggregate.push(vec![7; length].into()));
             let on_the_wire = key.len() + record.aggregate.encode(&key).len();
             assert!(record.bytes() >= on_the_wire, "{} < {on_the_wire}", record.bytes());
@@ -173,7 +187,7 @@ mod tests {
     fn separates_rejected_records_from_delivered_ones() {
         let mut batch = Batch::default();
         (0..4).for_each(|number| batch.push(record(number, 10)));
-        let (delivered, rejected) =
+        let SplitBatch { delivered, rejected } =
             batch.split(&PutOutcome::new(vec![None, Some("InternalFailure".to_owned()), None]));
         assert_eq!(delivered.records, [record(0, 10), record(2, 10)]);
         assert_eq!(rejected.records, [record(1, 10), record(3, 10)]);

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use actix_web::{HttpRequest, HttpResponse, Resource, Route, web};
 use adtrack_proto::{ProgramId, samples};
+use adtrack_runtime::telemetry;
 use serde_json::json;
 
 use super::documents::MANAGEMENT_API;
@@ -14,7 +15,8 @@ use crate::delivery::Journal;
 use crate::domain::Refusal;
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::programs::{Known, LocalPrograms, RedisPrograms};
+use crate::programs::{LocalPrograms, ProgramState, RedisPrograms};
+use crate::watchdog::Progress;
 
 /// The management listener's state.
 #[derive(Debug, Clone)]
@@ -23,7 +25,7 @@ pub struct Management {
     pub local: LocalPrograms,
     /// Redis, for the sample programs.
     pub redis: RedisPrograms,
-    /// The channel on which sample programs are announced.
+    /// The channel on which sample programs are published.
     pub channel: String,
     /// Whether the sample programs may be loaded.
     pub sample_programs: bool,
@@ -31,6 +33,8 @@ pub struct Management {
     pub journal: Journal,
     /// For the health checks.
     pub health: Health,
+    /// For the metrics of background tasks.
+    pub progress: Progress,
     /// The tracker's metrics.
     pub metrics: Arc<Metrics>,
 }
@@ -61,6 +65,11 @@ async fn metrics(management: web::Data<Management>) -> HttpResponse {
     metrics.programs.local_entries.set(gauge(management.local.len()));
     metrics.delivery.journal_bytes.set(gauge(management.journal.used_bytes()));
     metrics.delivery.journal_capacity.set(gauge(management.journal.capacity_bytes()));
+    for (task, is_stalled) in management.progress.tasks_stalled() {
+        metrics.task.stalled.with_label_values(&[task]).set(i64::from(is_stalled));
+    }
+    let dropped = &metrics.task.dropped_log_lines;
+    dropped.inc_by(telemetry::dropped_lines().saturating_sub(dropped.get()));
     match metrics.render() {
         Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text),
         Err(error) => HttpResponse::InternalServerError().body(error.to_string()),
@@ -75,7 +84,7 @@ async fn ready(management: web::Data<Management>) -> HttpResponse {
     health::ready(&management.health)
 }
 
-/// Loads the sample programs into Redis and announces them, as redis-updater does with an update.
+/// Stores the sample programs in Redis and publishes them, as redis-updater does with an update.
 async fn fill(management: web::Data<Management>) -> HttpResponse {
     if !management.sample_programs {
         return Problem::NotFound.to_response();
@@ -103,15 +112,15 @@ async fn get_cached(id: web::Path<String>, management: web::Data<Management>) ->
     let Some(cached) = management.local.get(&id) else {
         return Problem::from(Refusal::ProgramNotFound).to_response();
     };
-    let (state, value) = match &cached.known {
-        Known::Program(prepared) => ("program", prepared.to_json(id)),
-        Known::Deleted(_) => ("deleted", serde_json::Value::Null),
-        Known::Absent => ("absent", serde_json::Value::Null),
+    let (state, value) = match &cached.state {
+        ProgramState::Program(prepared) => ("program", prepared.to_json(id)),
+        ProgramState::Deleted(_) => ("deleted", serde_json::Value::Null),
+        ProgramState::Absent => ("absent", serde_json::Value::Null),
     };
     HttpResponse::Ok().json(json!({
         "state": state,
         "value": value,
-        "version": cached.known.version().map(ToString::to_string),
+        "version": cached.state.version().map(ToString::to_string),
         "ageSeconds": cached.at.elapsed().as_secs_f64(),
         "fresh": management.local.is_fresh(&cached, Instant::now()),
     }))

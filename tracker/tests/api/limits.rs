@@ -5,9 +5,9 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::helpers::{Setup, TestApp};
+use crate::helpers::{self, Setup, TestApp};
 
 const REQUEST: &str = "GET /event/212313 HTTP/1.1\r\nhost: t.example\r\n\r\n";
 
@@ -180,25 +180,6 @@ async fn keeps_idle_and_busy_connections_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_beyond_the_maximum_wait() {
-    // The client that waited for the tracker to start still holds one connection.
-    let app = Setup::flags(&["--workers=1", "--max-connections=2"]).start().await;
-    let mut held = connect(&app);
-    held.write_all(REQUEST.as_bytes()).unwrap();
-    assert!(read_response(&mut held).starts_with("HTTP/1.1 200"));
-
-    let mut waiting = connect(&app);
-    waiting.write_all(REQUEST.as_bytes()).unwrap();
-    waiting.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    let error = waiting.read(&mut [0; 1]).unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
-
-    drop(held);
-    waiting.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    assert!(read_response(&mut waiting).starts_with("HTTP/1.1 200"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn disconnects_a_client_that_sends_requests_and_reads_nothing() {
     let app = Setup::flags(&["--request-timeout-seconds=1"]).start().await;
     let requests = REQUEST.repeat(1_000);
@@ -242,4 +223,39 @@ async fn disconnects_a_client_that_does_not_read_its_responses() {
     std::thread::sleep(Duration::from_secs(5));
     let received = read_to_end(&mut stream).len();
     assert!(received < 2_000 * document, "{received}");
+}
+
+fn request_on_new_connection(app: &TestApp, request: &str) -> String {
+    let mut stream = connect(app);
+    stream.write_all(request.as_bytes()).unwrap();
+    read_response(&mut stream)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn serves_only_health_checks_beyond_the_limit_on_connections() {
+    let app = Setup::flags(&["--max-connections=4"]).start().await;
+    let silent: Vec<_> = (0..4).map(|_| connect(&app)).collect();
+    let health = "GET /health/check HTTP/1.1\r\nhost: t.example\r\n\r\n";
+    helpers::until("the limit is reached", async || {
+        request_on_new_connection(&app, REQUEST).starts_with("HTTP/1.1 503")
+    })
+    .await;
+
+    let response = request_on_new_connection(&app, REQUEST);
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("application/problem+json") && head.contains("retry-after"), "{head}");
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    assert_eq!(length.parse(), Ok(body.len()));
+    assert_eq!(serde_json::from_str::<Value>(body).unwrap()["code"], "overloaded");
+    assert!(request_on_new_connection(&app, health).starts_with("HTTP/1.1 200"));
+
+    // A silent one beyond the limit does not last.
+    let mut beyond = connect(&app);
+    assert_eq!(read_to_end(&mut beyond), "");
+
+    drop(silent);
+    helpers::until("there is room again", async || {
+        request_on_new_connection(&app, REQUEST).starts_with("HTTP/1.1 200")
+    })
+    .await;
 }

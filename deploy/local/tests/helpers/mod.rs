@@ -1,6 +1,8 @@
 //! Shared by the tests of core data: programs in Redis, requests, and steady traffic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, reason = "tests")]
 
+pub mod events;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,8 +66,11 @@ pub async fn start_stack(redis: &[(&str, String)], tracker: &[(&str, &str)]) -> 
     let journal = ("JOURNAL_MAX_BYTES".to_owned(), "67108864".to_owned());
     let tracker = tracker.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let options = StackOptions {
-        redis: redis.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
-        tracker: Some([journal].into_iter().chain(tracker).collect()),
+        redis_environment: redis
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect(),
+        tracker_environment: Some([journal].into_iter().chain(tracker).collect()),
         ..StackOptions::new(binaries, folder.path())
     };
     (Stack::start(&options).await.unwrap(), folder)

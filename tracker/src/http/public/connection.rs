@@ -9,14 +9,28 @@ use actix_web::rt::net::TcpStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::open_connections::ConnectionSlot;
+
 /// The response to a request that took too long (RFC 9110, section 15.5.9).
 const TIMED_OUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
+/// The response on a connection beyond the limit to anything but a health check.
+const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    content-type: application/problem+json\r\n\
+    cache-control: no-store\r\n\
+    retry-after: 1\r\n\
+    content-length: 105\r\n\
+    connection: close\r\n\r\n\
+    {\"code\":\"overloaded\",\"detail\":\"too many connections are open\",\
+    \"status\":503,\"title\":\"Service Unavailable\"}";
+
+/// How long a connection beyond the limit may last: health checks send their request at once.
+const RESERVE_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// Consecutive writes that send nothing, with no read in between, after which the connection is closed.
 /// actix-http wakes itself without a pause while it holds 128 KiB of requests, even if it cannot go on
-/// because the client does not read the responses. Such a client could keep a core busy for as long as
-/// it likes.
+/// because the client does not read the responses. Such a client could keep a core busy indefinitely.
 const MAX_FUTILE_WRITES: u32 = 16;
 
 /// Bytes that actix-http's dispatcher gets at a time; it is woken again for the rest. The dispatcher parses
@@ -35,10 +49,14 @@ const MAX_READ_BYTES: usize = 8 << 10;
 /// is sent. The connection reads no further requests meanwhile: actix-http would go on handling them and
 /// hold their responses in memory.
 ///
-/// The request timer is not reset for each request; that is where the factor of two comes from. When it
-/// fires, all that counts is whether a response has been sent since it was set.
+/// *Beyond the limit.* A connection in the reserve (`open_connections`) may ask for a health check, soon and
+/// once.
+///
+/// The request timer is not reset for each request, hence the factor of two. When it fires, the connection
+/// checks whether a response has been sent since it was set.
 pub(super) struct Connection {
     stream: TcpStream,
+    slot: ConnectionSlot,
     timeout: Duration,
     /// The deadline of the current request. None before the first request, and if no request was under
     /// way when it last fired.
@@ -56,9 +74,11 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, timeout: Duration) -> Self {
+    pub(super) fn new(stream: TcpStream, slot: ConnectionSlot, timeout: Duration) -> Self {
+        let timeout = if slot.is_reserve() { RESERVE_TIMEOUT } else { timeout };
         Self {
             stream,
+            slot,
             timeout,
             request_timer: None,
             is_receiving: false,
@@ -94,6 +114,9 @@ impl Connection {
         if !self.request_timer.as_ref().is_some_and(|timer| timer.is_elapsed()) {
             return Ok(());
         }
+        if !self.is_receiving && self.slot.is_reserve() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         if !self.is_receiving {
             self.request_timer = None;
         } else if self.has_responded {
@@ -104,6 +127,19 @@ impl Connection {
             return Err(io::ErrorKind::TimedOut.into());
         }
         Ok(())
+    }
+
+    /// Fails if `bytes`, the first of a connection beyond the limit, are not a health check.
+    fn admit_to_reserve(&self, bytes: &[u8]) -> io::Result<()> {
+        let is_health_check = [b"GET /health/".as_slice(), b"HEAD /health/"]
+            .iter()
+            .any(|start| bytes.starts_with(start));
+        if is_health_check {
+            return Ok(());
+        }
+        // If this cannot be written, the client is not reading either.
+        let _ = self.stream.try_write(OVERLOADED);
+        Err(io::ErrorKind::ConnectionAborted.into())
     }
 
     fn on_bytes_sent(&mut self) {
@@ -135,6 +171,9 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check_request_timer(context)?;
+        if self.slot.is_reserve() && self.request_timer.is_none() {
+            self.set_request_timer(context);
+        }
         if self.response_timer.is_some() {
             // `poll_flush` wakes the task once everything is sent.
             return Poll::Pending;
@@ -149,6 +188,9 @@ impl AsyncRead for Connection {
         let read = buffer.filled().len() - filled;
         self.read_bytes = if result.is_pending() { 0 } else { self.read_bytes + read };
         if read > 0 {
+            if self.slot.is_reserve() {
+                self.admit_to_reserve(&buffer.filled()[filled..])?;
+            }
             self.futile_writes = 0;
             self.on_bytes_received(context);
         }

@@ -13,6 +13,7 @@ use adtrack_runtime::cli::{integer, seconds};
 use clap::Args;
 
 use super::connection::Connection;
+use super::open_connections::OpenConnections;
 use super::routes::configure;
 use super::state::Public;
 use crate::domain::bots;
@@ -33,8 +34,9 @@ const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Connections")]
 pub struct ConnectionSettings {
-    /// Connections that the public listener holds open at a time, over all workers; further ones wait to
-    /// be accepted. Each takes about 20 KB, and up to 128 KiB while headers arrive.
+    /// Connections that the public listener holds open at a time, over all workers. Further ones get 503, but
+    /// for health checks. Capped if the limit on open files allows fewer. Each takes about 20 KB, and up to
+    /// 128 KiB while headers arrive.
     #[arg(long, env, default_value = "20000", value_parser = integer(1_usize, 1_000_000))]
     pub max_connections: usize,
     /// Seconds that a request may take, from its first byte (headers and body included) until its response
@@ -43,7 +45,7 @@ pub struct ConnectionSettings {
     pub request_timeout_seconds: Duration,
 }
 
-/// Serves `public` on `listener` with so many `workers`, until its handle stops it. A graceful stop waits
+/// Serves `public` on `listener` with `workers` threads, until its handle stops it. A graceful stop waits
 /// for running requests, at most `shutdown_timeout`.
 pub fn listen<P, S>(
     listener: TcpListener,
@@ -59,15 +61,17 @@ where
     bots::prepare();
     let address = listener.local_addr()?;
     let timeout = settings.request_timeout_seconds;
+    let connections = OpenConnections::new(settings.max_connections);
     let builder = Server::build()
         .workers(workers)
-        .max_concurrent_connections(settings.max_connections.div_ceil(workers))
+        .max_concurrent_connections(connections.limit_with_reserve().div_ceil(workers))
         .shutdown_timeout(shutdown_timeout.as_secs())
         .disable_signals();
     let shutdown = builder.graceful_shutdown_signal();
-    // Does what actix_web::HttpServer does. That one cannot be given a connection type of our own.
+    // The same as actix_web::HttpServer, which does not accept a custom connection type.
     let server = builder.listen("public", listener, move || {
         let (public, shutdown) = (public.clone(), shutdown.clone());
+        let connections = connections.clone();
         let app = App::new().configure(|service| configure(service, public));
         let app = app.into_factory().map_err(|error: Error| error.error_response());
         let service = HttpService::build()
@@ -80,9 +84,12 @@ where
             .client_disconnect_timeout(DISCONNECT_TIMEOUT)
             .local_addr(address)
             .h1(map_config(app, move |()| AppConfig::default()));
-        fn_service(move |stream: TcpStream| async move {
-            let peer = stream.peer_addr().ok();
-            Ok((Connection::new(stream, timeout), peer))
+        fn_service(move |stream: TcpStream| {
+            let slot = connections.take_slot();
+            async move {
+                let peer = stream.peer_addr().ok();
+                Ok((Connection::new(stream, slot, timeout), peer))
+            }
         })
         .and_then(service)
     })?;
