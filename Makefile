@@ -107,7 +107,7 @@ prove: redis-server ## the long tests: 50 kills, outages, 200,000 programs, mill
 	deploy/checks/mutate --all
 	deploy/checks/image
 
-mutants: redis-server ## small changes of the code that no test of their own crate notices (hours; PART=proto: minutes)
+mutants: redis-server ## mutation tests: what no test of its own crate notices (hours; PART=proto: minutes)
 	@deploy/checks/mutants $(PART)
 
 check-deploy: ## all of deploy/ that can be checked without an AWS account (3 minutes)

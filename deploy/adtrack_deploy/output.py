@@ -1,6 +1,6 @@
 """Standard output of a tool that does more than print.
 
-A reader that closes the pipe, as `head` does, has what it wants: the tool does its work to the end, and its exit
+A reader that closes the pipe, as `head` does, has all it wants: the tool does its work to the end, and its exit
 status is that of the work. Any other failure, such as a full disk, loses output that somebody relies on.
 """
 

@@ -36,14 +36,14 @@ async fn restart_redis(stack: &mut Stack, status: &str, folder: &Path) {
     match stack.redis.start_again().await {
         Ok(()) => {
             outln!(
-                "It runs again, empty. The tracker goes on with the programs in its memory; it responds with 503 \
+                "It runs again, empty. The tracker still has the programs in its memory; it responds with 503 \
                  core_data_unavailable to all others until core data is there again."
             );
             outln!("  the samples:  curl -X POST $MANAGEMENT_URL/cache/fill");
             outln!("  your own:     publish it again (core-data publish)");
         }
         Err(error) => {
-            outln!("It cannot be started again: {error}. The stack goes on without Redis.");
+            outln!("It cannot be started again: {error}. The stack keeps running without Redis.");
         }
     }
 }

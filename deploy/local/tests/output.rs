@@ -16,6 +16,8 @@ fn tool(name: &str) -> Command {
 /// Commands that print and need no server, each with its tool.
 fn commands(folder: &Path) -> Vec<(&'static str, Vec<String>)> {
     let spill = format!("file://{}/spill", folder.display());
+    let journal = folder.join("journal");
+    std::fs::create_dir_all(&journal).unwrap();
     let programs = folder.join("programs.jsonl");
     std::fs::write(&programs, r#"{"programId":"a","deleted":true}"#).unwrap();
     let keys = folder.join("keys");
@@ -25,6 +27,7 @@ fn commands(folder: &Path) -> Vec<(&'static str, Vec<String>)> {
     let owned = |arguments: &[&str]| arguments.iter().map(|one| (*one).to_owned()).collect();
     let mut commands = vec![
         ("redrive", owned(&["--spill-url", &spill])),
+        ("redrive", owned(&["journal", journal.to_str().unwrap()])),
         ("core-data", owned(&["publish", &programs, "--dry-run"])),
         ("loadtest", owned(&["scenarios"])),
         ("loadtest", owned(&["scenario", "show", "quick"])),

@@ -260,11 +260,11 @@ async fn reports_a_killed_redis_and_starts_it_again() {
 
     assert!(said("redis-server ended (signal: 9 (SIGKILL)); its log is "));
     assert_eq!(status_of("212313").await, 200, "from memory");
-    until("others are unavailable", async || status_of("212312").await == 503).await;
+    until("others are unavailable", async || status_of("nobody").await == 503).await;
     let fill = format!("{}/cache/fill", running.environment["MANAGEMENT_URL"]);
-    until("the samples are loaded", async || {
+    until("core data is there again", async || {
         let filled = reqwest::Client::new().post(&fill).send().await.unwrap();
-        filled.status().is_success() && status_of("212312").await == 200
+        filled.status().is_success() && status_of("nobody").await == 404
     })
     .await;
     end(running, Signal::TERM);

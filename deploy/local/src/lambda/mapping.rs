@@ -143,8 +143,8 @@ impl<F: Invoke> Mapping<F> {
         self.is_stream_gone.store(true, Ordering::Relaxed);
         tracing::error!(
             stream = self.settings.stream,
-            "the stream was deleted; nothing reads a new one of its name, as on AWS, until the event-source \
-             mapping is created again: restart the local stack"
+            "the stream was deleted; as on AWS, a new stream of its name is not read until the event-source \
+             mapping is recreated: restart the local stack"
         );
         while pollers.join_next().await.is_some() {}
     }
