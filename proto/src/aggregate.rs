@@ -5,7 +5,7 @@
 //! F3 89 9A C2 | protobuf AggregatedRecord | MD5 of the protobuf
 //! ```
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use md5::{Digest, Md5};
 use prost::Message;
 
@@ -86,14 +86,8 @@ pub fn user_records(data: &Bytes) -> Option<Vec<Bytes>> {
 }
 
 fn aggregate_message(data: &Bytes) -> Option<Bytes> {
-    let end = data.len().checked_sub(MD5_BYTES)?;
-    if end < MAGIC.len() || !data.starts_with(&MAGIC) {
-        return None;
-    }
-    let mut message = data.slice(..end);
-    message.advance(MAGIC.len());
-    let digest = Md5::digest(&message);
-    (digest[..] == data[end..]).then_some(message)
+    let (message, digest) = data.strip_prefix(&MAGIC)?.split_last_chunk::<MD5_BYTES>()?;
+    (Md5::digest(message)[..] == digest[..]).then(|| data.slice_ref(message))
 }
 
 #[cfg(test)]
@@ -160,12 +154,29 @@ mod tests {
 
     #[test]
     fn reads_a_record_that_only_looks_like_an_aggregate_as_plain() {
-        let mut bytes = aggregate(&["a".into(), "b".into()]).to_vec();
-        *bytes.last_mut().unwrap() ^= 1;
-        for data in [bytes, MAGIC.to_vec(), vec![0; 40], vec![]] {
+        let valid = aggregate(&["a".into(), "b".into()]);
+        let (mut wrong_magic, mut wrong_checksum) = (valid.to_vec(), valid.to_vec());
+        wrong_magic[0] ^= 1;
+        *wrong_checksum.last_mut().unwrap() ^= 1;
+        let mut cases = vec![wrong_magic, wrong_checksum, vec![0; 40], vec![]];
+        // Too short for a checksum.
+        cases.extend((0..MD5_BYTES).map(|length| [&MAGIC[..], &vec![0; length]].concat()));
+        for data in cases {
             let data = Bytes::from(data);
             assert_eq!(user_records(&data), Some(vec![data.clone()]));
         }
+    }
+
+    #[test]
+    fn an_aggregate_may_be_empty() {
+        let data = [&MAGIC[..], &Md5::digest(b"")].concat();
+        assert_eq!(user_records(&data.into()), Some(vec![]));
+    }
+
+    #[test]
+    fn encodes_into_a_buffer_of_the_right_size() {
+        let bytes = of(&["a".into(), "bc".into()]).encode("key");
+        assert_eq!(bytes.capacity(), bytes.len());
     }
 
     #[test]
