@@ -25,6 +25,7 @@ mod program_id;
 mod program_json;
 pub mod rank;
 pub mod samples;
+pub mod sequence_number;
 pub mod store_script;
 mod validity;
 mod version;

@@ -41,12 +41,14 @@ DAY = {
     ("balancer", "HealthyHostCount"): ((3, 3),),
     ("balancer", "UnHealthyHostCount"): ((0, 3),),
     ("balancer", "TargetResponseTime"): QUICK,
+    ("kinesis-consumer's stream", "IncomingRecords"): ones(600),
+    ("redis-updater's stream", "IncomingRecords"): ones(90),
     ("kinesis-consumer's stream", "WriteProvisionedThroughputExceeded"): ((0, 60_000),),
     ("kinesis-consumer's stream", "ReadProvisionedThroughputExceeded"): ((0, 240),),
     ("redis-updater's stream", "WriteProvisionedThroughputExceeded"): ((0, 100),),
     ("redis-updater's stream", "ReadProvisionedThroughputExceeded"): ((0, 240),),
     **{(function, name): samples for function in ("kinesis-consumer", "redis-updater") for name, samples in {
-        "IteratorAge": ((200, 50), (700, 10)), "Errors": ((0, 60),), "Throttles": ((0, 60),),
+        "Invocations": ones(60), "IteratorAge": ((200, 50), (700, 10)), "Errors": ((0, 60),), "Throttles": ((0, 60),),
         "Records": ((90, 60),), "Failures": ((0, 60),), "Retries": ((0, 60),),
         "OldestRecordAge": ((300, 50), (1_200, 10)), "DifferingRepeats": ((0, 60),)}.items()},
     # None of these comes at all while there is nothing to count.
@@ -60,6 +62,7 @@ DAY = {
     ("tracker", "adtrack_journal_capacity_bytes"): level(8 * GIB, 16 * GIB),
     ("tracker", "adtrack_subscribed"): ((1, 12),),
     ("tracker", "adtrack_redis_connected"): ((1, 12),),
+    ("tracker", "adtrack_core_data_loaded"): ((1, 12),),
     ("tracker", "adtrack_journal_damaged_total"): ((0, 12),),
     ("tracker", "adtrack_journal_lost_files"): ((0, 12),),
     ("tracker", "adtrack_task_stalled"): ((0, 12),),
@@ -114,7 +117,24 @@ HEALTHY = ("balancer", "HealthyHostCount")
 AGE, BYTES = ("tracker", "adtrack_journal_oldest_seconds"), ("tracker", "adtrack_journal_bytes")
 ROWS, STORES = ("kinesis-consumer", "OldestRecordAge"), ("redis-updater", "OldestRecordAge")
 SUBSCRIBED = ("tracker", "adtrack_subscribed")
+OF_INVOCATIONS = ("Invocations", "IteratorAge", "Errors", "Throttles", "Records", "Failures", "Retries",
+                  "OldestRecordAge", "DifferingRepeats")
 SLOW = ((0.002, 58_000), (0.2, 2_000))
+
+
+def _idle(alarm, function):
+    """A function that is not invoked, although records come; and what only looks like it."""
+    invoked, records = (function, "Invocations"), (f"{function}'s stream", "IncomingRecords")
+    silent = {(function, name): NOTHING for name in OF_INVOCATIONS}
+    yield Failure(f"the stream of {function} was recreated, and nothing reads it", silent, {alarm: 6})
+    yield Failure(f"one record a minute, and nothing invokes {function}",
+                  silent | {records: ones(1)}, {alarm: 6}, regime=NIGHT)
+    yield Failure(f"{function} is not invoked for four minutes", silent, minutes=4)
+    # A record late in a minute is read in the next one.
+    yield Failure(f"a record now and then for {function}",
+                  {records: flapping(ones(1), NOTHING, "x.x.x.x.x.x."),
+                   invoked: flapping(ones(1), NOTHING, ".x.x.x.x.x.x")}, regime=NIGHT)
+
 
 FAILURES = [
     Failure("a healthy day", {}, minutes=HOUR),
@@ -123,7 +143,8 @@ FAILURES = [
             {("balancer", "TargetResponseTime"): ((0.002, 2), (0.4, 1)), ("balancer", "RequestCount"): ones(3)},
             minutes=HOUR, regime=NIGHT),
     Failure("no metric of anything", dict.fromkeys(DAY, NOTHING), recovers=8, rings={
-        "HealthyTargets": 6, "AvailabilityFast": 4, "JournalAge": 4, "Subscription": 4, "RedisConnection": 4}),
+        "HealthyTargets": 6, "AvailabilityFast": 4, "JournalAge": 4, "Subscription": 4, "RedisConnection": 4,
+        "CoreDataLoaded": 4}),
     # The load balancer.
     *_simple("Target5xx", *TARGET, ones(160), ones(75), ones(4_000), 6),
     *_simple("LoadBalancer5xx", *BALANCER, ones(32), ones(14), ones(4_000), 6),
@@ -179,7 +200,8 @@ FAILURES = [
     Failure("a stretch of a journal is damaged", {("tracker", "adtrack_journal_damaged_total"): among(1, 11)},
             {"JournalDamaged": 2}, minutes=1),
     Failure("the metrics agents are gone", dict.fromkeys(OF_AGENT, NOTHING),
-            {"JournalAge": 4, "Subscription": 4, "RedisConnection": 4, "MetricsAgents": 14}),
+            {"JournalAge": 4, "Subscription": 4, "RedisConnection": 4, "CoreDataLoaded": 4,
+             "MetricsAgents": 14}),
     Failure("a metrics agent of three is gone", {AGE: level(0.4, 0.1, of=4)}, {"MetricsAgents": 14}),
     Failure("a metrics agent is gone for ten minutes", {AGE: level(0.4, 0.1, of=4)}, minutes=10),
     Failure("a tracker of three starts", {AGE: level(0.4, 0.1, of=4), HEALTHY: ((2, 3),)}),
@@ -190,6 +212,7 @@ FAILURES = [
               {("tracker", name): flapping(level(0, 1), level(1, 1), "xx.xx.xx.xx.")})
       for name in ("adtrack_subscribed", "adtrack_redis_connected")),
     *_simple("RedisConnection", "tracker", "adtrack_redis_connected", level(0, 1), None, ((0, 12),), 4),
+    *_simple("CoreDataLoaded", "tracker", "adtrack_core_data_loaded", level(0, 1), None, ((0, 12),), 4),
     # From response to row.
     *_simple("ResponseToRow", *ROWS, ((50_000, 1), (300, 59)), ((22_000, 1), (300, 59)), ((300_000, 60),), 4),
     Failure("rows are late every other minute",
@@ -201,7 +224,8 @@ FAILURES = [
     Failure("a tolerable wait in journal and stream", {AGE: level(12, 0.1), ROWS: ((12_000, 1), (300, 59))}),
     Failure("rows are late, and the metrics agents are gone",
             dict.fromkeys(OF_AGENT, NOTHING) | {ROWS: ((50_000, 1), (300, 59))},
-            {"ResponseToRow": 4, "JournalAge": 4, "Subscription": 4, "RedisConnection": 4, "MetricsAgents": 14}),
+            {"ResponseToRow": 4, "JournalAge": 4, "Subscription": 4, "RedisConnection": 4, "CoreDataLoaded": 4,
+             "MetricsAgents": 14}),
     Failure("nothing reaches the stream", {AGE: level(50, 0.1)}, {"ResponseToRow": 4, "JournalAge": 4}, regime=NIGHT),
     *_simple("EventStreamThrottles", "kinesis-consumer's stream", "WriteProvisionedThroughputExceeded",
              among(160, 59_000), among(75, 59_000), among(9_000, 0), 6),
@@ -212,6 +236,7 @@ FAILURES = [
     Failure("kinesis-consumer is behind", {("kinesis-consumer", "IteratorAge"): ((100_000, 10), (200, 50)),
                                            ROWS: ((100_000, 10), (200, 50))},
             {"ConsumerIteratorAge": 6, "ResponseToRow": 4}),
+    *_idle("ConsumerIdle", "kinesis-consumer"),
     *_simple("ConsumerErrors", "kinesis-consumer", "Errors", among(1, 59), None, among(60, 0), 4),
     *_simple("ConsumerThrottles", "kinesis-consumer", "Throttles", among(20, 60), among(7, 60), among(900, 0), 6),
     *_simple("ConsumerFailedRecords", "kinesis-consumer", "Failures", among(1, 59), None, None, 2),
@@ -230,6 +255,7 @@ FAILURES = [
              among(160, 900), among(75, 900), among(9_000, 0), 6),
     *_simple("UpdaterIteratorAge", "redis-updater", "IteratorAge",
              ((50_000, 1), (200, 59)), ((18_000, 1), (200, 59)), ((900_000, 60),), 4),
+    *_idle("UpdaterIdle", "redis-updater"),
     *_simple("UpdaterErrors", "redis-updater", "Errors", among(1, 59), None, among(60, 0), 4),
     *_simple("UpdaterThrottles", "redis-updater", "Throttles", among(20, 60), among(7, 60), among(900, 0), 6),
     *_simple("UpdaterFailedRecords", "redis-updater", "Failures", among(1, 59), None, None, 2),
@@ -242,7 +268,8 @@ FAILURES = [
             {"Subscription": 4, "CoreDataToTrackers": 4}, regime=NIGHT),
     Failure("core data is late, and the metrics agents are gone",
             dict.fromkeys(OF_AGENT, NOTHING) | {STORES: ((20_000, 1), (300, 59))},
-            {"CoreDataToTrackers": 4, "JournalAge": 4, "Subscription": 4, "RedisConnection": 4, "MetricsAgents": 14}),
+            {"CoreDataToTrackers": 4, "JournalAge": 4, "Subscription": 4, "RedisConnection": 4, "CoreDataLoaded": 4,
+             "MetricsAgents": 14}),
     # Redis, each node.
     *(failure for number in (1, 2, 3) for failure in [
         *_simple("RedisMemory", f"node{number}", "DatabaseMemoryUsagePercentage",

@@ -52,10 +52,13 @@ AWS = {
         "TargetResponseTime": Metric(_ELB, (_BALANCER, _GROUP), ("p99", "p99.9"), "Seconds"),
     },
     "stream": {
+        "IncomingRecords": Metric("AWS/Kinesis", _STREAM, COUNT, "Count"),
         "WriteProvisionedThroughputExceeded": Metric("AWS/Kinesis", _STREAM, COUNT, "Count"),
         "ReadProvisionedThroughputExceeded": Metric("AWS/Kinesis", _STREAM, COUNT, "Count"),
     },
     "function": {
+        # Not there in a minute without an invocation.
+        "Invocations": Metric("AWS/Lambda", _FUNCTION, COUNT, "Count"),
         "IteratorAge": Metric("AWS/Lambda", _FUNCTION, LEVEL, "Milliseconds"),
         "Errors": Metric("AWS/Lambda", _FUNCTION, COUNT, "Count"),
         "Throttles": Metric("AWS/Lambda", _FUNCTION, COUNT, "Count"),
@@ -80,7 +83,8 @@ OURS = {
     # How many samples there are says how many agents report.
     "adtrack_journal_oldest_seconds": ("Maximum", "SampleCount"), "adtrack_journal_bytes": LEVEL,
     "adtrack_journal_capacity_bytes": ("Minimum",), "adtrack_subscribed": ("Minimum",),
-    "adtrack_redis_connected": ("Minimum",), "OldestRecordAge": LEVEL, "adtrack_journal_lost_files": LEVEL,
+    "adtrack_redis_connected": ("Minimum",), "adtrack_core_data_loaded": ("Minimum",),
+    "OldestRecordAge": LEVEL, "adtrack_journal_lost_files": LEVEL,
     "adtrack_task_stalled": LEVEL,
 }
 

@@ -1,6 +1,7 @@
 //! The stack: starts its parts in order, and stops them in reverse order.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -97,10 +98,21 @@ pub struct Faults {
     pub dynamodb: FaultProxy,
 }
 
+/// What has ended on its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The tracker's process.
+    Tracker,
+    /// The stack's Redis.
+    Redis,
+}
+
 /// The stack's tracker, with everything needed to start it again.
 #[derive(Debug)]
 struct Tracker {
     process: Process,
+    /// Whether its end was reported.
+    has_ended: bool,
     binary: PathBuf,
     environment: Vec<(String, String)>,
     log: PathBuf,
@@ -194,6 +206,25 @@ impl Stack {
     /// The tracker's process; `None` if the stack has no tracker.
     pub fn tracker(&mut self) -> Option<&mut Process> {
         self.tracker.as_mut().map(|tracker| &mut tracker.process)
+    }
+
+    /// Waits until the tracker or Redis ends on its own. Reports each end once.
+    pub async fn wait_for_end(&mut self) -> (Ended, std::io::Result<ExitStatus>) {
+        let Self { tracker, redis, .. } = self;
+        let tracker_end = async {
+            match tracker {
+                Some(tracker) if !tracker.has_ended => {
+                    let status = tracker.process.wait().await;
+                    tracker.has_ended = true;
+                    status
+                }
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            status = tracker_end => (Ended::Tracker, status),
+            status = redis.wait_for_end() => (Ended::Redis, status),
+        }
     }
 
     /// Kills the tracker, as `kill -9` does.
@@ -330,6 +361,7 @@ impl Stack {
         let log = folder.join("logs/tracker.log");
         let mut tracker = Tracker {
             process: start_process(&binary, &environment, &log)?,
+            has_ended: false,
             binary,
             environment,
             log,
@@ -396,6 +428,7 @@ fn start_process(
 impl Tracker {
     async fn start_again(&mut self) -> Result<(), StackError> {
         self.process = start_process(&self.binary, &self.environment, &self.log)?;
+        self.has_ended = false;
         self.wait_until_healthy().await
     }
 

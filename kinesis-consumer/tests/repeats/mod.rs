@@ -217,11 +217,13 @@ async fn the_row_of_another_conversion_is_left_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn retries_a_conversion_that_may_have_another_id() {
-    let faults = vec![Fault::Throttled, Fault::ServerError, Fault::Reset];
+    let mut faults = vec![Fault::Throttled, Fault::ServerError, Fault::Reset];
+    faults.extend(LIES.map(Fault::Lie));
+    let calls = faults.len() + 1;
     let function = Function::start(faults).await;
     assert_eq!(function.invoke(&records(&[&sale(SALE, CLICK, 0)])).await, Vec::<String>::new());
     assert_eq!(summary(&function.only_row().await), some([SALE, "copy 0", CLICK]));
-    assert_eq!(function.proxy.calls(), 4);
+    assert_eq!(function.proxy.calls(), calls);
 
     let large = TrackingEvent { user_agent: "x".repeat(420_000), ..sale(SALE, CLICK, 0) };
     let function = Function::start(vec![]).await;

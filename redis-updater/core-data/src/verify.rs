@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use adtrack_proto::program::{CoreData, Update};
 use adtrack_proto::{ProgramId, Version};
+use adtrack_runtime::output;
 use indicatif::HumanCount;
 
 use super::arguments::VerifyArguments;
 use super::exit::{Exit, Failure};
 use super::get::no_core_data;
-use super::output;
 use super::redis::{Reader, Redis, StoredValue};
 use super::spool::{self, Spool, SpooledRecord};
 
@@ -20,6 +20,9 @@ use super::spool::{self, Spool, SpooledRecord};
 const READS_PER_PIPELINE: usize = 500;
 /// The time between two comparisons of the programs that differ.
 const WAIT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The description of a program that Redis does not hold.
+const MISSING: &str = "missing";
 
 /// A program that differs from the file's record.
 struct Difference {
@@ -44,7 +47,10 @@ pub async fn run(arguments: &VerifyArguments) -> Result<Exit, Failure> {
             compare(chunk.to_vec(), &mut reader, &mut differences).await?;
         }
     }
-    if !differences.is_empty() && !reader.holds_core_data().await? {
+    let is_all_missing = programs > 0
+        && differences.len() == programs
+        && differences.iter().all(|difference| difference.description == MISSING);
+    if is_all_missing && !reader.holds_core_data().await? {
         return Err(Failure::new(Exit::Differs, no_core_data()));
     }
     report(programs, &differences)
@@ -97,7 +103,7 @@ async fn compare(
 fn describe_difference(expected: &CoreData, stored: &StoredValue) -> Option<String> {
     match (expected, stored) {
         (CoreData::Deleted(_), StoredValue::Nothing) => None,
-        (CoreData::Program(_), StoredValue::Nothing) => Some("missing".to_owned()),
+        (CoreData::Program(_), StoredValue::Nothing) => Some(MISSING.to_owned()),
         (_, StoredValue::Unreadable(problem)) => Some(format!("unreadable: {problem}")),
         (_, StoredValue::Update(stored)) => {
             let version = &stored.version;
@@ -138,15 +144,14 @@ fn describe_members(expected: &CoreData, stored: &Update) -> String {
 }
 
 fn report(programs: usize, differences: &[Difference]) -> Result<Exit, Failure> {
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    for Difference { expected, description } in differences {
-        if writeln!(out, "{}: {description}", expected.program_id).is_err() {
-            // The reader closed the pipe.
-            return Ok(Exit::Differs);
+    output::write(|out| {
+        let mut out = std::io::BufWriter::new(out);
+        for Difference { expected, description } in differences {
+            writeln!(out, "{}: {description}", expected.program_id)?;
         }
-    }
-    let counted = HumanCount(differences.len() as u64);
-    let _ = writeln!(out, "{} programs compared, {counted} differ", HumanCount(programs as u64));
-    let _ = out.flush();
+        let counted = HumanCount(differences.len() as u64);
+        writeln!(out, "{} programs compared, {counted} differ", HumanCount(programs as u64))?;
+        out.flush()
+    });
     Ok(if differences.is_empty() { Exit::Success } else { Exit::Differs })
 }

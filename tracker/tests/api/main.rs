@@ -1,6 +1,7 @@
 //! Tests the tracker over HTTP, with a real redis-server and an embedded Kinesis.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod acknowledgements;
 mod batches;
 mod clicks;
 mod conversions;
@@ -18,6 +19,7 @@ mod open_redirects;
 mod privacy;
 mod programs;
 mod rate_limits;
+mod redis_loss;
 mod settings;
 mod task_protection;
 mod traffic;

@@ -9,6 +9,17 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::local::{Local, deleted, interrupt, program};
 
+fn full_disk() -> Stdio {
+    std::fs::File::options().write(true).open("/dev/full").unwrap().into()
+}
+
+/// A pipe that its reader has closed.
+fn closed_pipe() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn get_prints_what_redis_holds() {
     let mut local = Local::start().await;
@@ -41,6 +52,18 @@ async fn get_prints_what_redis_holds() {
             ""
         );
     }
+    let unmarked = local.run(&["get", "c"]).await;
+    assert!(unmarked.err.contains("run core-data mark-loaded"), "{unmarked:?}");
+    let marked = local.run(&["mark-loaded", "--count", "1"]).await;
+    assert_eq!((marked.status, marked.err.as_str()), (Some(0), ""), "{marked:?}");
+    let lost = local.run_into(&["get", "a"], full_disk()).await;
+    assert_eq!(lost.status, Some(74), "{lost:?}");
+    assert!(lost.err.contains("standard output: No space left"), "{lost:?}");
+    let verify = ["verify", file.to_str().unwrap()];
+    assert_eq!(local.run_into(&verify, full_disk()).await.status, Some(74));
+    assert_eq!(local.run_into(&verify, closed_pipe()).await.status, Some(0));
+    let unread = local.run_into(&["get", "a"], closed_pipe()).await;
+    assert_eq!((unread.status, unread.err.as_str()), (Some(0), ""), "{unread:?}");
     let unknown = local.run(&["get", "c"]).await;
     assert_eq!(unknown.status, Some(1), "{unknown:?}");
     assert!(unknown.err.contains("Redis does not hold c:"), "{unknown:?}");
@@ -51,6 +74,33 @@ async fn get_prints_what_redis_holds() {
         (Some(69), 1),
         "{unavailable:?}"
     );
+    local.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_reports_an_empty_redis_as_one_problem() {
+    let local = Local::start().await;
+    let two = local.file("two", &[program("a", "x"), program("b", "x")].join("\n"));
+    let verify_two = async || local.run(&["verify", two.to_str().unwrap()]).await;
+    let empty = verify_two().await;
+    assert_eq!(empty.status, Some(1), "{empty:?}");
+    assert!(empty.err.contains("run core-data mark-loaded"), "{empty:?}");
+    assert_eq!(empty.out.lines().count(), 1, "no program is listed: {empty:?}");
+
+    // One of the programs is there. Whether Redis is marked or not, the other one is listed.
+    let one = local.file("one", &program("a", "x"));
+    assert_eq!(local.publish(&one).await.status, Some(0));
+    let arrived = local.run(&["verify", one.to_str().unwrap(), "--wait", "20"]).await;
+    assert_eq!(arrived.status, Some(0), "{arrived:?}");
+    for mark in [None, Some("2")] {
+        if let Some(count) = mark {
+            assert_eq!(local.run(&["mark-loaded", "--count", count]).await.status, Some(0));
+        }
+        let partial = verify_two().await;
+        assert_eq!((partial.status, partial.err.as_str()), (Some(1), ""), "{partial:?}");
+        let lines: Vec<&str> = partial.out.lines().skip(1).collect();
+        assert_eq!(lines, ["b: missing", "2 programs compared, 1 differ"], "{partial:?}");
+    }
     local.stop().await;
 }
 
