@@ -4,16 +4,15 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::time::{Duration, SystemTime};
 
-use adtrack_proto::aggregate;
 use adtrack_runtime::lambda::{
-    BatchMetrics, BatchResponse, FailureStore, KinesisEvent, StreamRecord, records_of, report,
+    BatchMetrics, BatchResponse, FailureStore, KinesisEvent, Poison, StreamRecord, UserRecord,
+    records_of, report,
 };
 use adtrack_runtime::telemetry;
 use jiff::Timestamp;
 
 use crate::decode::decode;
 use crate::item::{Row, RowSettings};
-use crate::poison::{Poison, Source};
 use crate::store::{EventTable, Unwritten};
 
 /// The function's name in failed records and metrics.
@@ -40,7 +39,7 @@ pub struct Handler {
 struct Rows<'a> {
     rows: Vec<Row>,
     /// By id: the row's index in `rows`, and the records that it came from.
-    sources: HashMap<String, (usize, Vec<Source<'a>>)>,
+    sources: HashMap<String, (usize, Vec<UserRecord<'a>>)>,
     events: usize,
     /// Repeated events that differ from the others of their id in a field that must not change.
     differing: usize,
@@ -107,22 +106,22 @@ impl Handler {
         let mut rows = Rows::default();
         let mut poison = Poison::default();
         for record in records {
-            let Some(user_records) = aggregate::user_records(&record.data) else {
-                let reason = "an aggregate with the right checksum that is not valid protobuf";
-                let (sub_sequence_number, data) = (0, record.data.clone());
-                let whole = Source { kinesis_record: record, sub_sequence_number, data };
-                poison.add(&whole, reason.to_owned());
-                continue;
+            let user_records = match UserRecord::all_of(record) {
+                Ok(user_records) => user_records,
+                Err(error) => {
+                    poison.add(&UserRecord::whole(record), error.to_string());
+                    continue;
+                }
             };
-            for (sub_sequence_number, data) in (0..).zip(user_records) {
-                let source = Source { kinesis_record: record, sub_sequence_number, data };
-                match decode(&source.data) {
+            for user_record in user_records {
+                match decode(&user_record.data) {
                     Ok(event) => {
                         let (arrived_at, settings) = (record.arrived_at, self.rows);
-                        let row = Row::new(event, &source.data, arrived_at, stored_at, settings);
-                        rows.add(row, source);
+                        let row =
+                            Row::new(event, &user_record.data, arrived_at, stored_at, settings);
+                        rows.add(row, user_record);
                     }
-                    Err(error) => poison.add(&source, error.to_string()),
+                    Err(error) => poison.add(&user_record, error.to_string()),
                 }
             }
         }
@@ -133,7 +132,7 @@ impl Handler {
 impl<'a> Rows<'a> {
     /// Adds a row, replacing an earlier one of the same event. Rows that are written once are combined
     /// instead.
-    fn add(&mut self, row: Row, source: Source<'a>) {
+    fn add(&mut self, row: Row, source: UserRecord<'a>) {
         self.events += 1;
         match self.sources.entry(row.id().to_owned()) {
             Entry::Occupied(mut known) => {
@@ -161,7 +160,7 @@ impl<'a> Rows<'a> {
         sources.map(|source| source.kinesis_record.sequence_number.clone()).collect()
     }
 
-    fn sources_of(&self, row: &Row) -> &[Source<'a>] {
+    fn sources_of(&self, row: &Row) -> &[UserRecord<'a>] {
         self.sources.get(row.id()).map_or(&[], |(_, sources)| sources)
     }
 }

@@ -15,6 +15,7 @@ pub mod compare;
 pub mod connection_check;
 pub mod core_data;
 pub mod engine;
+mod interrupts;
 pub mod live;
 pub mod local;
 pub mod popularity;

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use adtrack_runtime::outln;
 use procfs::{CpuInfo, Current};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cli::{InvalidOverrides, RunArguments};
 use crate::connection_check::{self, Unreachable};
 use crate::core_data::{self, CoreDataError};
 use crate::engine::{self, Job, Merger, SenderError, Streams};
+use crate::interrupts::Interrupts;
 use crate::live::View;
 use crate::local::{LocalStack, LocalStackError};
 use crate::process;
@@ -478,37 +478,5 @@ fn machine() -> Machine {
         processor: model.unwrap_or(std::env::consts::ARCH).to_owned(),
         memory_bytes: process::memory().unwrap_or(0),
         kernel: format!("Linux {}", release.trim()),
-    }
-}
-
-/// Ctrl-C: the first one ends the sending, the second one the waiting for rows.
-struct Interrupts {
-    first: watch::Receiver<bool>,
-    second: watch::Receiver<bool>,
-}
-
-impl Interrupts {
-    fn listen() -> Self {
-        let (first_sender, first) = watch::channel(false);
-        let (second_sender, second) = watch::channel(false);
-        tokio::spawn(async move {
-            let (Ok(mut interrupt), Ok(mut terminate)) =
-                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-            else {
-                // Keep the senders: a closed channel would count as an interrupt.
-                return std::future::pending().await;
-            };
-            for sender in [first_sender, second_sender] {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                }
-                outln!(
-                    "\nInterrupted: ending with a report. Press ctrl-C again to not wait for rows."
-                );
-                sender.send_replace(true);
-            }
-        });
-        Self { first, second }
     }
 }

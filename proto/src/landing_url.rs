@@ -4,6 +4,8 @@
 //! is one of ours but for case or punctuation is a mistake, and so is a macro in another system's notation. If the
 //! URL then has no click id, no conversion can be matched to a click.
 
+use std::fmt;
+
 use crate::aliases::letters;
 use crate::program::MAX_PARAMETER_NAME_BYTES;
 use crate::web_url::split_at_authority;
@@ -33,6 +35,17 @@ pub struct MacroMistakes {
     pub loses_click_id: bool,
 }
 
+/// `{clickid} is not filled as it was meant, {click_id} is`
+impl fmt::Display for MacroMistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, (text, right)) in self.unfilled.iter().enumerate() {
+            let separator = if number == 0 { "" } else { ", " };
+            write!(f, "{separator}{text} is not filled as it was meant, {right} is")?;
+        }
+        Ok(())
+    }
+}
+
 /// Looks for mistakes in the macros of `url`; none if there are none.
 pub fn macro_mistakes(url: &str) -> Option<MacroMistakes> {
     let (_, rest) = split_at_authority(url)?;
@@ -40,15 +53,14 @@ pub fn macro_mistakes(url: &str) -> Option<MacroMistakes> {
     let (mut has_macro, mut has_click_id) = (false, false);
     let mut position = 0;
     while position < rest.len() {
-        // Not a part of a name, such as `data[click_id]`.
-        let begins_value = rest[..position].ends_with(['=', '/', '?', '&', '#', ',', '-', '_']);
-        if begins_value && let Some((text, name, is_braced)) = foreign_macro(&rest[position..]) {
+        let (before, after) = rest.split_at(position);
+        if let Some((text, name, is_braced)) = foreign_macro(before, after) {
             has_macro |= is_braced;
             unfilled.extend(right_macro(name).map(|right| (text.to_owned(), right)));
             position += text.len();
             continue;
         }
-        if let Some(after_brace) = rest[position..].strip_prefix('{')
+        if let Some(after_brace) = after.strip_prefix('{')
             && let Some((name, after_macro)) = macro_name(after_brace)
         {
             has_macro = true;
@@ -60,7 +72,7 @@ pub fn macro_mistakes(url: &str) -> Option<MacroMistakes> {
             position = rest.len() - after_macro.len();
             continue;
         }
-        position += rest[position..].chars().next().map_or(1, char::len_utf8);
+        position += after.chars().next().map_or(1, char::len_utf8);
     }
     if unfilled.is_empty() {
         return None;
@@ -69,8 +81,9 @@ pub fn macro_mistakes(url: &str) -> Option<MacroMistakes> {
     Some(MacroMistakes { unfilled, loses_click_id: has_macro && !has_click_id })
 }
 
-/// The macro of another system that `text` begins with, its name, and whether it has a macro of ours inside.
-fn foreign_macro(text: &str) -> Option<(&str, &str, bool)> {
+/// The macro of another system that `text`, which follows `before`, begins with, its name, and whether it has a
+/// macro of ours inside.
+fn foreign_macro<'a>(before: &str, text: &'a str) -> Option<(&'a str, &'a str, bool)> {
     const NOTATIONS: [(&str, &str, bool); 6] = [
         ("{{", "}}", true),
         ("${", "}", true),
@@ -79,8 +92,10 @@ fn foreign_macro(text: &str) -> Option<(&str, &str, bool)> {
         ("%7B", "%7D", false),
         ("%7b", "%7d", false),
     ];
+    // As in `data[click_id]`.
+    let is_index = before.ends_with(|c: char| c.is_alphanumeric() || c == ']');
     NOTATIONS.iter().find_map(|(open, close, is_braced)| {
-        let inside = text.strip_prefix(open)?;
+        let inside = text.strip_prefix(open).filter(|_| *open != "[" || !is_index)?;
         let name = &inside[..inside.find(close)?];
         let whole = &text[..open.len() + name.len() + close.len()];
         let is_name =
@@ -113,6 +128,7 @@ mod tests {
             ("/?c={click-id}", &["{click-id}"], true),
             ("/?c={{click_id}}", &["{{click_id}}"], true),
             ("/?c=${click_id}", &["${click_id}"], true),
+            ("/p{{click_id}}", &["{{click_id}}"], true),
             ("/{clickId}/p?s={sub}", &["{clickId}"], true),
             ("/?p={programId}", &["{programId}"], true),
             ("/?c={click_id}&d={clickid}#{ProgramID}", &["{clickid}", "{ProgramID}"], false),

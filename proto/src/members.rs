@@ -114,6 +114,8 @@ members! {
         "the key that conversions must be signed with: an id of up to 64 bytes, never the secret";
     "parameterAliases": parameter_aliases, Pairs<BTreeMap<String, String>>, false,
         "an object of up to 20 entries that map a network's names of conversion parameters to adtrack's, such as `{\"payout\":\"amount\"}`";
+    "statusAliases": status_aliases, Pairs<BTreeMap<String, String>>, false,
+        "an object of up to 50 entries that map a network's values of `status` to `pending`, `approved`, `rejected` or `refunded`, such as `{\"1\":\"approved\"}`; case does not matter";
     "test": test, Boolean<bool>, false, "true for smoke and load tests: its events are marked";
     "deleted": deleted, Boolean<bool>, false, "true deletes the program; members other than `programId` are ignored";
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::landing_url::macro_mistakes;
 pub use crate::program_json::{REPLACES, replaced_by};
 pub use crate::validity::Validity;
 use crate::{ProgramId, Version};
@@ -10,6 +11,10 @@ use crate::{ProgramId, Version};
 pub const MAX_TEXT_BYTES: usize = 512;
 /// The maximum number of entries of `parameterAliases`.
 pub const MAX_ALIASES: usize = 20;
+/// The maximum number of entries of `statusAliases`.
+pub const MAX_STATUS_ALIASES: usize = 50;
+/// The maximum length of a network's value of `status` in bytes.
+pub const MAX_STATUS_BYTES: usize = 64;
 /// The maximum length of a parameter's name in bytes.
 pub const MAX_PARAMETER_NAME_BYTES: usize = 64;
 /// The maximum length of a signing key's id in bytes.
@@ -43,8 +48,18 @@ pub struct Program {
     pub conversion_key_id: Option<String>,
     /// A network's names of conversion parameters, and adtrack's name for each.
     pub parameter_aliases: BTreeMap<String, String>,
+    /// A network's values of `status`, and adtrack's status for each.
+    pub status_aliases: BTreeMap<String, String>,
     /// For smoke and load tests, not for billing.
     pub test: bool,
+}
+
+impl Program {
+    /// What may be a mistake but is accepted.
+    pub fn warning(&self) -> Option<String> {
+        let mistakes = macro_mistakes(self.landing_url.as_deref()?)?;
+        Some(format!("member `landingUrl`: {mistakes}"))
+    }
 }
 
 /// One record of the core-data stream: a whole program, or its deletion.

@@ -5,19 +5,27 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use crate::aliases::{check_parameter_aliases, check_status_aliases};
+use crate::landing_url::macro_mistakes;
 use crate::members::{self, CustomerId, MEMBERS, RawRecord};
 use crate::program::{
     CoreData, InvalidCoreData, MAX_ALIASES, MAX_ALLOWED_HOSTS, MAX_KEY_ID_BYTES,
-    MAX_PARAMETER_NAME_BYTES, MAX_TEXT_BYTES, Program, Update,
+    MAX_PARAMETER_NAME_BYTES, MAX_STATUS_ALIASES, MAX_STATUS_BYTES, MAX_TEXT_BYTES, Program,
+    Update,
 };
 use crate::validity::Validity;
 use crate::web_url::{self, Macros};
 use crate::{ProgramId, Version};
 
 impl CoreData {
-    /// Reads a record of the core-data stream.
+    /// Reads a record of the core-data stream. Refuses more than what is in Redis may have: aliases and macros
+    /// that lose something from every event.
     pub fn from_json(json: &[u8]) -> Result<Self, InvalidCoreData> {
-        validate(raw_from_json(json)?)
+        let core_data = validate(raw_from_json(json)?)?;
+        if let Self::Program(program) = &core_data {
+            check_names(program)?;
+        }
+        Ok(core_data)
     }
 
     /// Writes a record of the core-data stream.
@@ -78,6 +86,8 @@ fn to_json(raw: &RawRecord) -> String {
 }
 
 fn raw_from_json(json: &[u8]) -> Result<RawRecord, InvalidCoreData> {
+    // Editors and exports put a byte-order mark in front.
+    let json = json.strip_prefix("\u{feff}".as_bytes()).unwrap_or(json);
     // serde's derived structs also accept an array of the members' values; a record is an object.
     if json.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         let problem = "expected a JSON object".to_owned();
@@ -114,6 +124,7 @@ fn validate(raw: RawRecord) -> Result<CoreData, InvalidCoreData> {
         allowed_hosts,
         conversion_key_id,
         parameter_aliases,
+        status_aliases,
         test,
         deleted,
         version: _,
@@ -139,6 +150,7 @@ fn validate(raw: RawRecord) -> Result<CoreData, InvalidCoreData> {
         allowed_hosts: hosts(allowed_hosts.unwrap_or_default())?,
         conversion_key_id: key_id(conversion_key_id)?,
         parameter_aliases: aliases(parameter_aliases.unwrap_or_default())?,
+        status_aliases: statuses(status_aliases.unwrap_or_default())?,
         test: test.unwrap_or(false),
     };
     if let (Some(from), Some(until)) = (program.validity.from, program.validity.until)
@@ -230,6 +242,38 @@ fn aliases(aliases: BTreeMap<String, String>) -> Result<BTreeMap<String, String>
     Ok(aliases)
 }
 
+fn statuses(
+    aliases: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, InvalidCoreData> {
+    let member = "statusAliases";
+    if aliases.len() > MAX_STATUS_ALIASES {
+        let count = aliases.len();
+        let problem = format!("has {count} aliases; at most {MAX_STATUS_ALIASES} are accepted");
+        return Err(invalid(member, problem));
+    }
+    for status in aliases.iter().flat_map(|(theirs, ours)| [theirs, ours]) {
+        if !(1..=MAX_STATUS_BYTES).contains(&status.len()) {
+            let problem =
+                format!("{status:?} is not a status, which has 1 to {MAX_STATUS_BYTES} bytes");
+            return Err(invalid(member, problem));
+        }
+    }
+    Ok(aliases)
+}
+
+/// Checks that aliases and macros have names that adtrack knows.
+fn check_names(program: &Program) -> Result<(), InvalidCoreData> {
+    check_parameter_aliases(&program.parameter_aliases)
+        .map_err(|problem| invalid("parameterAliases", problem))?;
+    check_status_aliases(&program.status_aliases)
+        .map_err(|problem| invalid("statusAliases", problem))?;
+    let mistakes = program.landing_url.as_deref().and_then(macro_mistakes);
+    match mistakes.filter(|mistakes| mistakes.loses_click_id) {
+        Some(mistakes) => Err(invalid("landingUrl", format!("{mistakes}; it has no click id"))),
+        None => Ok(()),
+    }
+}
+
 fn raw_of(core_data: &CoreData, version: Option<&Version>) -> RawRecord {
     let version = version.map(Version::to_string);
     match core_data {
@@ -253,6 +297,8 @@ fn raw_of(core_data: &CoreData, version: Option<&Version>) -> RawRecord {
             allowed_hosts: Some(program.allowed_hosts.clone()).filter(|hosts| !hosts.is_empty()),
             conversion_key_id: program.conversion_key_id.clone(),
             parameter_aliases: Some(program.parameter_aliases.clone())
+                .filter(|aliases| !aliases.is_empty()),
+            status_aliases: Some(program.status_aliases.clone())
                 .filter(|aliases| !aliases.is_empty()),
             test: program.test.then_some(true),
             deleted: None,

@@ -47,6 +47,7 @@ fn sample(program_id: &str, number: i64) -> Program {
         allowed_hosts: vec!["shop.example".to_owned()],
         conversion_key_id: None,
         parameter_aliases: BTreeMap::new(),
+        status_aliases: BTreeMap::new(),
         test: false,
     }
 }

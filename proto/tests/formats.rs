@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use adtrack_proto::aliases::{CONVERSION_PARAMETERS, STATUSES};
 use adtrack_proto::event::{
     ConversionFields, EventType, InvalidReason, ProgramFields, RequestFields, TrackingEvent,
 };
@@ -161,6 +162,7 @@ fn full_program() -> Program {
         allowed_hosts: vec!["shop.example".into()],
         conversion_key_id: Some("network-1".into()),
         parameter_aliases: BTreeMap::from([("payout".into(), "amount".into())]),
+        status_aliases: BTreeMap::from([("1".into(), "approved".into())]),
         test: true,
     }
 }
@@ -215,6 +217,7 @@ fn reads_core_data_of_the_reference() {
         allowed_hosts: Vec::new(),
         conversion_key_id: None,
         parameter_aliases: BTreeMap::new(),
+        status_aliases: BTreeMap::new(),
         test: false,
         ..full_program()
     };
@@ -293,6 +296,39 @@ fn rejects_anything_but_a_json_object() {
     assert!(CoreData::from_json(&[0xff, 0xfe]).is_err());
 }
 
+/// `member`s of a stored program that are refused when they are entered.
+const WRONG_NAMES: [(&str, &str, &str); 6] = [
+    ("parameterAliases", r#"{"amount":"payout"}"#, r#"as in {"payout":"amount"}"#),
+    ("parameterAliases", r#"{"s1":"clickId"}"#, r#"did you mean "click_id"?"#),
+    ("statusAliases", r#"{"1":"Approved"}"#, r#"did you mean "approved"?"#),
+    ("statusAliases", r#"{"pending":"approved"}"#, r#"cannot mean "approved""#),
+    ("landingUrl", r#""https://shop.example/?c={clickid}""#, "{click_id} is; it has no click id"),
+    ("landingUrl", r#""https://shop.example/?c={{click_id}}""#, "it has no click id"),
+];
+
+#[test]
+fn refuses_names_that_are_not_ours_when_they_are_entered() {
+    for (member, value, problem) in WRONG_NAMES {
+        let json = with(member, serde_json::from_str(value).unwrap());
+        let error = CoreData::from_json(&json).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{member}`")) && error.contains(problem), "{error}");
+
+        // A tracker that refused what is in Redis would lose every event of the program.
+        let mut stored: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        stored["version"] = "1.5".into();
+        let stored = Update::from_json(stored.to_string().as_bytes()).unwrap();
+        let hash = values(&stored.to_hash().into_iter().collect());
+        assert_eq!(Update::from_hash(hash), Ok(Some(stored)));
+    }
+}
+
+#[test]
+fn reads_a_record_with_a_byte_order_mark() {
+    let json = CoreData::Program(Box::new(full_program())).to_json();
+    let marked = format!("\u{feff}{json}");
+    assert_eq!(CoreData::from_json(marked.as_bytes()), CoreData::from_json(json.as_bytes()));
+}
+
 #[test]
 fn update_needs_a_version() {
     let json = CoreData::Program(Box::new(full_program())).to_json();
@@ -318,6 +354,11 @@ fn sample_programs_are_valid_core_data() {
     }
 }
 
+/// One of `names`.
+fn select(names: &'static [&'static str]) -> impl Strategy<Value = String> {
+    proptest::sample::select(names).prop_map(str::to_owned)
+}
+
 fn any_program() -> impl Strategy<Value = Program> {
     let text = || "\\PC{0,40}";
     let time = || {
@@ -335,7 +376,8 @@ fn any_program() -> impl Strategy<Value = Program> {
         proptest::collection::vec("[a-z0-9.-]{1,20}", 0..4),
         (
             proptest::option::of("\\PC{1,16}"),
-            proptest::collection::btree_map("\\PC{1,16}", "\\PC{1,16}", 0..3),
+            proptest::collection::btree_map("\\PC{1,16}", select(&CONVERSION_PARAMETERS), 0..3),
+            proptest::collection::btree_map("[a-z0-9\u{fc} ]{1,16}", select(&STATUSES), 0..3),
         ),
     )
         .prop_map(
@@ -343,7 +385,7 @@ fn any_program() -> impl Strategy<Value = Program> {
                 (id, name, checksum, customer_id, customer, valid),
                 (a, b, url, test),
                 hosts,
-                (conversion_key_id, parameter_aliases),
+                (conversion_key_id, parameter_aliases, status_aliases),
             )| {
                 let (from, until) = match (a, b) {
                     (Some(a), Some(b)) => (Some(a.min(b)), Some(a.max(b))),
@@ -361,6 +403,7 @@ fn any_program() -> impl Strategy<Value = Program> {
                     allowed_hosts: hosts,
                     conversion_key_id,
                     parameter_aliases,
+                    status_aliases,
                     test,
                 }
             },

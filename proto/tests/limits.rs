@@ -23,11 +23,14 @@ fn every_limit_is_where_it_is_documented() {
     let host = |bytes: usize| json!(["h".repeat(bytes)]);
     let hosts = |count: usize| json!(vec!["h.example"; count]);
     let aliases = |count: usize| {
-        json!((0..count).map(|n| (format!("a{n}"), "b".to_owned())).collect::<BTreeMap<_, _>>())
+        json!((0..count).map(|n| (format!("a{n}"), "amount")).collect::<BTreeMap<_, _>>())
     };
+    let statuses = |count: usize| {
+        json!((0..count).map(|n| (n.to_string(), "approved")).collect::<BTreeMap<_, _>>())
+    };
+    let status = |bytes: usize| json!({"s".repeat(bytes): "approved"});
     let text = |bytes: usize| json!("t".repeat(bytes));
     let alias = |bytes: usize| json!({"t".repeat(bytes): "amount"});
-    let our_name = |bytes: usize| json!({"t": "a".repeat(bytes)});
     for (member, last, first_refused) in [
         ("programName", text(512), text(513)),
         ("checksum", text(512), text(513)),
@@ -41,7 +44,9 @@ fn every_limit_is_where_it_is_documented() {
         ("parameterAliases", aliases(20), aliases(21)),
         ("parameterAliases", alias(64), alias(65)),
         ("parameterAliases", alias(1), alias(0)),
-        ("parameterAliases", our_name(64), our_name(65)),
+        ("statusAliases", statuses(50), statuses(51)),
+        ("statusAliases", status(64), status(65)),
+        ("statusAliases", status(1), status(0)),
         ("validUntil", json!("2026-01-01T00:00:00Z"), json!("2025-12-31T23:59:59Z")),
         ("customerId", json!("9223372036854775807"), json!("9223372036854775808")),
         ("customerId", json!(i64::MIN), json!(u64::MAX)),
@@ -86,6 +91,7 @@ fn a_hash_with_an_unreadable_field_is_refused_by_its_name() {
         ("customerId", "x"),
         ("allowedHosts", "h.example"),
         ("parameterAliases", "[]"),
+        ("statusAliases", "{\"1\":2}"),
         ("version", "1"),
     ] {
         let hash: BTreeMap<_, _> = update.to_hash().into_iter().collect();

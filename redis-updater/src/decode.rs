@@ -1,9 +1,12 @@
 //! Decodes a Kinesis record's bytes into an update. Pure.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use adtrack_proto::program::{CoreData, InvalidCoreData, Update, replaced_by};
 use adtrack_proto::store_script::Bounds;
-use adtrack_proto::{InvalidVersion, Version, sequence_number};
-use adtrack_runtime::lambda::StreamRecord;
+use adtrack_proto::{InvalidVersion, ProgramId, Version, sequence_number};
+use adtrack_runtime::lambda::{Poison, StreamRecord, UserRecord};
 use adtrack_runtime::redis_access::BoundedUpdate;
 use jiff::Timestamp;
 
@@ -37,13 +40,61 @@ pub fn bounds_of_stream(records: &[StreamRecord], epoch: u64, now: Timestamp) ->
 
 /// Decodes the update in `record`, with the bounds of its stream and the wrong version that it names, if any.
 pub fn decode_bounded(
-    record: &StreamRecord,
+    record: &UserRecord<'_>,
     epoch: u64,
     of_stream: &Bounds,
 ) -> Result<BoundedUpdate, InvalidUpdate> {
-    let update = decode(&record.data, epoch, &record.sequence_number)?;
+    let update = decode(&record.data, epoch, &record.kinesis_record.sequence_number)?;
     let bounds = Bounds { replaces: replaced_by(&record.data), ..of_stream.clone() };
     Ok(BoundedUpdate { update, bounds })
+}
+
+/// The updates of a batch, each with the sequence number of its Kinesis record.
+#[derive(Debug, Default)]
+pub struct Updates {
+    /// In the order of the stream.
+    pub updates: Vec<BoundedUpdate>,
+    /// The Kinesis record of each.
+    pub sequence_numbers: Vec<String>,
+}
+
+impl Updates {
+    /// Decodes the user records of a Kinesis record. They all have its place in the stream, and so the same
+    /// version: of several that are about one program, only the last counts, as if each had a record of its own.
+    pub fn add_record<'a>(
+        &mut self,
+        record: &'a StreamRecord,
+        epoch: u64,
+        of_stream: &Bounds,
+        poison: &mut Poison<'a>,
+    ) {
+        let user_records = match UserRecord::all_of(record) {
+            Ok(user_records) => user_records,
+            Err(error) => return poison.add(&UserRecord::whole(record), error.to_string()),
+        };
+        let mut positions = HashMap::new();
+        for user_record in user_records {
+            match decode_bounded(&user_record, epoch, of_stream) {
+                Ok(update) => match positions.entry(update.update.core_data.program_id().clone()) {
+                    Entry::Occupied(known) => self.updates[*known.get()] = update,
+                    Entry::Vacant(new) => {
+                        new.insert(self.updates.len());
+                        self.updates.push(update);
+                        self.sequence_numbers.push(record.sequence_number.clone());
+                    }
+                },
+                Err(error) => poison.add(&user_record, error.to_string()),
+            }
+        }
+    }
+
+    /// Programs with a member that may be a mistake, and what is suspicious about it.
+    pub fn warnings(&self) -> impl Iterator<Item = (&ProgramId, String)> {
+        self.updates.iter().filter_map(|BoundedUpdate { update, .. }| match &update.core_data {
+            CoreData::Program(program) => Some((&program.program_id, program.warning()?)),
+            CoreData::Deleted(_) => None,
+        })
+    }
 }
 
 #[cfg(test)]

@@ -6,13 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use adtrack_runtime::backoff::Backoff;
 use adtrack_runtime::lambda::{
-    BatchMetrics, BatchResponse, FailureStore, KinesisEvent, records_of, report,
+    BatchMetrics, BatchResponse, FailureStore, KinesisEvent, Poison, records_of, report,
 };
 use adtrack_runtime::log_sampling::LogSampling;
 use adtrack_runtime::telemetry;
 use jiff::Timestamp;
 
-use crate::decode::{bounds_of_stream, decode_bounded};
+use crate::decode::{Updates, bounds_of_stream};
 use crate::store::{ProgramStore, StoreOutcome};
 
 /// The function's name in failed records and metrics.
@@ -20,6 +20,9 @@ pub const FUNCTION: &str = "redis-updater";
 
 /// The part of the invocation's time that is reserved for the response.
 const RESPONSE_RESERVE: Duration = Duration::from_millis(500);
+
+/// The most lines that a batch logs about suspicious members.
+const MAX_WARNINGS: usize = 20;
 
 /// How long a batch that was not stored, in part or as a whole, is held back before it is reported.
 const BACKOFF: Backoff =
@@ -52,24 +55,25 @@ impl Handler {
     /// Stores and publishes the updates of a batch, and responds before `deadline`.
     pub async fn handle(&self, event: KinesisEvent, deadline: SystemTime) -> BatchResponse {
         let records = records_of(event);
-        let mut updates = Vec::with_capacity(records.len());
-        let mut carriers = Vec::with_capacity(records.len());
-        let mut poison_records = Vec::new();
+        let mut updates = Updates::default();
+        let mut poison = Poison::default();
         let of_stream = bounds_of_stream(&records, self.epoch, Timestamp::now());
         for record in &records {
-            match decode_bounded(record, self.epoch, &of_stream) {
-                Ok(update) => {
-                    updates.push(update);
-                    carriers.push(record.sequence_number.clone());
-                }
-                Err(error) => poison_records.push(record.poison(error.to_string())),
-            }
+            updates.add_record(record, self.epoch, &of_stream, &mut poison);
         }
+        for (program_id, warning) in updates.warnings().take(MAX_WARNINGS) {
+            tracing::warn!(
+                program = program_id.as_str(),
+                warning,
+                "core data with a suspicious member"
+            );
+        }
+        let poison_records = poison.take();
 
         let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
         let work = async {
             tokio::join!(
-                self.store.store_bounded(&updates),
+                self.store.store_bounded(&updates.updates),
                 self.failures.keep(&poison_records, deadline)
             )
         };
@@ -77,7 +81,8 @@ impl Handler {
         let (mut superseded, mut failed, mut problem) = (0, 0_usize, None);
         let retry: BTreeSet<String> = match result {
             Ok((outcomes, mut retry)) => {
-                for (outcome, sequence_number) in outcomes.into_iter().zip(carriers) {
+                for (outcome, sequence_number) in outcomes.into_iter().zip(updates.sequence_numbers)
+                {
                     match outcome {
                         StoreOutcome::Stored => {}
                         StoreOutcome::Superseded => superseded += 1,
@@ -105,7 +110,7 @@ impl Handler {
             namespace: &self.metrics_namespace,
             function: FUNCTION,
             records: &records,
-            failures: poison_records.len(),
+            failures: poison.count(),
             retries: retry.len(),
             differing_repeats: None,
         };

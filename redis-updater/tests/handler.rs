@@ -6,6 +6,7 @@ mod harness;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use adtrack_proto::aggregate::Aggregate;
 use adtrack_proto::program::{CoreData, Update};
 use adtrack_proto::store_script::TOMBSTONE_SECONDS;
 use harness::{Function, NONE, next, program, program_store, record};
@@ -132,6 +133,73 @@ async fn keeps_invalid_records_and_stores_the_others_in_order() {
     assert_eq!(kept.len(), 2);
     assert_eq!(kept[0]["reason"], "member `programName` is missing");
     assert_eq!(kept[1]["data"], "bm90IGpzb24=");
+}
+
+fn aggregate(programs: &[Value]) -> Vec<u8> {
+    let mut aggregate = Aggregate::default();
+    programs.iter().for_each(|program| aggregate.push(program.to_string().into()));
+    aggregate.encode("key")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stores_the_programs_of_an_aggregate() {
+    let function = Function::start().await;
+    let mut messages = function.subscribe().await;
+    let data = aggregate(&[
+        program("a", "a1"),
+        program("b", "b1"),
+        json!({"programId": "a"}),
+        program("a", "a2"),
+    ]);
+    let batch = [Record { data, ..record("7", &Value::Null) }, record("8", &program("c", "c1"))];
+
+    assert_eq!(function.invoke(&batch).await, NONE);
+
+    let names = [function.name("a").await, function.name("b").await, function.name("c").await];
+    assert_eq!(names, ["a2", "b1", "c1"], "the last record of a program counts");
+    assert_eq!(function.hash("a").await["version"], "0.7");
+    let mut published = Vec::new();
+    for _ in 0..3 {
+        published.push(next(&mut messages).await.core_data.program_id().to_string());
+    }
+    assert_eq!(published, ["a", "b", "c"], "each once");
+    let failed = failed_records(&function);
+    assert_eq!(failed.len(), 1);
+    assert_eq!(
+        (failed[0]["sequenceNumber"].as_str(), &failed[0]["subSequenceNumber"]),
+        (Some("7"), &json!(2))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keeps_a_program_whose_update_has_wrong_names() {
+    let function = Function::start().await;
+    let mut update = program("p", "second");
+    update["parameterAliases"] = json!({"amount": "payout"});
+
+    assert_eq!(function.invoke(&[record("1", &program("p", "first"))]).await, NONE);
+    assert_eq!(function.invoke(&[record("2", &update)]).await, NONE);
+
+    assert_eq!(function.name("p").await, "first");
+    let reason = failed_records(&function)[0]["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains(r#"as in {"payout":"amount"}"#), "{reason}");
+}
+
+/// The records in the failure store.
+fn failed_records(function: &Function) -> Vec<Value> {
+    let mut folders = vec![function.folder.path().join("failed")];
+    let mut records = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                records.push(serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap());
+            }
+        }
+    }
+    records
 }
 
 #[tokio::test(flavor = "multi_thread")]

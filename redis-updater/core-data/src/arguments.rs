@@ -119,6 +119,9 @@ pub struct InputArguments {
     /// exit status, which is 65 only if no record is valid.
     #[arg(long)]
     pub skip_invalid: bool,
+    /// Accept a file without any record, which is usually a failed export.
+    #[arg(long)]
+    pub allow_empty: bool,
 }
 
 /// The formats of a file.

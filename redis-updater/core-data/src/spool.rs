@@ -4,7 +4,7 @@
 //! as a file does, memory use does not depend on the file's size, and a change to the file meanwhile
 //! has no effect.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Display;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use adtrack_proto::ProgramId;
-use adtrack_proto::program::CoreData;
+use adtrack_proto::program::{CoreData, Program};
 use adtrack_runtime::{errln, storage};
 use indicatif::HumanCount;
 
@@ -24,6 +24,10 @@ use super::input::{Problem, ReadError, Records};
 
 /// Maximum number of errors that are printed; the rest are counted. With `--skip-invalid`, all are printed.
 const MAX_PRINTED: u64 = 100;
+/// Maximum number of different warnings about programs.
+const MAX_WARNINGS: usize = 20;
+/// Maximum number of repeated programs that a warning names.
+const MAX_REPEATED_PROGRAMS: usize = 5;
 /// Maximum number of unknown members that warnings name.
 const MAX_UNKNOWN_MEMBERS: usize = 20;
 
@@ -82,12 +86,12 @@ impl Spool {
     /// to be skipped.
     pub async fn fill(arguments: &InputArguments) -> Result<Self, Failure> {
         let (path, format) = (arguments.file.clone(), arguments.format);
-        let skip_invalid = arguments.skip_invalid;
+        let (skip_invalid, allow_empty) = (arguments.skip_invalid, arguments.allow_empty);
         let fill = move || {
             let name = name(&path);
             let reader = open(&path, &name)?;
             let records = Records::open(reader, format);
-            Check::new(name, skip_invalid)?.run(records)
+            Check::new(name, skip_invalid, allow_empty)?.run(records)
         };
         tokio::task::spawn_blocking(fill).await.unwrap_or_else(|error| {
             Err(Failure::new(Exit::Io, format!("the file could not be checked: {error}")))
@@ -145,19 +149,38 @@ fn temporary(error: &io::Error) -> Failure {
 struct Check {
     name: String,
     skip_invalid: bool,
+    allow_empty: bool,
     writer: BufWriter<File>,
     counts: Counts,
     unknown_members: BTreeMap<String, u64>,
+    /// What may be a mistake: how many programs have it, and the first of them.
+    warnings: BTreeMap<String, (u64, ProgramId)>,
     /// The hashes of the programs that are not deleted so far: an eighth of their ids' memory.
     programs: HashSet<u64>,
+    /// The hashes of those that are deleted so far.
+    deleted: HashSet<u64>,
+    /// How many records are about a program that an earlier record is about, and the first such programs.
+    repeated: (u64, BTreeSet<ProgramId>),
 }
 
 impl Check {
-    fn new(name: String, skip_invalid: bool) -> Result<Self, Failure> {
+    fn new(name: String, skip_invalid: bool, allow_empty: bool) -> Result<Self, Failure> {
         let file = tempfile::tempfile().map_err(|error| temporary(&error))?;
         let writer = BufWriter::with_capacity(64 * 1024, file);
-        let (counts, unknown_members, programs) = Default::default();
-        Ok(Self { name, skip_invalid, writer, counts, unknown_members, programs })
+        let (counts, unknown_members, warnings) = Default::default();
+        let (programs, deleted, repeated) = Default::default();
+        Ok(Self {
+            name,
+            skip_invalid,
+            allow_empty,
+            writer,
+            counts,
+            unknown_members,
+            warnings,
+            programs,
+            deleted,
+            repeated,
+        })
     }
 
     fn run(
@@ -192,18 +215,42 @@ impl Check {
     fn keep(&mut self, core_data: &CoreData) -> io::Result<()> {
         let mut hasher = DefaultHasher::new();
         core_data.program_id().hash(&mut hasher);
+        let hash = hasher.finish();
+        if self.programs.contains(&hash) || self.deleted.contains(&hash) {
+            self.note_repeated(core_data.program_id());
+        }
         match core_data {
-            CoreData::Program(_) => {
+            CoreData::Program(program) => {
                 self.counts.programs += 1;
-                self.programs.insert(hasher.finish());
+                self.programs.insert(hash);
+                self.deleted.remove(&hash);
+                self.note_warning(program);
             }
             CoreData::Deleted(_) => {
                 self.counts.deletions += 1;
-                self.programs.remove(&hasher.finish());
+                self.programs.remove(&hash);
+                self.deleted.insert(hash);
             }
         }
         // Neither an id nor compact JSON has a line end, and an id has no space.
         writeln!(self.writer, "{} {}", core_data.program_id(), core_data.to_json())
+    }
+
+    fn note_repeated(&mut self, program_id: &ProgramId) {
+        let (count, programs) = &mut self.repeated;
+        *count += 1;
+        if programs.len() < MAX_REPEATED_PROGRAMS {
+            programs.insert(program_id.clone());
+        }
+    }
+
+    fn note_warning(&mut self, program: &Program) {
+        let Some(warning) = program.warning() else { return };
+        if let Some((count, _)) = self.warnings.get_mut(&warning) {
+            *count += 1;
+        } else if self.warnings.len() < MAX_WARNINGS {
+            self.warnings.insert(warning, (1, program.program_id.clone()));
+        }
     }
 
     fn note_unknown(&mut self, names: Vec<String>) {
@@ -236,12 +283,36 @@ impl Check {
                 HumanCount(*count)
             );
         }
+        for (warning, (count, program_id)) in &self.warnings {
+            errln!(
+                "{}: warning: {warning} ({} programs, such as {program_id})",
+                self.name,
+                HumanCount(*count)
+            );
+        }
+        let (repeated, programs) = &self.repeated;
+        if *repeated > 0 {
+            let programs: Vec<_> = programs.iter().map(ProgramId::as_str).collect();
+            errln!(
+                "{}: warning: {} records are about a program that the file has before, such as {}; \
+                 the last record of a program counts",
+                self.name,
+                HumanCount(*repeated),
+                programs.join(", ")
+            );
+        }
         let remedy = if broken {
             "nothing is done, because it is impossible to tell where the next record begins"
         } else if skipped > 0 && !self.skip_invalid {
             "nothing is done; correct them, or skip them with --skip-invalid"
         } else if skipped > 0 && self.counts.records() == 0 {
             "no record is valid"
+        } else if self.counts.records() == 0 && !self.allow_empty {
+            let message = format!(
+                "{} has no records: nothing is done; if that is right, say --allow-empty",
+                self.name
+            );
+            return Err(Failure::new(Exit::Data, message));
         } else {
             return Ok(());
         };

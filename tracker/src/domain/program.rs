@@ -1,5 +1,7 @@
 //! A program prepared for requests: what they all need is already rendered.
 
+use std::collections::BTreeMap;
+
 use adtrack_proto::event::ProgramFields;
 use adtrack_proto::program::{CoreData, Program, Validity};
 use adtrack_proto::{ProgramId, Version};
@@ -32,13 +34,35 @@ pub struct PreparedProgram {
     pub conversion_key_id: Option<Box<str>>,
     /// Other names of a conversion's parameters.
     pub parameter_aliases: Box<[Alias]>,
+    /// Other values of a conversion's `status`.
+    pub status_aliases: Box<[Alias]>,
 }
 
-/// A network's name of a conversion's parameter, and ours.
+/// A network's name of a conversion's parameter, or its value of `status`, and ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alias {
-    theirs: Box<str>,
-    ours: Box<str>,
+    pub(super) theirs: Box<str>,
+    pub(super) ours: Box<str>,
+}
+
+impl Alias {
+    fn all_of(aliases: BTreeMap<String, String>) -> Box<[Self]> {
+        let alias =
+            |(theirs, ours): (String, String)| Self { theirs: theirs.into(), ours: ours.into() };
+        aliases.into_iter().map(alias).collect()
+    }
+
+    fn to_map(aliases: &[Self]) -> BTreeMap<String, String> {
+        let pair = |Self { theirs, ours }: &Self| (theirs.clone().into(), ours.clone().into());
+        aliases.iter().map(pair).collect()
+    }
+
+    /// Our text for `theirs`, whose case does not matter.
+    pub fn resolve<'a>(aliases: &'a [Self], theirs: &str) -> Option<&'a str> {
+        let theirs = theirs.to_lowercase();
+        let alias = aliases.iter().find(|alias| alias.theirs.to_lowercase() == theirs);
+        alias.map(|alias| &*alias.ours)
+    }
 }
 
 impl PreparedProgram {
@@ -63,6 +87,7 @@ impl PreparedProgram {
             allowed_hosts,
             conversion_key_id,
             parameter_aliases,
+            status_aliases,
             // Part of the rendered fields.
             program_id: _,
             program_name: _,
@@ -80,10 +105,8 @@ impl PreparedProgram {
             fallback_url: fallback_url.map(Into::into),
             allowed_hosts: allowed_hosts.into_iter().map(Into::into).collect(),
             conversion_key_id: conversion_key_id.map(Into::into),
-            parameter_aliases: parameter_aliases
-                .into_iter()
-                .map(|(theirs, ours)| Alias { theirs: theirs.into(), ours: ours.into() })
-                .collect(),
+            parameter_aliases: Alias::all_of(parameter_aliases),
+            status_aliases: Alias::all_of(status_aliases),
         }
     }
 
@@ -107,11 +130,8 @@ impl PreparedProgram {
             fallback_url: self.fallback_url.as_deref().map(str::to_owned),
             allowed_hosts: self.allowed_hosts.iter().map(|host| host.clone().into()).collect(),
             conversion_key_id: self.conversion_key_id.as_deref().map(str::to_owned),
-            parameter_aliases: self
-                .parameter_aliases
-                .iter()
-                .map(|Alias { theirs, ours }| (theirs.clone().into(), ours.clone().into()))
-                .collect(),
+            parameter_aliases: Alias::to_map(&self.parameter_aliases),
+            status_aliases: Alias::to_map(&self.status_aliases),
             test: event.is_test,
         }
     }
@@ -133,7 +153,7 @@ mod tests {
             "customerName":"c","valid":false,"validFrom":"2026-01-01T00:00:00Z",
             "validUntil":"2027-01-01T00:00:00Z","landingUrl":"https://a.example/",
             "fallbackUrl":"https://b.example/","allowedHosts":["a.example","b.example"],
-            "conversionKeyId":"k","parameterAliases":{"payout":"amount"},"test":true}"#;
+            "conversionKeyId":"k","parameterAliases":{"payout":"amount"},"statusAliases":{"1":"approved"},"test":true}"#;
         let CoreData::Program(program) = CoreData::from_json(json).unwrap() else { panic!() };
         let prepared = PreparedProgram::new((*program).clone(), Version::zero());
         assert_eq!(prepared.to_program(program.program_id.clone()), *program);

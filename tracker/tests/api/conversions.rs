@@ -242,6 +242,37 @@ async fn maps_a_networks_parameter_names() {
     assert_eq!(app.get_json("/conversion/p?txid=1&transaction_id=2").await.0, 400);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn maps_a_networks_statuses() {
+    let app = Setup::default().start().await;
+    let aliases = json!({"1": "approved", "declined": "rejected"});
+    store_program(&app, json!({"statusAliases": aliases})).await;
+    for (transaction_id, status) in
+        [("a", "1"), ("b", "Declined"), ("c", "PENDING"), ("d", "Approved")]
+    {
+        let path = format!("/conversion/p?transaction_id={transaction_id}&status={status}");
+        assert_eq!(app.get_json(&path).await.0, 200, "{status}");
+    }
+    let item =
+        json!([{"programId": "p", "eventType": "conversion", "transactionId": "e", "status": "1"}]);
+    let (status, body) = post(&app, "/events", "application/json", &item.to_string()).await;
+    assert_eq!((status, &body["accepted"]), (200, &json!(1)), "{body}");
+    let (status, body) = app.get_json("/conversion/p?status=2").await;
+    assert_eq!((status, &body["code"]), (400, &json!("invalid_parameters")));
+
+    let events = app.wait_for_events(5).await;
+    let statuses: BTreeMap<_, _> =
+        events.iter().map(|event| (&*event.transaction_id, &*event.status)).collect();
+    let expected = [
+        ("a", "approved"),
+        ("b", "rejected"),
+        ("c", "pending"),
+        ("d", "approved"),
+        ("e", "approved"),
+    ];
+    assert_eq!(statuses, BTreeMap::from(expected));
+}
+
 fn sign(texts: [&str; 8]) -> String {
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET).unwrap();
     for text in ["conversion"].iter().chain(&texts) {

@@ -3,6 +3,7 @@
 mod batch;
 mod emf;
 mod failure_store;
+mod poison;
 mod serve;
 
 pub use batch::{
@@ -10,6 +11,7 @@ pub use batch::{
 };
 pub use emf::BatchMetrics;
 pub use failure_store::{FailureStore, FailureStoreError};
+pub use poison::{InvalidAggregate, Poison, UserRecord};
 pub use serve::serve;
 
 /// Returns a one-line error if the function's binary was not started by Lambda, in which case the runtime

@@ -125,9 +125,9 @@ fn reads_on_after_a_broken_record_in_an_array_but_not_after_a_broken_array() {
 fn reads_every_member_from_csv() {
     let program = program(
         "validUntil,programId,programName,checksum,customerId,customerName,valid,validFrom,\
-         landingUrl,fallbackUrl,allowedHosts,test,conversionKeyId,parameterAliases,messageId\n\
+         landingUrl,fallbackUrl,allowedHosts,test,conversionKeyId,parameterAliases,statusAliases,messageId\n\
          2027-01-01T00:00:00Z,p,\"a, \"\"b\"\"\nc\",c,9124,cn,True,,https://h/{click_id},,\
-         a.example; b.example c.example,FALSE,k,payout=amount;txid=transaction_id,ignored\n",
+         a.example; b.example c.example,FALSE,k,payout=amount;txid=transaction_id,1=approved 0=rejected,ignored\n",
     );
     assert_eq!(program.program_name, "a, \"b\"\nc");
     assert_eq!((program.customer_id, program.validity.valid, program.test), (9124, true, false));
@@ -137,6 +137,7 @@ fn reads_every_member_from_csv() {
     assert_eq!(program.allowed_hosts, ["a.example", "b.example", "c.example"]);
     assert_eq!(program.conversion_key_id.unwrap(), "k");
     assert_eq!(program.parameter_aliases["txid"], "transaction_id");
+    assert_eq!(program.status_aliases["0"], "rejected");
 }
 
 #[test]
@@ -222,7 +223,8 @@ fn proto_declares_exactly_the_members_it_writes() {
     let full = r#"{"programId":"a","programName":"n","checksum":"c","customerId":1,
         "customerName":"cn","valid":true,"validFrom":"2026-01-01T00:00:00Z",
         "validUntil":"2027-01-01T00:00:00Z","landingUrl":"https://h/","fallbackUrl":"https://h/",
-        "allowedHosts":["h"],"conversionKeyId":"k","parameterAliases":{"a":"b"},"test":true}"#;
+        "allowedHosts":["h"],"conversionKeyId":"k","parameterAliases":{"a":"amount"},
+        "statusAliases":{"1":"approved"},"test":true}"#;
     let written = |core_data: CoreData| {
         let json: serde_json::Map<_, _> = serde_json::from_str(&core_data.to_json()).unwrap();
         json.into_iter().map(|(name, _)| name).collect::<Vec<_>>()

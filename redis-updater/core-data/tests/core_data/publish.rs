@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use local_stack::faults::Fault;
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 use crate::local::{Local, RunOutput, deleted, interrupt, program};
@@ -60,6 +61,66 @@ async fn files_of_every_format_reach_redis_with_the_right_versions() {
     let sent = local.records_on_stream().await;
     let (_, sent) = sent.iter().find(|(_, json)| json["programId"] == "x").unwrap();
     assert_eq!(sent["customerId"], 1, "a number, although the file has a string");
+    local.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_without_records_is_refused_unless_that_is_allowed() {
+    let local = Local::start().await;
+    let header = "programId,programName,checksum,customerId,customerName,valid\n";
+    for content in ["", "\n", "[]", header] {
+        let file = local.file("empty", content);
+        let file = file.to_str().unwrap();
+        for command in ["publish", "verify"] {
+            let refused = local.run(&[command, file]).await;
+            assert_eq!(refused.status, Some(65), "{content:?}: {refused:?}");
+            assert!(refused.err.contains("has no records: nothing is done"), "{refused:?}");
+            let allowed = local.run(&[command, file, "--allow-empty"]).await;
+            assert_eq!(allowed.status, Some(0), "{content:?}: {allowed:?}");
+        }
+    }
+    local.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_occurs_twice_is_named() {
+    let local = Local::start().await;
+    let records = [program("a", "1"), program("b", "1"), deleted("a"), program("a", "2")];
+    let file = local.file("twice", &records.join("\n"));
+    let checked = local.run(&["publish", file.to_str().unwrap(), "--dry-run"]).await;
+    assert_eq!(checked.status, Some(0), "{checked:?}");
+    let warning = "warning: 2 records are about a program that the file has before, such as a; \
+                   the last record of a program counts";
+    assert!(checked.err.contains(warning), "{checked:?}");
+    local.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_names_are_refused_and_suspicious_ones_named() {
+    let local = Local::start().await;
+    let with = |members: serde_json::Value| {
+        let mut json: serde_json::Value = serde_json::from_str(&program("a", "1")).unwrap();
+        json.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        json.to_string()
+    };
+    for (members, problem) in [
+        (json!({"parameterAliases": {"amount": "payout"}}), r#"as in {"payout":"amount"}"#),
+        (json!({"parameterAliases": {"s1": "clickId"}}), r#"did you mean "click_id"?"#),
+        (json!({"statusAliases": {"1": "aproved"}}), r#"did you mean "approved"?"#),
+        (json!({"landingUrl": "https://h.example/?c={CLICK_ID}"}), "it has no click id"),
+    ] {
+        let file = local.file("wrong", &with(members));
+        let refused = local.publish(&file).await;
+        assert_eq!(refused.status, Some(65), "{refused:?}");
+        assert!(refused.err.contains(problem), "{refused:?}");
+    }
+    let url = "https://h.example/?c={click_id}&d={clickid}";
+    let file = local.file("suspicious", &with(json!({"landingUrl": url})));
+    let published = local.publish(&file).await;
+    assert_eq!(published.status, Some(0), "{published:?}");
+    let warning = "warning: member `landingUrl`: {clickid} is not filled as it was meant, {click_id} is \
+                   (1 programs, such as a)";
+    assert!(published.err.contains(warning), "{published:?}");
     local.stop().await;
 }
 

@@ -2,15 +2,16 @@
 
 use std::str::FromStr;
 
+use adtrack_proto::aliases::STATUSES;
+use adtrack_proto::program::MAX_STATUS_BYTES;
 use uuid::Uuid;
 
 use super::amount::micros;
 use crate::domain::limits::{MAX_AMOUNT_BYTES, MAX_EVENT_NAME_BYTES, MAX_TRANSACTION_ID_BYTES};
+use crate::domain::program::Alias;
 use crate::domain::{Conversion, Parameters, Refusal, Rules};
 
 const REFUNDED: &str = "refunded";
-/// The stages of a conversion.
-const STATUSES: [&str; 4] = ["pending", "approved", "rejected", REFUNDED];
 /// The status of a conversion that names none: most advertisers report final conversions.
 const DEFAULT_STATUS: &str = "approved";
 
@@ -29,8 +30,10 @@ pub struct ConversionClaim<'a> {
     pub event_name: &'a str,
     /// The advertiser's own id of the transaction.
     pub transaction_id: &'a str,
-    /// `pending`, `approved`, `rejected` or `refunded`.
+    /// `pending`, `approved`, `rejected` or `refunded`, or what the program's network says instead.
     pub status: &'a str,
+    /// What the program's network says for a status.
+    pub status_aliases: &'a [Alias],
     /// A decimal number.
     pub amount: &'a str,
     /// Three letters (ISO 4217).
@@ -47,20 +50,21 @@ impl<'a> ConversionClaim<'a> {
         ("click_id", 36),
         ("event_name", MAX_EVENT_NAME_BYTES),
         ("transaction_id", MAX_TRANSACTION_ID_BYTES),
-        ("status", 16),
+        ("status", MAX_STATUS_BYTES),
         ("amount", MAX_AMOUNT_BYTES),
         ("currency", 3),
         ("sig", 64),
     ];
 
-    /// Reads a claim from the parameters of `/conversion`.
-    pub fn of(parameters: &'a Parameters) -> Self {
+    /// Reads a claim on a program with `status_aliases` from the parameters of `/conversion`.
+    pub fn of(parameters: &'a Parameters, status_aliases: &'a [Alias]) -> Self {
         let text = |name| parameters.for_endpoint.get(name).map_or("", String::as_str);
         Self {
             click_id: text("click_id"),
             event_name: text("event_name"),
             transaction_id: text("transaction_id"),
             status: text("status"),
+            status_aliases,
             amount: text("amount"),
             currency: text("currency"),
             event_id: parameters.event_id.as_deref().unwrap_or_default(),
@@ -70,12 +74,7 @@ impl<'a> ConversionClaim<'a> {
 
     /// Validates the claim and returns what is recorded, apart from [`Self::click_id`].
     pub fn to_conversion(&self) -> Result<Conversion, Refusal> {
-        let status = if self.status.is_empty() { DEFAULT_STATUS } else { self.status };
-        if !STATUSES.contains(&status) {
-            return Err(Refusal::invalid_parameters(
-                "`status` is pending, approved, rejected or refunded",
-            ));
-        }
+        let status = self.status()?;
         let amount_micros = match self.amount {
             "" => 0,
             _ if self.currency.is_empty() => {
@@ -108,6 +107,20 @@ impl<'a> ConversionClaim<'a> {
             currency: self.currency.to_ascii_uppercase(),
         })
     }
+
+    /// The status, whatever its case, or the one that the program's network calls by another name.
+    fn status(&self) -> Result<&'static str, Refusal> {
+        if self.status.is_empty() {
+            return Ok(DEFAULT_STATUS);
+        }
+        let known =
+            |text: &str| STATUSES.into_iter().find(|known| known.eq_ignore_ascii_case(text));
+        known(self.status)
+            .or_else(|| known(Alias::resolve(self.status_aliases, self.status)?))
+            .ok_or_else(|| {
+                Refusal::invalid_parameters("`status` is pending, approved, rejected or refunded")
+            })
+    }
 }
 
 /// Parses the id of another event, given in the parameter `name`: a UUID (RFC 9562), in the form that the
@@ -132,7 +145,7 @@ mod tests {
         let query = "transaction_id=t-1&event_name=sale&status=refunded&amount=-49.90&currency=eur\
                      &campaign=x&at_event_id=e&sig=00";
         let parameters = Parameters::parse(query, Rules::CONVERSION).unwrap();
-        let claim = ConversionClaim::of(&parameters);
+        let claim = ConversionClaim::of(&parameters, &[]);
         assert_eq!((claim.amount, claim.event_id, claim.signature), ("-49.90", "e", "00"));
         let expected = Conversion {
             transaction_id: "t-1".into(),
@@ -150,12 +163,32 @@ mod tests {
     }
 
     #[test]
+    fn reads_statuses_in_any_case_and_those_of_the_network() {
+        let alias = |theirs: &str, ours: &str| Alias { theirs: theirs.into(), ours: ours.into() };
+        let aliases =
+            [alias("1", "approved"), alias("Best\u{c4}tigt", "approved"), alias("x", "X")];
+        for (given, status) in [
+            ("Approved", Some("approved")),
+            ("REFUNDED", Some("refunded")),
+            ("1", Some("approved")),
+            ("best\u{e4}tigt", Some("approved")),
+            ("2", None),
+            ("x", None),
+        ] {
+            let claim = ConversionClaim {
+                status: given,
+                status_aliases: &aliases,
+                ..ConversionClaim::default()
+            };
+            let read = claim.to_conversion().ok().map(|conversion| conversion.status);
+            assert_eq!(read.as_deref(), status, "{given}");
+        }
+    }
+
+    #[test]
     fn names_what_is_wrong_with_a_claim() {
         for (claim, problem) in [
-            (
-                ConversionClaim { status: "Approved", ..ConversionClaim::default() },
-                "`status` is pending",
-            ),
+            (ConversionClaim { status: "1", ..ConversionClaim::default() }, "`status` is pending"),
             (
                 ConversionClaim { amount: "1", ..ConversionClaim::default() },
                 "`amount` needs a `currency`",

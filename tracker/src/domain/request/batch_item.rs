@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use crate::domain::client::address::TruncatedAddress;
 use crate::domain::client::privacy::refuses_consent;
 use crate::domain::limits::{MAX_AMOUNT_BYTES, MAX_EVENT_NAME_BYTES, MAX_TRANSACTION_ID_BYTES};
+use crate::domain::program::Alias;
 use crate::domain::request::json::{Name, members, scalar};
 use crate::domain::{
     Client, ConversionClaim, Parameters, Refusal, Rules, TrackingRequest, TrafficFlags,
@@ -192,17 +193,18 @@ impl<'a> BatchItem<'a> {
     }
 
     /// Turns the item into a request from `client` (unless it names another client), received at
-    /// `received_at`. If `tcf_vendor_id` is given, consent must include it. `authorize` decides whether a
-    /// conversion may be recorded.
+    /// `received_at`. If `tcf_vendor_id` is given, consent must include it. `status_aliases` are the program's;
+    /// `authorize` decides whether a conversion may be recorded.
     pub fn to_request(
         &self,
         client: &Client<'a>,
         tcf_vendor_id: Option<u16>,
         received_at: Timestamp,
+        status_aliases: &[Alias],
         authorize: impl FnOnce(&ConversionClaim<'_>) -> Result<(), Refusal>,
     ) -> Result<TrackingRequest<'a>, Refusal> {
         let texts = self.claim_texts()?;
-        let claim = texts.claim();
+        let claim = ConversionClaim { status_aliases, ..texts.claim() };
         let conversion = if self.event_type == EventType::Conversion {
             let conversion = claim.to_conversion()?;
             authorize(&claim)?;
@@ -352,6 +354,7 @@ impl ClaimTexts<'_> {
             event_name: &self.event_name,
             transaction_id: &self.transaction_id,
             status: &self.status,
+            status_aliases: &[],
             amount: &self.amount,
             currency: &self.currency,
             event_id: &self.event_id,

@@ -198,7 +198,8 @@ fn to_request<'a, P: Programs, S: EventSink>(
         None => return Err(Refusal::CoreDataUnavailable),
     };
     let vendor = public.visitors.tcf_vendor_id;
-    let tracking = item.to_request(client, vendor, received_at, |claim| {
+    let aliases = &program.status_aliases;
+    let tracking = item.to_request(client, vendor, received_at, aliases, |claim| {
         public.conversions.authorize(claim, &item.program_id, program)
     })?;
     Ok(ItemRequest { tracking, program: Arc::clone(program) })

@@ -41,7 +41,7 @@ pub(super) async fn conversion<P: Programs, S: EventSink>(
         let name = program.parameter_of(&name).map_or(name, str::to_owned);
         parameters.add(name, value, Rules::CONVERSION)?;
     }
-    let claim = ConversionClaim::of(&parameters);
+    let claim = ConversionClaim::of(&parameters, &program.status_aliases);
     let conversion = claim.to_conversion()?;
     let click_id = event_reference("click_id", claim.click_id)?;
     public.conversions.authorize(&claim, &program_id, &program)?;

@@ -1,4 +1,4 @@
-//! The user records of a batch that can never become rows. Pure.
+//! User records, and those of a batch that can never succeed. Pure.
 //!
 //! Each is kept on its own, so that it can be repaired without its neighbours. A Kinesis record with very many
 //! of them is kept whole instead, as one object under the name of its first user record: it can contain more than
@@ -6,16 +6,18 @@
 
 use std::collections::BTreeMap;
 
-use adtrack_runtime::lambda::{PoisonRecord, StreamRecord};
+use adtrack_proto::aggregate;
 use bytes::Bytes;
+
+use super::batch::{PoisonRecord, StreamRecord};
 
 /// The most objects that one Kinesis record becomes. A batch of 1,000 records, all of them this bad, is then
 /// written within 30 s, of the 60 s that an invocation has: 16 objects at a time, 30 ms each.
 const MAX_OBJECTS: usize = 16;
 
-/// Where an event came from: a user record within a Kinesis record.
-#[derive(Debug)]
-pub struct Source<'a> {
+/// A user record within a Kinesis record.
+#[derive(Debug, Clone)]
+pub struct UserRecord<'a> {
     /// The Kinesis record.
     pub kinesis_record: &'a StreamRecord,
     /// Which of its user records, from 0.
@@ -24,7 +26,27 @@ pub struct Source<'a> {
     pub data: Bytes,
 }
 
-/// What a batch has of them.
+/// A Kinesis record that begins as an aggregate does, with the right checksum, and is not valid protobuf.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an aggregate with the right checksum that is not valid protobuf")]
+pub struct InvalidAggregate;
+
+impl<'a> UserRecord<'a> {
+    /// The user records of `kinesis_record`: several if it is an aggregate, else itself.
+    pub fn all_of(kinesis_record: &'a StreamRecord) -> Result<Vec<Self>, InvalidAggregate> {
+        let all = aggregate::user_records(&kinesis_record.data).ok_or(InvalidAggregate)?;
+        let user_record =
+            |(sub_sequence_number, data)| Self { kinesis_record, sub_sequence_number, data };
+        Ok((0..).zip(all).map(user_record).collect())
+    }
+
+    /// `kinesis_record` as its only user record.
+    pub fn whole(kinesis_record: &'a StreamRecord) -> Self {
+        Self { kinesis_record, sub_sequence_number: 0, data: kinesis_record.data.clone() }
+    }
+}
+
+/// The user records of a batch that can never succeed.
 #[derive(Debug, Default)]
 pub struct Poison<'a> {
     /// By sequence number.
@@ -58,8 +80,8 @@ impl Findings<'_> {
 
 impl<'a> Poison<'a> {
     /// Adds a user record, and what is wrong with it.
-    pub fn add(&mut self, source: &Source<'a>, reason: String) {
-        let kinesis_record = source.kinesis_record;
+    pub fn add(&mut self, user_record: &UserRecord<'a>, reason: String) {
+        let kinesis_record = user_record.kinesis_record;
         let findings =
             self.findings.entry(&kinesis_record.sequence_number).or_insert_with(|| Findings {
                 kinesis_record,
@@ -69,7 +91,7 @@ impl<'a> Poison<'a> {
             });
         findings.count += 1;
         if !findings.are_too_many() {
-            let (number, data) = (source.sub_sequence_number, source.data.clone());
+            let (number, data) = (user_record.sub_sequence_number, user_record.data.clone());
             self.pending.push(kinesis_record.poison_within(number, data, reason));
         }
     }
@@ -120,7 +142,7 @@ mod tests {
             let sub_sequence_number = u32::try_from(number).unwrap();
             let data = Bytes::from_static(b"part");
             poison.add(
-                &Source { kinesis_record, sub_sequence_number, data },
+                &UserRecord { kinesis_record, sub_sequence_number, data },
                 format!("bad {number}"),
             );
         }
