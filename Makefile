@@ -13,7 +13,7 @@ ENV_FILE := $(TARGET)/local-stack.env
 # Shows how far a build is, by a script in Python; a machine without Python has cargo's own report.
 BUILD := $(if $(shell command -v python3),deploy/local/build )cargo build --locked --workspace --bins
 
-.PHONY: help build run demo count loadtest spike soak test lint bench bench-functions fan-out scaling instructions page schemathesis prove advisories fmt redis-server release check-deploy image packages replay
+.PHONY: help build run demo count loadtest spike soak test lint bench bench-functions fan-out scaling instructions page schemathesis prove chaos advisories fmt redis-server release check-deploy image packages replay
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -105,6 +105,11 @@ prove: redis-server ## the long proofs: 50 kills, outages, 200,000 programs, mil
 	deploy/checks/kpl-interop
 	deploy/checks/valkey
 	deploy/checks/mutate --all
+
+chaos: redis-server ## random faults for an hour (MINUTES=m): nothing lost, doubled, stale or stuck; SEED=n [EPOCH=k] replays
+	@$(BUILD)
+	ADTRACK_CHAOS_MINUTES=$(or $(MINUTES),60) ADTRACK_CHAOS_SEED=$(SEED) ADTRACK_CHAOS_EPOCH=$(EPOCH) \
+	ADTRACK_CHAOS_WITHOUT=$(WITHOUT) cargo test --locked --workspace --test chaos keeps_its_promises -- --nocapture
 
 check-deploy: ## all of deploy/ that can be checked without an AWS account (3 minutes)
 	@deploy/checks/deploy-all

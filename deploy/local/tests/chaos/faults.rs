@@ -1,0 +1,187 @@
+//! Makes the faults of a plan happen, and lifts them.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_kinesis::types::{HashKeyRange, Shard};
+use local_stack::process::Signal;
+use local_stack::stack::{CORE_DATA_STREAM, EVENT_STREAM};
+use local_stack::tcp_proxy::Passing;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
+
+use crate::feed::Feed;
+use crate::plan::{Fault, Planned};
+use crate::rig::{GRACE_SECONDS, Rig};
+
+/// Connections of [`Fault::ConnectionsIdle`].
+const IDLE_CONNECTIONS: usize = 100;
+/// How long after a signal a tracker must have ended: its grace, and the time of a busy machine.
+const END_TIMEOUT: Duration = Duration::from_secs(GRACE_SECONDS + 10);
+/// The event stream has at most this many open shards.
+const MAX_SHARDS: usize = 4;
+
+/// Carries out `plan`. Returns when every fault is lifted and every process runs again.
+pub async fn carry_out(rig: &Arc<Rig>, feed: &Arc<Feed>, plan: &[Planned]) {
+    let start = Instant::now();
+    let faults = plan.iter().cloned().enumerate().map(|(number, planned)| {
+        let (rig, feed) = (Arc::clone(rig), Arc::clone(feed));
+        tokio::spawn(async move {
+            sleep_until(start + planned.from).await;
+            inject(&rig, &feed, number as u64, &planned, start + planned.to).await;
+        })
+    });
+    for fault in futures::future::join_all(faults).await {
+        fault.unwrap();
+    }
+}
+
+async fn inject(rig: &Rig, feed: &Feed, number: u64, planned: &Planned, until: Instant) {
+    match planned.fault {
+        Fault::Calls(service, fault, share) => {
+            rig.add_call_fault(number, service, fault, share).await;
+            sleep_until(until).await;
+            rig.remove_call_fault(number).await;
+        }
+        Fault::RedisCut => rig.stack.lock().await.faults.as_ref().unwrap().redis.cut(),
+        Fault::RedisSilent => {
+            rig.stack.lock().await.faults.as_ref().unwrap().redis.set(Passing::Nothing);
+            sleep_until(until).await;
+            rig.stack.lock().await.faults.as_ref().unwrap().redis.set(Passing::All);
+        }
+        Fault::RedisClientsKilled => {
+            for kind in ["normal", "pubsub"] {
+                // Fails if another fault has killed Redis.
+                let kill = ["CLIENT", "KILL", "TYPE", kind];
+                let _ = rig.stack.lock().await.redis.command::<u32>(&kill).await;
+            }
+        }
+        Fault::RedisKilled => {
+            rig.stack.lock().await.redis.kill().await;
+            sleep_until(until).await;
+            rig.stack.lock().await.redis.start_again().await.unwrap();
+            feed.request_reload();
+        }
+        Fault::RedisEmptied => {
+            rig.stack.lock().await.redis.command::<()>(&["FLUSHALL"]).await.unwrap();
+            sleep_until(until).await;
+            feed.request_reload();
+        }
+        Fault::TrackerKilled(tracker) => {
+            let _alone = rig.processes[tracker].lock().await;
+            report_end(rig, tracker).await;
+            rig.stack.lock().await.trackers()[tracker].process().kill().await;
+            sleep_until(until).await;
+            rig.stack.lock().await.trackers()[tracker].launch_again().unwrap();
+        }
+        Fault::TrackerTerminated(tracker) => end(rig, tracker, Signal::TERM, until).await,
+        Fault::TrackerHungUp(tracker) => end(rig, tracker, Signal::HUP, until).await,
+        Fault::TrackerStopped(tracker) => {
+            let _alone = rig.processes[tracker].lock().await;
+            rig.stack.lock().await.trackers()[tracker].process().signal(Signal::STOP);
+            sleep_until(until).await;
+            rig.stack.lock().await.trackers()[tracker].process().signal(Signal::CONT);
+        }
+        Fault::LogUnread(tracker) => {
+            rig.logs[tracker].read(false);
+            sleep_until(until).await;
+            rig.logs[tracker].read(true);
+        }
+        Fault::FunctionKilled(name) => {
+            let function = Arc::clone(rig.stack.lock().await.function(name).unwrap());
+            function.kill().await;
+        }
+        Fault::ClientsCut(tracker) => rig.clients[tracker].cut(),
+        Fault::ClientsSilent(tracker) => {
+            rig.clients[tracker].set(Passing::Requests);
+            sleep_until(until).await;
+            rig.clients[tracker].set(Passing::All);
+        }
+        Fault::ConnectionsIdle(tracker) => {
+            let url = rig.stack.lock().await.trackers()[tracker].public_url().to_owned();
+            let address = url.strip_prefix("http://").unwrap();
+            // Fails while the tracker does not run.
+            let connect = (0..IDLE_CONNECTIONS).map(|_| TcpStream::connect(address));
+            let _connections = futures::future::join_all(connect).await;
+            sleep_until(until).await;
+        }
+        Fault::Resharded => reshard(rig).await,
+        Fault::Poisoned => {
+            for stream in [EVENT_STREAM, CORE_DATA_STREAM] {
+                let data = format!("poison {}", uuid::Uuid::now_v7());
+                rig.poison.lock().unwrap().push(data.clone());
+                rig.put(stream, &data, data.clone()).await;
+            }
+        }
+    }
+}
+
+/// Reports a tracker that no fault has ended.
+pub async fn report_end(rig: &Rig, tracker: usize) {
+    if let Some(status) = rig.stack.lock().await.trackers()[tracker].process().exit_status() {
+        rig.report(format!("tracker {tracker} ended on its own: {status}"));
+    }
+}
+
+/// Ends a tracker with `signal` and starts it again.
+async fn end(rig: &Rig, tracker: usize, signal: Signal, until: Instant) {
+    let _alone = rig.processes[tracker].lock().await;
+    report_end(rig, tracker).await;
+    rig.stack.lock().await.trackers()[tracker].process().signal(signal);
+    let give_up = Instant::now() + END_TIMEOUT;
+    let status = loop {
+        let status = rig.stack.lock().await.trackers()[tracker].process().exit_status();
+        if status.is_some() || Instant::now() > give_up {
+            break status;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    match status {
+        None => rig.report(format!("tracker {tracker} runs {END_TIMEOUT:?} after {signal:?}")),
+        Some(status) if !is_graceful(status, signal) => {
+            rig.report(format!("tracker {tracker} ended after {signal:?} with {status}"));
+        }
+        Some(_) => {}
+    }
+    sleep_until(until).await;
+    rig.stack.lock().await.trackers()[tracker].launch_again().unwrap();
+}
+
+/// A process that has only just been started may not handle signals yet.
+fn is_graceful(status: ExitStatus, signal: Signal) -> bool {
+    status.success() || status.signal() == Some(signal.as_raw())
+}
+
+/// Splits the widest open shard, or merges two adjacent ones if there are many.
+async fn reshard(rig: &Rig) {
+    let output = rig.kinesis.list_shards().stream_name(EVENT_STREAM).send().await.unwrap();
+    let is_open = |shard: &Shard| {
+        let range = shard.sequence_number_range.as_ref().unwrap();
+        range.ending_sequence_number.is_none()
+    };
+    let mut open: Vec<_> = output.shards.unwrap_or_default().into_iter().filter(is_open).collect();
+    open.sort_by_key(|shard| hash_keys(shard).0);
+    if open.len() < MAX_SHARDS {
+        let width = |shard: &&Shard| hash_keys(shard).1 - hash_keys(shard).0;
+        let widest = open.iter().max_by_key(width).unwrap();
+        let (first, last) = hash_keys(widest);
+        let split = rig.kinesis.split_shard().stream_name(EVENT_STREAM);
+        let middle = first + (last - first) / 2 + 1;
+        let split =
+            split.shard_to_split(&widest.shard_id).new_starting_hash_key(middle.to_string());
+        split.send().await.unwrap();
+    } else {
+        let merge = rig.kinesis.merge_shards().stream_name(EVENT_STREAM);
+        let merge = merge.shard_to_merge(&open[0].shard_id);
+        merge.adjacent_shard_to_merge(&open[1].shard_id).send().await.unwrap();
+    }
+}
+
+/// The first and the last hash key of a shard.
+fn hash_keys(shard: &Shard) -> (u128, u128) {
+    let HashKeyRange { starting_hash_key, ending_hash_key, .. } =
+        shard.hash_key_range.as_ref().unwrap();
+    (starting_hash_key.parse().unwrap(), ending_hash_key.parse().unwrap())
+}

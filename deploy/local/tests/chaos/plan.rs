@@ -1,0 +1,247 @@
+//! What goes wrong in an epoch: which faults, on what, from when to when. Pure.
+
+use std::time::Duration;
+
+use local_stack::faults::Fault as CallFault;
+
+/// Number of trackers.
+pub const TRACKERS: usize = 2;
+/// The time of an epoch in which faults occur.
+pub const LENGTH: Duration = Duration::from_secs(12);
+
+const FAULTS: std::ops::RangeInclusive<usize> = 6..=14;
+const SHORTEST_SECONDS: f64 = 0.2;
+const LONGEST_SECONDS: f64 = 5.0;
+
+/// A service with a proxy that can inject faults into calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    Kinesis,
+    DynamoDb,
+}
+
+/// A fault. A number is that of a tracker.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Fault {
+    /// Calls of the service fail with this probability.
+    Calls(Service, CallFault, f64),
+    /// All connections to Redis are cut.
+    RedisCut,
+    /// No byte reaches Redis or comes from it.
+    RedisSilent,
+    /// Redis closes its clients' connections.
+    RedisClientsKilled,
+    /// Redis is killed, starts again empty, and is fed.
+    RedisKilled,
+    /// Redis loses all keys, and is fed later.
+    RedisEmptied,
+    /// `kill -9`, and a start.
+    TrackerKilled(usize),
+    /// SIGTERM, and a start after the process has ended.
+    TrackerTerminated(usize),
+    /// SIGHUP, and a start after the process has ended.
+    TrackerHungUp(usize),
+    /// SIGSTOP, then SIGCONT.
+    TrackerStopped(usize),
+    /// Nobody reads the log, which is a full pipe.
+    LogUnread(usize),
+    /// All sandboxes of the function are killed.
+    FunctionKilled(&'static str),
+    /// All connections of clients are cut.
+    ClientsCut(usize),
+    /// Clients get no response; their requests arrive.
+    ClientsSilent(usize),
+    /// Many clients connect and send nothing.
+    ConnectionsIdle(usize),
+    /// A shard of the event stream is split, or two are merged.
+    Resharded,
+    /// A record that can never be processed is put on both streams.
+    Poisoned,
+}
+
+/// What two faults cannot have at the same time.
+#[derive(Debug, PartialEq, Eq)]
+enum Part {
+    RedisServer,
+    RedisNetwork,
+    Tracker(usize),
+    Log(usize),
+    Clients(usize),
+}
+
+impl Fault {
+    /// The name of the kind.
+    pub fn name(&self) -> String {
+        format!("{self:?}").chars().take_while(char::is_ascii_alphanumeric).collect()
+    }
+
+    fn part(&self) -> Option<Part> {
+        match *self {
+            Self::RedisKilled | Self::RedisEmptied => Some(Part::RedisServer),
+            Self::RedisSilent => Some(Part::RedisNetwork),
+            Self::TrackerKilled(tracker)
+            | Self::TrackerTerminated(tracker)
+            | Self::TrackerHungUp(tracker)
+            | Self::TrackerStopped(tracker) => Some(Part::Tracker(tracker)),
+            Self::LogUnread(tracker) => Some(Part::Log(tracker)),
+            Self::ClientsSilent(tracker) => Some(Part::Clients(tracker)),
+            Self::Calls(..)
+            | Self::RedisCut
+            | Self::RedisClientsKilled
+            | Self::FunctionKilled(_)
+            | Self::ClientsCut(_)
+            | Self::ConnectionsIdle(_)
+            | Self::Resharded
+            | Self::Poisoned => None,
+        }
+    }
+}
+
+/// A fault and its time, from the epoch's start. A fault that is over at once has an end, too, after which
+/// what it broke is started again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planned {
+    pub from: Duration,
+    pub to: Duration,
+    pub fault: Fault,
+}
+
+impl Planned {
+    fn excludes(&self, other: &Self) -> bool {
+        self.fault.part().is_some()
+            && self.fault.part() == other.fault.part()
+            && self.from <= other.to
+            && other.from <= self.to
+    }
+}
+
+impl std::fmt::Display for Planned {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (from, to) = (self.from.as_secs_f64(), self.to.as_secs_f64());
+        write!(formatter, "{from:6.2} to {to:5.2} s: {:?}", self.fault)
+    }
+}
+
+/// The dice of an epoch. Each `purpose` has dice of its own, so that one does not depend on another's throws.
+pub fn dice(seed: u64, epoch: u64, purpose: &str) -> fastrand::Rng {
+    let purpose = purpose.bytes().fold(0_u64, |hash, byte| hash * 31 + u64::from(byte));
+    let mut dice = fastrand::Rng::with_seed(seed);
+    for number in [epoch, purpose] {
+        dice = fastrand::Rng::with_seed(dice.u64(..).wrapping_add(number));
+    }
+    dice
+}
+
+/// The faults of an epoch, in the order of their start.
+pub fn plan(seed: u64, epoch: u64) -> Vec<Planned> {
+    let mut dice = dice(seed, epoch, "faults");
+    let mut plan = Vec::<Planned>::new();
+    for _ in 0..dice.usize(FAULTS) {
+        let fault = draw(&mut dice);
+        let length = LENGTH.as_secs_f64();
+        let from = dice.f64() * (length - SHORTEST_SECONDS);
+        let lasts = SHORTEST_SECONDS + dice.f64() * (LONGEST_SECONDS - SHORTEST_SECONDS);
+        let to = length.min(from + lasts);
+        let [from, to] = [from, to].map(Duration::from_secs_f64);
+        let planned = Planned { from, to, fault };
+        if !plan.iter().any(|other| other.excludes(&planned)) {
+            plan.push(planned);
+        }
+    }
+    plan.sort_by_key(|planned| planned.from);
+    plan
+}
+
+fn draw(dice: &mut fastrand::Rng) -> Fault {
+    let tracker = dice.usize(0..TRACKERS);
+    // Calls have many faults, so they get as many throws.
+    match dice.usize(0..24) {
+        0..5 => calls(Service::Kinesis, dice),
+        5..9 => calls(Service::DynamoDb, dice),
+        9 => Fault::RedisCut,
+        10 => Fault::RedisSilent,
+        11 => Fault::RedisClientsKilled,
+        12 => Fault::RedisKilled,
+        13 => Fault::RedisEmptied,
+        14 => Fault::TrackerKilled(tracker),
+        15 => Fault::TrackerTerminated(tracker),
+        16 => Fault::TrackerHungUp(tracker),
+        17 => Fault::TrackerStopped(tracker),
+        18 => Fault::LogUnread(tracker),
+        19 => Fault::FunctionKilled(
+            ["kinesis-consumer", "kinesis-consumer", "redis-updater"][dice.usize(0..3)],
+        ),
+        20 => match dice.usize(0..2) {
+            0 => Fault::ClientsCut(tracker),
+            _ => Fault::ClientsSilent(tracker),
+        },
+        21 => Fault::ConnectionsIdle(tracker),
+        22 => Fault::Resharded,
+        _ => Fault::Poisoned,
+    }
+}
+
+fn calls(service: Service, dice: &mut fastrand::Rng) -> Fault {
+    let fault = match dice.usize(0..7) {
+        0 => CallFault::Latency(Duration::from_millis(dice.u64(50..1_500))),
+        1 => CallFault::ServerError,
+        2 => CallFault::Throttled,
+        3 => CallFault::SilentSuccess,
+        4 => CallFault::Reset,
+        5 => CallFault::BlackHole,
+        // Only `PutRecords` fails in part.
+        _ if service == Service::Kinesis => CallFault::Partial(dice.f64()),
+        _ => CallFault::Throttled,
+    };
+    // Often all calls fail.
+    Fault::Calls(service, fault, (dice.f64() * 1.5).min(1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn same_seed_makes_the_same_plan() {
+        assert_eq!(plan(7, 3), plan(7, 3));
+        assert_ne!(plan(7, 3), plan(7, 4));
+        assert_ne!(plan(7, 3), plan(8, 3));
+    }
+
+    #[test]
+    fn purposes_have_dice_of_their_own() {
+        assert_ne!(dice(7, 3, "faults").u64(..), dice(7, 3, "load").u64(..));
+    }
+
+    #[test]
+    fn every_fault_is_lifted_within_the_epoch() {
+        for epoch in 0..500 {
+            let plan = plan(1, epoch);
+            assert!(!plan.is_empty() && plan.len() <= *FAULTS.end());
+            for planned in &plan {
+                assert!(planned.from < planned.to && planned.to <= LENGTH, "{planned}");
+            }
+            assert!(plan.is_sorted_by_key(|planned| planned.from));
+        }
+    }
+
+    #[test]
+    fn a_part_has_one_fault_at_a_time() {
+        for epoch in 0..500 {
+            let plan = plan(2, epoch);
+            for (number, one) in plan.iter().enumerate() {
+                let other = plan[number + 1..].iter().find(|other| one.excludes(other));
+                assert!(other.is_none(), "{one}; {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_kind_occurs() {
+        let kinds: BTreeSet<_> =
+            (0..200).flat_map(|epoch| plan(3, epoch)).map(|planned| planned.fault.name()).collect();
+        assert_eq!(kinds.len(), 17, "{kinds:?}");
+    }
+}

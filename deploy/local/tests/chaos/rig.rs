@@ -1,0 +1,181 @@
+//! The stack under test, with everything that the machine needs to disturb and to observe it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use aws_sdk_kinesis::primitives::Blob;
+use local_stack::faults::Fault as CallFault;
+use local_stack::tcp_proxy::TcpProxy;
+use local_stack::{Stack, StackOptions};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::pipe::fcntl_setpipe_size;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
+use tokio::sync::watch;
+
+use crate::plan::{Service, TRACKERS};
+
+/// How long a tracker may drain after a signal.
+pub const GRACE_SECONDS: u64 = 5;
+
+pub struct Rig {
+    pub stack: tokio::sync::Mutex<Stack>,
+    pub kinesis: aws_sdk_kinesis::Client,
+    pub dynamodb: aws_sdk_dynamodb::Client,
+    pub folder: PathBuf,
+    pub binaries: PathBuf,
+    /// A proxy before each tracker.
+    pub clients: Vec<TcpProxy>,
+    /// Each tracker's log.
+    pub logs: Vec<Log>,
+    /// Held while a fault stops a tracker's process. Starting it again may last longer than planned.
+    pub processes: Vec<tokio::sync::Mutex<()>>,
+    /// Number of files in a tracker's journal.
+    pub journal_files: usize,
+    /// What goes wrong with calls at the moment, by number of the fault.
+    calls: Mutex<Vec<(u64, Service, CallFault, f64)>>,
+    /// The data of the records that can never be processed, since the last check.
+    pub poison: Mutex<Vec<String>>,
+    /// Problems noticed before the check.
+    pub problems: Mutex<Vec<String>>,
+}
+
+/// A log that is a small pipe. A task copies it to a file, unless nobody is to read it.
+pub struct Log {
+    is_read: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Rig {
+    pub async fn start(folder: &Path) -> Arc<Self> {
+        let binaries = Path::new(env!("CARGO_BIN_EXE_local-stack")).parent().unwrap().to_owned();
+        for name in ["spill", "tmp", "logs"] {
+            std::fs::create_dir_all(folder.join(name)).unwrap();
+        }
+        let logs = ["tracker", "tracker-2"].map(|name| Log::start(&folder.join("logs"), name));
+        let settings = [
+            ("JOURNAL_MAX_BYTES", (32 << 20).to_string()),
+            ("SHUTDOWN_GRACE_SECONDS", GRACE_SECONDS.to_string()),
+            ("SPILL_URL", format!("file://{}", folder.join("spill").display())),
+            ("TMPDIR", folder.join("tmp").display().to_string()),
+        ];
+        let options = StackOptions {
+            faults: true,
+            tracker: Some(settings.map(|(name, value)| (name.to_owned(), value)).to_vec()),
+            trackers: TRACKERS,
+            ..StackOptions::new(&binaries, folder)
+        };
+        let mut stack = Stack::start(&options).await.unwrap();
+        let mut clients = Vec::new();
+        for tracker in stack.trackers() {
+            let address = tracker.public_url().strip_prefix("http://").unwrap();
+            clients.push(TcpProxy::start(address.parse().unwrap()).await.unwrap());
+        }
+        Arc::new(Self {
+            kinesis: stack.kinesis().await,
+            dynamodb: stack.dynamodb().await,
+            stack: tokio::sync::Mutex::new(stack),
+            folder: folder.to_owned(),
+            binaries,
+            clients,
+            logs: logs.into(),
+            processes: (0..TRACKERS).map(|_| tokio::sync::Mutex::default()).collect(),
+            journal_files: files(&folder.join("journal")).len(),
+            calls: Mutex::default(),
+            poison: Mutex::default(),
+            problems: Mutex::default(),
+        })
+    }
+
+    /// The trackers' public URLs, through the proxies.
+    pub fn urls(&self) -> Vec<String> {
+        self.clients.iter().map(|proxy| format!("http://{}", proxy.address)).collect()
+    }
+
+    pub async fn management_urls(&self) -> Vec<String> {
+        let mut stack = self.stack.lock().await;
+        stack.trackers().iter().map(|tracker| tracker.management_url().to_owned()).collect()
+    }
+
+    pub fn report(&self, problem: impl Into<String>) {
+        self.problems.lock().unwrap().push(problem.into());
+    }
+
+    /// Adds a fault of calls to those that other faults have set.
+    pub async fn add_call_fault(
+        &self,
+        number: u64,
+        service: Service,
+        fault: CallFault,
+        share: f64,
+    ) {
+        self.calls.lock().unwrap().push((number, service, fault, share));
+        self.set_call_faults().await;
+    }
+
+    pub async fn remove_call_fault(&self, number: u64) {
+        self.calls.lock().unwrap().retain(|(other, ..)| *other != number);
+        self.set_call_faults().await;
+    }
+
+    async fn set_call_faults(&self) {
+        let stack = self.stack.lock().await;
+        let faults = stack.faults.as_ref().unwrap();
+        for (proxy, of) in
+            [(&faults.kinesis, Service::Kinesis), (&faults.dynamodb, Service::DynamoDb)]
+        {
+            let calls = self.calls.lock().unwrap();
+            let calls = calls.iter().filter(|(_, service, ..)| *service == of);
+            proxy.set(&calls.map(|(_, _, fault, share)| (*fault, *share)).collect::<Vec<_>>());
+        }
+    }
+
+    /// Puts a record on a stream, not through the proxy.
+    pub async fn put(&self, stream: &str, key: &str, data: String) {
+        let put = self.kinesis.put_record().stream_name(stream).partition_key(key);
+        put.data(Blob::new(data)).send().await.unwrap();
+    }
+}
+
+impl Log {
+    fn start(folder: &Path, name: &str) -> Self {
+        let path = folder.join(format!("{name}.log"));
+        mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        let mut pipe = pipe::OpenOptions::new().read_write(true).open_receiver(&path).unwrap();
+        fcntl_setpipe_size(&pipe, 4_096).unwrap();
+        let copy = folder.join(format!("{name}.txt"));
+        let (is_read, mut gate) = watch::channel(true);
+        let task = tokio::spawn(async move {
+            let mut copy = tokio::fs::File::create(copy).await.unwrap();
+            let mut buffer = vec![0; 4_096];
+            while gate.wait_for(|is_read| *is_read).await.is_ok() {
+                let length = pipe.read(&mut buffer).await.unwrap();
+                copy.write_all(&buffer[..length]).await.unwrap();
+                copy.flush().await.unwrap();
+            }
+        });
+        Self { is_read, task }
+    }
+
+    pub fn read(&self, is_read: bool) {
+        self.is_read.send_replace(is_read);
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// All files below `folder`.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => files.extend(self::files(&entry.path())),
+            _ => files.push(entry.path()),
+        }
+    }
+    files
+}
