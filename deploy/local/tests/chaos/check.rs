@@ -24,12 +24,11 @@ const REST_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long after that responses may show old core data.
 const STALE_TIMEOUT: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(200);
-/// Gauges of a tracker at rest.
-const AT_REST: [(&str, &str); 6] = [
+/// Gauges of a tracker at rest. Readiness covers the rest.
+const AT_REST: [(&str, &str); 5] = [
     ("adtrack_journal_bytes", "0"),
     ("adtrack_journal_outstanding_events", "0"),
     ("adtrack_l2_loads_in_flight", "0"),
-    ("adtrack_task_stalled", "0"),
     ("adtrack_redis_connected", "1"),
     ("adtrack_subscribed", "1"),
 ];
