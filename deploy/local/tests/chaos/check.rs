@@ -40,6 +40,8 @@ const MAX_HANDLES: usize = 128;
 #[derive(Debug, Default)]
 pub struct Measured {
     pub rows: usize,
+    /// Number of objects that trackers had spilled.
+    pub spilled: usize,
     pub rest: Duration,
     pub anonymous_mib: Vec<u64>,
     pub handles: Vec<usize>,
@@ -58,6 +60,7 @@ pub async fn check(
     for tracker in 0..TRACKERS {
         report_end(rig, tracker).await;
     }
+    let spilled = files(&rig.folder.join("spill")).len();
     problems.extend(redrive(rig).await);
     problems.extend(stale(feed, load, next).await);
     problems.extend(std::mem::take(&mut *load.truth.problems.lock().unwrap()));
@@ -91,7 +94,9 @@ pub async fn check(
     }
     delete(rig, &rows).await;
     problems.extend(std::mem::take(&mut *rig.problems.lock().unwrap()));
-    (Measured { rows: rows.len(), rest: started_at.elapsed(), anonymous_mib, handles }, problems)
+    let measured =
+        Measured { rows: rows.len(), spilled, rest: started_at.elapsed(), anonymous_mib, handles };
+    (measured, problems)
 }
 
 /// Waits until `find` finds nothing, and returns what it still finds in the end.

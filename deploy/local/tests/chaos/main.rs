@@ -94,9 +94,12 @@ async fn keeps_its_promises_under_random_faults() {
         let problems = run_epoch(&rig, &feed, &truth, &settings, epoch, &plan).await;
         if !problems.is_empty() {
             let kept = folder.keep();
-            panic!("{}", failure(&settings, epoch, &plan, &problems, &kept.display()));
+            println!("{}", failure(&settings, epoch, &plan, &problems, &kept.display()));
+            panic!("epoch {epoch} of seed {} failed", settings.seed);
         }
         if Instant::now() > give_up {
+            let (seed, next) = (settings.seed, epoch + 1);
+            println!("passed; the next part is: make chaos SEED={seed} EPOCH={next}");
             break;
         }
     }
@@ -135,10 +138,11 @@ async fn run_epoch(
     let load = Load::new(rig.urls(), Arc::clone(truth), Arc::clone(feed));
     let (measured, problems) = check::check(rig, feed, &load, first, next).await;
     println!(
-        "epoch {epoch}: {} faults, responses {statuses:?}, {} rows, at rest after {:.1} s; trackers: {:?} MiB, {:?} \
+        "epoch {epoch}: {} faults, responses {statuses:?}, {} rows, {} spilled objects, at rest after {:.1} s; trackers: {:?} MiB, {:?} \
          handles{}",
         plan.len(),
         measured.rows,
+        measured.spilled,
         measured.rest.as_secs_f64(),
         measured.anonymous_mib,
         measured.handles,

@@ -154,29 +154,26 @@ pub fn plan(seed: u64, epoch: u64) -> Vec<Planned> {
 
 fn draw(dice: &mut fastrand::Rng) -> Fault {
     let tracker = dice.usize(0..TRACKERS);
-    // Calls have many faults, so they get as many throws.
-    match dice.usize(0..24) {
-        0..5 => calls(Service::Kinesis, dice),
-        5..9 => calls(Service::DynamoDb, dice),
-        9 => Fault::RedisCut,
-        10 => Fault::RedisSilent,
-        11 => Fault::RedisClientsKilled,
-        12 => Fault::RedisKilled,
-        13 => Fault::RedisEmptied,
-        14 => Fault::TrackerKilled(tracker),
-        15 => Fault::TrackerTerminated(tracker),
-        16 => Fault::TrackerHungUp(tracker),
-        17 => Fault::TrackerStopped(tracker),
-        18 => Fault::LogUnread(tracker),
-        19 => Fault::FunctionKilled(
-            ["kinesis-consumer", "kinesis-consumer", "redis-updater"][dice.usize(0..3)],
-        ),
-        20 => match dice.usize(0..2) {
-            0 => Fault::ClientsCut(tracker),
-            _ => Fault::ClientsSilent(tracker),
-        },
-        21 => Fault::ConnectionsIdle(tracker),
-        22 => Fault::Resharded,
+    // Faults that have many forms, or many moments at which they may hit, get more throws.
+    match dice.usize(0..30) {
+        0..6 => calls(Service::Kinesis, dice),
+        6..10 => calls(Service::DynamoDb, dice),
+        10 => Fault::RedisCut,
+        11 => Fault::RedisSilent,
+        12 => Fault::RedisClientsKilled,
+        13 => Fault::RedisKilled,
+        14 => Fault::RedisEmptied,
+        15..18 => Fault::TrackerKilled(tracker),
+        18..20 => Fault::TrackerTerminated(tracker),
+        20 => Fault::TrackerHungUp(tracker),
+        21 => Fault::TrackerStopped(tracker),
+        22 => Fault::LogUnread(tracker),
+        23 => Fault::FunctionKilled("kinesis-consumer"),
+        24 => Fault::FunctionKilled("redis-updater"),
+        25 => Fault::ClientsCut(tracker),
+        26 => Fault::ClientsSilent(tracker),
+        27 => Fault::ConnectionsIdle(tracker),
+        28 => Fault::Resharded,
         _ => Fault::Poisoned,
     }
 }

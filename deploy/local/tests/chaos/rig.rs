@@ -15,8 +15,8 @@ use tokio::sync::watch;
 
 use crate::plan::{Service, TRACKERS};
 
-/// How long a tracker may drain after a signal.
-pub const GRACE_SECONDS: u64 = 5;
+/// How long a tracker may drain after a signal: shorter than many outages, so that it has to spill.
+pub const GRACE_SECONDS: u64 = 2;
 
 pub struct Rig {
     pub stack: tokio::sync::Mutex<Stack>,
