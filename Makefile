@@ -15,27 +15,27 @@ BUILD := $(if $(shell command -v python3),deploy/local/build )cargo build --lock
 
 .PHONY: help build run demo count loadtest spike soak test lint bench bench-functions fan-out scaling instructions page schemathesis prove chaos advisories fmt redis-server release check-deploy image packages replay
 
-help: ## what there is
+help: ## lists the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-run: redis-server build ## the whole pipeline on this machine, until ctrl-C
+run: redis-server build ## the whole pipeline on this machine, until Ctrl-C
 	@exec $(TARGET)/debug/local-stack --stop-with-parent
 
-demo: ## in a second terminal: mixed requests and a core-data change, and what became of them
+demo: ## in a second terminal: sends mixed requests and a core-data change, shows the resulting rows
 	@test -f "$(ENV_FILE)" || { echo "$(ENV_FILE) is not there: start a local stack with 'make run' in another terminal."; exit 1; }
 	@. "$(ENV_FILE)" && exec "$$BIN/loadtest" demo
 
-count: ## in a second terminal: 10,000 requests at 500/s, and a count of their rows
+count: ## in a second terminal: sends 10,000 requests at 500/s and counts their rows
 	@test -f "$(ENV_FILE)" || { echo "$(ENV_FILE) is not there: start a local stack with 'make run' in another terminal."; exit 1; }
 	@. "$(ENV_FILE)" && exec "$$BIN/loadtest" count --requests 10000 --rate 500
 
 loadtest: redis-server release ## a quick load test of a stack of its own; prints the report's path
 	@$(RELEASE)/loadtest run quick
 
-spike: redis-server release ## a campaign spike, 500/s to 20,000/s: nothing lost, nothing doubled (3 minutes)
+spike: redis-server release ## a campaign: 500/s, up to 20,000/s, about a minute there; fails if an event is lost or doubled (3 minutes)
 	@$(RELEASE)/loadtest run spike --fail-if 'lost>0' --fail-if 'doubled>0'
 
-soak: redis-server release ## 15 minutes at 5,000/s: nothing lost, memory and file handles flat
+soak: redis-server release ## 15 minutes at 5,000/s; fails if an event is lost or memory or file handles grow
 	@$(RELEASE)/loadtest run soak --fail-if 'lost>0' --fail-if 'doubled>0' --fail-if 'rss.growth>30mb' --fail-if 'files.growth>50'
 
 build: ## the programs as `make run` and `make test` use them, in target/debug
@@ -47,11 +47,11 @@ release: ## the programs as they are deployed and measured, in target/release
 redis-server:
 	@deploy/local/install-redis-server
 
-test: redis-server ## the whole suite, on real parts
+test: redis-server ## the whole test suite, against real servers
 	@$(BUILD)
 	cargo test --locked --workspace --tests
 
-lint: ## formatting, clippy with warnings denied, docs, licences, bans
+lint: ## formatting, clippy with warnings denied, docs, licenses, bans
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
@@ -59,7 +59,7 @@ lint: ## formatting, clippy with warnings denied, docs, licences, bans
 	deploy/checks/scaling --check docs/SCALING.md
 	deploy/checks/module-circles
 
-bench: redis-server ## the tracker beside its peers, and the functions: CPU, instructions, system calls (about 15 minutes)
+bench: redis-server ## CPU, instructions and system calls of the tracker, of comparable servers, and of the functions (about 15 minutes)
 	@$(BUILD) --release
 	@cargo build --release --locked -p tracker --example peers
 	@deploy/checks/bench
@@ -74,7 +74,7 @@ bench-functions: redis-server ## CPU, memory and round trips of the Lambda funct
 	@cargo build --release --locked --workspace --example functions
 	@deploy/checks/functions
 
-fan-out: redis-server ## what a change of core data costs with 50 trackers: Redis' pub/sub, measured (90 s)
+fan-out: redis-server ## measures what a core-data change costs Redis and 50 trackers (90 s)
 	@$(BUILD) --release
 	@deploy/checks/fan-out
 
@@ -87,10 +87,10 @@ page: redis-server ## the page script in a headless Chromium, against the local 
 schemathesis: redis-server ## both listeners, exercised from their OpenAPI descriptions
 	@deploy/checks/schemathesis
 
-instructions: ## that the tracker's handler costs no more instructions than it may (callgrind)
+instructions: ## fails if the request handler exceeds its instruction budget (callgrind)
 	@deploy/checks/peers/instructions
 
-prove: redis-server ## the long proofs: 50 kills, outages, 200,000 programs, millions of inputs (about 30 minutes)
+prove: redis-server ## the long tests: 50 kills, outages, 200,000 programs, millions of inputs, mutants, the image (about an hour; root)
 	@$(BUILD)
 	ADTRACK_PROVE=1 cargo test --locked -p local-stack --test faults -- --nocapture --test-threads=1
 	@$(BUILD) --release
@@ -105,6 +105,7 @@ prove: redis-server ## the long proofs: 50 kills, outages, 200,000 programs, mil
 	deploy/checks/kpl-interop
 	deploy/checks/valkey
 	deploy/checks/mutate --all
+	deploy/checks/image
 
 chaos: redis-server ## random faults for an hour (MINUTES=m): nothing lost, doubled, stale or stuck; SEED=n [EPOCH=k] replays
 	@$(BUILD)
@@ -114,17 +115,17 @@ chaos: redis-server ## random faults for an hour (MINUTES=m): nothing lost, doub
 check-deploy: ## all of deploy/ that can be checked without an AWS account (3 minutes)
 	@deploy/checks/deploy-all
 
-image: ## the tracker's image: all stages of deploy/Dockerfile built, the result run read-only as its user (root)
+image: ## builds all stages of deploy/Dockerfile, and runs the image read-only as user 65532 (needs root)
 	@deploy/checks/image
 
-packages: redis-server ## the Lambda packages of both architectures: built, looked into, run (a first time 40 minutes)
+packages: redis-server ## builds and inspects the Lambda packages of both architectures, and runs them (40 minutes the first time)
 	@cargo build --release --locked --package local-stack --example functions
 	@deploy/checks/packages
 
-replay: redis-server release ## on the local stack: a roll-out's smoke test, and a poison record repaired and redriven
+replay: redis-server release ## on the local stack: the smoke test, and a poison record that is repaired and redriven
 	@deploy/checks/replay
 
-advisories: ## known vulnerabilities of what we depend on; needs the network
+advisories: ## checks dependencies for known vulnerabilities; needs the network
 	deploy/checks/cargo-deny --locked check advisories
 
 fmt: ## formats the code

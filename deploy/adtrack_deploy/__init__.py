@@ -1,1 +1,1 @@
-"""Rolls adtrack out to AWS regions, and takes it down."""
+"""Deploys adtrack to AWS regions, and deletes it."""

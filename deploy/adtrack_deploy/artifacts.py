@@ -1,4 +1,4 @@
-"""What is built and uploaded: packages of the functions, images of tracker and metrics agent."""
+"""Builds and uploads the functions' packages, and the images of tracker and metrics agent."""
 
 import base64
 import hashlib
@@ -15,32 +15,32 @@ PLATFORMS = {"ARM64": "linux/arm64", "X86_64": "linux/amd64"}
 
 
 class ArtifactError(Exception):
-    """Something cannot be built or uploaded."""
+    """A build or an upload failed."""
 
 
 def run(command, text=None):
-    """Runs a command and lets it speak; returns what it prints."""
+    """Runs a command, with its standard error passed through. Returns its standard output."""
     try:
         done = subprocess.run(command, input=text, cwd=ROOT, text=True, stdout=subprocess.PIPE, check=False)
     except FileNotFoundError as error:
-        raise ArtifactError(f"{command[0]} is not there: install it") from error
+        raise ArtifactError(f"{command[0]} not found: install it") from error
     if done.returncode:
-        raise ArtifactError(f"`{' '.join(command)}` ended with {done.returncode}")
+        raise ArtifactError(f"`{' '.join(command)}` exited with status {done.returncode}")
     return done.stdout.strip()
 
 
 def revision():
-    """The commit, which names images; a tree that differs from it has no name."""
+    """The commit, used as the image's tag. Fails if the working tree has uncommitted changes."""
     changed = run(["git", "status", "--porcelain", "--", ".", ":!deploy/regions*.json"])
     if changed:
         raise ArtifactError(
-            f"{len(changed.splitlines())} files differ from the commit ({changed.splitlines()[0].strip()}, …), "
-            "by which an image is named")
+            f"the working tree has {len(changed.splitlines())} uncommitted changes "
+            f"({changed.splitlines()[0].strip()}, …), and images are tagged by commit")
     return run(["git", "rev-parse", "--short=12", "HEAD"])
 
 
 def build_packages(architecture, folder):
-    """Builds both packages, or takes those in `folder`. Returns parameter names and files."""
+    """Builds both packages, unless `folder` has them. Returns parameter names and files."""
     if folder is None:
         folder = ROOT / "target" / "package" / architecture
         run(["deploy/package", "--architecture", architecture, "--output", str(folder)])
@@ -52,7 +52,9 @@ def build_packages(architecture, folder):
 
 
 def upload_packages(s3, bucket, files):
-    """Uploads what is not there yet, under names that hold its hash. Returns the parameters."""
+    """Uploads the packages that the bucket does not have yet, under names with their hash. Returns the
+    parameters.
+    """
     parameters = {}
     for name, path in files.items():
         content = path.read_bytes()
@@ -68,7 +70,9 @@ def upload_packages(s3, bucket, files):
 
 
 def push_images(ecr, outputs, architecture):
-    """Builds and pushes the tracker's image, copies the agent's. Returns the parameters."""
+    """Builds and pushes the tracker's image and copies the agent's, unless the repositories have them.
+    Returns the parameters.
+    """
     tag = f"{revision()}-{architecture.lower()}"
     tracker = f"{outputs['TrackerRepositoryUri']}:{tag}"
     agent = f"{outputs['AgentRepositoryUri']}:{AGENT_VERSION}"

@@ -1,4 +1,4 @@
-"""A stack by a change set: shown, then executed, then waited for."""
+"""Changes stacks through change sets: shows a change set, executes it, waits for it."""
 
 import hashlib
 import time
@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 from . import states, template
 from .cloudformation import ChangeError
 
-# What cannot be made again as it was.
+# Types of resources whose data would be lost if they were replaced or removed.
 IRREPLACEABLE = {
     "AWS::DynamoDB::GlobalTable",
     "AWS::DynamoDB::Table",
@@ -18,12 +18,12 @@ IRREPLACEABLE = {
     "AWS::Kinesis::Stream",
     "AWS::S3::Bucket",
 }
-# How CloudFormation says that there is nothing to do.
+# CloudFormation's messages for a change set without changes.
 NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
 
 
 class Changes:
-    """Creates and updates stacks that are in a state to be changed (see recovery.py)."""
+    """Creates and updates stacks. They must be in a state that allows it; recovery.py brings them there."""
 
     def __init__(self, stacks, s3, poll_seconds, role_arn=""):
         self._stacks = stacks
@@ -31,11 +31,11 @@ class Changes:
         self._s3 = s3
         self._out = stacks.out
         self._poll_seconds = poll_seconds
-        # CloudFormation keeps to it, also when it deletes the stack.
+        # CloudFormation uses this role for all later operations on the stack, too, its deletion included.
         self._role = {"RoleARN": role_arn} if role_arn else {}
 
     def preview(self, name, body, parameters, tags, bucket):
-        """Shows what would change."""
+        """Shows what a deployment would change."""
         stack = self._stacks.find(name)
         step = states.step_of(stack)
         if step is states.Step.CREATE:
@@ -52,7 +52,7 @@ class Changes:
             self._api.delete_change_set(StackName=name, ChangeSetName=change_set["ChangeSetId"])
 
     def apply(self, name, body, parameters, tags, bucket=None, allowed=()):
-        """Makes the stack so, and waits until it is. Returns its outputs.
+        """Creates or updates the stack, and waits until that is done. Returns its outputs.
 
         `allowed` are logical names of irreplaceable resources that may be replaced or removed.
         """
@@ -65,10 +65,10 @@ class Changes:
         if lost:
             self._api.delete_change_set(StackName=name, ChangeSetName=change_set["ChangeSetId"])
             raise ChangeError(
-                f"{name} would lose what it holds:\n" + "\n".join(f"    {line}" for line in lost)
-                + "\n    --allow-replacement NAME allows it, for each by its name")
-        # A repeated call after a lost response is not a second execution. Whatever its deletion
-        # policy, what a failed creation has made is deleted with it, instead of being left behind.
+                f"{name} would lose data:\n" + "\n".join(f"    {line}" for line in lost)
+                + "\n    To allow it, pass --allow-replacement NAME for each")
+        # The token makes a repeated call, after a lost response, harmless. RetainExceptOnCreate deletes
+        # what a failed creation made, whatever the deletion policies say.
         self._api.execute_change_set(
             StackName=name, ChangeSetName=change_set["ChangeSetId"], RetainExceptOnCreate=True,
             ClientRequestToken=change_set["ChangeSetName"])
@@ -77,7 +77,7 @@ class Changes:
         if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
             raise ChangeError(
                 f"{name} is {status}:\n{self._stacks.failures(stack['StackId'])}\n"
-                "    Fix the first of these and run the same command again: it goes on from there")
+                "    Fix the first of these and run the same command again to resume")
         self._out(f"  {name}: {status}")
         return self._stacks.outputs(name)
 
@@ -106,7 +106,7 @@ class Changes:
                 self._out(f"  {name}: no change")
                 return None
             raise
-        found = self._proposed(name, request["ChangeSetName"])
+        found = self._wait_for_change_set(name, request["ChangeSetName"])
         if found["Status"] == "CREATE_COMPLETE":
             found["Changes"] = self._all_changes(name, request["ChangeSetName"], found)
             return found
@@ -116,12 +116,12 @@ class Changes:
             self._out(f"  {name}: no change")
             return None
         if kind == "CREATE":
-            # The proposal has made an empty stack.
+            # Creating the change set has created an empty stack.
             self._api.delete_stack(StackName=name)
         raise ChangeError(f"{name}: CloudFormation refuses the change: {reason}")
 
-    def _proposed(self, name, change_set):
-        """The change set, once CloudFormation has worked it out."""
+    def _wait_for_change_set(self, name, change_set):
+        """Returns the change set once it has been computed."""
         for _ in range(max(60, int(600 / max(self._poll_seconds, 0.01)))):
             found = self._api.describe_change_set(StackName=name, ChangeSetName=change_set)
             if found["Status"] in ("CREATE_COMPLETE", "FAILED"):
@@ -149,14 +149,14 @@ class Changes:
         self._out(f"  {name}: {len(changes)} changes")
         for change in changes:
             resource = change["ResourceChange"]
-            replaced = {"True": " (replaced)", "Conditional": " (replaced, or not)"}
+            replaced = {"True": " (replaced)", "Conditional": " (may be replaced)"}
             self._out(f"    {resource['Action']:<7}{resource['LogicalResourceId']} "
                       f"{resource['ResourceType']}{replaced.get(resource.get('Replacement'), '')}")
 
 
 def losses(changes, allowed=()):
-    """Irreplaceable resources that a change set replaces, may replace, or removes: a line each, with
-    the reason. Conditional counts: CloudFormation then decides during the update, too late to refuse.
+    """Irreplaceable resources that a change set replaces, may replace, or removes: one line each, with the
+    reason. `Conditional` counts: CloudFormation decides during the update, when it is too late to refuse.
     """
     lines = []
     for change in changes:

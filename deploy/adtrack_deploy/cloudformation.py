@@ -1,7 +1,7 @@
-"""The stacks of a region: found, read, waited for.
+"""Finds and reads the stacks of a region, and waits for them.
 
-A wait prints a line every 15 seconds, survives a network that is away for a while, and ends with a
-sentence that says how to go on: after a limit, and on ctrl-C.
+A wait prints a line every 15 seconds and survives network failures. It ends after a limit or on Ctrl-C,
+with a message that says how to resume.
 """
 
 import time
@@ -13,30 +13,30 @@ from .aws import THROTTLED, UNREACHABLE
 
 POLL_SECONDS = 5
 PROGRESS_SECONDS = 15
-# An ElastiCache replication group takes 20 minutes, a service that never gets healthy longer.
-PATIENCE_SECONDS = 3_600
+# An ElastiCache replication group takes 20 minutes, a service that never becomes healthy longer.
+WAIT_LIMIT_SECONDS = 3_600
 
 
 class ChangeError(Exception):
-    """A stack that does not come to be as it should."""
+    """An operation on a stack failed."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM during a wait, with what goes on without us."""
+    """Ctrl-C or SIGTERM during a wait. The message says what CloudFormation continues with."""
 
 
 class Stacks:
-    """The stacks of a region."""
+    """Reads the stacks of a region, and waits for them."""
 
-    def __init__(self, api, out, region, poll_seconds=POLL_SECONDS, patience_seconds=PATIENCE_SECONDS):
+    def __init__(self, api, out, region, poll_seconds=POLL_SECONDS, wait_limit_seconds=WAIT_LIMIT_SECONDS):
         self.api = api
         self.out = out
         self.region = region
         self._poll_seconds = poll_seconds
-        self._patience_seconds = patience_seconds
+        self._wait_limit_seconds = wait_limit_seconds
 
     def find(self, name):
-        """The stack in whatever state it is; none if it does not exist or is deleted."""
+        """The stack, in any state; None if it does not exist or is deleted."""
         try:
             stack = self.api.describe_stacks(StackName=name)["Stacks"][0]
         except ClientError as error:
@@ -46,19 +46,19 @@ class Stacks:
         return None if stack["StackStatus"] == "DELETE_COMPLETE" else stack
 
     def outputs(self, name):
-        """Output names and values; none if there is no such stack, or it has failed."""
+        """Output names and values; empty if there is no such stack, or its creation failed."""
         stack = self.find(name) or {}
         return {item["OutputKey"]: item["OutputValue"] for item in stack.get("Outputs", [])}
 
     def parameters(self, name):
-        """Parameter names and values of a stack that works or worked; none of any other."""
+        """Parameter names and values; empty unless the stack was created successfully once."""
         stack = self.find(name)
         if states.step_of(stack) in (states.Step.CREATE, states.Step.DISCARD):
             return {}
         return {item["ParameterKey"]: item["ParameterValue"] for item in stack.get("Parameters", [])}
 
     def resources(self, stack_id):
-        """The resources, whatever state the stack is in: a failed stack has no outputs."""
+        """The resources, in any state of the stack. (A failed stack has no outputs.)"""
         pages = self.api.get_paginator("list_stack_resources").paginate(StackName=stack_id)
         return [one for page in pages for one in page["StackResourceSummaries"]]
 
@@ -68,7 +68,7 @@ class Stacks:
         return [event for page in pages for event in page["StackEvents"]]
 
     def failures(self, stack_id):
-        """What failed in the last operation, and why: one line each."""
+        """What failed in the last operation, and why: one line per resource."""
         failed = states.failures(stack_id, self.events(stack_id))
         return "\n".join(
             f"    {event['LogicalResourceId']} ({event.get('ResourceType', '?')}) {event['ResourceStatus']}: "
@@ -76,7 +76,7 @@ class Stacks:
             for event in failed) or "    no event says why"
 
     def wait(self, stack):
-        """Waits until CloudFormation is done with a stack. Returns its state, none if it is gone."""
+        """Waits until CloudFormation is done with a stack. Returns its status, None if it is deleted."""
         name, stack_id = stack["StackName"], stack["StackId"]
         started = reported = time.monotonic()
         status = stack["StackStatus"]
@@ -88,10 +88,10 @@ class Stacks:
                 if not states.in_progress(status):
                     return status
                 now = time.monotonic()
-                if now - started > self._patience_seconds:
+                if now - started > self._wait_limit_seconds:
                     raise ChangeError(
-                        f"{name} is still {status} after {self._patience_seconds / 60:.0f} minutes; "
-                        f"CloudFormation goes on with it. Run the same command again to wait further, or see "
+                        f"{name} is still {status} after {self._wait_limit_seconds / 60:.0f} minutes; "
+                        f"CloudFormation continues. Run the same command again to keep waiting, or see "
                         f"`aws cloudformation describe-stack-events --region {self.region} --stack-name {name}`")
                 if now - reported >= PROGRESS_SECONDS:
                     reported = now
@@ -99,11 +99,11 @@ class Stacks:
                 time.sleep(self._poll_seconds)
         except KeyboardInterrupt:
             raise Interrupted(
-                f"{name} in {self.region} is {status}, and CloudFormation goes on with it. "
-                "The same command again waits for it and goes on from there") from None
+                f"{name} in {self.region} is {status}, and CloudFormation continues. "
+                "Run the same command again to wait for it and resume") from None
 
     def _status(self, stack_id, before):
-        """The state, or that of before while AWS cannot be asked."""
+        """The current status; the previous one if AWS is unreachable or throttles."""
         try:
             stack = self.find(stack_id)
         except UNREACHABLE as error:
@@ -116,7 +116,7 @@ class Stacks:
         return stack and stack["StackStatus"]
 
     def _latest(self, stack_id):
-        """What happened last, for a line of progress."""
+        """The latest event, for the progress line."""
         try:
             events = self.api.describe_stack_events(StackName=stack_id)["StackEvents"]
         except (ClientError, *UNREACHABLE):
@@ -128,5 +128,5 @@ class Stacks:
                 + (f" ({reason})" if reason else ""))
 
     def protect(self, name, protected):
-        """Has CloudFormation refuse to delete the stack, or no longer."""
+        """Turns the stack's termination protection on or off."""
         self.api.update_termination_protection(StackName=name, EnableTerminationProtection=protected)

@@ -1,34 +1,46 @@
-"""Taking a region down: what it served first, its data last and only when told."""
+"""Deletes a region: what serves traffic first, data last and only with --delete-data."""
 
 from dataclasses import replace
 
 from . import stacks
 from .cloudformation import ChangeError, Stacks
-from .holdings import Holdings
 from .records import Records
 from .recovery import Recovery
+from .retained import RetainedResources
 
 
-def take_down(aws, rollout, region, arguments, out, once=False, only=None):
-    """Deletes the stacks of a region, and what outlives them if --delete-data says so; with `once` those
-    that there is one of for all regions, with `only` the one of this name.
+def delete_region(aws, rollout, region, arguments, out):
+    """Deletes the region's own stacks, and with --delete-data the resources that outlive them."""
+    _delete(aws, rollout, region, arguments, out, lambda stack: not stack.shared)
 
-    A stack that cannot be deleted does not keep the rest: all are tried, and those that remain are
-    reported together.
+
+def delete_shared(aws, rollout, arguments, out):
+    """Deletes the stacks in the home region that all regions share."""
+    _delete(aws, rollout, rollout.home, arguments, out, lambda stack: stack.shared)
+
+
+def drain(aws, rollout, region, arguments, out):
+    """Removes the region from DNS."""
+    _delete(aws, rollout, region, arguments, out, lambda stack: stack.after_smoke_test)
+
+
+def _delete(aws, rollout, region, arguments, out, is_chosen):
+    """Deletes the chosen stacks, last first. A stack that cannot be deleted does not stop the others: the
+    failures are reported together at the end.
     """
     api = Stacks(aws.client("cloudformation", region.name), out, region.name, arguments.poll_seconds,
                  arguments.wait_minutes * 60)
-    recovery = Recovery(api, Holdings(aws, region.name))
+    recovery = Recovery(api, RetainedResources(aws, region.name))
     everything = stacks.of(replace(region.layout, global_table=True, routed=True))
     problems = []
     for stack in reversed(everything):
         name = f"{rollout.deployment}-{stack.name}"
-        if stack.once != once or only not in (None, stack.name) or api.find(name) is None:
+        if not is_chosen(stack) or api.find(name) is None:
             continue
         if stack.after_smoke_test and rollout.hosted_zone_role_arn and Records(aws, rollout, region).remove():
-            out(f"  {rollout.tracking_domain}: the records of {region.name} are removed")
+            out(f"  {rollout.tracking_domain}: removed the records of {region.name}")
         if stack.holds_data and not arguments.delete_data and not recovery.never_worked(name):
-            out(f"  {name}: stays, it holds data")
+            out(f"  {name}: kept, it holds data")
             continue
         try:
             _remove(recovery, name, arguments, out)
@@ -40,9 +52,9 @@ def take_down(aws, rollout, region, arguments, out, once=False, only=None):
 
 
 def _remove(recovery, name, arguments, out):
-    holdings = recovery.holdings
+    retained = recovery.retained
     for one in recovery.remove(name, arguments.delete_data, arguments.retain):
-        known = holdings.of([one])
-        what = holdings.describe(one) if known else f"{one['ResourceType']} {one['PhysicalResourceId']}"
-        command = f"; to delete it: {holdings.command(one)}" if known and holdings.command(one) else ""
-        out(f"    stays: {what}{command}")
+        known = retained.of([one])
+        what = retained.describe(one) if known else f"{one['ResourceType']} {one['PhysicalResourceId']}"
+        command = f"; to delete it: {retained.command(one)}" if known and retained.command(one) else ""
+        out(f"    kept: {what}{command}")

@@ -1,11 +1,11 @@
-"""Packs a program as a Lambda package that depends on its bytes alone."""
+"""Packs a program as a Lambda package, reproducibly."""
 
 import hashlib
 import sys
 import zipfile
 from pathlib import Path
 
-# The first moment that a zip can tell.
+# The earliest date that a zip can hold.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 UNIX = 3
 # A regular file, readable and executable by all: Lambda runs it as another user.

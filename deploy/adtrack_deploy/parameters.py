@@ -1,7 +1,7 @@
-"""Values of parameters: as CloudFormation takes them, held against what templates declare.
+"""Values of parameters: converts them to text for CloudFormation, and checks them against the templates.
 
-CloudFormation checks a value when the stack's turn comes, which may be after half an hour. Here all
-are checked at once: type, allowed values, pattern, bounds, and the assertions of `Rules`.
+CloudFormation checks a value only when it deploys the stack, perhaps after half an hour. Here all values are
+checked at once: type, allowed values, pattern, bounds, and the assertions of `Rules`.
 """
 
 import difflib
@@ -10,7 +10,7 @@ from functools import cache
 
 from . import stacks
 
-# What deploy finds out, makes, or is told elsewhere, and where.
+# Parameters that the file's other members or deploy itself set, and what sets each.
 SUPPLIED = {
     "Deployment": 'the member "deployment"',
     "TrackingDomain": 'the member "tracking_domain"',
@@ -24,9 +24,9 @@ SUPPLIED = {
     "TrackerImage": "deploy, from the image that it builds (--tracker-image)",
     "AgentImage": "deploy, from the image that it copies (--agent-image)",
 }
-# Deploy finds these out, and an operator's value takes precedence.
+# Deploy looks these up; a value in the file takes precedence.
 FOUND = {"S3PrefixListId", "Zone1", "Zone2", "Zone3"}
-# Forms of the types of AWS that CloudFormation would look up.
+# Patterns for AWS-specific parameter types, whose values CloudFormation would look up.
 FORMS = {
     "AWS::EC2::VPC::Id": r"vpc-[0-9a-f]+",
     "AWS::EC2::Subnet::Id": r"subnet-[0-9a-f]+",
@@ -36,7 +36,7 @@ FORMS = {
 
 
 def text(value):
-    """A value of JSON as the text that CloudFormation takes."""
+    """A JSON value as the text that CloudFormation expects."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
@@ -48,11 +48,11 @@ def text(value):
 
 @cache
 def body(stack):
-    """The stack's template, read once; nobody changes it."""
+    """The stack's template. Cached, so callers must not change it."""
     return stacks.body(stack)
 
 
-def declared(layout):
+def declarations(layout):
     """All parameters of a region's templates, by name."""
     found = {}
     for stack in stacks.of(layout):
@@ -62,31 +62,31 @@ def declared(layout):
 
 
 def outputs(layout):
-    """Which stack each output comes from."""
+    """The name of the stack of each output."""
     return {name: stack.name for stack in stacks.of(layout) for name in body(stack).get("Outputs", {})}
 
 
 def problems(values, layout, place):
-    """What is wrong with an operator's parameters, with the place of each in the file."""
-    known, made = declared(layout), outputs(layout)
+    """The problems of the file's parameters, each with its location in the file."""
+    known, made = declarations(layout), outputs(layout)
     anywhere = set(known) | set(made) | set(SUPPLIED)
     found = []
     for name, value in values.items():
         where = f"{place}.{name}"
         if name in SUPPLIED:
-            found.append(f"{where}: this is given by {SUPPLIED[name]}; remove it here")
+            found.append(f"{where}: set by {SUPPLIED[name]}; remove it here")
         elif name in made:
-            found.append(f"{where}: this is an output of the stack {made[name]} in this layout; remove it, or "
-                         'say with "network", "security_groups" or "load_balancer" that it is "existing"')
+            found.append(f"{where}: in this layout, this is an output of the stack {made[name]}; remove it, or "
+                         'set "network", "security_groups" or "load_balancer" to "existing"')
         elif name not in known and name not in made:
-            found.append(f"{where}: no template has this parameter{nearest(name, anywhere)}")
+            found.append(f"{where}: no template has this parameter{suggestion(name, anywhere)}")
         elif name in known:
             found += [f"{where}: {problem}" for problem in _misfits(known[name], value)]
     return found
 
 
-def nearest(name, known):
-    """A hint at the name that was probably meant."""
+def suggestion(name, known):
+    """The name that was probably meant, as the end of a message; empty if none is similar."""
     lowered = {one.lower(): one for one in known}
     close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
     return f"; did you mean {lowered[close[0]]}?" if close else ""
@@ -123,7 +123,7 @@ def _misfit(parameter, kind, item):
 
 
 def broken_rules(template, values):
-    """Assertions of a template's Rules that do not hold for these values; what cannot be known holds."""
+    """The assertions of a template's Rules that these values violate. Unknown values count as fulfilled."""
     known = {name: text(parameter["Default"]) for name, parameter in template.get("Parameters", {}).items()
              if "Default" in parameter} | values
     return [
@@ -136,7 +136,7 @@ def broken_rules(template, values):
 
 
 def _value(node, known):
-    """A rule's expression: text, list or truth; none if it cannot be known from here."""
+    """The value of a rule's expression: text, list or truth value; None if it is unknown."""
     if isinstance(node, list):
         return [_value(item, known) for item in node]
     if not isinstance(node, dict):
@@ -178,8 +178,8 @@ _FUNCTIONS = {"Fn::Equals": _equals, "Fn::Contains": _contains, "Fn::EachMemberI
               "Fn::Not": _not, "Fn::And": _and, "Fn::Or": _or}
 
 
-def missing(layout, given):
-    """Parameters that nothing gives, with the stack that needs each."""
+def find_missing(layout, given):
+    """The parameters that nothing sets, with the stack that needs each."""
     given = set(given) | set(SUPPLIED) | FOUND
     found = []
     for stack in stacks.of(layout):

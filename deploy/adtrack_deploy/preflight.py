@@ -1,7 +1,7 @@
-"""What is looked at before anything is created; every finding at once.
+"""Checks before a deployment. Reports all problems at once.
 
-A finding is what would fail, or would be found out after half an hour. What cannot be read, for want
-of a permission or because an emulator does not have it, is a note and stops nothing.
+A problem would make the deployment fail, perhaps only after half an hour. A check that cannot run, because of
+a missing permission or because an emulator lacks the call, is a note. Notes do not stop a deployment.
 """
 
 import shutil
@@ -17,17 +17,17 @@ from .region_checks import RegionChecks, ZoneChecks
 
 # cargo's target folder of both functions, zig, and the layers of an image.
 BUILD_BYTES = 10 * 1024**3
-# An error may bring a whole page of HTML.
+# Errors can contain whole HTML pages.
 MOST_CHARACTERS = 300
 
 
 class PreflightError(Exception):
-    """Findings: nothing was created."""
+    """The preflight found problems; nothing was changed."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A line with what to do. A note is no reason to stop."""
+    """A line that says what is wrong and what to do. A note does not stop the deployment."""
 
     place: str
     text: str
@@ -35,7 +35,7 @@ class Finding:
 
 
 def run(aws, rollout, chosen, options, out):
-    """Prints all findings and notes. Returns whether there is a finding."""
+    """Prints all problems and notes. Returns whether there are problems."""
     findings = [*of_machine(options, chosen), *of_zone(aws, rollout)]
     for region in chosen:
         findings += of_parameters(region)
@@ -46,7 +46,7 @@ def run(aws, rollout, chosen, options, out):
 
 
 def of_machine(options, chosen=()):
-    """Tools, packages and the source, as far as something is to be built here."""
+    """Checks tools, packages, source and disk space, as far as this deployment builds something."""
     place = "this machine"
     needs = set(options.stacks) or {"lambdas", "compute"}
     found = []
@@ -58,34 +58,34 @@ def of_machine(options, chosen=()):
             found.append("--tracker-image and --agent-image go together: give both, or neither")
     built = {"lambdas": not options.packages, "compute": not options.tracker_image}
     if any(built.get(stack) for stack in needs) and shutil.disk_usage(artifacts.ROOT).free < BUILD_BYTES:
-        found.append(f"less than {BUILD_BYTES // 1024**3} GiB are free on the disk of {artifacts.ROOT}, which "
-                     "building needs: free some, or use --packages, --tracker-image and --agent-image")
+        found.append(f"less than {BUILD_BYTES // 1024**3} GiB are free on the disk of {artifacts.ROOT}, which the "
+                     "build needs: free some, or use --packages, --tracker-image and --agent-image")
     return [Finding(place, text) for text in found]
 
 
 def _packages(folder):
     if folder is None:
-        return [f"{tool} is not there, which building the functions needs: install it (https://rustup.rs), "
-                "or give built packages with --packages"
+        return [f"{tool} not found, and building the functions needs it: install it (https://rustup.rs), "
+                "or pass built packages with --packages"
                 for tool in ("cargo", "rustup") if shutil.which(tool) is None]
     return [f"--packages: no {function}.zip in {folder}" for function in artifacts.FUNCTIONS.values()
             if not (Path(folder) / f"{function}.zip").is_file()]
 
 
 def _image_tools():
-    instead = "or give images that are pushed already with --tracker-image and --agent-image"
+    instead = "or pass images that are already pushed with --tracker-image and --agent-image"
     found = []
     if shutil.which("git") is None:
-        found.append(f"git is not there, by whose commit an image is named: install it, {instead}")
+        found.append(f"git not found, and images are tagged by commit: install it, {instead}")
     else:
         try:
             artifacts.revision()
         except artifacts.ArtifactError as error:
             found.append(f"{error}: commit or stash them, {instead}")
     if shutil.which("docker") is None:
-        return [*found, f"docker is not there, which building the image needs: install it, {instead}"]
+        return [*found, f"docker not found, and building the image needs it: install it, {instead}"]
     if not _works(["docker", "version", "--format", "{{.Server.Version}}"]):
-        found.append(f"no Docker engine answers (`docker version`): start it, {instead}")
+        found.append(f"no Docker engine is running (`docker version`): start it, {instead}")
     if not _works(["docker", "buildx", "version"]):
         found.append(f"docker has no buildx (`docker buildx version`): install the plugin, {instead}")
     return found
@@ -99,9 +99,9 @@ def _works(command):
 
 
 def of_parameters(region):
-    """Parameters that nothing gives, and combinations that a template's Rules refuse."""
+    """Checks for parameters that nothing sets, and for combinations that a template's Rules refuse."""
     found = [f"the stack {stack} needs {name}: set it in regions.json"
-             for stack, name in parameters.missing(region.layout, region.parameters)]
+             for stack, name in parameters.find_missing(region.layout, region.parameters)]
     for stack in stacks.of(region.layout):
         found += [f"the stack {stack.name} refuses its parameters: {text}"
                   for text in parameters.broken_rules(parameters.body(stack), region.parameters)]
@@ -109,14 +109,14 @@ def of_parameters(region):
 
 
 def of_zone(aws, rollout):
-    """The hosted zone, once for all regions."""
+    """Checks the hosted zone, which all regions share."""
     if not rollout.tracking_domain:
         return []
     return _each(f"zone {rollout.hosted_zone_id}", ZoneChecks(aws, rollout).all())
 
 
 def of_region(aws, rollout, region):
-    """What AWS says of a region."""
+    """Checks a region."""
     checks = RegionChecks(aws, rollout, region)
     enabled = _each(region.name, [checks.is_enabled])
     if any(not one.is_note for one in enabled):
@@ -125,7 +125,7 @@ def of_region(aws, rollout, region):
 
 
 def _each(place, checks):
-    """The findings of each check. A check gives a text for each; those that begin with `note:` are notes."""
+    """Runs the checks. A check yields a text per finding; one that begins with `note:` is a note."""
     found = []
     for check in checks:
         try:
@@ -134,6 +134,6 @@ def _each(place, checks):
             if code_of(error) in EXPIRED | INVALID:
                 raise
             reason = " ".join(explain(error).split())[:MOST_CHARACTERS]
-            texts = [f"note: {check.__doc__} cannot be checked: {reason}"]
+            texts = [f"note: {check.title} cannot be checked: {reason}"]
         found += [Finding(place, text.removeprefix("note: "), text.startswith("note: ")) for text in texts]
     return found

@@ -1,7 +1,8 @@
-"""Old packages, templates and images, deleted on request. Nothing expires them by age: what runs may be old.
+"""Deletes old packages, templates and images on request. Age alone does not make them obsolete: a running
+version may be years old.
 
-Kept are those that a stack of the deployment refers to now, the images of running tasks, and the newest of
-each kind, so that the last deployments can be gone back to.
+Keeps what a stack of the deployment refers to, the images of running tasks, and the newest of each kind, so
+that you can roll back to recent deployments.
 """
 
 from collections import defaultdict
@@ -14,10 +15,10 @@ PREFIXES = ("packages/", "templates/")
 
 
 def prune(aws, rollout, region, dry_run, out):
-    """Deletes what the region no longer uses, or says what it would delete."""
+    """Deletes what the region no longer uses; with `dry_run`, lists it."""
     if region.accounts or region.parameters.get("OrganizationId"):
-        raise ChangeError(f"{region.name}: other accounts may use its packages and images, and which cannot be "
-                          "seen from here: nothing is deleted")
+        raise ChangeError(f"{region.name}: other accounts may use its packages and images, and deploy cannot see "
+                          "which: nothing is deleted")
     api = Stacks(aws.client("cloudformation", region.name), out, region.name)
     names = [f"{rollout.deployment}-{stack.name}" for stack in stacks.of(region.layout)]
     outputs = {key: value for name in names for key, value in api.outputs(name).items()}
@@ -33,8 +34,8 @@ def prune(aws, rollout, region, dry_run, out):
                               lambda what: out(f"  {verb} {what}"))
 
 
-def unused(items, used, newest=NEWEST):
-    """Of (name, time, kind): the names that are neither used nor among the newest of their kind."""
+def find_unused(items, used, newest=NEWEST):
+    """The names among `items`, (name, time, kind), that are neither used nor among the newest of their kind."""
     kinds = defaultdict(list)
     for name, time, kind in items:
         kinds[kind].append((time, name))
@@ -61,9 +62,9 @@ def _prune_bucket(s3, bucket, used, dry_run, say):
             # packages/kinesis-consumer-HASH.zip: the kind is what stands before the hash.
             items += [(item["Key"], item["LastModified"], item["Key"].rsplit("-", 1)[0])
                       for item in page.get("Contents", [])]
-    for key in unused(items, used):
+    for key in find_unused(items, used):
         if not dry_run:
-            # A version of it stays for 30 days.
+            # The bucket keeps its version for 30 days.
             s3.delete_object(Bucket=bucket, Key=key)
         say(f"s3://{bucket}/{key}")
 
@@ -74,7 +75,7 @@ def _prune_repository(ecr, uri, used, dry_run, say):
     for page in ecr.get_paginator("describe_images").paginate(repositoryName=repository):
         items += [(f"{uri}:{tag}", image["imagePushedAt"], uri)
                   for image in page["imageDetails"] for tag in image.get("imageTags", [])]
-    for image in unused(items, used):
+    for image in find_unused(items, used):
         if not dry_run:
             ecr.batch_delete_image(repositoryName=repository, imageIds=[{"imageTag": image.rsplit(":", 1)[1]}])
         say(image)

@@ -1,5 +1,5 @@
-"""A region's records in a zone of another account, which CloudFormation cannot reach: latency alias
-records, as those of global-routing.yaml.
+"""A region's DNS records in a hosted zone of another account, which CloudFormation cannot change: latency
+alias records, the same as those in global-routing.yaml.
 """
 
 from botocore.exceptions import ClientError
@@ -8,7 +8,7 @@ from .cloudformation import ChangeError
 
 
 class Records:
-    """The records of one region, made and removed with the permissions of the zone's role."""
+    """Creates and deletes the records of one region, with the permissions of the zone's role."""
 
     def __init__(self, aws, rollout, region):
         self._client = lambda: aws.as_role(rollout.hosted_zone_role_arn, "route53", rollout.home_region)
@@ -18,7 +18,7 @@ class Records:
         self._region = region
 
     def put(self, outputs):
-        """Makes the records, or brings them up to date. `outputs` are those of the region's stacks."""
+        """Creates or updates the records. `outputs` are those of the region's stacks."""
         dualstack = self._region.parameters.get("IpAddressType") == "dualstack"
         types = ["A", "AAAA"] if dualstack else ["A"]
         wanted = [self._record(kind, outputs) for kind in types]

@@ -1,32 +1,34 @@
-"""Out of every state that a stack can be in: to one that can be changed, or gone.
+"""Brings a stack from any state into one that can be updated, or deletes it.
 
-What holds data is looked at before anything is deleted. A stack that ever worked is never deleted
-from here on behalf of deploy. Every step can be interrupted and repeated: what is found is what the
-stack's resources say, and those of a stack stay listed until the stack itself is gone.
+For deploy, it never deletes a stack that was created successfully, and it deletes a failed creation only after
+checking that nothing in it holds data. Every step can be interrupted and repeated, because each starts from the
+stack's list of resources, which CloudFormation keeps until the stack itself is deleted.
 """
 
 from . import states
 from .cloudformation import ChangeError
-from .holdings import DATA
+from .retained import DATA
 from .states import Step
 
-# The longest way is UPDATE_FAILED, wait, UPDATE_ROLLBACK_FAILED, wait, UPDATE_ROLLBACK_COMPLETE.
+# The longest path is UPDATE_FAILED, wait, UPDATE_ROLLBACK_FAILED, wait, UPDATE_ROLLBACK_COMPLETE.
 MOST_STEPS = 10
-# Network interfaces of functions outlive the functions, and keep subnets and groups, for a while.
+# The functions' network interfaces outlive the functions for a while, and block the deletion of subnets and
+# security groups.
 DELETION_ATTEMPTS = 3
 
 
 class Recovery:
-    """The stacks of a region, got out of whatever state they are in."""
+    """Recovers and deletes the stacks of a region."""
 
-    def __init__(self, stacks, holdings):
+    def __init__(self, stacks, retained):
         self._stacks = stacks
         self._api = stacks.api
-        self.holdings = holdings
+        self.retained = retained
         self._out = stacks.out
 
     def settle(self, name, skip=()):
-        """Brings a stack into a state in which it can be created or updated. Returns it, or none.
+        """Brings a stack into a state in which it can be created or updated. Returns it, None if it is to be
+        created.
 
         `skip` are logical names of resources that a continued rollback leaves as they are.
         """
@@ -40,7 +42,7 @@ class Recovery:
                 return None
             self._out(f"  {name}: {stack['StackStatus']}")
             if step is Step.WAIT:
-                self._out(f"  {name}: an earlier run, or somebody else, is at work; waiting")
+                self._out(f"  {name}: another operation is in progress; waiting")
                 self._stacks.wait(stack)
             elif step is Step.ROLL_BACK:
                 self._out(self._stacks.failures(stack["StackId"]))
@@ -56,14 +58,14 @@ class Recovery:
                 self._discard(stack)
             else:
                 raise ChangeError(
-                    f"{name} is {stack['StackStatus']}, from which CloudFormation offers no way on:\n"
+                    f"{name} is {stack['StackStatus']}, from which CloudFormation cannot recover:\n"
                     f"{self._stacks.failures(stack['StackId'])}\n"
-                    "    Fix the cause and ask AWS Support to bring the stack back, or delete it with "
+                    "    Fix the cause and ask AWS Support to recover the stack, or delete it with "
                     "deploy/destroy")
-        raise ChangeError(f"{name} does not settle; see its events")
+        raise ChangeError(f"{name} did not reach a stable state; see its events")
 
     def remove(self, name, delete_data=False, retain=()):
-        """Deletes a stack, from whatever state. Returns the resources that stay.
+        """Deletes a stack, from any state. Returns the resources that are kept.
 
         `retain` are logical names of resources to leave behind if they cannot be deleted.
         """
@@ -76,7 +78,7 @@ class Recovery:
             return []
         never_worked = self._never_worked(stack)
         if never_worked and not delete_data:
-            self._refuse_if_it_holds(stack)
+            self._refuse_if_not_empty(stack)
         self._delete(stack, delete_data or never_worked, retain)
         left = self._stacks.resources(stack["StackId"])
         if never_worked:
@@ -85,7 +87,7 @@ class Recovery:
             one["ResourceType"] in DATA and (delete_data or never_worked))]
 
     def never_worked(self, name):
-        """Whether there is a stack of which nothing but a failed first creation is known."""
+        """Whether the stack exists and was never created successfully."""
         stack = self._stacks.find(name)
         return stack is not None and self._never_worked(stack)
 
@@ -101,25 +103,25 @@ class Recovery:
         name = stack["StackName"]
         if not self._never_worked(stack):
             raise ChangeError(
-                f"{name} is {stack['StackStatus']}: it worked once, and its deletion was begun and failed:\n"
+                f"{name} is {stack['StackStatus']}: it worked once, and a deletion was started and failed:\n"
                 f"{self._stacks.failures(stack['StackId'])}\n"
-                f"    Finish that with deploy/destroy --region {self._stacks.region}, then deploy again")
+                f"    Finish the deletion with deploy/destroy --region {self._stacks.region}, then deploy again")
         self._out(f"  {name}: its first creation failed:")
         self._out(self._stacks.failures(stack["StackId"]))
-        self._refuse_if_it_holds(stack)
+        self._refuse_if_not_empty(stack)
         self._out(f"  {name}: deleting what it left; none of it holds data")
         self._delete(stack, delete_data=True)
         self._delete_snapshots(self._stacks.resources(stack["StackId"]))
 
-    def _refuse_if_it_holds(self, stack):
-        full = [one for one in self.holdings.of(self._stacks.resources(stack["StackId"]))
-                if not self.holdings.is_empty(one)]
+    def _refuse_if_not_empty(self, stack):
+        full = [one for one in self.retained.of(self._stacks.resources(stack["StackId"]))
+                if not self.retained.is_empty(one)]
         if full:
-            lines = "\n".join(f"    {one['LogicalResourceId']}: {self.holdings.describe(one)}. To delete it: "
-                              f"{self.holdings.command(one)}" for one in full)
+            lines = "\n".join(f"    {one['LogicalResourceId']}: {self.retained.describe(one)}. To delete it: "
+                              f"{self.retained.command(one)}" for one in full)
             raise ChangeError(
-                f"{stack['StackName']}: its first creation failed, and what it made is not empty:\n{lines}\n"
-                "    Save what is needed, delete these, and run the same command again")
+                f"{stack['StackName']}: its first creation failed, and these resources are not empty:\n{lines}\n"
+                "    Save what you need, delete them, and run the same command again")
 
     def _delete(self, stack, delete_data, retain=()):
         name, stack_id = stack["StackName"], stack["StackId"]
@@ -127,15 +129,15 @@ class Recovery:
             self._stacks.protect(name, False)
         retained = []
         for attempt in range(DELETION_ATTEMPTS):
-            for one in self.holdings.of(self._stacks.resources(stack_id)):
+            for one in self.retained.of(self._stacks.resources(stack_id)):
                 if not delete_data:
                     self._unprotect_unless_data(one)
                 elif one["ResourceType"] in DATA:
-                    # Before the stack, whose resources say what it is: so this can be repeated.
-                    self.holdings.delete(one)
-                    self._out(f"  {self.holdings.describe(one)}: deleted")
+                    # Before the stack, whose list of resources identifies it: so this can be repeated.
+                    self.retained.delete(one)
+                    self._out(f"  {self.retained.describe(one)}: {self.retained.describe_deletion(one)}")
                 else:
-                    self.holdings.unprotect(one)
+                    self.retained.unprotect(one)
             request = {"RetainResources": retained} if retained else {}
             self._api.delete_stack(StackName=stack_id, **request)
             if self._stacks.wait(stack) is None:
@@ -155,19 +157,19 @@ class Recovery:
             + " ".join(f"deploy/destroy --retain {one}" for one in stuck[:1]))
 
     def _delete_what_was_kept(self, stack_id):
-        """What deletion policies have kept, and what could not be emptied while it was written to."""
-        for one in self.holdings.of(self._stacks.resources(stack_id)):
+        """Deletes what deletion policies kept, and buckets that something still wrote to before."""
+        for one in self.retained.of(self._stacks.resources(stack_id)):
             if one["ResourceType"] in DATA:
-                self.holdings.delete(one)
+                self.retained.delete(one)
 
     def _unprotect_unless_data(self, resource):
         if resource["ResourceType"] not in DATA:
-            self.holdings.unprotect(resource)
+            self.retained.unprotect(resource)
 
     def _delete_snapshots(self, resources):
-        """CloudFormation takes a snapshot of a Redis that it deletes, also of one that was never used."""
-        for snapshot in self.holdings.snapshots(resources):
-            self.holdings.delete_snapshot(snapshot)
+        """Deletes the snapshots that CloudFormation takes of every Redis that it deletes, even an unused one."""
+        for snapshot in self.retained.snapshots(resources):
+            self.retained.delete_snapshot(snapshot)
             self._out(f"  snapshot {snapshot}: deleted")
 
     def _continue_rollback(self, stack, skip):
@@ -180,8 +182,8 @@ class Recovery:
     def _how_to_continue(self, stack):
         failed = [one["LogicalResourceId"] for one in self._stacks.resources(stack["StackId"])
                   if one["ResourceStatus"] == "UPDATE_FAILED"]
-        return (f"{stack['StackName']} is {stack['StackStatus']}, also after its rollback was continued:\n"
+        return (f"{stack['StackName']} is still {stack['StackStatus']} after its rollback was continued:\n"
                 f"{self._stacks.failures(stack['StackId'])}\n"
-                "    Fix the cause and run the same command again. If a resource cannot be brought back to "
-                "what it was, leave it as it is: "
+                "    Fix the cause and run the same command again. If a resource cannot be restored, leave it as "
+                "it is: "
                 + " ".join(f"--skip-in-rollback {one}" for one in failed))

@@ -1,7 +1,7 @@
-"""Failed records: looked at, repaired, put back on the stream that they came from.
+"""Lists failed records, copies them for repair, and puts them back on the stream that they came from.
 
-Two forms are read: what the functions write (one record a file, its `data` in base64), and what an
-event-source mapping writes on failure (a whole batch, as Lambda was given it).
+Reads two formats: the functions' own (one record per file, its `data` in base64), and what an event-source
+mapping writes on failure (a whole batch, as Lambda got it).
 """
 
 import argparse
@@ -65,7 +65,7 @@ def open_store(where):
 
 
 def records_of(content):
-    """What a file holds: dicts with stream, key, data and reason. Raises ValueError where it is none."""
+    """The failed records in a file: dicts with stream, key, data and reason. Raises ValueError if it has none."""
     try:
         document = json.loads(content)
         if "payload" in document:
@@ -80,21 +80,23 @@ def records_of(content):
         return [{"stream": document["streamArn"], "key": document["partitionKey"],
                  "data": base64.b64decode(document["data"], validate=True),
                  "reason": document["reason"]}]
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except KeyError as error:
+        raise ValueError(f"not a failed record: missing member {error}") from error
+    except (TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"not a failed record: {type(error).__name__} {error}") from error
 
 
 def put(kinesis, record, stream):
-    """One record on its stream, or on `stream`."""
+    """Puts a record on the stream that it came from, or on `stream`."""
     where = {"StreamName": stream} if stream else {"StreamARN": record["stream"]}
     kinesis.put_record(**where, PartitionKey=record["key"] or "redriven", Data=record["data"])
 
 
 def main(argv=None, out=print):
     parser = argparse.ArgumentParser(prog="deploy/redrive-failed", description=(
-        "Puts failed records back on the stream that they came from, and removes each file when the "
-        "stream has its records. An event keeps its id, so that it becomes one row however often it is "
-        "sent. Region, endpoints and credentials are those of the AWS SDK's own chain."))
+        "Puts failed records back on the stream that they came from, and removes each file once its records "
+        "are on the stream. An event keeps its id, so it becomes one row however often it is sent. Region, "
+        "endpoints and credentials come from the AWS SDK's own chain."))
     parser.add_argument("where", help="a folder, file:///FOLDER or s3://BUCKET/PREFIX")
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--list", action="store_true", help="count the records by reason; change nothing")
@@ -110,7 +112,7 @@ def main(argv=None, out=print):
                 target = Path(arguments.fetch) / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(store.read(name))
-            out(f"{len(names)} files are in {arguments.fetch}; those at {arguments.where} stay")
+            out(f"copied {len(names)} files to {arguments.fetch}; the originals at {arguments.where} are unchanged")
             return 0
         return _each(store, names, arguments, out)
     except ValueError as error:
@@ -129,7 +131,7 @@ def _each(store, names, arguments, out):
             records = records_of(store.read(name))
         except ValueError as error:
             unreadable += 1
-            print(f"redrive-failed: {name}: {error}; it stays", file=sys.stderr)
+            print(f"redrive-failed: {name}: {error}; the file is kept", file=sys.stderr)
             continue
         for record in records:
             reasons[record["reason"]] += 1
@@ -141,7 +143,7 @@ def _each(store, names, arguments, out):
     if arguments.list:
         for reason, count in reasons.most_common():
             out(f"{count:>8}  {reason}")
-    out(f"{len(names)} files, {sum(reasons.values())} records, {sent} on their stream")
+    out(f"{len(names)} files, {sum(reasons.values())} records, {sent} put on a stream")
     return DATA if unreadable else 0
 
 

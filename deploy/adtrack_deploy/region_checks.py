@@ -1,7 +1,7 @@
-"""What a region, and the zone of DNS, have to have before a roll-out.
+"""What a region and the hosted zone must have before a deployment.
 
-Each check yields a text for each finding, with what to do; one that begins with `note:` stops nothing.
-A check's first line names it, in case that it cannot be carried out.
+Each check yields a text per finding, which says what to do. A text that begins with `note:` does not stop the
+deployment.
 """
 
 import math
@@ -24,8 +24,16 @@ QUOTAS = {
 RETAINED = {"dynamodb:table", "kinesis:stream", "s3", "kms:key", "ecr:repository"}
 
 
+def titled(title):
+    """Sets a check's title, for the note that is printed if it cannot run."""
+    def set_title(check):
+        check.title = title
+        return check
+    return set_title
+
+
 def covers(names, domain):
-    """Whether a certificate of these names is one of the domain. A wildcard stands for one label."""
+    """Whether a certificate for these names is valid for the domain. A wildcard stands for one label."""
     parent = domain.split(".", 1)[-1]
     return any(name.lower() in (domain.lower(), f"*.{parent.lower()}") for name in names)
 
@@ -41,39 +49,39 @@ class RegionChecks:
         self._states = {}
         self._values = {
             name: region.parameters.get(name, parameters.text(one["Default"]) if "Default" in one else "")
-            for name, one in parameters.declared(region.layout).items()}
+            for name, one in parameters.declarations(region.layout).items()}
 
     def all(self):
         """The checks, in the order in which they are reported."""
-        return [self.stacks_can_go_on, self.certificates, self.zones, self.concurrency, self.streams,
+        return [self.stacks_can_be_changed, self.certificates, self.zones, self.concurrency, self.streams,
                 self.network_quotas, self.balancer_quota, self.fargate_quota, self.names, self.leftovers]
 
+    @titled("whether the region is enabled for the account")
     def is_enabled(self):
-        """whether the region is enabled for the account"""
         found = self._client("ec2").describe_regions(
             RegionNames=[self._region.name], AllRegions=True)["Regions"]
         if found and found[0].get("OptInStatus") == "not-opted-in":
             yield (f"this region is not enabled for the account: `aws account enable-region --region-name "
                    f"{self._region.name}`, and wait until it is")
 
-    def stacks_can_go_on(self):
-        """stacks of these names"""
+    @titled("existing stacks")
+    def stacks_can_be_changed(self):
         for stack in stacks.of(self._region.layout):
             found = self._find(stack.name)
             step = step_of(found)
             if found is None or step is Step.UPDATE:
                 continue
             if found.get("Tags") and {"Key": "application", "Value": "adtrack"} not in found["Tags"]:
-                yield (f"a stack {found['StackName']} is there that is not adtrack's: choose another "
+                yield (f"a stack {found['StackName']} exists that does not belong to adtrack: choose another "
                        '"deployment" in regions.json')
             elif step is Step.STUCK:
-                yield (f"{found['StackName']} is {found['StackStatus']}, from which there is no way on: ask "
-                       "AWS Support, or delete it with deploy/destroy")
+                yield (f"{found['StackName']} is {found['StackStatus']}, from which CloudFormation cannot recover: "
+                       "ask AWS Support, or delete it with deploy/destroy")
             else:
                 yield f"note: {found['StackName']} is {found['StackStatus']}; deploy will {step.value}"
 
+    @titled("the certificates")
     def certificates(self):
-        """the certificates"""
         if self._is("InsecurePlainHttp", "true") or self._region.layout.load_balancer == "existing":
             return
         own = self._values.get("CertificateArn", "")
@@ -85,7 +93,7 @@ class RegionChecks:
     def _certificate(self, parameter, arn, domain):
         parts = arn.split(":")
         if len(parts) < 6 or parts[3] != self._region.name:
-            yield f"{parameter}: {arn} is not of this region: request a certificate here, in ACM"
+            yield f"{parameter}: {arn} is in another region: request a certificate in this one, in ACM"
             return
         try:
             found = self._client("acm").describe_certificate(CertificateArn=arn)["Certificate"]
@@ -94,15 +102,15 @@ class RegionChecks:
             return
         names = [found["DomainName"], *found.get("SubjectAlternativeNames", [])]
         if found["Status"] != "ISSUED":
-            yield (f"{parameter}: the certificate of {names[0]} is {found['Status']}, not ISSUED: its records "
-                   "for validation have to be in DNS (`aws acm describe-certificate` shows them)")
+            yield (f"{parameter}: the certificate for {names[0]} is {found['Status']}, not ISSUED: its "
+                   "validation records must be in DNS (`aws acm describe-certificate` shows them)")
         if domain and not covers(names, domain):
             yield (f"{parameter}: the certificate is for {', '.join(dict.fromkeys(names))}, not for {domain}: "
                    "request one that names it")
 
+    @titled("the availability zones")
     def zones(self):
-        """availability zones"""
-        declared = parameters.declared(self._region.layout)
+        declared = parameters.declarations(self._region.layout)
         if "Zone1" not in declared or self._exists("network"):
             return
         services = zones.endpoint_services(self._region.layout, self._region.name)
@@ -112,8 +120,8 @@ class RegionChecks:
         except zones.ZoneError as error:
             yield str(error)
 
+    @titled("Lambda's concurrency")
     def concurrency(self):
-        """Lambda's concurrency"""
         reservations = [resource["Properties"].get("ReservedConcurrentExecutions")
                         for stack in stacks.of(self._region.layout)
                         for resource in parameters.body(stack)["Resources"].values()
@@ -126,29 +134,29 @@ class RegionChecks:
         limits = self._client("lambda").get_account_settings()["AccountLimit"]
         free = limits["UnreservedConcurrentExecutions"] + reserved - UNRESERVED
         if wanted > free:
-            yield (f"{' + '.join(names)} reserve {wanted} concurrent executions, and Lambda lets {max(free, 0)} "
-                   f"of {limits['ConcurrentExecutions']} be reserved here ({UNRESERVED} stay free): lower them, "
-                   "or ask for more (Service Quotas, lambda, L-B99A9384)")
+            yield (f"{' + '.join(names)} reserve {wanted} concurrent executions, but only {max(free, 0)} of "
+                   f"{limits['ConcurrentExecutions']} can be reserved here ({UNRESERVED} stay unreserved): lower "
+                   "them, or request more (Service Quotas, lambda, L-B99A9384)")
 
+    @titled("Kinesis's limits")
     def streams(self):
-        """Kinesis' limits"""
         if self._exists("data"):
             return
         limits = self._client("kinesis").describe_limits()
         if self._is("StreamMode", "ON_DEMAND"):
             free = limits.get("OnDemandStreamCountLimit", 2) - limits.get("OnDemandStreamCount", 0)
             if free < 2:
-                yield (f"2 on-demand streams are needed, and {max(free, 0)} more are allowed here: ask for more "
-                       "(Service Quotas, kinesis), or set StreamMode to PROVISIONED")
+                yield (f"2 on-demand streams are needed, but only {max(free, 0)} more are allowed here: request "
+                       "more (Service Quotas, kinesis), or set StreamMode to PROVISIONED")
             return
         wanted = int(self._values["EventShards"] or 0) + int(self._values["CoreDataShards"] or 0)
         free = limits["ShardLimit"] - limits["OpenShardCount"]
         if wanted > free:
-            yield (f"EventShards and CoreDataShards are {wanted}, and {free} more shards are allowed here: ask "
-                   "for more (Service Quotas, kinesis)")
+            yield (f"EventShards and CoreDataShards are {wanted} together, but only {free} more shards are allowed "
+                   "here: request more (Service Quotas, kinesis)")
 
+    @titled("the quotas of VPCs and endpoints")
     def network_quotas(self):
-        """quotas of VPCs and endpoints"""
         if self._exists("network") or self._region.layout.network != "own":
             return
         ec2 = self._client("ec2")
@@ -161,28 +169,28 @@ class RegionChecks:
             endpoints = zones.endpoint_services(self._region.layout, self._region.name)
             yield from self._quota("interface endpoints of a VPC", 0, len(endpoints))
 
+    @titled("the quota of load balancers")
     def balancer_quota(self):
-        """the quota of load balancers"""
         if self._exists("compute") or self._region.layout.load_balancer != "own":
             return
         pages = self._client("elbv2").get_paginator("describe_load_balancers").paginate()
         there = sum(one.get("Type") == "application" for page in pages for one in page["LoadBalancers"])
         yield from self._quota("application load balancers", there, 1)
 
+    @titled("Fargate's quota")
     def fargate_quota(self):
-        """Fargate's quota"""
         cores = int(self._values.get("TaskCpu") or 0) / 1024
         fewest, most = (math.ceil(int(self._values.get(name) or 0) * cores) for name in ("MinTasks", "MaxTasks"))
         quota = self._quota_of("Fargate's vCPUs")
         if quota is not None and fewest > quota:
-            yield (f"MinTasks x TaskCpu take {fewest} vCPUs, and the quota is {quota:.0f}: lower them, or ask for "
+            yield (f"MinTasks x TaskCpu take {fewest} vCPUs, and the quota is {quota:.0f}: lower them, or request "
                    "more (Service Quotas, fargate, L-3032A538)")
         elif quota is not None and most > quota:
-            yield (f"note: MaxTasks x TaskCpu take {most} vCPUs, and the quota is {quota:.0f}: ask for more "
+            yield (f"note: MaxTasks x TaskCpu take {most} vCPUs, and the quota is {quota:.0f}: request more "
                    "before the traffic needs it (Service Quotas, fargate, L-3032A538)")
 
+    @titled("whether names are free")
     def names(self):
-        """names that have to be free"""
         for stack in stacks.of(self._region.layout):
             if self._exists(stack.name):
                 continue
@@ -207,12 +215,12 @@ class RegionChecks:
                 return
             raise
         if there:
-            yield (f"the ElastiCache {what} {name} is there already, another deployment's or left by one: choose "
+            yield (f"the ElastiCache {what} {name} already exists, from another deployment or a deleted one: choose "
                    f'another "deployment", or `aws elasticache delete-{what} --region {self._region.name} '
                    f"--{what}-id {name}`")
 
+    @titled("leftovers of earlier deployments")
     def leftovers(self):
-        """what earlier deployments left"""
         if any(self._find(stack.name) for stack in stacks.of(self._region.layout)):
             return
         pages = self._client("resourcegroupstaggingapi").get_paginator("get_resources").paginate(
@@ -221,8 +229,8 @@ class RegionChecks:
             ResourceTypeFilters=sorted(RETAINED))
         for page in pages:
             for one in page["ResourceTagMappingList"]:
-                yield (f"note: {one['ResourceARN']} is left of an earlier deployment of this name; this one does "
-                       "not use it. Delete it if nobody needs what it holds")
+                yield (f"note: {one['ResourceARN']} is left over from an earlier deployment of this name, and this "
+                       "one does not use it. Delete it if nobody needs its data")
 
     def _client(self, service):
         return self._aws.client(service, self._region.name)
@@ -242,7 +250,7 @@ class RegionChecks:
         quota = self._quota_of(what)
         if quota is not None and used + needed > quota:
             service, code = QUOTAS[what]
-            yield (f"{what}: {used} are there, {needed} more are needed, and the quota is {quota:.0f}: ask for more "
+            yield (f"{what}: {used} exist, {needed} more are needed, and the quota is {quota:.0f}: request more "
                    f"(Service Quotas, {service}, {code})")
 
     def _quota_of(self, what):
@@ -266,32 +274,32 @@ class ZoneChecks:
         """The checks, in the order in which they are reported."""
         return [self.holds_the_domain, self.record_is_free]
 
+    @titled("the hosted zone")
     def holds_the_domain(self):
-        """the hosted zone"""
         route53 = self._route53()
         try:
             zone = route53.get_hosted_zone(Id=self._rollout.hosted_zone_id)["HostedZone"]
         except route53.exceptions.NoSuchHostedZone:
-            yield ("there is no such hosted zone in this account: `aws route53 list-hosted-zones` shows them; for one "
-                   "in another account set hosted_zone_role_arn")
+            yield ("there is no such hosted zone in this account: `aws route53 list-hosted-zones` lists them; for a "
+                   "zone in another account, set hosted_zone_role_arn")
             return
         name = zone["Name"].rstrip(".")
         if zone.get("Config", {}).get("PrivateZone"):
-            yield "this zone is private, and ad clients cannot see it: use the public one"
+            yield "this zone is private, so ad clients cannot see it: use a public one"
         domain = self._rollout.tracking_domain
         if domain != name and not domain.endswith(f".{name}"):
-            yield f"this zone is {name}, which does not hold {domain}: change tracking_domain or hosted_zone_id"
+            yield f"this zone is {name}, which does not contain {domain}: change tracking_domain or hosted_zone_id"
 
+    @titled("the records of the tracking domain")
     def record_is_free(self):
-        """records of the tracking domain"""
         wanted = f"{self._rollout.tracking_domain}."
         found = self._route53().list_resource_record_sets(
             HostedZoneId=self._rollout.hosted_zone_id, StartRecordName=wanted, MaxItems="20")["ResourceRecordSets"]
         for record in found:
             ours = record.get("SetIdentifier", "").startswith(f"{self._rollout.deployment}-")
             if record["Name"] == wanted and record["Type"] in ("A", "AAAA", "CNAME") and not ours:
-                yield (f"{self._rollout.tracking_domain} has a record {record['Type']} already that is not this "
-                       "deployment's: delete it first, or use another tracking_domain")
+                yield (f"{self._rollout.tracking_domain} already has a record {record['Type']} that does not belong "
+                       "to this deployment: delete it first, or use another tracking_domain")
 
     def _route53(self):
         home = self._rollout.home_region

@@ -1,7 +1,7 @@
-"""regions.json: where adtrack runs, and with which parameters.
+"""Reads regions.json, which says where adtrack runs and with which parameters.
 
-The form is that of regions.schema.json; the names and values of parameters are those of the templates.
-All that is wrong with a file is reported at once, each with its place.
+regions.schema.json defines the file's form, and the templates the names and values of parameters. All errors
+in a file are reported at once, each with its location.
 """
 
 import json
@@ -21,17 +21,17 @@ MOST_REPLICAS = 4
 
 
 class RegionsError(Exception):
-    """A file of regions that cannot be used."""
+    """A file of regions is invalid."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """A region, with its parameters over those of all regions."""
+    """A region, with its parameters: its own override those of all regions."""
 
     name: str
     parameters: dict
     layout: Layout = field(default_factory=Layout)
-    # Of a StackSet: parameters of each account over those of the region.
+    # For a StackSet: parameters of each account, which override those of the region.
     accounts: dict = field(default_factory=dict)
 
 
@@ -55,10 +55,10 @@ class Rollout:
         for region in self.regions:
             for name, value in region.parameters.items():
                 if "replace-me" in value:
-                    raise RegionsError(f"{region.name}: {name} is still that of the example")
+                    raise RegionsError(f"{region.name}: {name} still has the example's value")
 
     def only(self, names):
-        """The regions named, in the file's order; all if none is named."""
+        """The regions with these names, in the file's order; all regions if there are no names."""
         known = {region.name for region in self.regions}
         unknown = sorted(set(names) - known)
         if unknown:
@@ -67,12 +67,12 @@ class Rollout:
 
     @property
     def home(self):
-        """The region of what there is once."""
+        """The region of shared resources."""
         return next(region for region in self.regions if region.name == self.home_region)
 
 
 def load(path=FILE):
-    """Reads the file; the error says all that is wrong with it."""
+    """Reads the file. A `RegionsError` lists everything that is wrong with it."""
     try:
         content = Path(path).read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -88,7 +88,7 @@ def load(path=FILE):
     except LayoutError as error:
         problems.append(str(error))
     except (AttributeError, KeyError, TypeError):
-        # Of a file whose form is wrong, what can be read of its content is reported too.
+        # If the form is wrong, errors of the content are still reported as far as it can be read.
         if not problems:
             raise
     if problems:
@@ -100,7 +100,7 @@ def _unique(pairs):
     names = [name for name, _ in pairs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"{', '.join(twice)}: there twice in one object")
+        raise ValueError(f"{', '.join(twice)}: appears twice in one object")
     return dict(pairs)
 
 
@@ -114,7 +114,7 @@ def _readable(error):
     place = _place(error.absolute_path)
     if error.validator == "additionalProperties":
         known = error.schema.get("properties", {})
-        return [f"{_join(place, name)}: no such member{parameters.nearest(name, known)}"
+        return [f"{_join(place, name)}: no such member{parameters.suggestion(name, known)}"
                 for name in error.instance if name not in known]
     if error.validator == "required":
         return [f"{place or 'the file'}: {name} is missing"
@@ -181,16 +181,16 @@ def _content_problems(data, rollout):
     found = []
     for number, name in enumerate(names):
         if name in names[:number]:
-            found.append(f"regions[{number}].name: {name} is there twice")
+            found.append(f"regions[{number}].name: {name} appears twice")
         elif name not in _known_regions():
             found.append(f"regions[{number}].name: {name} is not a region that boto3 knows"
-                         f"{parameters.nearest(name, _known_regions())}")
+                         f"{parameters.suggestion(name, _known_regions())}")
     if rollout.home_region not in names:
         found.append(f"home_region: {rollout.home_region} is not among the regions")
     if bool(rollout.tracking_domain) != bool(rollout.hosted_zone_id):
         found.append("tracking_domain and hosted_zone_id: both, or neither")
     if rollout.hosted_zone_role_arn and not rollout.hosted_zone_id:
-        found.append("hosted_zone_role_arn: without hosted_zone_id it is of no use")
+        found.append("hosted_zone_role_arn: needs hosted_zone_id")
     if rollout.global_table and not 2 <= len(names) <= MOST_REPLICAS:
         found.append(f"global_table: it has replicas in two to four regions, not in {len(names)}")
     return found + _parameter_problems(data, rollout)
@@ -198,7 +198,7 @@ def _content_problems(data, rollout):
 
 def _parameter_problems(data, rollout):
     layouts = {region.layout for region in rollout.regions}
-    # Of all regions: a parameter of the file's top may be meant for some of the layouts alone.
+    # A parameter for all regions is a problem only if it is one in every layout.
     found = [parameters.problems(_texts(data.get("parameters", {})), layout, "parameters")
              for layout in layouts]
     problems = [problem for problem in (found[0] if found else [])

@@ -1,7 +1,7 @@
 """The schema of regions.json.
 
-regions.schema.json is what an editor reads: it names every parameter of the templates with its
-description. Its frame is written by hand; `deploy/deploy schema` fills the parameters in.
+Editors read regions.schema.json, which has every parameter of the templates with its description. Its frame is
+written by hand; `deploy/deploy schema` adds the parameters.
 """
 
 import json
@@ -17,7 +17,7 @@ VALUE = {"type": ["string", "number", "boolean", "array"], "items": {"type": ["s
 
 
 def form():
-    """The schema without the parameters' names, which the loader itself holds against the templates."""
+    """The schema without the names of parameters, which the loader checks against the templates."""
     frame = json.loads(FILE.read_text())
     frame["$defs"]["parameters"] = {"type": "object", "additionalProperties": VALUE}
     return frame
@@ -51,7 +51,9 @@ def _property(parameter):
 
 @cache
 def _of_all_layouts():
-    """What some layout lets an operator set: in it a template declares it, and no stack gives it."""
+    """The parameters that can be set in at least one layout: a template declares them, and no stack outputs
+    them.
+    """
     found = {}
     for network, groups, balancer in product(("own", "existing"), repeat=3):
         try:
@@ -59,7 +61,7 @@ def _of_all_layouts():
         except LayoutError:
             continue
         made = parameters.outputs(layout)
-        for name, parameter in parameters.declared(layout).items():
+        for name, parameter in parameters.declarations(layout).items():
             if name not in made:
                 found.setdefault(name, parameter)
     return found

@@ -1,6 +1,6 @@
-"""A smoke test: core data in, an event in, its row out; then everything away again.
+"""The smoke test: publishes a program, sends an event, waits for its row, and cleans up.
 
-Its program is marked `test`, so that nobody bills the event.
+Its program is marked `test`, so that its event is not billed.
 """
 
 import http.client
@@ -11,17 +11,17 @@ import time
 from urllib.parse import urlsplit
 
 PROGRAM = "adtrack-smoke-test"
-PATIENCE_SECONDS = 180
+WAIT_LIMIT_SECONDS = 180
 
 
 class SmokeError(Exception):
-    """The region does not do what it should."""
+    """The smoke test failed."""
 
 
 class Smoke:
-    """The test of one region."""
+    """The smoke test of one region."""
 
-    def __init__(self, kinesis, dynamodb, outputs, host, out, url, patience=PATIENCE_SECONDS):
+    def __init__(self, kinesis, dynamodb, outputs, host, out, url, wait_limit_seconds=WAIT_LIMIT_SECONDS):
         self._kinesis = kinesis
         self._dynamodb = dynamodb
         self._stream = outputs["CoreDataStreamName"]
@@ -29,10 +29,10 @@ class Smoke:
         self._url = urlsplit(url)
         self._host = host
         self._out = out
-        self._patience = patience
+        self._wait_limit_seconds = wait_limit_seconds
 
     def run(self):
-        """Raises where something is wrong; cleans up in any case."""
+        """Runs the test. Raises `SmokeError` if it fails, and cleans up in any case."""
         mark = f"smoke {int(time.time() * 1000)}"
         started = time.monotonic()
         message_id = None
@@ -41,18 +41,18 @@ class Smoke:
             "customerName": "adtrack", "valid": True, "test": True,
         })
         try:
-            # An answer with this run's name shows that core data was pushed all the way.
-            answer = self._until(lambda: self._ask(mark), "no tracker answers with the program "
-                                 f"{PROGRAM} as it was published")
-            message_id = answer["messageId"]
-            self._out(f"  smoke test: core data to answer {time.monotonic() - started:.1f} s")
+            # A response with this run's name shows that the program was pushed to a tracker.
+            response = self._until(lambda: self._send_event(mark), "no tracker responds with the program "
+                                   f"{PROGRAM} as it was published")
+            message_id = response["messageId"]
+            self._out(f"  smoke test: core data to response {time.monotonic() - started:.1f} s")
             started = time.monotonic()
             row = self._until(lambda: self._row(message_id), f"the event {message_id} has no row")
             if row["program_id"]["S"] != PROGRAM:
-                raise SmokeError(f"the row of {message_id} is another program's")
+                raise SmokeError(f"the row of {message_id} belongs to another program")
             if not row.get("is_test", {}).get("BOOL"):
                 raise SmokeError(f"the row of {message_id} is not marked as a test: it would be billed")
-            self._out(f"  smoke test: answer to row {time.monotonic() - started:.1f} s")
+            self._out(f"  smoke test: response to row {time.monotonic() - started:.1f} s")
         finally:
             self._publish({"programId": PROGRAM, "deleted": True})
             if message_id:
@@ -63,24 +63,24 @@ class Smoke:
             StreamName=self._stream, PartitionKey=PROGRAM, Data=json.dumps(record).encode())
 
     def _until(self, attempt, problem):
-        give_up = time.monotonic() + self._patience
+        give_up = time.monotonic() + self._wait_limit_seconds
         last = "nothing yet"
         while time.monotonic() < give_up:
             found, last = attempt()
             if found:
                 return found
             time.sleep(1)
-        raise SmokeError(f"{problem} within {self._patience} s; the last answer: {last}")
+        raise SmokeError(f"{problem} within {self._wait_limit_seconds} s; the last response: {last}")
 
-    def _ask(self, mark):
+    def _send_event(self, mark):
         try:
             status, body = self._get(f"/event/{PROGRAM}")
         except (OSError, http.client.HTTPException) as error:
             return None, f"{self._url.netloc}: {error}"
         if status != 200:
             return None, f"{status} {body[:200]!r}"
-        answer = json.loads(body)
-        return (answer if answer.get("programName") == mark else None), body[:200]
+        event = json.loads(body)
+        return (event if event.get("programName") == mark else None), body[:200]
 
     def _row(self, message_id):
         found = self._dynamodb.get_item(
@@ -88,7 +88,7 @@ class Smoke:
         return found.get("Item"), "no item"
 
     def _get(self, path):
-        """Asks this region's load balancer, whatever DNS says of the tracking domain."""
+        """Sends a request to this region's load balancer, whatever DNS says about the tracking domain."""
         address = self._url.hostname
         host = self._host or address
         if self._url.scheme == "http":
@@ -103,12 +103,12 @@ class Smoke:
 
 
 class _Tls(http.client.HTTPSConnection):
-    """Connects to an address and expects the certificate of another name."""
+    """Connects to an address and expects a certificate for another name."""
 
     def __init__(self, address, port, host):
         context = ssl.create_default_context()
         if not host:
-            # Nobody has told which name the certificate is for.
+            # The certificate's name is unknown.
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         super().__init__(address, port, timeout=10, context=context)

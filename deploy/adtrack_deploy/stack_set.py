@@ -1,14 +1,14 @@
-"""The template of a StackSet: a region in one stack, in accounts of an organization."""
+"""The template of a StackSet, which deploys a region as one stack to accounts of an organization."""
 
 from . import stacks, template
 from .regions import RegionsError
 
 
 def compose(chosen, region_rollout):
-    """The template, after everything it names is built and uploaded.
+    """Builds and uploads everything that the template names. Returns the template.
 
-    `region_rollout` gives the RegionRollout of a region. Each region has its parameters, and so has
-    each account of it: a certificate belongs to one account.
+    `region_rollout` returns the RegionRollout of a region. Each region has its own parameters, and so may each
+    account, because a certificate belongs to one account.
     """
     layouts = {region.layout for region in chosen}
     if len(layouts) > 1:
@@ -26,33 +26,33 @@ def compose(chosen, region_rollout):
         groups += _groups(region, group, overrides)
     properties["OperationPreferences"]["RegionOrder"] = [region.name for region in chosen]
     properties["StackInstancesGroup"] = groups
-    # A parameter has to have a value before a group's own goes over it.
+    # CloudFormation overrides only parameters that the StackSet sets.
     common = {}
     for one in groups:
         for override in one["ParameterOverrides"]:
             common.setdefault(override["ParameterKey"], override)
     properties["Parameters"] += [common[name] for name in sorted(common)]
     if all(region.accounts for region in chosen):
-        # Named in each group.
+        # Each group names its account.
         del body["Parameters"]["AccountIds"]
     return body
 
 
 def _groups(region, group, overrides):
     if not region.accounts:
-        return [{**group, "Regions": [region.name], "ParameterOverrides": _listed(overrides)}]
+        return [{**group, "Regions": [region.name], "ParameterOverrides": _to_list(overrides)}]
     declared = stacks.region_body(region.layout)["Parameters"]
     return [
         {
             **group,
             "DeploymentTargets": {**group["DeploymentTargets"], "Accounts": [account]},
             "Regions": [region.name],
-            "ParameterOverrides": _listed(overrides | {
+            "ParameterOverrides": _to_list(overrides | {
                 name: value for name, value in own.items() if name in declared}),
         }
         for account, own in sorted(region.accounts.items())
     ]
 
 
-def _listed(overrides):
+def _to_list(overrides):
     return [{"ParameterKey": key, "ParameterValue": value} for key, value in sorted(overrides.items())]

@@ -1,4 +1,4 @@
-"""Which stacks a region has, from which templates, in which order."""
+"""The stacks of a region: their templates and their order."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ OWN, EXISTING = "own", "existing"
 
 
 class LayoutError(Exception):
-    """Parts of a layout that exclude each other."""
+    """The parts of a layout conflict."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which parts of a region adtrack makes, and which the account already has."""
+    """Which parts of a region adtrack creates, and which the account already has."""
 
     network: str = OWN
     security_groups: str = OWN
@@ -31,40 +31,40 @@ class Layout:
         for name in ("security_groups", "load_balancer"):
             if getattr(self, name) == EXISTING and self.network == OWN:
                 raise LayoutError(
-                    f"{name} is {EXISTING!r} and network is {OWN!r}: what exists is in a VPC that "
-                    f"exists, so network has to be {EXISTING!r} too")
+                    f"{name} is {EXISTING!r} and network is {OWN!r}: an existing one is in an existing VPC, "
+                    f"so set network to {EXISTING!r}, too")
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A stack of a region: its templates are merged. `{deployment}-{name}` is its name."""
+    """A stack of a region, called `{deployment}-{name}`. Its templates are merged."""
 
     name: str
     templates: tuple
     description: str
-    # It holds what cannot be made again: it is deleted only when that is asked for.
+    # Deleted only with --delete-data.
     holds_data: bool = False
-    # Made once, in the home region, before all regions.
-    once: bool = False
-    # Made after the smoke test: from then on the region takes traffic.
+    # There is one for all regions. It is in the home region, and deployed before all others.
+    shared: bool = False
+    # Deployed after the smoke test. From then on the region gets traffic.
     after_smoke_test: bool = False
 
 
 def of(layout):
-    """The stacks of a layout, in the order in which they are made.
+    """The stacks of a layout, in the order in which they are deployed.
 
-    Data stores come first, then the functions, then the trackers: what reads a new form of an event
-    has to be there before what writes it.
+    Data stores come first, then the functions, then the trackers: the readers of a new event format must be
+    deployed before its writers.
     """
     table = Stack(
-        "global-table", ("global-table",), "adtrack, the table of all regions", True, once=True)
+        "global-table", ("global-table",), "adtrack, the table of all regions", holds_data=True, shared=True)
     routing = Stack(
         "routing", ("global-routing",), "adtrack, the region's record", after_smoke_test=True)
     return (
         *([table] if layout.global_table else []),
-        Stack("artifacts", ("artifacts",), "adtrack, packages and images", True),
+        Stack("artifacts", ("artifacts",), "adtrack, packages and images", holds_data=True),
         Stack("network", _network(layout), "adtrack, the network"),
-        Stack("data", ("data",), "adtrack, streams, table, records", True),
+        Stack("data", ("data",), "adtrack, streams, table, records", holds_data=True),
         Stack("redis", ("data-redis",), "adtrack, core data in memory"),
         Stack("lambdas", ("lambdas",), "adtrack, the functions"),
         Stack("compute", ("target-group", _entry(layout), "compute", "compute-scaling", "operator"),
@@ -98,7 +98,7 @@ def _entry(layout):
     return "load-balancer" if layout.load_balancer == OWN else "listener-rule"
 
 
-# Every stack that a deployment may have, with what it makes by default.
+# Every stack that a deployment may have, in the default layout.
 STACKS = of(Layout(global_table=True, routed=True))
 BY_NAME = {stack.name: stack for stack in STACKS}
 
@@ -110,11 +110,11 @@ def body(stack, folder=template.FOLDER):
 
 
 def region_body(layout=Layout(), folder=template.FOLDER):
-    """All of a region as one template, for StackSets: all but what must be there before, and DNS."""
+    """A region as one template, for StackSets: without the artifacts, shared stacks and DNS."""
     parts = [
         template.load(name, folder)
         for stack in of(layout)
-        if stack.name != "artifacts" and not stack.once and not stack.after_smoke_test
+        if stack.name != "artifacts" and not stack.shared and not stack.after_smoke_test
         for name in stack.templates
     ]
     return template.merge(parts, "adtrack, a region in one stack")

@@ -1,9 +1,8 @@
-"""CloudFormation's stack states, and what deploy does about each.
+"""The states of CloudFormation stacks, and what deploy does in each.
 
-A stack can be changed only in a state that ends in _COMPLETE, other than ROLLBACK_COMPLETE, or in
-CREATE_FAILED and UPDATE_FAILED. ROLLBACK_* and CREATE_FAILED follow a failed first creation alone:
-such a stack never worked, and CloudFormation only deletes it. A failed update ends in
-UPDATE_ROLLBACK_*, and the stack goes on from what it was before.
+A stack can be updated in a state that ends in _COMPLETE (except ROLLBACK_COMPLETE). ROLLBACK_* and CREATE_FAILED
+occur only after a failed first creation: such a stack never worked, and can only be deleted. A failed update ends
+in UPDATE_ROLLBACK_*, with the stack as it was before.
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html#cfn-console-view-stack-data-resources-status-codes
 """
 
@@ -11,7 +10,7 @@ from enum import Enum
 
 
 class Step(Enum):
-    """What comes next for a stack that is to be created or updated."""
+    """The next step towards creating or updating a stack, as the end of "deploy would …"."""
 
     CREATE = "create it"
     UPDATE = "update it"
@@ -20,7 +19,7 @@ class Step(Enum):
     ROLL_BACK = "roll the failed update back, then update it"
     CONTINUE_ROLLBACK = "continue the rollback, then update it"
     FINISH_DELETION = "finish its deletion, then create it"
-    STUCK = "nothing; a person has to look at it"
+    STUCK = "stop: the stack needs manual recovery"
 
 
 STEPS = {
@@ -49,29 +48,29 @@ STEPS = {
     "IMPORT_ROLLBACK_FAILED": Step.STUCK,
     "IMPORT_ROLLBACK_COMPLETE": Step.UPDATE,
 }
-# Stable states of a stack that works, or worked once.
+# The stable states of a stack that was created successfully.
 STABLE = {status for status, step in STEPS.items() if step is Step.UPDATE}
-# Events of a stack that begin an operation; a failure is looked for from there on.
+# The events with which an operation on a stack starts.
 BEGINNINGS = {"CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS", "IMPORT_IN_PROGRESS"}
 
 
 def step_of(stack):
-    """The next step of a stack as CloudFormation describes it, or of none."""
+    """The next step for a stack, as CloudFormation describes it; None is a stack that does not exist."""
     if stack is None:
         return Step.CREATE
     return STEPS.get(stack["StackStatus"], Step.STUCK)
 
 
 def in_progress(status):
-    """Whether CloudFormation is at work."""
+    """Whether an operation is in progress."""
     return STEPS.get(status) is Step.WAIT
 
 
 def was_ever_complete(stack_id, events):
-    """Whether a stack ever worked, by its events.
+    """Whether the events show that a stack was ever created successfully.
 
-    CloudFormation keeps events for 90 days. A stack whose creation is no longer among them counts as
-    one that worked: nothing is deleted on a guess.
+    CloudFormation keeps events for 90 days. If the creation is no longer among them, the result is true, so that
+    nothing is deleted on a guess.
     """
     own = [event for event in events if event["PhysicalResourceId"] == stack_id]
     if any(event["ResourceStatus"] in STABLE for event in own):
@@ -80,9 +79,9 @@ def was_ever_complete(stack_id, events):
 
 
 def failures(stack_id, events):
-    """The failed events of the last operation, oldest first; `events` are newest first.
+    """The failed events of the last operation, oldest first. `events` are newest first.
 
-    What was only cancelled because something else failed is left out, unless nothing else is there.
+    Leaves out what was cancelled because something else failed, unless there is nothing else.
     """
     latest = []
     for event in events:

@@ -1,7 +1,7 @@
-"""Templates: read as data, and several merged into one.
+"""Reads templates, and merges several into one.
 
-Split templates are joined by name: a parameter is given the output of the same name of an earlier
-template. Where two of them go into one stack, the parameter becomes what the output says.
+Templates are joined by name: a parameter takes the value of the output of the same name of an earlier template.
+If two templates are merged into one stack, the output's value replaces the parameter.
 """
 
 import json
@@ -13,18 +13,18 @@ FOLDER = Path(__file__).resolve().parent.parent / "templates"
 
 
 class TemplateError(Exception):
-    """Templates that are not valid, or do not fit together."""
+    """Templates are invalid or do not fit together."""
 
 
 class DuplicateKeyError(TemplateError):
-    """A mapping with a key twice: YAML's loaders keep the last, CloudFormation refuses it."""
+    """A mapping has a key twice: YAML's loaders would keep the last one, CloudFormation refuses it."""
 
     def __init__(self, key, line):
         super().__init__(f"line {line}: key {key} appears twice")
         self.key, self.line = key, line
 
 
-# libyaml's, ten times as fast, where PyYAML was built with it.
+# If PyYAML was built with libyaml, its loader, which is ten times as fast.
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """YAML with CloudFormation's short forms (!Ref, !Sub, …), and no key twice."""
 
@@ -60,27 +60,27 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def parse(text):
-    """A template's text as data."""
+    """Parses a template's text."""
     return yaml.load(text, Loader=_Loader)
 
 
 def load(name, folder=FOLDER):
-    """The template `name`, without its ending."""
+    """Reads the template `name` (without its extension)."""
     return parse((folder / f"{name}.yaml").read_text())
 
 
 def load_all(folder=FOLDER):
-    """All templates, by name."""
+    """Reads all templates, by name."""
     return {path.stem: parse(path.read_text()) for path in sorted(folder.glob("*.yaml"))}
 
 
 def to_text(template):
-    """A template as CloudFormation takes it, as small as it gets."""
+    """A template as JSON for CloudFormation, without white space."""
     return json.dumps(template, separators=(",", ":"), ensure_ascii=False)
 
 
 def walk(node, path=()):
-    """Every value of a template, with its path."""
+    """Yields every value of a template, with its path."""
     yield path, node
     if isinstance(node, dict):
         for key, value in node.items():
@@ -91,7 +91,7 @@ def walk(node, path=()):
 
 
 def merge(templates, description):
-    """One template of several, in the order in which they would be deployed."""
+    """Merges templates, in the order in which they would be deployed."""
     merged = {"AWSTemplateFormatVersion": "2010-09-09", "Description": description}
     sections = ("Mappings", "Conditions", "Rules", "Resources", "Outputs")
     parts = {key: {} for key in ("Parameters", *sections)}
@@ -102,7 +102,8 @@ def merge(templates, description):
             if name in known:
                 if parameter["Type"] == "CommaDelimitedList" or parameter["Type"].startswith("List<"):
                     lists.add(name)
-            elif _undescribed(parts["Parameters"].setdefault(name, parameter)) != _undescribed(parameter):
+            elif (_without_description(parts["Parameters"].setdefault(name, parameter))
+                  != _without_description(parameter)):
                 raise TemplateError(f"the parameter {name} is declared in two ways")
         for key in sections:
             for name, value in template.get(key, {}).items():
@@ -110,7 +111,7 @@ def merge(templates, description):
                 if name in parts[key] and (
                     key in ("Resources", "Outputs") or parts[key][name] != value
                 ):
-                    raise TemplateError(f"{key} {name} is there twice")
+                    raise TemplateError(f"{key} {name} is defined twice")
                 parts[key][name] = value
     _order(parts["Resources"])
     merged.update({key: value for key, value in parts.items() if value})
@@ -118,10 +119,10 @@ def merge(templates, description):
 
 
 def _order(resources):
-    """Turns `Metadata: {DependsOnWhenMerged: [names]}` into DependsOn on those that are there.
+    """Turns `Metadata: {DependsOnWhenMerged: [names]}` into DependsOn, for those resources that exist.
 
-    Stacks of their own are made one after the other; in one stack CloudFormation makes everything at
-    once, and does not know that a load balancer needs its network's way to the internet.
+    Separate stacks are deployed one after the other. In one stack, CloudFormation creates everything at once, and
+    does not know that a load balancer needs its network's route to the internet.
     """
     for resource in resources.values():
         names = resource.get("Metadata", {}).get("DependsOnWhenMerged", [])
@@ -132,7 +133,7 @@ def _order(resources):
             resource["DependsOn"] = before
 
 
-def _undescribed(parameter):
+def _without_description(parameter):
     return {key: value for key, value in parameter.items() if key != "Description"}
 
 

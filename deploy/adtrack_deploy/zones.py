@@ -1,28 +1,28 @@
-"""Availability zones: chosen once, by what runs in them, and kept from then on.
+"""Availability zones: chosen once, by which services they offer, and kept from then on.
 
-The order in which AWS lists zones is not fixed, and neither Fargate nor every VPC endpoint is in every
-zone. A region that runs keeps the zones that it has: another one would replace its subnets.
+The order in which AWS lists zones is not fixed, and not every zone has Fargate and every VPC endpoint. A deployed
+region keeps its zones, because another zone would replace subnets.
 """
 
 from . import parameters
 
-# Where Fargate is in some zones of a region only, by zone id, which unlike a zone's name means the same
-# in every account: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/AWS_Fargate-Regions.html
+# Regions in which only some zones have Fargate. By zone id, which unlike a zone's name means the same in every
+# account: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/AWS_Fargate-Regions.html
 FARGATE_ZONES = {
     "ap-northeast-1": {"apne1-az1", "apne1-az2", "apne1-az4"},
     "cn-north-1": {"cnn1-az1", "cnn1-az2"},
     "us-west-1": {"usw1-az1", "usw1-az3"},
 }
 NAMES = ("Zone1", "Zone2", "Zone3")
-FEWEST = 2
+MIN_ZONES = 2
 
 
 class ZoneError(Exception):
-    """A region without enough zones."""
+    """A region does not have enough zones."""
 
 
 def choose(region, zones, served):
-    """Names of the zones that can be used, the same at every call.
+    """The names of the usable zones, in the same order at every call.
 
     `zones` are those of DescribeAvailabilityZones; `served` the zones of each VPC endpoint service.
     """
@@ -38,7 +38,7 @@ def choose(region, zones, served):
 
 
 def of_region(ec2, region, services):
-    """Names of the usable zones of a region."""
+    """The names of a region's usable zones."""
     zones = ec2.describe_availability_zones(
         Filters=[{"Name": "opt-in-status", "Values": ["opt-in-not-required"]}])["AvailabilityZones"]
     served = {}
@@ -49,9 +49,9 @@ def of_region(ec2, region, services):
 
 
 def assign(declared, operator, running, usable):
-    """Values of Zone1, Zone2, …: those that run, else the operator's, else the first usable ones.
+    """The values of Zone1, Zone2, …: the deployed ones, else the operator's, else the first usable ones.
 
-    `usable` is called only if it is needed. Raises ZoneError if they do not suffice.
+    Calls `usable` only if needed. Raises ZoneError if there are not enough zones.
     """
     wanted = [name for name in NAMES if name in declared]
     if all(running.get(name, declared[name].get("Default")) is not None for name in wanted) and any(
@@ -63,15 +63,15 @@ def assign(declared, operator, running, usable):
         return given
     free = [zone for zone in usable() if zone not in given.values()]
     required = [name for name in missing if declared[name].get("Default") is None]
-    if len(free) + len(given) < FEWEST or len(free) < len(required):
+    if len(free) + len(given) < MIN_ZONES or len(free) < len(required):
         raise ZoneError(
-            f"{len(free)} zones can be used here ({', '.join(free) or 'none'}), and {len(wanted)} are needed: "
+            f"{len(wanted)} zones are needed, and {len(free)} are usable here ({', '.join(free) or 'none'}): "
             "set Zone1, Zone2, … in regions.json, or use another region")
     return given | dict(zip(missing, free, strict=False))
 
 
 def endpoint_services(layout, region):
-    """Names of the services whose interface endpoints the templates may create."""
+    """The names of the services whose interface endpoints the templates may create."""
     found = set()
     for stack in parameters.stacks.of(layout):
         for resource in parameters.body(stack)["Resources"].values():

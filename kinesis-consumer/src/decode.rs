@@ -1,21 +1,32 @@
 //! Decodes a user record's bytes into an event. Pure.
 
 use adtrack_proto::event::TrackingEvent;
-use prost::Message;
+use prost::{DecodeError, Message};
 
 /// DynamoDB's limit for a partition key, in bytes.
 const MAX_KEY_BYTES: usize = 2_048;
 
-/// Decodes the event in `data`. The error says why it can never be stored.
-pub fn decode(data: &[u8]) -> Result<TrackingEvent, String> {
-    let event =
-        TrackingEvent::decode(data).map_err(|error| format!("not a TrackingEvent: {error}"))?;
+/// Why a user record can never be stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidEvent {
+    /// Another message, or none.
+    #[error("not a TrackingEvent: {0}")]
+    Malformed(DecodeError),
+    /// An event without an id.
+    #[error("message_id is empty")]
+    NoMessageId,
+    /// An id that cannot be a key of the table: its length.
+    #[error("message_id has {0} bytes; DynamoDB takes at most {MAX_KEY_BYTES}")]
+    LongMessageId(usize),
+}
+
+/// Decodes the event in `data`.
+pub fn decode(data: &[u8]) -> Result<TrackingEvent, InvalidEvent> {
+    let event = TrackingEvent::decode(data).map_err(InvalidEvent::Malformed)?;
     match event.message_id.len() {
-        0 => Err("message_id is empty".to_owned()),
+        0 => Err(InvalidEvent::NoMessageId),
         1..=MAX_KEY_BYTES => Ok(event),
-        length => {
-            Err(format!("message_id has {length} bytes; DynamoDB takes at most {MAX_KEY_BYTES}"))
-        }
+        length => Err(InvalidEvent::LongMessageId(length)),
     }
 }
 
@@ -39,7 +50,7 @@ mod tests {
             (vec![], "message_id is empty"),
             (event(&"m".repeat(2_049)).encode_to_vec(), "message_id has 2049 bytes"),
         ] {
-            let error = decode(&data).unwrap_err();
+            let error = decode(&data).unwrap_err().to_string();
             assert!(error.starts_with(reason), "{error}");
         }
     }

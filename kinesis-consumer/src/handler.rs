@@ -1,7 +1,7 @@
 //! Handles one invocation: takes a batch of events, and returns the records to retry.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
 use adtrack_proto::aggregate;
@@ -15,18 +15,18 @@ use jiff::Timestamp;
 
 use crate::decode::decode;
 use crate::item::{Row, RowSettings};
-use crate::store::EventTable;
+use crate::store::{EventTable, Unwritten};
 
 /// The function's name in failed records and metrics.
 pub const FUNCTION: &str = "kinesis-consumer";
 
-/// The part of the invocation's time that is reserved for the failure store and the response.
+/// Time before the deadline reserved for the failure store and the response.
 const RESERVE: Duration = Duration::from_secs(2);
 
-/// The part of it that is reserved for the response alone.
+/// Time before the deadline reserved for the response alone.
 const RESPONSE_RESERVE: Duration = Duration::from_millis(500);
 
-/// The Lambda function `kinesis-consumer`.
+/// Turns batches of events into rows of the table.
 #[derive(Debug, Clone)]
 pub struct Handler {
     table: EventTable,
@@ -35,9 +35,8 @@ pub struct Handler {
     metrics_namespace: String,
 }
 
-/// The rows of a batch, in the order of its records. So if only part of a batch gets written, that is, if
-/// possible, the part before some record. Copies of an event become one row, because `BatchWriteItem`
-/// rejects a call that has a key twice.
+/// The rows of a batch. They are in record order, so that a partial write is, if possible, a prefix of the
+/// batch. Copies of an event become one row, because `BatchWriteItem` rejects a call that has a key twice.
 #[derive(Debug, Default)]
 struct Rows<'a> {
     rows: Vec<Row>,
@@ -48,17 +47,17 @@ struct Rows<'a> {
     differing: usize,
 }
 
-/// The user record of a Kinesis record that an event came from.
+/// Where an event came from: a user record within a Kinesis record.
 #[derive(Debug)]
 struct Source<'a> {
-    carrier: &'a StreamRecord,
+    kinesis_record: &'a StreamRecord,
     sub_sequence_number: u32,
     data: Bytes,
 }
 
 impl Source<'_> {
     fn poison(&self, reason: String) -> PoisonRecord {
-        self.carrier.poison_within(self.sub_sequence_number, self.data.clone(), reason)
+        self.kinesis_record.poison_within(self.sub_sequence_number, self.data.clone(), reason)
     }
 }
 
@@ -76,7 +75,7 @@ impl Handler {
     /// Stores the events of a batch, and responds before `deadline`.
     pub async fn handle(&self, event: KinesisEvent, deadline: SystemTime) -> BatchResponse {
         let records = records_of(event);
-        let (rows, mut poison_records) = self.rows_of(&records);
+        let (rows, poison_records) = self.rows_of(&records);
         let collapsed = rows.events - rows.rows.len();
 
         let write_deadline = write_deadline(deadline);
@@ -85,52 +84,32 @@ impl Handler {
             self.failures.keep(&poison_records, write_deadline),
         );
 
-        let mut refused = Vec::new();
-        for (row, reason) in &unwritten.refused {
-            for source in rows.sources_of(row) {
-                refused.push(source.poison(format!("DynamoDB refuses it: {reason}")));
-            }
-        }
+        let refused = rows.refused_records(&unwritten);
         retry.extend(self.failures.keep(&refused, deadline - RESPONSE_RESERVE).await);
-        poison_records.extend(refused);
+        retry.extend(rows.retryable_sequence_numbers(&unwritten));
 
         let differing = rows.differing + unwritten.differing.len();
         if differing > 0 {
             let id = unwritten.differing.first().map(|row| row.id());
-            tracing::warn!(differing, id, "repeats differ from the first of their id, which stays");
+            tracing::warn!(
+                differing,
+                id,
+                "repeats differ from the first of their id; the stored row is kept"
+            );
         }
 
-        let unwritten = unwritten.retryable.iter().flat_map(|row| rows.sources_of(row));
-        retry.extend(unwritten.map(|source| source.carrier.sequence_number.clone()));
-
-        self.log(&records, poison_records.len(), &retry, collapsed, differing);
-        report(retry)
-    }
-
-    fn log(
-        &self,
-        records: &[StreamRecord],
-        failures: usize,
-        retry: &BTreeSet<String>,
-        collapsed: usize,
-        differing: usize,
-    ) {
+        let (failures, retries) = (poison_records.len() + refused.len(), retry.len());
         let metrics = BatchMetrics {
             namespace: &self.metrics_namespace,
             function: FUNCTION,
-            records,
+            records: &records,
             failures,
-            retries: retry.len(),
+            retries,
             differing_repeats: Some(differing),
         };
         telemetry::write_line(&metrics.to_emf(Timestamp::now()));
-        tracing::debug!(
-            records = records.len(),
-            failures,
-            retries = retry.len(),
-            collapsed,
-            "batch"
-        );
+        tracing::debug!(records = records.len(), failures, retries, collapsed, "batch");
+        report(retry)
     }
 
     fn rows_of<'a>(&self, records: &'a [StreamRecord]) -> (Rows<'a>, Vec<PoisonRecord>) {
@@ -144,13 +123,13 @@ impl Handler {
                 continue;
             };
             for (sub_sequence_number, data) in (0..).zip(user_records) {
-                let source = Source { carrier: record, sub_sequence_number, data };
+                let source = Source { kinesis_record: record, sub_sequence_number, data };
                 match decode(&source.data) {
                     Ok(event) => {
                         let (arrived_at, settings) = (record.arrived_at, self.rows);
                         rows.add(Row { event, arrived_at, stored_at, settings }, source);
                     }
-                    Err(reason) => poison_records.push(source.poison(reason)),
+                    Err(error) => poison_records.push(source.poison(error.to_string())),
                 }
             }
         }
@@ -178,6 +157,20 @@ impl<'a> Rows<'a> {
                 self.rows.push(row);
             }
         }
+    }
+
+    /// The records of the rows that DynamoDB always refuses.
+    fn refused_records(&self, unwritten: &Unwritten<'_>) -> Vec<PoisonRecord> {
+        let refused = unwritten.refused.iter().flat_map(|(row, reason)| {
+            let reason = format!("DynamoDB refuses it: {reason}");
+            self.sources_of(row).iter().map(move |source| source.poison(reason.clone()))
+        });
+        refused.collect()
+    }
+
+    fn retryable_sequence_numbers(&self, unwritten: &Unwritten<'_>) -> Vec<String> {
+        let sources = unwritten.retryable.iter().flat_map(|row| self.sources_of(row));
+        sources.map(|source| source.kinesis_record.sequence_number.clone()).collect()
     }
 
     fn sources_of(&self, row: &Row) -> &[Source<'a>] {

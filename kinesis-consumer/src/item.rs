@@ -11,7 +11,7 @@ pub type Item = HashMap<String, AttributeValue>;
 
 const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
 
-/// Settings of the attributes that rows have in addition to the event's.
+/// The attributes that rows have in addition to the event's own.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RowSettings {
     /// Days until a row expires; `None` for never.
@@ -44,7 +44,7 @@ const INVARIANT_ATTRIBUTES: [&str; 10] = [
     "currency",
 ];
 
-/// An event and what else its row is made from.
+/// An event, and everything else that its row is made from.
 #[derive(Debug)]
 pub struct Row {
     /// The event.
@@ -53,7 +53,7 @@ pub struct Row {
     pub arrived_at: Timestamp,
     /// When it is stored.
     pub stored_at: Timestamp,
-    /// Settings of the row's other attributes.
+    /// Whether it expires, and whether it is in the index `by-program`.
     pub settings: RowSettings,
 }
 
@@ -80,18 +80,14 @@ impl Row {
 
     /// The row in DynamoDB's form.
     pub fn item(&self) -> Item {
-        item(&self.event, self.arrived_at, self.stored_at, self.settings)
+        item(self)
     }
 }
 
-/// The item of `event`. An event without times, as the AWS reference writes it, gets the time at which
+/// The item of a row. An event without times, as the AWS reference writes it, gets the time at which
 /// Kinesis received it, so that a replay makes the same row.
-fn item(
-    event: &TrackingEvent,
-    arrived_at: Timestamp,
-    stored_at: Timestamp,
-    settings: RowSettings,
-) -> Item {
+fn item(row: &Row) -> Item {
+    let Row { event, arrived_at, stored_at, settings } = row;
     let event_type = event.event_type();
     let or_arrival = |ms: i64| if ms == 0 { arrived_at.as_millisecond() } else { ms };
     let received_at = or_arrival(event.received_at_ms);
@@ -124,21 +120,7 @@ fn item(
         let bucket = program_bucket(&event.program_id, occurred_at, &event.message_id, buckets);
         item.insert("program_bucket".into(), AttributeValue::S(bucket));
     }
-    let optional_texts = [
-        ("visitor_id", &event.visitor_id),
-        ("click_id", &event.click_id),
-        ("impression_id", &event.impression_id),
-        ("referrer", &event.referrer),
-        ("client_ip", &event.client_ip),
-        ("host", &event.host),
-        ("transaction_id", &event.transaction_id),
-        ("event_name", &event.event_name),
-        ("status", &event.status),
-        ("currency", &event.currency),
-        ("invalid_reason", &event.invalid_reason),
-        ("client_event_id", &event.client_event_id),
-    ];
-    for (name, value) in optional_texts {
+    for (name, value) in optional_texts(event) {
         if !value.is_empty() {
             item.insert(name.into(), text(value));
         }
@@ -162,10 +144,28 @@ fn item(
     item
 }
 
+/// Attributes that a row has only if they are not empty.
+fn optional_texts(event: &TrackingEvent) -> [(&'static str, &str); 12] {
+    [
+        ("visitor_id", &event.visitor_id),
+        ("click_id", &event.click_id),
+        ("impression_id", &event.impression_id),
+        ("referrer", &event.referrer),
+        ("client_ip", &event.client_ip),
+        ("host", &event.host),
+        ("transaction_id", &event.transaction_id),
+        ("event_name", &event.event_name),
+        ("status", &event.status),
+        ("currency", &event.currency),
+        ("invalid_reason", &event.invalid_reason),
+        ("client_event_id", &event.client_event_id),
+    ]
+}
+
 /// The partition key of the index `by-program`: `{program}#{UTC hour}#{bucket}`, such as
-/// `212313#2026-01-02T03#7`. One partition takes about 1,000 writes per second, so a program's hour is
-/// spread over `buckets` partitions; readers query all of them. The bucket is the CRC-32 of the message
-/// id modulo `buckets`, so that a replay goes to the same bucket.
+/// `212313#2026-01-02T03#7`. One partition takes about 1,000 writes per second, and several buckets may
+/// share one. So a program's hour is spread over `buckets` keys; readers query all of them. The bucket is the
+/// CRC-32 of the message id modulo `buckets`, so that a replay goes to the same bucket.
 fn program_bucket(program_id: &str, occurred_at: i64, message_id: &str, buckets: u32) -> String {
     // Only absurd times do not fit in a `Timestamp`.
     let time = Timestamp::from_millisecond(occurred_at).unwrap_or_default().to_string();
@@ -229,8 +229,8 @@ mod tests {
             is_test: true,
             host: "h".into(),
         };
-        let item =
-            item(&event, at(1), at(99), RowSettings { ttl_days: Some(2), index_buckets: Some(1) });
+        let settings = RowSettings { ttl_days: Some(2), index_buckets: Some(1) };
+        let item = item(&Row { event, arrived_at: at(1), stored_at: at(99), settings });
         let s = |value: &str| AttributeValue::S(value.into());
         let n = |value: &str| AttributeValue::N(value.into());
         let expected = Item::from([
@@ -315,7 +315,8 @@ mod tests {
     #[test]
     fn event_of_the_reference_has_no_validity_and_its_arrival_time() {
         let event = TrackingEvent { message_id: "m".into(), ..TrackingEvent::default() };
-        let item = item(&event, at(1_000), at(2_000), RowSettings::default());
+        let settings = RowSettings::default();
+        let item = item(&Row { event, arrived_at: at(1_000), stored_at: at(2_000), settings });
         assert_eq!(
             names(&item),
             [

@@ -17,7 +17,7 @@ async fn main() -> ExitCode {
     };
     let failures = match FailureStore::open(FUNCTION, &config.failed_records_url) {
         Ok(failures) => failures,
-        Err(error) => return cli::usage_error(&error.to_string()),
+        Err(error) => return cli::usage_error(error),
     };
     if let Some(problem) = outside_lambda() {
         return cli::usage_error(problem);

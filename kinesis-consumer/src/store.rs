@@ -37,8 +37,8 @@ pub struct Unwritten<'a> {
     pub retryable: Vec<&'a Row>,
     /// DynamoDB always refuses these, for the reason given.
     pub refused: Vec<(&'a Row, String)>,
-    /// The table already has rows with these ids, which are kept, and these differ from them in an
-    /// attribute that must not change.
+    /// Rows whose id the table already has, with a difference in an attribute that must not change. The
+    /// stored row is kept.
     pub differing: Vec<&'a Row>,
 }
 
@@ -51,6 +51,14 @@ impl Unwritten<'_> {
     }
 }
 
+/// What became of up to 25 rows that were sent in one call.
+enum Attempt<'a> {
+    /// DynamoDB took all rows except these, which a retry may write.
+    Taken { except: Vec<&'a Row> },
+    /// DynamoDB took none: one of them is invalid, for the reason given.
+    Refused { reason: String },
+}
+
 enum CallError {
     /// The call can never succeed, because one of its items is invalid.
     Refused(String),
@@ -59,13 +67,13 @@ enum CallError {
 }
 
 impl EventTable {
-    /// Connects to the table `name`, configured by the AWS SDK's own chain.
+    /// A client of the table `name`, configured by the AWS SDK's own chain. Makes no call to DynamoDB.
     pub async fn connect(name: String) -> Self {
         let shared = aws_config::load_defaults(BehaviorVersion::latest()).await;
         Self::new(&shared, name)
     }
 
-    /// Connects to the table `name`. The SDK's retries are off: ours keep to the invocation's deadline,
+    /// A client of the table `name`. The SDK's retries are off: ours keep to the invocation's deadline,
     /// and repeat only the items that DynamoDB left out.
     pub fn new(shared: &aws_config::SdkConfig, name: String) -> Self {
         let timeouts = TimeoutConfig::builder()
@@ -95,7 +103,8 @@ impl EventTable {
     /// partition of the index, do not delay others.
     async fn replace<'a>(&self, rows: &[&'a Row], deadline: SystemTime) -> Unwritten<'a> {
         let first =
-            in_chunks(rows, |chunk| async move { self.try_once(&chunk, deadline).await }).await;
+            in_chunks(rows, |chunk| async move { self.write_or_isolate(&chunk, deadline).await })
+                .await;
         let again = in_chunks(&first.retryable, |chunk| self.retry_until(chunk, deadline)).await;
         Unwritten { retryable: Vec::new(), ..first }.merge(again)
     }
@@ -114,26 +123,26 @@ impl EventTable {
             }
             tokio::time::sleep(delay).await;
             let rows = std::mem::take(&mut unwritten.retryable);
-            unwritten = unwritten.merge(self.try_once(&rows, deadline).await);
+            unwritten = unwritten.merge(self.write_or_isolate(&rows, deadline).await);
         }
         unwritten
     }
 
-    /// Tries up to 25 rows. A row that DynamoDB refuses fails the whole call, so then tries the rows one
-    /// by one.
-    async fn try_once<'a>(&self, rows: &[&'a Row], deadline: SystemTime) -> Unwritten<'a> {
-        match self.call_until(rows, deadline).await {
-            Ok(retryable) => Unwritten { retryable, ..Unwritten::default() },
-            Err(reason) if rows.len() == 1 => Unwritten {
+    /// Writes up to 25 rows in one call. A row that DynamoDB refuses fails the whole call; then each row gets
+    /// a call of its own.
+    async fn write_or_isolate<'a>(&self, rows: &[&'a Row], deadline: SystemTime) -> Unwritten<'a> {
+        match self.call_with_deadline(rows, deadline).await {
+            Attempt::Taken { except: retryable } => Unwritten { retryable, ..Unwritten::default() },
+            Attempt::Refused { reason } if rows.len() == 1 => Unwritten {
                 refused: rows.iter().map(|row| (*row, reason.clone())).collect(),
                 ..Unwritten::default()
             },
-            Err(_) => {
+            Attempt::Refused { .. } => {
                 let mut unwritten = Unwritten::default();
                 for row in rows {
-                    match self.call_until(&[row], deadline).await {
-                        Ok(retryable) => unwritten.retryable.extend(retryable),
-                        Err(reason) => unwritten.refused.push((row, reason)),
+                    match self.call_with_deadline(&[row], deadline).await {
+                        Attempt::Taken { except } => unwritten.retryable.extend(except),
+                        Attempt::Refused { reason } => unwritten.refused.push((row, reason)),
                     }
                 }
                 unwritten
@@ -141,24 +150,20 @@ impl EventTable {
         }
     }
 
-    /// Makes one call, cut off at the deadline. Returns the rows that are not written, or why DynamoDB
-    /// refuses one of them.
-    async fn call_until<'a>(
-        &self,
-        rows: &[&'a Row],
-        deadline: SystemTime,
-    ) -> Result<Vec<&'a Row>, String> {
+    /// Makes one call, cut off at the deadline.
+    async fn call_with_deadline<'a>(&self, rows: &[&'a Row], deadline: SystemTime) -> Attempt<'a> {
         let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
         match tokio::time::timeout(left, self.call(rows)).await {
             Ok(Ok(unprocessed)) => {
-                Ok(rows.iter().copied().filter(|row| unprocessed.contains(row.id())).collect())
+                let is_left = |row: &&Row| unprocessed.contains(row.id());
+                Attempt::Taken { except: rows.iter().copied().filter(is_left).collect() }
             }
-            Ok(Err(CallError::Refused(reason))) => Err(reason),
+            Ok(Err(CallError::Refused(reason))) => Attempt::Refused { reason },
             Ok(Err(CallError::Retryable(error))) => {
                 tracing::warn!(error, rows = rows.len(), "BatchWriteItem failed");
-                Ok(rows.to_vec())
+                Attempt::Taken { except: rows.to_vec() }
             }
-            Err(_) => Ok(rows.to_vec()),
+            Err(_) => Attempt::Taken { except: rows.to_vec() },
         }
     }
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use adtrack_runtime::cli;
 use clap::{Args, Parser, Subcommand};
 
-use crate::scenario::value::{Count, Exponent, HeaderText, Period, Rate, Share};
-use crate::scenario::{Connections, MAX_IN_FLIGHT, MAX_PROGRAMS, Scenario};
+use crate::scenario::value::{Count, Exponent, HeaderText, InvalidValue, Period, Rate, Share};
+use crate::scenario::{Conflict, Connections, MAX_IN_FLIGHT, MAX_PROGRAMS, Scenario};
 use crate::schedule::Arrivals;
 use crate::threshold::{self, Threshold};
 
@@ -168,8 +168,19 @@ fn parse_arrivals(text: &str) -> Result<Arrivals, String> {
     }
 }
 
-fn parse_header_text(text: &str) -> Result<HeaderText, String> {
+fn parse_header_text(text: &str) -> Result<HeaderText, InvalidValue> {
     HeaderText::try_from(text.to_owned())
+}
+
+/// Why a scenario cannot be run with the flags given.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum InvalidOverrides {
+    /// The factor for the rates is out of bounds.
+    #[error("SCALE={0}: expected a factor above 0, up to 1000")]
+    Scale(f64),
+    /// The values do not fit together.
+    #[error("with the flags given: {0}")]
+    Conflict(#[from] Conflict),
 }
 
 impl Overrides {
@@ -177,14 +188,14 @@ impl Overrides {
     ///
     /// # Errors
     ///
-    /// If the scenario is not valid with these flags; the message says why.
-    pub fn apply(&self, scenario: &mut Scenario) -> Result<(), String> {
+    /// If the scenario is not valid with these flags.
+    pub fn apply(&self, scenario: &mut Scenario) -> Result<(), InvalidOverrides> {
         if self.rate.is_some() || self.duration.is_some() {
             scenario.set_constant(self.rate, self.duration);
         }
         if let Some(scale) = self.scale {
             if !(scale > 0.0 && scale <= 1_000.0) {
-                return Err(format!("SCALE={scale}: expected a factor above 0, up to 1000"));
+                return Err(InvalidOverrides::Scale(scale));
             }
             for phase in &mut scenario.phases {
                 *phase = phase.scale(scale);
@@ -206,7 +217,7 @@ impl Overrides {
         scenario.core_data.cold_start |= self.cold_start;
         set(&mut scenario.verify.settle, self.settle);
         scenario.verify.drop_counted |= self.drop_counted;
-        scenario.check().map_err(|problem| format!("with the flags given: {problem}"))
+        Ok(scenario.check()?)
     }
 
     /// The flags that are set, as they would be typed; for the report.
@@ -253,7 +264,7 @@ fn set<T: Copy>(value: &mut T, override_value: Option<T>) {
 mod tests {
     use super::*;
 
-    fn apply_to_quick(flags: &[&str]) -> Result<Scenario, String> {
+    fn apply_to_quick(flags: &[&str]) -> Result<Scenario, InvalidOverrides> {
         let all = ["loadtest", "run", "quick"].iter().chain(flags);
         let Command::Run(arguments) = Arguments::try_parse_from(all).unwrap().command else {
             panic!("run");
@@ -277,8 +288,9 @@ mod tests {
 
     #[test]
     fn rejects_flags_that_do_not_fit_together() {
-        let error = apply_to_quick(&["--unknown", "0.9", "--disabled", "0.9"]).unwrap_err();
+        let error =
+            apply_to_quick(&["--unknown", "0.9", "--disabled", "0.9"]).unwrap_err().to_string();
         assert!(error.starts_with("with the flags given: requests: unknown"), "{error}");
-        assert!(apply_to_quick(&["--scale", "0"]).unwrap_err().starts_with("SCALE=0"));
+        assert!(apply_to_quick(&["--scale", "0"]).unwrap_err().to_string().starts_with("SCALE=0"));
     }
 }

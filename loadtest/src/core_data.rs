@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use adtrack_runtime::kinesis::{Entry, PutOutcome, Stream, Timeouts};
+use adtrack_runtime::kinesis::{Entry, PutError, PutOutcome, Stream, Timeouts};
 use aws_config::SdkConfig;
 use hdrhistogram::Histogram;
 use serde_json::json;
@@ -35,6 +35,27 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct CoreDataStream(Stream);
 
+/// Why programs are not as a run needs them.
+#[derive(Debug, thiserror::Error)]
+pub enum CoreDataError {
+    /// A call failed.
+    #[error("PutRecords: {0}")]
+    Call(#[from] PutError),
+    /// The stream rejected a record, with this error code.
+    #[error("PutRecords: {0}")]
+    Rejected(String),
+    /// The stream still rejected this many records after all retries.
+    #[error("PutRecords: {0} records were throttled {PUT_ATTEMPTS} times")]
+    Throttled(usize),
+    /// The tracker does not know a program that is on the stream.
+    #[error(
+        "the tracker does not know program {0} {seconds} s after it was put on the core-data stream; \
+         is redis-updater running?",
+        seconds = PRELOAD_TIMEOUT.as_secs()
+    )]
+    Unknown(String),
+}
+
 impl CoreDataStream {
     /// The stream `name`.
     pub fn new(shared: &SdkConfig, name: String) -> Self {
@@ -45,7 +66,7 @@ impl CoreDataStream {
     pub async fn put_all<'a>(
         &self,
         programs: impl Iterator<Item = (&'a Program, bool)>,
-    ) -> Result<(), String> {
+    ) -> Result<(), CoreDataError> {
         let mut entries = programs.map(|(program, valid)| {
             let name = format!("loadtest {}", program.id);
             entry(program, &name, valid)
@@ -61,7 +82,7 @@ impl CoreDataStream {
 
     /// Puts a chunk, and retries throttled records. A chunk has one record per program, so that a retry
     /// cannot reorder the records of a program.
-    async fn put_chunk(&self, mut entries: Vec<Entry>) -> Result<(), String> {
+    async fn put_chunk(&self, mut entries: Vec<Entry>) -> Result<(), CoreDataError> {
         for attempt in 1..=PUT_ATTEMPTS {
             let outcome = self.put(entries.clone()).await?;
             let mut position = 0..;
@@ -71,19 +92,19 @@ impl CoreDataStream {
             }
             tokio::time::sleep(Duration::from_millis(100) * attempt).await;
         }
-        Err(format!("PutRecords: {} records were throttled {PUT_ATTEMPTS} times", entries.len()))
+        Err(CoreDataError::Throttled(entries.len()))
     }
 
-    async fn put_one(&self, program: &Program, name: &str) -> Result<(), String> {
+    async fn put_one(&self, program: &Program, name: &str) -> Result<(), CoreDataError> {
         let outcome = self.put(vec![entry(program, name, true)]).await?;
         match outcome.error_codes().next() {
             None => Ok(()),
-            Some(code) => Err(format!("PutRecords: {code}")),
+            Some(code) => Err(CoreDataError::Rejected(code.to_owned())),
         }
     }
 
-    async fn put(&self, entries: Vec<Entry>) -> Result<PutOutcome, String> {
-        self.0.put(entries).await.map_err(|error| format!("PutRecords: {}", error.text))
+    async fn put(&self, entries: Vec<Entry>) -> Result<PutOutcome, CoreDataError> {
+        Ok(self.0.put(entries).await?)
     }
 }
 
@@ -130,7 +151,7 @@ pub async fn preload(
     url: &str,
     programs: &[Program],
     disabled: &Program,
-) -> Result<(), String> {
+) -> Result<(), CoreDataError> {
     let all = programs.iter().map(|program| (program, true)).chain([(disabled, false)]);
     stream.put_all(all).await?;
     let client = http_client();
@@ -146,11 +167,7 @@ pub async fn preload(
                 break;
             }
             if Instant::now() > give_up {
-                return Err(format!(
-                    "the tracker does not know program {} {} s after it was put on the core-data stream; is redis-updater running?",
-                    program.id,
-                    PRELOAD_TIMEOUT.as_secs()
-                ));
+                return Err(CoreDataError::Unknown(program.id.clone()));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -218,8 +235,8 @@ pub async fn change(
         }
         let name = format!("loadtest {} changed {number}", program.id);
         let put = Instant::now();
-        if let Err(problem) = stream.put_one(program, &name).await {
-            changes.problem = Some(problem);
+        if let Err(error) = stream.put_one(program, &name).await {
+            changes.problem = Some(error.to_string());
             continue;
         }
         changes.updates += 1;

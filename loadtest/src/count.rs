@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use crate::stack::RunningStack;
+use crate::stack::{RunningStack, StackError};
 use crate::traffic::{self, SentRequest};
 
 /// How long to wait for the last row.
@@ -12,9 +12,18 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long to wait for surplus rows after the last expected one.
 const AFTERMATH: Duration = Duration::from_secs(2);
 
+/// What to send.
+#[derive(Debug)]
+pub(crate) struct Load {
+    pub(crate) requests: u32,
+    /// Requests per second.
+    pub(crate) rate: u32,
+}
+
 /// Sends requests, waits for their rows and counts them. True if the counts agree and every request
 /// was accepted.
-pub(crate) async fn run(stack: &RunningStack, requests: u32, rate: u32) -> Result<bool, String> {
+pub(crate) async fn run(stack: &RunningStack, load: &Load) -> Result<bool, StackError> {
+    let Load { requests, rate } = *load;
     // Marks this run's events, so that other traffic does not count.
     let run = format!("{}-{}", std::process::id(), unix_millis());
     println!("Sending {requests} requests at {rate}/s.");
@@ -58,7 +67,7 @@ pub(crate) async fn run(stack: &RunningStack, requests: u32, rate: u32) -> Resul
 }
 
 fn is_accepted(request: &SentRequest) -> bool {
-    request.status == Ok(200)
+    request.status == Some(200)
 }
 
 fn unix_millis() -> u128 {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use crate::stack::RunningStack;
+use crate::stack::{RunningStack, StackError};
 use crate::traffic::{self, SentRequest, count_by_status, format_percentiles};
 
 const REQUESTS: usize = 300;
@@ -28,7 +28,7 @@ const KINDS: [(&str, &str); 10] = [
 ];
 
 /// Runs the demo. True if every accepted event became a row and the core-data change arrived.
-pub(crate) async fn run(stack: &RunningStack) -> Result<bool, String> {
+pub(crate) async fn run(stack: &RunningStack) -> Result<bool, StackError> {
     println!("1. {REQUESTS} requests at {RATE}/s to {}\n", stack.tracker_url);
     let paths = KINDS.iter().cycle().take(REQUESTS).map(|(path, _)| (*path).to_owned());
     let (accepted, follow) = mpsc::unbounded_channel();
@@ -44,7 +44,7 @@ pub(crate) async fn run(stack: &RunningStack) -> Result<bool, String> {
 }
 
 /// Sends three events in one request, of which the last names an unknown program.
-async fn send_batch(stack: &RunningStack) -> Result<bool, String> {
+async fn send_batch(stack: &RunningStack) -> Result<bool, StackError> {
     println!("3. A batch: POST /events, with an impression, a conversion, and a mistake\n");
     let body = serde_json::json!([
         {"programId": "212313", "eventType": "impression", "eventId": "demo-1"},
@@ -54,9 +54,9 @@ async fn send_batch(stack: &RunningStack) -> Result<bool, String> {
     ]);
     let request = traffic::client().post(format!("{}/events", stack.tracker_url));
     let request = request.header("content-type", "application/json").body(body.to_string());
-    let response = request.timeout(PATIENCE).send().await.map_err(|error| error.to_string())?;
+    let response = request.timeout(PATIENCE).send().await?;
     let status = response.status();
-    let text = response.text().await.map_err(|error| error.to_string())?;
+    let text = response.text().await?;
     println!("   {} {text}\n", status.as_u16());
     let body: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
     Ok(body["accepted"] == 2 && body["refused"] == 1)
@@ -81,7 +81,7 @@ async fn show_rows(
     stack: &RunningStack,
     requests: &[SentRequest],
     rows: &HashMap<String, Duration>,
-) -> Result<bool, String> {
+) -> Result<bool, StackError> {
     let accepted: Vec<_> =
         requests.iter().filter_map(|request| request.message_id.clone()).collect();
     let found = accepted.iter().filter(|id| rows.contains_key(*id)).count();
@@ -96,7 +96,7 @@ async fn show_rows(
 }
 
 /// Renames a program, and waits for a response with the new name.
-async fn change_program(stack: &RunningStack) -> Result<bool, String> {
+async fn change_program(stack: &RunningStack) -> Result<bool, StackError> {
     let id = "212314";
     let name = format!("program3, renamed at {}", unix_seconds());
     println!("4. A core-data change: program {id} is renamed on the core-data stream\n");
@@ -110,10 +110,8 @@ async fn change_program(stack: &RunningStack) -> Result<bool, String> {
     let client = traffic::client();
     let url = format!("{}/event/{id}", stack.tracker_url);
     while put.elapsed() < PATIENCE {
-        let body = match client.get(&url).timeout(PATIENCE).send().await {
-            Ok(response) => response.text().await.unwrap_or_default(),
-            Err(error) => return Err(error.to_string()),
-        };
+        let response = client.get(&url).timeout(PATIENCE).send().await?;
+        let body = response.text().await.unwrap_or_default();
         if body.contains(&name) {
             println!(
                 "   from PutRecord to the first response with the new name {:.2?}",

@@ -8,6 +8,7 @@
 //!                                          └→ verify: log ⋈ table ────────┘
 //! ```
 
+pub mod aws_call;
 pub mod cli;
 pub mod compare;
 pub mod core_data;

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, setpriority_process};
@@ -25,19 +25,57 @@ pub struct LocalStack {
     child: Child,
 }
 
+/// Why a run has no local stack.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalStackError {
+    /// A file, folder or program cannot be used.
+    #[error("{}: {error}", .path.display())]
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// The system's error.
+        error: std::io::Error,
+    },
+    /// The path of this program, next to which the stack's is, is unknown.
+    #[error("this program: {0}")]
+    ThisProgram(std::io::Error),
+    /// The stack's program was not built.
+    #[error(
+        "{} does not exist; build it with `make loadtest`, or test a running tracker with --url",
+        .0.display()
+    )]
+    NotBuilt(PathBuf),
+    /// The stack ended instead of becoming ready.
+    #[error("the local stack ended ({status}): {last_line}")]
+    Ended {
+        /// How it ended.
+        status: ExitStatus,
+        /// The last line of its log.
+        last_line: String,
+    },
+    /// The stack did not become ready.
+    #[error(
+        "the local stack was not ready within {} s; its log is {}",
+        START_TIMEOUT.as_secs(),
+        .0.display()
+    )]
+    NotReady(PathBuf),
+}
+
 impl LocalStack {
     /// Starts the `local-stack` program that is next to this one, with its files in `folder`, and waits
     /// until it is ready.
-    pub async fn start(folder: &Path) -> Result<Self, String> {
+    pub async fn start(folder: &Path) -> Result<Self, LocalStackError> {
         let binary = sibling("local-stack")?;
         let env_file = folder.join("stack.env");
         let log_file = folder.join("stack.log");
-        let problem = |what: &str, error: std::io::Error| format!("{what}: {error}");
-        std::fs::create_dir_all(folder)
-            .map_err(|error| problem(&folder.display().to_string(), error))?;
-        let log = std::fs::File::create(&log_file)
-            .map_err(|error| problem(&log_file.display().to_string(), error))?;
-        let errors = log.try_clone().map_err(|error| problem("the stack's log", error))?;
+        let file = |path: &Path| {
+            let path = path.to_owned();
+            move |error| LocalStackError::File { path, error }
+        };
+        std::fs::create_dir_all(folder).map_err(file(folder))?;
+        let log = std::fs::File::create(&log_file).map_err(file(&log_file))?;
+        let errors = log.try_clone().map_err(file(&log_file))?;
         let child = Command::new(&binary)
             .arg("--folder")
             .arg(folder.join("stack"))
@@ -54,7 +92,7 @@ impl LocalStack {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .map_err(|error| problem(&binary.display().to_string(), error))?;
+            .map_err(file(&binary))?;
         let mut stack = Self { variables: HashMap::new(), child };
         stack.variables = stack.wait_until_ready(&env_file, &log_file).await?;
         stack.lower_stand_in_priority();
@@ -65,7 +103,7 @@ impl LocalStack {
         &mut self,
         env_file: &Path,
         log_file: &Path,
-    ) -> Result<HashMap<String, String>, String> {
+    ) -> Result<HashMap<String, String>, LocalStackError> {
         let give_up = Instant::now() + START_TIMEOUT;
         while Instant::now() < give_up {
             let exit_status = self.child.try_wait().ok().flatten();
@@ -76,16 +114,12 @@ impl LocalStack {
             }
             if let Some(status) = exit_status {
                 let log = std::fs::read_to_string(log_file).unwrap_or_default();
-                let last = log.lines().last().unwrap_or_default();
-                return Err(format!("the local stack ended ({status}): {last}"));
+                let last_line = log.lines().last().unwrap_or_default().to_owned();
+                return Err(LocalStackError::Ended { status, last_line });
             }
             tokio::time::sleep(POLL).await;
         }
-        Err(format!(
-            "the local stack was not ready within {} s; its log is {}",
-            START_TIMEOUT.as_secs(),
-            log_file.display()
-        ))
+        Err(LocalStackError::NotReady(log_file.to_owned()))
     }
 
     /// Lowers the priority of everything except the tracker and Redis. In production, Kinesis,
@@ -120,17 +154,10 @@ impl LocalStack {
     }
 }
 
-fn sibling(name: &str) -> Result<PathBuf, String> {
-    let program = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
+fn sibling(name: &str) -> Result<PathBuf, LocalStackError> {
+    let program = std::env::current_exe().map_err(LocalStackError::ThisProgram)?;
     let path = program.with_file_name(name);
-    if path.is_file() {
-        Ok(path)
-    } else {
-        Err(format!(
-            "{} does not exist; build it with `make loadtest`, or test a running tracker with --url",
-            path.display()
-        ))
-    }
+    if path.is_file() { Ok(path) } else { Err(LocalStackError::NotBuilt(path)) }
 }
 
 /// Parses `export NAME=value` lines.

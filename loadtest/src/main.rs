@@ -1,5 +1,6 @@
 //! The `loadtest` program: reads the command line, runs a command, and sets the exit status.
 
+use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -14,6 +15,8 @@ mod count;
 mod demo;
 mod stack;
 mod traffic;
+
+use count::Load;
 
 /// A threshold was crossed.
 const EXIT_THRESHOLD: u8 = 2;
@@ -35,15 +38,15 @@ async fn main() -> ExitCode {
         Command::Scenario { command: ScenarioCommand::Show { name } } => show_scenario(&name),
         Command::Compare { a, b } => compare_files(&a, &b),
         Command::Demo => run_on_stack(None).await,
-        Command::Count { requests, rate } => run_on_stack(Some((requests, rate))).await,
+        Command::Count { requests, rate } => run_on_stack(Some(Load { requests, rate })).await,
     }
 }
 
 async fn run(arguments: RunArguments) -> ExitCode {
     let outcome = match run::run(arguments).await {
         Ok(outcome) => outcome,
-        Err(RunError::Usage(problem)) => return runtime_cli::usage_error(&problem),
-        Err(RunError::Failed(problem)) => return failure(&problem),
+        Err(RunError::Usage(error)) => return runtime_cli::usage_error(error),
+        Err(error) => return failure(error),
     };
     let report = &outcome.report;
     println!("\n{}", summary(report));
@@ -69,7 +72,7 @@ fn list_scenarios() -> ExitCode {
     for (name, toml) in BUILT_IN {
         match Scenario::parse(toml, name) {
             Ok(scenario) => println!("{name:<12} {}", scenario.description),
-            Err(problem) => return failure(&problem),
+            Err(error) => return failure(error),
         }
     }
     ExitCode::SUCCESS
@@ -81,7 +84,7 @@ fn show_scenario(name: &str) -> ExitCode {
             print!("{toml}");
             ExitCode::SUCCESS
         }
-        Err(problem) => runtime_cli::usage_error(&problem),
+        Err(error) => runtime_cli::usage_error(error),
     }
 }
 
@@ -91,28 +94,28 @@ fn compare_files(a: &Path, b: &Path) -> ExitCode {
             print!("{}", compare(&a, &b));
             ExitCode::SUCCESS
         }
-        (Err(problem), _) | (_, Err(problem)) => runtime_cli::usage_error(&problem),
+        (Err(error), _) | (_, Err(error)) => runtime_cli::usage_error(error),
     }
 }
 
-/// Runs `make demo`, or `make count` if `count` names the number of requests and their rate.
-async fn run_on_stack(count: Option<(u32, u32)>) -> ExitCode {
+/// Runs `make demo`, or `make count` if there is a load to count.
+async fn run_on_stack(count: Option<Load>) -> ExitCode {
     let stack = match stack::RunningStack::from_environment().await {
         Ok(stack) => stack,
-        Err(problem) => return runtime_cli::usage_error(&problem),
+        Err(error) => return runtime_cli::usage_error(error),
     };
     let outcome = match count {
-        Some((requests, rate)) => count::run(&stack, requests, rate).await,
+        Some(load) => count::run(&stack, &load).await,
         None => demo::run(&stack).await,
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(problem) => failure(&problem),
+        Err(error) => failure(error),
     }
 }
 
-fn failure(problem: &str) -> ExitCode {
+fn failure(problem: impl Display) -> ExitCode {
     eprintln!("loadtest: {problem}");
     ExitCode::FAILURE
 }

@@ -3,24 +3,25 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use procfs::{CpuInfo, Current};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::cli::RunArguments;
-use crate::core_data;
-use crate::engine::{self, Job, Merger, Streams};
+use crate::cli::{InvalidOverrides, RunArguments};
+use crate::core_data::{self, CoreDataError};
+use crate::engine::{self, Job, Merger, SenderError, Streams};
 use crate::live::View;
-use crate::local::LocalStack;
+use crate::local::{LocalStack, LocalStackError};
 use crate::process;
 use crate::recorder::{Slice, Totals};
-use crate::report::{self, DEVELOPMENT, Machine, Material, Report, Run, ScenarioInfo};
+use crate::report::{self, DEVELOPMENT, Machine, Material, Report, ReportError, Run, ScenarioInfo};
 use crate::request::{self, Kind, Program, Traffic};
 use crate::sample::{Sample, Sampler};
-use crate::scenario::{Connections, Scenario};
+use crate::scenario::{Connections, Scenario, ScenarioError};
 use crate::schedule::Schedule;
 use crate::surroundings::Surroundings;
-use crate::target::Target;
-use crate::verify::{EventTable, Findings, Follower, Plan};
+use crate::target::{Hosts, Target, TargetError};
+use crate::verify::{EventTable, Findings, Follower, Plan, VerifyError};
 
 /// The most slices of a report.
 const MAX_SLICES: f64 = 1_800.0;
@@ -28,12 +29,73 @@ const MAX_SLICES: f64 = 1_800.0;
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The arguments are not valid.
-    #[error("{0}")]
-    Usage(String),
-    /// A part of the run failed.
-    #[error("{0}")]
-    Failed(String),
+    /// The arguments or the environment are invalid. Nothing was started.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    /// The local stack did not start.
+    #[error(transparent)]
+    LocalStack(#[from] LocalStackError),
+    /// The local stack's tracker cannot be put under load.
+    #[error(transparent)]
+    Tracker(TargetError),
+    /// The tracker does not have the programs.
+    #[error(transparent)]
+    CoreData(#[from] CoreDataError),
+    /// The tracker did not empty L1.
+    #[error("L1 cannot be emptied: {0}")]
+    ColdStart(reqwest::Error),
+    /// The senders did not start.
+    #[error("the senders cannot be started: {0}")]
+    Start(std::io::Error),
+    /// The senders did not send to the end.
+    #[error(transparent)]
+    Senders(#[from] SenderError),
+    /// The accepted events cannot be followed.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// The task that follows the accepted events panicked: a bug in the harness.
+    #[error(transparent)]
+    Follower(#[from] tokio::task::JoinError),
+    /// The report cannot be written.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+}
+
+/// Why a run cannot be started as it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum UsageError {
+    /// The scenario is invalid.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    /// The flags do not fit the scenario.
+    #[error(transparent)]
+    Overrides(#[from] InvalidOverrides),
+    /// The URL cannot be put under load.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The folder of the report cannot be created.
+    #[error("{}: {error}", .folder.display())]
+    Folder {
+        /// Its path.
+        folder: PathBuf,
+        /// The system's error.
+        error: std::io::Error,
+    },
+    /// The scenario needs a part of the deployment that the environment does not name.
+    #[error("{part} needs {variable} in the environment; {remedy}")]
+    Missing {
+        /// The part of the scenario.
+        part: &'static str,
+        /// The environment variable.
+        variable: &'static str,
+        /// How to do without it.
+        remedy: &'static str,
+    },
+    /// Rows would be deleted that may not be the run's alone.
+    #[error(
+        "drop_counted deletes rows: it needs AWS_ENDPOINT_URL_DYNAMODB on this machine, and TABLE_NAME"
+    )]
+    DropsRows,
 }
 
 /// A finished run: its report, and where it was written.
@@ -70,12 +132,12 @@ pub async fn run(arguments: RunArguments) -> Result<Outcome, RunError> {
     let Some(url) = &prepared.arguments.url else {
         let folder = prepared.folder.join(format!("stack-{}", prepared.id));
         println!("Starting a local stack.");
-        let stack = LocalStack::start(&folder).await.map_err(RunError::Failed)?;
+        let stack = LocalStack::start(&folder).await?;
         let url = stack.variables.get("TRACKER_URL").cloned().unwrap_or_default();
         let surroundings = Surroundings::of_stack(&stack.variables).await;
-        let outcome = match Target::parse(&url, false) {
+        let outcome = match Target::parse(&url, Hosts::ThisMachine) {
             Ok(target) => prepared.run(&target, &surroundings).await,
-            Err(problem) => Err(RunError::Failed(problem)),
+            Err(error) => Err(RunError::Tracker(error)),
         };
         stack.stop().await;
         if outcome.is_ok() {
@@ -85,15 +147,16 @@ pub async fn run(arguments: RunArguments) -> Result<Outcome, RunError> {
         return outcome;
     };
     let is_own = prepared.arguments.i_own_this_host;
-    let target = Target::parse(url, is_own).map_err(RunError::Usage)?;
+    let hosts = if is_own { Hosts::Own } else { Hosts::ThisMachine };
+    let target = Target::parse(url, hosts).map_err(UsageError::Target)?;
     let surroundings = Surroundings::of_environment().await;
     prepared.run(&target, &surroundings).await
 }
 
 impl Prepared {
-    fn new(arguments: RunArguments) -> Result<Self, RunError> {
-        let (mut scenario, toml) = Scenario::load(&arguments.scenario).map_err(RunError::Usage)?;
-        arguments.overrides.apply(&mut scenario).map_err(RunError::Usage)?;
+    fn new(arguments: RunArguments) -> Result<Self, UsageError> {
+        let (mut scenario, toml) = Scenario::load(&arguments.scenario)?;
+        arguments.overrides.apply(&mut scenario)?;
         if arguments.no_preload {
             scenario.programs.preload = false;
         }
@@ -112,7 +175,7 @@ impl Prepared {
             _ => PathBuf::from("."),
         };
         std::fs::create_dir_all(&folder)
-            .map_err(|error| RunError::Usage(format!("{}: {error}", folder.display())))?;
+            .map_err(|error| UsageError::Folder { folder: folder.clone(), error })?;
         Ok(Self {
             scenario,
             toml,
@@ -134,8 +197,8 @@ impl Prepared {
         let mark = format!("run/{}", self.id);
         let traffic = Traffic::new(&self.scenario, &target.host, &mark);
         let kinds = traffic.kinds.clone();
-        let (running, streams) = engine::start(self.job(target, surroundings, traffic))
-            .map_err(|error| RunError::Failed(format!("the senders cannot be started: {error}")))?;
+        let (running, streams) =
+            engine::start(self.job(target, surroundings, traffic)).map_err(RunError::Start)?;
         println!(
             "{}: {:.0} requests in {:.0} s to {}.",
             self.name,
@@ -169,7 +232,7 @@ impl Prepared {
         let seconds = running.start.instant.elapsed().as_secs_f64();
         let was_interrupted = *interrupted.borrow();
         stop_on_interrupt.abort();
-        let totals = running.finish().map_err(RunError::Failed)?;
+        let totals = running.finish()?;
         // Fails if the tasks have ended already.
         let _ = end.send(true);
         let changes = changes.await.unwrap_or_default();
@@ -184,9 +247,7 @@ impl Prepared {
                     "Waiting for the rows of the last events, up to {}.",
                     self.scenario.verify.settle
                 );
-                let findings =
-                    following.await.map_err(|error| RunError::Failed(error.to_string()))?;
-                match findings {
+                match following.await? {
                     Ok(findings) => Some(findings),
                     Err(problem) => {
                         problems.push(format!("the table cannot be read: {problem}"));
@@ -198,14 +259,12 @@ impl Prepared {
         };
         let measured =
             Measured { problems, start_ms, kinds, totals, slices, samples, changes, findings };
-        self.report(target, measured, seconds, was_interrupted)
+        Ok(self.report(target, measured, seconds, was_interrupted)?)
     }
 
     /// Checks that the environment names everything that the scenario needs.
-    fn check(&self, surroundings: &Surroundings) -> Result<(), RunError> {
-        let needs = |what: &str, variable: &str, remedy: &str| {
-            Err(RunError::Usage(format!("{what} needs {variable} in the environment; {remedy}")))
-        };
+    fn check(&self, surroundings: &Surroundings) -> Result<(), UsageError> {
+        let needs = |part, variable, remedy| Err(UsageError::Missing { part, variable, remedy });
         let core_data = &self.scenario.core_data;
         if self.scenario.preloads() && surroundings.core_data.is_none() {
             return needs("preloading the programs", "CORE_DATA_STREAM", "or use --no-preload");
@@ -222,11 +281,7 @@ impl Prepared {
         }
         let drops = self.scenario.verify.drop_counted && !self.arguments.no_verify;
         if drops && !surroundings.table.as_ref().is_some_and(EventTable::is_stand_in) {
-            return Err(RunError::Usage(
-                "drop_counted deletes rows: it needs AWS_ENDPOINT_URL_DYNAMODB on this machine, \
-                 and TABLE_NAME"
-                    .to_owned(),
-            ));
+            return Err(UsageError::DropsRows);
         }
         Ok(())
     }
@@ -242,18 +297,14 @@ impl Prepared {
         {
             println!("Loading {} programs.", programs.len());
             let disabled = request::disabled(&self.scenario);
-            core_data::preload(stream, &target.url, programs, &disabled)
-                .await
-                .map_err(RunError::Failed)?;
+            core_data::preload(stream, &target.url, programs, &disabled).await?;
         }
         if self.scenario.core_data.cold_start
             && let Some(url) = &surroundings.management_url
         {
             let url = format!("{url}/cache/purge");
             let response = core_data::http_client().post(&url).send().await;
-            response
-                .and_then(reqwest::Response::error_for_status)
-                .map_err(|error| RunError::Failed(format!("L1 cannot be emptied: {error}")))?;
+            response.and_then(reqwest::Response::error_for_status).map_err(RunError::ColdStart)?;
         }
         Ok(())
     }
@@ -284,7 +335,7 @@ impl Prepared {
         surroundings: &Surroundings,
         mark: &str,
         start_ms: u64,
-    ) -> Result<Option<Follower>, RunError> {
+    ) -> Result<Option<Follower>, VerifyError> {
         let Some(table) = surroundings.table.clone().filter(|_| self.follows(surroundings)) else {
             return Ok(None);
         };
@@ -296,7 +347,7 @@ impl Prepared {
             start_ms,
             slice: self.slice,
         };
-        Follower::new(plan, &self.folder).map(Some).map_err(RunError::Failed)
+        Follower::new(plan, &self.folder).map(Some)
     }
 
     fn tracker_process(&self, target: &Target) -> Option<u32> {
@@ -347,7 +398,7 @@ impl Prepared {
         measured: Measured,
         seconds: f64,
         interrupted: bool,
-    ) -> Result<Outcome, RunError> {
+    ) -> Result<Outcome, ReportError> {
         let started_ms = i64::try_from(measured.start_ms).unwrap_or(i64::MAX);
         let started = jiff::Timestamp::from_millisecond(started_ms).unwrap_or_default();
         let material = Material {
@@ -383,7 +434,7 @@ impl Prepared {
             thresholds: self.arguments.fail_if.clone(),
         };
         let report = report::build(material);
-        report.write(&self.base).map_err(RunError::Failed)?;
+        report.write(&self.base)?;
         Ok(Outcome { report, base: self.base, problems: measured.problems })
     }
 }
@@ -402,18 +453,14 @@ struct Measured {
 }
 
 fn machine() -> Machine {
-    let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let processor = text("/proc/cpuinfo")
-        .lines()
-        .find_map(|line| {
-            Some(line.strip_prefix("model name")?.split_once(':')?.1.trim().to_owned())
-        })
-        .unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+    let processors = CpuInfo::current().ok();
+    let model = processors.as_ref().and_then(|processors| processors.model_name(0));
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     Machine {
         cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        processor,
+        processor: model.unwrap_or(std::env::consts::ARCH).to_owned(),
         memory_bytes: process::memory().unwrap_or(0),
-        kernel: format!("Linux {}", text("/proc/sys/kernel/osrelease").trim()),
+        kernel: format!("Linux {}", release.trim()),
     }
 }
 

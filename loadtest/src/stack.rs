@@ -4,14 +4,25 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use aws_config::BehaviorVersion;
-use aws_sdk_dynamodb::error::DisplayErrorContext;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Select};
 use aws_sdk_kinesis::primitives::Blob;
+use loadtest::aws_call::CallError;
 use tokio::sync::mpsc;
 
 /// `BatchGetItem`'s limit.
 const KEYS_PER_CALL: usize = 100;
 const POLL: Duration = Duration::from_millis(20);
+
+/// Why `demo` or `count` ended without a result.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StackError {
+    #[error("{0} is not set: start a stack with `make run`, then `. target/local-stack.env`")]
+    NotSet(&'static str),
+    #[error(transparent)]
+    Aws(#[from] CallError),
+    #[error("the tracker does not respond: {0}")]
+    Tracker(#[from] reqwest::Error),
+}
 
 /// A stack that is already running.
 #[derive(Debug, Clone)]
@@ -25,12 +36,8 @@ pub(crate) struct RunningStack {
 
 impl RunningStack {
     /// The stack that the environment variables name.
-    pub(crate) async fn from_environment() -> Result<Self, String> {
-        let variable = |name: &str| {
-            std::env::var(name).map_err(|_| {
-                format!("{name} is not set: start a stack with `make run`, then `. target/local-stack.env`")
-            })
-        };
+    pub(crate) async fn from_environment() -> Result<Self, StackError> {
+        let variable = |name| std::env::var(name).map_err(|_| StackError::NotSet(name));
         let shared = aws_config::load_defaults(BehaviorVersion::latest()).await;
         Ok(Self {
             tracker_url: variable("TRACKER_URL")?,
@@ -42,7 +49,11 @@ impl RunningStack {
     }
 
     /// Puts a record on the core-data stream.
-    pub(crate) async fn put_core_data(&self, program_id: &str, json: String) -> Result<(), String> {
+    pub(crate) async fn put_core_data(
+        &self,
+        program_id: &str,
+        json: String,
+    ) -> Result<(), CallError> {
         self.kinesis
             .put_record()
             .stream_name(&self.core_data_stream)
@@ -50,12 +61,12 @@ impl RunningStack {
             .data(Blob::new(json))
             .send()
             .await
-            .map_err(|error| format!("PutRecord: {}", DisplayErrorContext(&error)))?;
+            .map_err(|error| CallError::new("PutRecord", error))?;
         Ok(())
     }
 
     /// Counts the rows whose parameter `run` has this value.
-    pub(crate) async fn count_rows(&self, run: &str) -> Result<usize, String> {
+    pub(crate) async fn count_rows(&self, run: &str) -> Result<usize, CallError> {
         let mut count = 0;
         let mut start = None;
         loop {
@@ -71,7 +82,7 @@ impl RunningStack {
                 .set_exclusive_start_key(start)
                 .send()
                 .await
-                .map_err(|error| format!("Scan: {}", DisplayErrorContext(&error)))?;
+                .map_err(|error| CallError::new("Scan", error))?;
             count += usize::try_from(page.count).unwrap_or(0);
             match page.last_evaluated_key {
                 Some(key) => start = Some(key),
@@ -87,7 +98,7 @@ impl RunningStack {
         &self,
         mut accepted: mpsc::UnboundedReceiver<(String, Instant)>,
         patience: Duration,
-    ) -> Result<HashMap<String, Duration>, String> {
+    ) -> Result<HashMap<String, Duration>, CallError> {
         let mut missing = HashMap::new();
         let mut delays = HashMap::new();
         let mut give_up = None;
@@ -121,11 +132,10 @@ impl RunningStack {
     }
 
     /// The attributes of a row on one line.
-    pub(crate) async fn describe_row(&self, id: &str) -> Result<String, String> {
+    pub(crate) async fn describe_row(&self, id: &str) -> Result<String, CallError> {
         let key = AttributeValue::S(id.to_owned());
         let output = self.dynamodb.get_item().table_name(&self.table).key("id", key).send().await;
-        let item =
-            output.map_err(|error| format!("GetItem: {}", DisplayErrorContext(&error)))?.item;
+        let item = output.map_err(|error| CallError::new("GetItem", error))?.item;
         let mut attributes: Vec<_> = item
             .unwrap_or_default()
             .into_iter()
@@ -142,7 +152,7 @@ impl RunningStack {
     }
 
     /// Those of `ids` that have a row.
-    async fn find_rows(&self, ids: &[String]) -> Result<Vec<String>, String> {
+    async fn find_rows(&self, ids: &[String]) -> Result<Vec<String>, CallError> {
         let keys = ids
             .iter()
             .map(|id| HashMap::from([("id".to_owned(), AttributeValue::S(id.clone()))]))
@@ -151,14 +161,14 @@ impl RunningStack {
             .set_keys(Some(keys))
             .projection_expression("id")
             .build()
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| CallError::new("BatchGetItem", error))?;
         let output = self
             .dynamodb
             .batch_get_item()
             .request_items(&self.table, request)
             .send()
             .await
-            .map_err(|error| format!("BatchGetItem: {}", DisplayErrorContext(&error)))?;
+            .map_err(|error| CallError::new("BatchGetItem", error))?;
         let rows = output.responses.unwrap_or_default().into_values().flatten();
         Ok(rows
             .filter_map(|mut row| match row.remove("id") {

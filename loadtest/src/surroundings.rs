@@ -8,6 +8,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 
 use crate::core_data::CoreDataStream;
+use crate::target::{Hosts, Target};
 use crate::verify::EventTable;
 
 /// Time limit of one attempt of an AWS call.
@@ -24,6 +25,14 @@ pub struct Surroundings {
     pub core_data: Option<CoreDataStream>,
 }
 
+/// How AWS is reached.
+struct Aws {
+    dynamodb: SdkConfig,
+    kinesis: SdkConfig,
+    /// Whether DynamoDB is a stand-in on this machine.
+    has_stand_in_table: bool,
+}
+
 impl Surroundings {
     /// The parts that this process' environment names. Credentials come from the AWS SDK's default
     /// chain.
@@ -31,8 +40,12 @@ impl Surroundings {
         let shared = defaults().load().await;
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let endpoint = variable("AWS_ENDPOINT_URL_DYNAMODB");
-        let is_stand_in = endpoint.is_some_and(|url| is_loopback(&url));
-        Self::new(&shared, &shared, is_stand_in, variable)
+        let aws = Aws {
+            dynamodb: shared.clone(),
+            kinesis: shared,
+            has_stand_in_table: endpoint.is_some_and(|url| is_loopback(&url)),
+        };
+        Self::new(&aws, variable)
     }
 
     /// The parts of a local stack with these environment variables. This process' own environment is
@@ -54,22 +67,21 @@ impl Surroundings {
                 .endpoint_url(text(endpoint))
                 .load()
         };
-        let dynamodb = shared("AWS_ENDPOINT_URL_DYNAMODB").await;
-        let kinesis = shared("AWS_ENDPOINT_URL_KINESIS").await;
-        Self::new(&dynamodb, &kinesis, true, value)
+        let aws = Aws {
+            dynamodb: shared("AWS_ENDPOINT_URL_DYNAMODB").await,
+            kinesis: shared("AWS_ENDPOINT_URL_KINESIS").await,
+            has_stand_in_table: true,
+        };
+        Self::new(&aws, value)
     }
 
-    fn new(
-        dynamodb: &SdkConfig,
-        kinesis: &SdkConfig,
-        is_stand_in: bool,
-        variable: impl Fn(&str) -> Option<String>,
-    ) -> Self {
+    fn new(aws: &Aws, variable: impl Fn(&str) -> Option<String>) -> Self {
+        let table = |name| EventTable::new(&aws.dynamodb, name, aws.has_stand_in_table);
         Self {
             management_url: variable("MANAGEMENT_URL"),
-            table: variable("TABLE_NAME").map(|name| EventTable::new(dynamodb, name, is_stand_in)),
+            table: variable("TABLE_NAME").map(table),
             core_data: variable("CORE_DATA_STREAM")
-                .map(|stream| CoreDataStream::new(kinesis, stream)),
+                .map(|stream| CoreDataStream::new(&aws.kinesis, stream)),
         }
     }
 }
@@ -80,6 +92,5 @@ fn defaults() -> aws_config::ConfigLoader {
 }
 
 fn is_loopback(url: &str) -> bool {
-    crate::target::Target::parse(url.trim_end_matches('/'), true)
-        .is_ok_and(|target| target.is_loopback())
+    Target::parse(url.trim_end_matches('/'), Hosts::Own).is_ok_and(|target| target.is_loopback())
 }

@@ -22,40 +22,81 @@ pub struct Target {
     pub tls: Option<Tls>,
 }
 
+/// The hosts that may be put under load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hosts {
+    /// Only this one.
+    ThisMachine,
+    /// Any: the caller says that they are theirs.
+    Own,
+}
+
+/// Why requests cannot be sent to a URL.
+#[derive(Debug, thiserror::Error)]
+#[error("URL={url:?}: {problem}")]
+pub struct TargetError {
+    url: String,
+    problem: TargetProblem,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum TargetProblem {
+    #[error(transparent)]
+    Syntax(#[from] url::ParseError),
+    #[error("expected http:// or https://")]
+    Scheme,
+    #[error("expected only a host and port: the scenario has the paths")]
+    Path,
+    #[error("expected a host")]
+    NoHost,
+    #[error("{host} has no address: {error}")]
+    Unresolved { host: String, error: std::io::Error },
+    #[error("the host has no address")]
+    NoAddress,
+    #[error(
+        "not on this machine; a load test of somebody else's host is an attack: say \
+         --i-own-this-host if it is yours"
+    )]
+    Foreign,
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+    #[error(transparent)]
+    ServerName(#[from] rustls::pki_types::InvalidDnsNameError),
+}
+
 impl Target {
     /// Parses a URL and resolves its host.
     ///
     /// # Errors
     ///
     /// If `text` is not `http(s)://HOST[:PORT]`, if the host has no address, or if the host is not this
-    /// machine and `is_own` is false.
-    pub fn parse(text: &str, is_own: bool) -> Result<Self, String> {
-        let problem = |what: &str| format!("URL={text:?}: {what}");
-        let url = Url::parse(text).map_err(|error| problem(&error.to_string()))?;
+    /// machine and `hosts` does not allow that.
+    pub fn parse(text: &str, hosts: Hosts) -> Result<Self, TargetError> {
+        Self::resolve(text, hosts).map_err(|problem| TargetError { url: text.to_owned(), problem })
+    }
+
+    fn resolve(text: &str, hosts: Hosts) -> Result<Self, TargetProblem> {
+        let url = Url::parse(text)?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(problem("expected http:// or https://"));
+            return Err(TargetProblem::Scheme);
         }
         if !matches!(url.path(), "" | "/") || url.query().is_some() {
-            return Err(problem("expected only a host and port: the scenario has the paths"));
+            return Err(TargetProblem::Path);
         }
-        let name = url.host_str().ok_or_else(|| problem("expected a host"))?;
+        let name = url.host_str().ok_or(TargetProblem::NoHost)?;
         let port = url.port_or_known_default().unwrap_or(80);
         let addresses: Vec<_> = (name.trim_matches(['[', ']']), port)
             .to_socket_addrs()
-            .map_err(|error| problem(&format!("{name} has no address: {error}")))?
+            .map_err(|error| TargetProblem::Unresolved { host: name.to_owned(), error })?
             .collect();
         if addresses.is_empty() {
-            return Err(problem("the host has no address"));
+            return Err(TargetProblem::NoAddress);
         }
         let is_local = addresses.iter().all(|address| address.ip().is_loopback());
-        if !is_local && !is_own {
-            return Err(problem(
-                "not on this machine; a load test of somebody else's host is an attack: \
-                 say --i-own-this-host if it is yours",
-            ));
+        if !is_local && hosts == Hosts::ThisMachine {
+            return Err(TargetProblem::Foreign);
         }
-        let tls =
-            if url.scheme() == "https" { Some(tls(name).map_err(|e| problem(&e))?) } else { None };
+        let tls = if url.scheme() == "https" { Some(tls(name)?) } else { None };
         let host = match url.port() {
             Some(port) => format!("{name}:{port}"),
             None => name.to_owned(),
@@ -69,17 +110,16 @@ impl Target {
     }
 }
 
-fn tls(name: &str) -> Result<Tls, String> {
+fn tls(name: &str) -> Result<Tls, TargetProblem> {
     let mut roots = RootCertStore::empty();
     // A root certificate that cannot be read is not trusted.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
+        .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let server_name = ServerName::try_from(name.to_owned()).map_err(|error| error.to_string())?;
+    let server_name = ServerName::try_from(name.to_owned())?;
     Ok(Tls { config: Arc::new(config), server_name })
 }
 
@@ -90,28 +130,31 @@ mod tests {
     #[test]
     fn accepts_loopback() {
         for text in ["http://127.0.0.1:8080", "http://localhost:8080/", "http://[::1]:8080"] {
-            assert!(Target::parse(text, false).unwrap().is_loopback(), "{text}");
+            assert!(Target::parse(text, Hosts::ThisMachine).unwrap().is_loopback(), "{text}");
         }
-        assert_eq!(Target::parse("http://127.0.0.1:80", false).unwrap().host, "127.0.0.1");
+        assert_eq!(
+            Target::parse("http://127.0.0.1:80", Hosts::ThisMachine).unwrap().host,
+            "127.0.0.1"
+        );
     }
 
     #[test]
     fn rejects_another_host_without_the_flag() {
-        let error = Target::parse("http://192.0.2.1", false).unwrap_err();
+        let error = Target::parse("http://192.0.2.1", Hosts::ThisMachine).unwrap_err().to_string();
         assert!(error.contains("say --i-own-this-host"), "{error}");
-        assert!(Target::parse("http://192.0.2.1", true).is_ok());
+        assert!(Target::parse("http://192.0.2.1", Hosts::Own).is_ok());
     }
 
     #[test]
     fn rejects_an_invalid_target() {
         for text in ["127.0.0.1:8080", "ftp://127.0.0.1", "http://127.0.0.1/event/1", "http://"] {
-            let error = Target::parse(text, true).unwrap_err();
+            let error = Target::parse(text, Hosts::Own).unwrap_err().to_string();
             assert!(error.starts_with("URL="), "{error}");
         }
     }
 
     #[test]
     fn uses_tls_for_https() {
-        assert!(Target::parse("https://127.0.0.1:8443", false).unwrap().tls.is_some());
+        assert!(Target::parse("https://127.0.0.1:8443", Hosts::ThisMachine).unwrap().tls.is_some());
     }
 }

@@ -92,20 +92,38 @@ pub struct Threshold {
     value: f64,
 }
 
-impl FromStr for Threshold {
-    type Err = String;
+/// Why a text is not a condition.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidThreshold {
+    /// No comparison of a known figure.
+    #[error(
+        "expected a condition such as p99>5ms, errors>0.1% or lost>0, with one of {}",
+        METRICS.map(|(name, ..)| name).join(", ")
+    )]
+    Condition,
+    /// A value that the figure cannot be compared with.
+    #[error("{figure} is compared with {expected}, not {found:?}")]
+    Value {
+        /// The figure's name.
+        figure: String,
+        /// What it is compared with, with an example.
+        expected: &'static str,
+        /// The value as given.
+        found: String,
+    },
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for Threshold {
+    type Err = InvalidThreshold;
+
+    fn from_str(text: &str) -> Result<Self, InvalidThreshold> {
         let compact: String = text.split_whitespace().collect();
-        let problem = || {
-            let names = METRICS.map(|(name, ..)| name).join(", ");
-            format!(
-                "expected a condition such as p99>5ms, errors>0.1% or lost>0, with one of {names}"
-            )
-        };
-        let at = compact.find(['>', '<']).ok_or_else(problem)?;
+        let at = compact.find(['>', '<']).ok_or(InvalidThreshold::Condition)?;
         let (name, rest) = compact.split_at(at);
-        let metric = METRICS.iter().position(|(metric, ..)| *metric == name).ok_or_else(problem)?;
+        let metric = METRICS
+            .iter()
+            .position(|(metric, ..)| *metric == name)
+            .ok_or(InvalidThreshold::Condition)?;
         let (comparison, value) = match (rest.strip_prefix(">="), rest.strip_prefix("<=")) {
             (Some(value), _) => (Comparison::AtLeast, value),
             (_, Some(value)) => (Comparison::AtMost, value),
@@ -114,13 +132,14 @@ impl FromStr for Threshold {
         };
         let (_, unit, ..) = METRICS[metric];
         let value = parse_value(value, unit).ok_or_else(|| {
-            let example = match unit {
+            let expected = match unit {
                 Unit::Time => "a time with its unit, such as 5ms, 800us or 2s",
                 Unit::Share => "a share, such as 0.1% or 0.001",
                 Unit::Count => "a number",
                 Unit::Bytes => "a size with its unit, such as 120mb",
             };
-            format!("{name} is compared with {example}, not {value:?}")
+            let (figure, found) = (name.to_owned(), value.to_owned());
+            InvalidThreshold::Value { figure, expected, found }
         })?;
         Ok(Self { text: compact, metric, comparison, value })
     }
@@ -228,7 +247,7 @@ pub(crate) mod tests {
     #[test]
     fn explains_an_invalid_condition() {
         for text in ["", "p99", "p98>5ms", ">5ms", "p99=5ms"] {
-            let error = text.parse::<Threshold>().unwrap_err();
+            let error = text.parse::<Threshold>().unwrap_err().to_string();
             assert!(error.contains("such as p99>5ms"), "{error}");
         }
         for (text, expected) in [
@@ -238,7 +257,7 @@ pub(crate) mod tests {
             ("rss>1", "rss is compared with a size"),
             ("p99>nanms", "p99 is compared with a time"),
         ] {
-            let error = text.parse::<Threshold>().unwrap_err();
+            let error = text.parse::<Threshold>().unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}");
         }
     }

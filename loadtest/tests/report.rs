@@ -131,7 +131,7 @@ fn reads_its_own_json_and_rejects_other_versions() {
     ] {
         let path = folder.path().join("other.json");
         std::fs::write(&path, text).unwrap();
-        let error = Report::read(&path).unwrap_err();
+        let error = Report::read(&path).unwrap_err().to_string();
         assert!(error.contains(expected) && error.contains("other.json"), "{error}");
     }
 }

@@ -74,7 +74,7 @@ impl Aggregate {
     }
 }
 
-/// Returns the user records in a Kinesis record. A plain record is its own only user record; as in
+/// Returns the user records in a Kinesis record. A plain record is returned as its only user record; as in
 /// KPL's own readers, that is one without the magic number or with a wrong checksum. Returns `None`
 /// for an aggregate with a right checksum whose protobuf cannot be decoded.
 pub fn user_records(data: &Bytes) -> Option<Vec<Bytes>> {

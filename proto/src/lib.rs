@@ -5,9 +5,11 @@
 //! | an event, protobuf on the event stream | tracker | kinesis-consumer | [`event`] |
 //! | many events in one Kinesis record | tracker | kinesis-consumer, any KPL reader | [`aggregate`] |
 //! | core data, JSON on the core-data stream | data teams | redis-updater | [`program`] |
-//! | core data, a hash in Redis | redis-updater | tracker | [`program`], [`keys`], [`store_script`] |
-//! | core data, JSON on the Redis channel | redis-updater | tracker | [`program`] |
+//! | core data, a hash in Redis | redis-updater; tracker (samples) | tracker, core-data | [`program`], [`keys`], [`store_script`] |
+//! | core data, JSON on the Redis channel | redis-updater; tracker (samples) | tracker, core-data | [`program`] |
 //! | a record that can never succeed, JSON in the failure store | both Lambdas | people, replay tools | [`failed_record`] |
+//!
+//! [`samples`] has the local stack's programs.
 
 pub mod aggregate;
 pub mod event;

@@ -38,6 +38,7 @@ pub enum Kind {
     Pairs,
 }
 
+// The columns: name, field of `RawRecord`, kind with the field's type, whether it is required, description.
 macro_rules! members {
     ($($name:literal: $field:ident, $kind:ident<$type:ty>, $required:literal, $description:literal;)*) => {
         /// The members that adtrack reads, in the order in which it writes them.
@@ -99,14 +100,14 @@ members! {
     "customerId": customer_id, Integer<CustomerId>, true,
         "a 64-bit integer, or the same as a string";
     "customerName": customer_name, Text<String>, true, "up to 512 bytes";
-    "valid": valid, Boolean<bool>, true, "false: switched off";
+    "valid": valid, Boolean<bool>, true, "false: disabled";
     "validFrom": valid_from, Text<String>, false, "RFC 3339: the moment from which it runs";
     "validUntil": valid_until, Text<String>, false,
         "RFC 3339: the moment from which it no longer runs";
     "landingUrl": landing_url, Text<String>, false,
         "where a click goes: http or https, up to 2,048 bytes; macros only after the host ([CLICKS.md](CLICKS.md))";
     "fallbackUrl": fallback_url, Text<String>, false,
-        "where a click goes while the program does not run: http or https, up to 2,048 bytes";
+        "where a click goes if the program does not run or has no landing page: http or https, up to 2,048 bytes";
     "allowedHosts": allowed_hosts, List<Vec<String>>, false,
         "up to 100 host names that a click's `url` may lead to";
     "conversionKeyId": conversion_key_id, Text<String>, false,
@@ -114,22 +115,33 @@ members! {
     "parameterAliases": parameter_aliases, Pairs<BTreeMap<String, String>>, false,
         "an object of up to 20 entries that map a network's names of conversion parameters to adtrack's, such as `{\"payout\":\"amount\"}`";
     "test": test, Boolean<bool>, false, "true for smoke and load tests: its events are marked";
-    "deleted": deleted, Boolean<bool>, false, "true, next to `programId` alone, deletes the program";
+    "deleted": deleted, Boolean<bool>, false, "true deletes the program; members other than `programId` are ignored";
+}
+
+/// Why a text in the hash is not a member's value.
+#[derive(Debug, thiserror::Error)]
+enum InvalidText {
+    #[error("{0:?} is neither true nor false")]
+    Boolean(String),
+    #[error("{0:?} is not a 64-bit integer")]
+    Integer(String),
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
 }
 
 /// A value that the hash holds as text.
 trait HashValue: Sized {
     fn to_text(&self) -> String;
-    /// The error says what is wrong with the text.
-    fn parse(text: String) -> Result<Self, String>;
+    fn parse(text: String) -> Result<Self, InvalidText>;
 }
 
 fn from_text<T: HashValue>(
     member: &'static str,
     text: Option<String>,
 ) -> Result<Option<T>, InvalidCoreData> {
-    let problem = |problem| InvalidCoreData::Member { member, problem };
-    text.map(T::parse).transpose().map_err(problem)
+    let invalid =
+        |error: InvalidText| InvalidCoreData::Member { member, problem: error.to_string() };
+    text.map(T::parse).transpose().map_err(invalid)
 }
 
 impl HashValue for String {
@@ -137,7 +149,7 @@ impl HashValue for String {
         self.clone()
     }
 
-    fn parse(text: String) -> Result<Self, String> {
+    fn parse(text: String) -> Result<Self, InvalidText> {
         Ok(text)
     }
 }
@@ -147,8 +159,8 @@ impl HashValue for bool {
         self.to_string()
     }
 
-    fn parse(text: String) -> Result<Self, String> {
-        text.parse().map_err(|_| format!("{text:?} is neither true nor false"))
+    fn parse(text: String) -> Result<Self, InvalidText> {
+        text.parse().map_err(|_| InvalidText::Boolean(text))
     }
 }
 
@@ -157,8 +169,8 @@ impl HashValue for Vec<String> {
         serde_json::json!(self).to_string()
     }
 
-    fn parse(text: String) -> Result<Self, String> {
-        serde_json::from_str(&text).map_err(|error| error.to_string())
+    fn parse(text: String) -> Result<Self, InvalidText> {
+        Ok(serde_json::from_str(&text)?)
     }
 }
 
@@ -167,8 +179,8 @@ impl HashValue for BTreeMap<String, String> {
         serde_json::json!(self).to_string()
     }
 
-    fn parse(text: String) -> Result<Self, String> {
-        serde_json::from_str(&text).map_err(|error| error.to_string())
+    fn parse(text: String) -> Result<Self, InvalidText> {
+        Ok(serde_json::from_str(&text)?)
     }
 }
 
@@ -188,8 +200,8 @@ impl HashValue for CustomerId {
         self.0.to_string()
     }
 
-    fn parse(text: String) -> Result<Self, String> {
-        Self::from_text(&text).ok_or_else(|| format!("{text:?} is not a 64-bit integer"))
+    fn parse(text: String) -> Result<Self, InvalidText> {
+        Self::from_text(&text).ok_or(InvalidText::Integer(text))
     }
 }
 

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 pub use crate::validity::Validity;
 use crate::{ProgramId, Version};
 
-/// The longest name, checksum or other text of a program, in bytes.
+/// The maximum length of a program's name, checksum or other text in bytes.
 pub const MAX_TEXT_BYTES: usize = 512;
-/// The most entries that `parameterAliases` may have.
+/// The maximum number of entries of `parameterAliases`.
 pub const MAX_ALIASES: usize = 20;
-/// The longest name of a parameter, in bytes.
+/// The maximum length of a parameter's name in bytes.
 pub const MAX_PARAMETER_NAME_BYTES: usize = 64;
-/// The most entries that `allowedHosts` may have.
+/// The maximum length of a signing key's id in bytes.
+pub const MAX_KEY_ID_BYTES: usize = 64;
+/// The maximum number of entries of `allowedHosts`.
 pub const MAX_ALLOWED_HOSTS: usize = 100;
 
 /// A program as its advertiser's data team describes it.
@@ -30,9 +32,9 @@ pub struct Program {
     pub customer_name: String,
     /// When it runs.
     pub validity: Validity,
-    /// Where a click goes while the program is valid. It may hold macros such as `{click_id}`.
+    /// Where a click goes while the program is valid. It may contain macros such as `{click_id}`.
     pub landing_url: Option<String>,
-    /// Where a click goes while the program is not valid.
+    /// Where a click goes if the program is not valid or has no landing page.
     pub fallback_url: Option<String>,
     /// Hosts that a click's `url` may lead to.
     pub allowed_hosts: Vec<String>,

@@ -1,3 +1,5 @@
+//! Ids of programs.
+
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use crate::members::{self, CustomerId, MEMBERS, RawRecord};
 use crate::program::{
-    CoreData, InvalidCoreData, MAX_ALIASES, MAX_ALLOWED_HOSTS, MAX_PARAMETER_NAME_BYTES,
-    MAX_TEXT_BYTES, Program, Update,
+    CoreData, InvalidCoreData, MAX_ALIASES, MAX_ALLOWED_HOSTS, MAX_KEY_ID_BYTES,
+    MAX_PARAMETER_NAME_BYTES, MAX_TEXT_BYTES, Program, Update,
 };
 use crate::validity::Validity;
 use crate::web_url::{self, Macros};
@@ -33,7 +33,7 @@ impl Update {
 
     /// Reads a message of the Redis channel.
     pub fn from_json(json: &[u8]) -> Result<Self, InvalidCoreData> {
-        versioned(raw_from_json(json)?)
+        update_from_raw(raw_from_json(json)?)
     }
 
     /// Writes a message of the Redis channel.
@@ -47,7 +47,7 @@ impl Update {
         if values.iter().all(Option::is_none) {
             return Ok(None);
         }
-        versioned(RawRecord::from_hash(values)?).map(Some)
+        update_from_raw(RawRecord::from_hash(values)?).map(Some)
     }
 
     /// The hash's fields and values.
@@ -62,7 +62,7 @@ fn to_json(raw: &RawRecord) -> String {
 }
 
 fn raw_from_json(json: &[u8]) -> Result<RawRecord, InvalidCoreData> {
-    // serde's derived structs accept an array of the members' values too; a record is an object.
+    // serde's derived structs also accept an array of the members' values; a record is an object.
     if json.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         let problem = "expected a JSON object".to_owned();
         return Err(InvalidCoreData::Malformed { problem, line: 1, column: 1 });
@@ -76,7 +76,7 @@ fn raw_from_json(json: &[u8]) -> Result<RawRecord, InvalidCoreData> {
     })
 }
 
-fn versioned(mut raw: RawRecord) -> Result<Update, InvalidCoreData> {
+fn update_from_raw(mut raw: RawRecord) -> Result<Update, InvalidCoreData> {
     let version = raw.version.take().ok_or(InvalidCoreData::Missing("version"))?;
     let version: Version = version.parse().map_err(|error| invalid("version", error))?;
     Ok(Update { version, core_data: validate(raw)? })
@@ -190,8 +190,8 @@ fn hosts(hosts: Vec<String>) -> Result<Vec<String>, InvalidCoreData> {
 }
 
 fn key_id(id: Option<String>) -> Result<Option<String>, InvalidCoreData> {
-    if id.as_ref().is_some_and(|id| !(1..=MAX_PARAMETER_NAME_BYTES).contains(&id.len())) {
-        let problem = format!("must have 1 to {MAX_PARAMETER_NAME_BYTES} bytes");
+    if id.as_ref().is_some_and(|id| !(1..=MAX_KEY_ID_BYTES).contains(&id.len())) {
+        let problem = format!("must have 1 to {MAX_KEY_ID_BYTES} bytes");
         return Err(invalid("conversionKeyId", problem));
     }
     Ok(id)

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 /// When a program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
-    /// False if the program is switched off.
+    /// False if the program is disabled.
     pub valid: bool,
     /// When it starts to run (inclusive); `None` if it always has.
     pub from: Option<Timestamp>,

@@ -25,7 +25,7 @@ pub struct Version {
 pub struct InvalidVersion;
 
 impl Version {
-    /// The longest sequence number, in digits: what `PutRecord` documents for
+    /// The maximum length of a sequence number in digits: what `PutRecord` documents for
     /// `SequenceNumberForOrdering` (`0|([1-9]\d{0,128})`).
     pub const MAX_SEQUENCE_DIGITS: usize = 129;
 

@@ -2,16 +2,51 @@
 
 use url::Url;
 
-/// The longest URL of a program or a link, in bytes.
+/// The maximum length of a program's or a link's URL in bytes.
 pub const MAX_URL_BYTES: usize = 2_048;
 
-/// Whether a URL may hold macros, such as `{click_id}`.
+/// Whether a URL may contain macros, such as `{click_id}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Macros {
     /// After the authority: in path, query and fragment.
     Allowed,
     /// Nowhere.
     Refused,
+}
+
+/// Why a text is not accepted as a URL. Says it with the member or parameter as its subject.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidUrl {
+    /// Longer than [`MAX_URL_BYTES`]: its length.
+    #[error("has {0} bytes; at most {MAX_URL_BYTES} are accepted")]
+    TooLong(usize),
+    /// A character that clients remove or read as another.
+    #[error("holds a control character, white space or a backslash")]
+    Character,
+    /// Not a URL by the URL standard.
+    #[error("is not a URL: {0}")]
+    Syntax(url::ParseError),
+    /// Another scheme than http and https.
+    #[error("has the scheme `{0}`; http and https are accepted")]
+    Scheme(String),
+    /// A scheme that no `//` follows.
+    #[error("has no `//` after its scheme")]
+    NoAuthority,
+    /// An empty authority.
+    #[error("has no host")]
+    NoHost,
+    /// A user name before the host.
+    #[error("holds user information, which is not accepted")]
+    UserInformation,
+    /// A macro in the authority.
+    #[error("has a macro outside path, query and fragment")]
+    MacroInAuthority,
+    /// A percent sign in the authority.
+    #[error("has a percent-encoded host, which is not accepted")]
+    EncodedHost,
+    /// A macro, with [`Macros::Refused`].
+    #[error("holds a macro; only `landingUrl` takes macros")]
+    Macro,
 }
 
 /// Parses a URL, and accepts only what browsers (which follow the URL standard, `url.spec.whatwg.org`)
@@ -21,32 +56,32 @@ pub enum Macros {
 ///
 /// The authority is what is between `//` and the first `/`, `?` or `#` of the text **as written**,
 /// because macros are filled in the text, not in the parsed URL.
-pub fn parse(text: &str, macros: Macros) -> Result<Url, String> {
+pub fn parse(text: &str, macros: Macros) -> Result<Url, InvalidUrl> {
     if text.len() > MAX_URL_BYTES {
-        return Err(format!("has {} bytes; at most {MAX_URL_BYTES} are accepted", text.len()));
+        return Err(InvalidUrl::TooLong(text.len()));
     }
     if text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
-        return Err("holds a control character, white space or a backslash".to_owned());
+        return Err(InvalidUrl::Character);
     }
-    let parsed = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+    let parsed = Url::parse(text).map_err(InvalidUrl::Syntax)?;
     if !matches!(parsed.scheme(), "http" | "https") {
-        return Err(format!("has the scheme `{}`; http and https are accepted", parsed.scheme()));
+        return Err(InvalidUrl::Scheme(parsed.scheme().to_owned()));
     }
-    let (authority, rest) = split_at_authority(text).ok_or("has no `//` after its scheme")?;
+    let (authority, rest) = split_at_authority(text).ok_or(InvalidUrl::NoAuthority)?;
     if authority.is_empty() {
-        return Err("has no host".to_owned());
+        return Err(InvalidUrl::NoHost);
     }
     if authority.contains('@') {
-        return Err("holds user information, which is not accepted".to_owned());
+        return Err(InvalidUrl::UserInformation);
     }
     if authority.contains(['{', '}']) {
-        return Err("has a macro outside path, query and fragment".to_owned());
+        return Err(InvalidUrl::MacroInAuthority);
     }
     if authority.contains('%') {
-        return Err("has a percent-encoded host, which is not accepted".to_owned());
+        return Err(InvalidUrl::EncodedHost);
     }
     if macros == Macros::Refused && rest.contains(['{', '}']) {
-        return Err("holds a macro; only `landingUrl` takes macros".to_owned());
+        return Err(InvalidUrl::Macro);
     }
     Ok(parsed)
 }

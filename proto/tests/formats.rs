@@ -391,7 +391,7 @@ proptest! {
             client_event_id: &client_event_id,
             host: &host,
         };
-        let bytes = ProgramFields::of(&program).with(&request);
+        let bytes = ProgramFields::of(&program).encode_event(&request);
         let if_conversion = |text: String| if is_conversion { text } else { String::new() };
         let whole = TrackingEvent {
             program_id: program.program_id.to_string(),

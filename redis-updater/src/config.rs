@@ -13,7 +13,7 @@ use clap::Parser;
 #[command(version)]
 pub struct Config {
     /// Epoch of the core-data stream. Raise it when the stream is replaced, so that the new stream's
-    /// lower sequence numbers count as later.
+    /// lower sequence numbers count as newer.
     #[arg(long, env, default_value_t = 0)]
     pub core_data_epoch: u64,
     /// Where to store records that can never succeed: s3://BUCKET/PREFIX or file:///FOLDER.
@@ -33,17 +33,12 @@ pub struct Config {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use clap::CommandFactory;
+    use adtrack_runtime::settings_table;
 
     use super::*;
 
     #[test]
     fn documentation_lists_every_setting() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let checked =
-            adtrack_runtime::settings_table::check(&root, "redis-updater", &Config::command());
-        assert_eq!(checked, Ok(()));
+        assert_eq!(settings_table::check::<Config>("redis-updater"), Ok(()));
     }
 }

@@ -50,7 +50,7 @@ impl Handler {
                     updates.push(update);
                     carriers.push(record.sequence_number.clone());
                 }
-                Err(reason) => poison_records.push(record.poison(reason)),
+                Err(error) => poison_records.push(record.poison(error.to_string())),
             }
         }
 

@@ -15,24 +15,19 @@ async fn main() -> ExitCode {
         Ok(config) => config,
         Err(exit) => return exit,
     };
-    let handler = match handler(&config) {
-        Ok(handler) => handler,
-        Err(problem) => return cli::usage_error(&problem),
+    let access = match RedisAccess::new(&config.redis, TIMEOUTS) {
+        Ok(access) => access,
+        Err(error) => return cli::usage_error(error),
     };
-    let _log = telemetry::init(&config.logs);
-    serve(|event, deadline| handler.handle(event, deadline)).await
-}
-
-fn handler(config: &Config) -> Result<Handler, String> {
-    let access = RedisAccess::new(&config.redis, TIMEOUTS).map_err(|error| error.to_string())?;
-    let store = ProgramStore::new(access);
-    let failures = FailureStore::open(FUNCTION, &config.failed_records_url)
-        .map_err(|error| error.to_string())?;
-    match outside_lambda() {
-        Some(problem) => Err(problem.to_owned()),
-        None => {
-            let namespace = config.metrics_namespace.clone();
-            Ok(Handler::new(store, failures, config.core_data_epoch, namespace))
-        }
+    let failures = match FailureStore::open(FUNCTION, &config.failed_records_url) {
+        Ok(failures) => failures,
+        Err(error) => return cli::usage_error(error),
+    };
+    if let Some(problem) = outside_lambda() {
+        return cli::usage_error(problem);
     }
+    let _log = telemetry::init(&config.logs);
+    let store = ProgramStore::new(access);
+    let handler = Handler::new(store, failures, config.core_data_epoch, config.metrics_namespace);
+    serve(|event, deadline| handler.handle(event, deadline)).await
 }

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 /// Updates per round trip. At about 1 KB each, half a megabyte.
 const UPDATES_PER_PIPELINE: usize = 500;
-/// The time limits of calls. The response is that to a whole pipeline.
+/// Timeouts of calls. `response` is for a whole pipeline.
 pub const TIMEOUTS: RedisTimeouts =
     RedisTimeouts { connect: Duration::from_secs(2), response: Duration::from_secs(5) };
 /// How long a replica may take to confirm a write.
@@ -81,7 +81,7 @@ impl ProgramStore {
         if outcomes.iter().all(|outcome| matches!(outcome, StoreOutcome::Failed(_))) {
             return outcomes;
         }
-        // Only a Redis that holds core data may have the mark. Without it, trackers report no program
+        // Sets the mark only after updates are stored. While it is missing, trackers never report a program
         // as unknown.
         let mark = async {
             connection.mark_loaded().await.map_err(|error| format!("{}: {error}", keys::LOADED))

@@ -34,9 +34,11 @@ use tracker::http::public::{
 };
 use tracker::metrics::Metrics;
 use tracker::programs::{
-    CacheLimits, Known, Loader, LocalPrograms, RedisLink, RedisPrograms, TIMEOUTS, TwoTierPrograms,
+    CacheLimits, Loader, LocalPrograms, ProgramState, RedisLink, RedisPrograms, TIMEOUTS,
+    TwoTierPrograms,
 };
 use tracker::track::{AcceptedEvent, EventSink, NotAccepted, Tracker};
+use tracker::watchdog::Progress;
 
 type Error = Box<dyn std::error::Error>;
 
@@ -157,7 +159,7 @@ fn programs(metrics: &Arc<Metrics>) -> Result<(TwoTierPrograms, RedisLink), Erro
     });
     local.on_subscribed();
     local.on_verified();
-    let program = Known::of(Update::from_json(PROGRAM.as_bytes())?);
+    let program = ProgramState::of(Update::from_json(PROGRAM.as_bytes())?);
     local.push(ProgramId::parse("212313")?, program);
     let redis = RedisPrograms::new(link.clone());
     let (handle, _loader) = Loader::new(local.clone(), redis, Arc::clone(metrics));
@@ -167,7 +169,8 @@ fn programs(metrics: &Arc<Metrics>) -> Result<(TwoTierPrograms, RedisLink), Erro
 async fn serve<S: EventSink + Send + Sync + 'static>(address: &str, sink: S) -> Result<(), Error> {
     let metrics = Arc::new(Metrics::new()?);
     let (programs, link) = programs(&metrics)?;
-    let health = Health::new(link, journal("peers-health")?, Conditions::default());
+    let health =
+        Health::new(link, journal("peers-health")?, Conditions::default(), Progress::default());
     let Settings { connections, visitors, rate_limits, .. } = Settings::defaults()?;
     let tracker = Tracker::new(programs, sink);
     let public = web::Data::new(Public {
@@ -216,7 +219,7 @@ async fn put_and_respond(request: HttpRequest, awaited: web::Data<Awaited>) -> H
         let visitors = &awaited.visitors;
         let request =
             tracking_request(&request, id, EventType::Event, Rules::EVENT, visitors).ok()?;
-        let event = awaited.tracker.validate(&request).await.ok()?;
+        let event = awaited.tracker.look_up_and_validate(&request).await.ok()?;
         let put = awaited.kinesis.put_record().stream_name(&awaited.stream);
         let put = put.partition_key(event.message_id.to_string());
         put.data(Blob::new(event.to_protobuf())).send().await.ok()?;

@@ -1,4 +1,4 @@
-//! Wires adapters to ports. No other module knows which adapter is behind which port.
+//! Wires adapters to ports, and starts and stops the parts. Only this module connects them.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -8,15 +8,17 @@ use std::time::Duration;
 use actix_web::dev::Server;
 use actix_web::{HttpServer, web};
 use adtrack_runtime::redis_access::RedisAccess;
+use adtrack_runtime::storage::{self, StorageError};
 use aws_config::SdkConfig;
 use tokio::net::TcpSocket;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::background::Background;
 use crate::config::Config;
 use crate::delivery::{
-    Delivery, EventStream, Journal, JournalError, Producer, SpillStore, SyncMode,
+    Delivery, EventStream, Journal, JournalError, JournalWatch, Producer, SpillStore, SyncMode,
 };
 use crate::file_handles;
 use crate::flag::Flag;
@@ -27,7 +29,7 @@ use crate::metrics::Metrics;
 use crate::programs::{
     Loader, LocalPrograms, RedisLink, RedisPrograms, TwoTierPrograms, Updates, WarmUp,
 };
-use crate::shutdown::{Background, Shutdown};
+use crate::shutdown::Shutdown;
 use crate::task_protection::TaskProtection;
 use crate::track::{EventSink, Programs, Tracker};
 use crate::watchdog::{self, Progress, WakeUps};
@@ -38,7 +40,7 @@ const BACKLOG: u32 = 4_096;
 /// Connections of the management listener, which must leave file handles for the journal, Redis and Kinesis.
 const MANAGEMENT_CONNECTIONS: usize = 64;
 
-/// A tracker that is built and listens, but does not serve yet.
+/// A tracker whose ports are bound and whose background tasks run, but that does not serve yet.
 pub struct App {
     /// The address of the public listener.
     pub public_address: SocketAddr,
@@ -75,14 +77,14 @@ pub enum BuildError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// The spill store cannot be opened.
-    #[error("SPILL_URL={url:?}: {problem}; {}", adtrack_runtime::storage::EXPECTED)]
+    #[error("SPILL_URL={url:?}: {problem}; {}", storage::EXPECTED)]
     Spill {
         /// Its URL.
         url: String,
         /// What is wrong with it.
-        problem: String,
+        problem: StorageError,
     },
-    /// No HTTP client for the ECS agent can be made.
+    /// The HTTP client for the ECS agent cannot be created.
     #[error("ECS_AGENT_URI={uri}: no HTTP client: {error}")]
     Agent {
         /// Its URI.
@@ -129,6 +131,7 @@ impl App {
             config.journal_sync,
         )?;
         metrics.delivery.journal_replayed.inc_by(journal.replayed_events());
+        let watch = JournalWatch::new(journal.clone(), Arc::clone(&metrics));
         tracing::info!(
             folder = %config.journal_dir.display(),
             bytes = journal.capacity_bytes(),
@@ -198,6 +201,7 @@ impl App {
             let sync = |stop| sync_regularly(journal, interval, stop);
             background.spawn("journal-sync", WakeUps::OnDemand, sync);
         }
+        background.spawn("journal-files", WakeUps::Regular, |stop| watch.run(stop));
         background.spawn("redis-link", WakeUps::Regular, |stop| link_keeper.run(stop));
         background.spawn("program-loads", WakeUps::OnDemand, |stop| loader.run(stop));
         background.spawn("core-data-updates", WakeUps::Regular, |stop| updates.run(stop));
@@ -229,7 +233,8 @@ impl App {
     /// so that the supervisor restarts the process.
     pub async fn run(mut self, shutdown: Shutdown) -> ExitCode {
         tracing::info!(public = %self.public_address, management = %self.management_address, "the tracker serves");
-        if let Err(error) = watchdog::start(self.progress, shutdown.clone(), self.grace) {
+        let watchdog = watchdog::start(self.progress, shutdown.clone(), self.grace);
+        if let Err(error) = &watchdog {
             tracing::error!(%error, "no thread for the watchdog: tasks that make no progress are not noticed");
         }
         let public = self.public.handle();
@@ -250,8 +255,7 @@ impl App {
         let deadline = Instant::now() + self.grace;
         self.health.drain();
         tokio::time::sleep(self.delay.min(self.grace / 2)).await;
-        // Half of the remaining time at most goes to connections that stay open; the rest is for
-        // delivery.
+        // Waits for open connections at most half of the remaining time; the rest is for delivery.
         let rest = deadline.saturating_duration_since(Instant::now());
         if tokio::time::timeout(rest / 2, public.stop(true)).await.is_err() {
             tracing::warn!("closing connections that are still open");
@@ -266,6 +270,7 @@ impl App {
         self.background.stop().await;
         management.stop(false).await;
         servers.abort();
+        drop(watchdog);
         if was_requested { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
@@ -320,7 +325,7 @@ fn listen_management(
     Ok((server.run(), bound))
 }
 
-/// Binds before anything is served, so that a taken address fails the start.
+/// Binds before anything is served, so that an address in use fails the start.
 fn bind(address: SocketAddr) -> std::io::Result<(std::net::TcpListener, SocketAddr)> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;

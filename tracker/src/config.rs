@@ -34,14 +34,15 @@ pub struct Config {
     /// Address of the management listener: metrics and cache control. Never public.
     #[arg(long, env, default_value = "127.0.0.1:9090", value_parser = address)]
     pub management_addr: SocketAddr,
-    /// Threads that serve requests. [default: number of cores]
+    /// Threads that handle requests. [default: number of cores]
     #[arg(long, env, value_parser = integer(1_usize, 1_024))]
     pub workers: Option<usize>,
     /// Seconds that shutdown may take: to finish running requests, then to deliver what waits.
     #[arg(long, env, default_value = "25", value_parser = seconds(0, 3_600))]
     pub shutdown_grace_seconds: Duration,
     /// Seconds of SHUTDOWN_GRACE_SECONDS during which the tracker keeps serving while /health/check reports
-    /// that it is draining, so that the load balancer stops sending before the listener closes.
+    /// that it is draining, so that the load balancer stops sending before the listener closes. At most half
+    /// of SHUTDOWN_GRACE_SECONDS is used.
     #[arg(long, env, default_value = "5", value_parser = seconds(0, 3_600))]
     pub shutdown_delay_seconds: Duration,
     /// Whether POST /cache/fill loads the sample programs.
@@ -57,9 +58,9 @@ pub struct Config {
     /// Folder of the journal, in which accepted events wait for Kinesis. One tracker per folder.
     #[arg(long, env, default_value = "./journal", help_heading = "Delivery")]
     pub journal_dir: PathBuf,
-    /// When accepted events are synced to disk, which decides what a crash of the host may lose: `never`
-    /// (whenever the kernel writes them), every interval (`200ms`, `1s`), `always` (before the response).
-    #[arg(long, env, default_value = "never", value_parser = sync, help_heading = "Delivery")]
+    /// When accepted events are synced to disk: `never` (the kernel decides), an interval such as `200ms` or
+    /// `1s`, or `always` (before each response). Decides what a crash of the host may lose.
+    #[arg(long, env, default_value = "never", value_parser = sync_mode, help_heading = "Delivery")]
     pub journal_sync: SyncMode,
     /// Where shutdown writes events that it could not deliver, for `redrive` to put on the stream:
     /// s3://BUCKET/PREFIX or file:///FOLDER. Unset: they stay in the journal.
@@ -76,7 +77,7 @@ pub struct Config {
     #[arg(long, env, default_value = "30", value_parser = seconds(1, 3_600), help_heading = "Delivery")]
     pub protect_after_seconds: Duration,
 
-    /// Programs held in memory; beyond that, the least recently used is evicted.
+    /// Maximum number of programs in memory. Beyond it, the least recently used is evicted.
     #[arg(long, env, default_value = "100000", value_parser = integer(1_u64, 100_000_000), help_heading = "Cache")]
     pub cache_capacity: u64,
     /// Seconds for which a program in memory is used without asking Redis again.
@@ -89,11 +90,11 @@ pub struct Config {
     #[arg(long, env, default_value = "86400", value_parser = seconds(0, 31_536_000), help_heading = "Cache")]
     pub cache_stale_seconds: Duration,
 
-    /// Seconds, at most, for which the tracker loads programs from Redis at the start, up to the cache's
-    /// capacity, before /health/check turns 200. 0: no warm-up.
+    /// Maximum seconds to load programs from Redis at startup, up to CACHE_CAPACITY, before /health/check
+    /// returns 200. 0: no warm-up.
     #[arg(long, env, default_value = "0", value_parser = seconds(0, 3_600), help_heading = "Cache")]
     pub warm_up_seconds: Duration,
-    /// Programs per second that the warm-up loads, at most.
+    /// Maximum number of programs per second that the warm-up loads.
     #[arg(long, env, default_value = "20000", value_parser = integer(1_u32, 10_000_000), help_heading = "Cache")]
     pub warm_up_rate: u32,
 
@@ -120,15 +121,15 @@ pub struct Config {
     pub logs: LogSettings,
 }
 
-/// What the program does instead of serving.
+/// A command that runs instead of the tracker.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum Command {
-    /// Asks the tracker at LISTEN_ADDR whether it serves: status 0, else 1. For container images
+    /// Checks that a tracker responds at LISTEN_ADDR (`/health/live`). Exit status 0 if so, otherwise 1
     Healthcheck,
 }
 
 impl Config {
-    /// What L1 holds, and for how long.
+    /// How much L1 holds, and for how long.
     pub fn cache_limits(&self) -> CacheLimits {
         CacheLimits {
             capacity: self.cache_capacity,
@@ -138,7 +139,7 @@ impl Config {
         }
     }
 
-    /// Threads that serve requests.
+    /// `workers`, or the number of cores if it is not set.
     pub fn worker_count(&self) -> usize {
         self.workers
             .or_else(|| std::thread::available_parallelism().ok().map(Into::into))
@@ -157,7 +158,7 @@ fn agent_uri(text: &str) -> Result<Url, String> {
         .ok_or_else(|| "expected an http URL, such as http://169.254.170.2/api/ID".to_owned())
 }
 
-fn sync(text: &str) -> Result<SyncMode, String> {
+fn sync_mode(text: &str) -> Result<SyncMode, String> {
     let milliseconds = || {
         let (number, unit) = match text.strip_suffix("ms") {
             Some(number) => (number, 1),

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A condition, shared by its clones. Setting it orders no other memory access: it must not be used to
-/// publish data.
+/// A condition, shared by its clones. Its ordering is relaxed: it must not be used to publish data.
 #[derive(Debug, Clone, Default)]
 pub struct Flag(Arc<AtomicBool>);
 

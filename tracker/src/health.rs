@@ -63,6 +63,9 @@ impl Health {
             (!self.conditions.cache_verified.is_set(), "subscription_unverified"),
             (self.conditions.stream_refusing.is_set(), "kinesis_refusing"),
             (self.journal.is_nearly_full(), "journal_nearly_full"),
+            (self.journal.damaged_files() > 0, "journal_files_damaged"),
+            // Until the restart: what has happened once needs somebody to find out why.
+            (self.journal.lost_files() > 0, "journal_files_lost"),
             (self.progress.is_stalled(), "task_stalled"),
         ];
         problems.into_iter().filter_map(|(holds, problem)| holds.then_some(problem)).collect()

@@ -1,5 +1,5 @@
-//! `tracker healthcheck`: checks whether the tracker of this container serves. The image contains no other
-//! program that could.
+//! `tracker healthcheck`: checks that this container's tracker responds (`/health/live`). The image contains no
+//! other program that could.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -10,9 +10,10 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const REQUEST: &[u8] = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
 const EXPECTED: &[u8] = b"HTTP/1.1 200 ";
 
-/// Asks the public listener at `LISTEN_ADDR`. Exits with 0 if it serves, else with 1.
+/// Requests `/health/live` of the public listener at `listen_addr`. Exit status 0 if the response is 200,
+/// otherwise 1.
 pub fn run(listen_addr: SocketAddr) -> ExitCode {
-    match ask(reachable(listen_addr)) {
+    match request_liveness(reachable(listen_addr)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tracker healthcheck: {listen_addr}: {error}");
@@ -31,7 +32,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-fn ask(address: SocketAddr) -> io::Result<()> {
+fn request_liveness(address: SocketAddr) -> io::Result<()> {
     let mut connection = TcpStream::connect_timeout(&address, TIMEOUT)?;
     connection.set_read_timeout(Some(TIMEOUT))?;
     connection.set_write_timeout(Some(TIMEOUT))?;

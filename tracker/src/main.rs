@@ -17,7 +17,7 @@ const RUNTIME_SHUTDOWN: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
-        Err(error) => return cli::failure(&format!("no threads can be started: {error}")),
+        Err(error) => return cli::failure(format!("no threads can be started: {error}")),
     };
     let status = runtime.block_on(run());
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
@@ -33,11 +33,11 @@ async fn run() -> ExitCode {
         return healthcheck::run(config.listen_addr);
     }
     if let Err(problem) = config.rate_limits.check(&config.visitors) {
-        return cli::usage_error(&problem);
+        return cli::usage_error(problem);
     }
     let redis = match RedisAccess::new(&config.redis, programs::TIMEOUTS) {
         Ok(redis) => redis,
-        Err(error) => return cli::usage_error(&error.to_string()),
+        Err(error) => return cli::usage_error(error),
     };
     let _log = telemetry::init(&config.logs);
     let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;

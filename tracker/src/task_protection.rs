@@ -42,14 +42,14 @@ pub struct TaskProtection {
     journal: Journal,
     metrics: Arc<Metrics>,
     wanted: bool,
-    known: Known,
+    protection: Protection,
     failures: u32,
     retry_at: Option<Instant>,
 }
 
 /// What is known about the protection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Known {
+enum Protection {
     Off,
     On {
         since: Instant,
@@ -87,7 +87,7 @@ impl TaskProtection {
             wanted: false,
             // So the first thing is to remove a protection that may not be set. That costs one call, and
             // shows at the start, not in an outage, whether the role allows it.
-            known: Known::Unclear { since: Instant::now() },
+            protection: Protection::Unclear { since: Instant::now() },
             failures: 0,
             retry_at: None,
         })
@@ -97,7 +97,7 @@ impl TaskProtection {
     /// a container that restarts in this task may still deliver its events.
     pub async fn run(mut self, stop: CancellationToken) {
         stop.run_until_cancelled(self.watch()).await;
-        if self.journal.used_bytes() == 0 && self.known.calls_for(false, Instant::now()) {
+        if self.journal.used_bytes() == 0 && self.protection.calls_for(false, Instant::now()) {
             self.set(false).await;
         }
     }
@@ -113,7 +113,7 @@ impl TaskProtection {
 
     async fn check_journal(&mut self) {
         let age = self.metrics.delivery.journal_oldest_seconds.get();
-        let wanted = wants_protection(self.wanted, age, self.after.as_secs_f64());
+        let wanted = wants_protection(self.wanted, age, self.after);
         if wanted != self.wanted {
             self.wanted = wanted;
             self.failures = 0;
@@ -121,7 +121,7 @@ impl TaskProtection {
         }
         let now = Instant::now();
         let waits = self.retry_at.is_some_and(|at| now < at);
-        if !waits && self.known.calls_for(wanted, now) {
+        if !waits && self.protection.calls_for(wanted, now) {
             self.set(wanted).await;
         }
     }
@@ -129,14 +129,14 @@ impl TaskProtection {
     async fn set(&mut self, protect: bool) {
         if protect {
             // The call may take effect even if its response never arrives.
-            self.known = Known::Unclear { since: Instant::now() };
+            self.protection = Protection::Unclear { since: Instant::now() };
         }
         match self.call(protect).await {
             Ok(()) => {
                 self.failures = 0;
                 self.retry_at = None;
                 let since = Instant::now();
-                self.known = if protect { Known::On { since } } else { Known::Off };
+                self.protection = if protect { Protection::On { since } } else { Protection::Off };
                 let was = self.metrics.task.protected.get() == 1;
                 self.metrics.task.protected.set(i64::from(protect));
                 if was != protect {
@@ -182,13 +182,14 @@ impl TaskProtection {
     }
 }
 
-/// Whether to protect the task, given the journal's `age` and the limit `after`, in seconds. Protection ends
+/// Whether to protect the task, given the journal's `age` in seconds, and the age `after` which it is. Protection ends
 /// well below the limit, so that an age near the limit does not toggle it.
-fn wants_protection(wanted: bool, age: f64, after: f64) -> bool {
+fn wants_protection(wanted: bool, age: f64, after: Duration) -> bool {
+    let after = after.as_secs_f64();
     age >= if wanted { after / 2.0 } else { after }
 }
 
-impl Known {
+impl Protection {
     /// Whether a call is due at `now` for the protection to be as `wanted`. Protection expires on its own, so
     /// nothing need be removed after that.
     fn calls_for(self, wanted: bool, now: Instant) -> bool {
@@ -209,22 +210,22 @@ mod tests {
     fn renews_protection_before_it_expires_and_removes_it_until_then() {
         let since = Instant::now();
         let minutes = |minutes: u64| since + Duration::from_secs(minutes * 60);
-        let on = Known::On { since };
+        let on = Protection::On { since };
         let due = [0, 3, 4, 9].map(|after| on.calls_for(true, minutes(after)));
         assert_eq!(due, [false, false, true, true]);
-        for known in [on, Known::Unclear { since }] {
-            let due = [0, 9, 10, 60].map(|after| known.calls_for(false, minutes(after)));
+        for protection in [on, Protection::Unclear { since }] {
+            let due = [0, 9, 10, 60].map(|after| protection.calls_for(false, minutes(after)));
             assert_eq!(due, [true, true, false, false]);
         }
-        assert!(Known::Unclear { since }.calls_for(true, since));
-        assert!(Known::Off.calls_for(true, since) && !Known::Off.calls_for(false, since));
+        assert!(Protection::Unclear { since }.calls_for(true, since));
+        assert!(Protection::Off.calls_for(true, since) && !Protection::Off.calls_for(false, since));
     }
 
     #[test]
     fn does_not_toggle_near_the_limit() {
         let mut wanted = false;
         let states = [0.0, 29.9, 30.0, 29.0, 16.0, 31.0, 14.0, 29.0].map(|age| {
-            wanted = wants_protection(wanted, age, 30.0);
+            wanted = wants_protection(wanted, age, Duration::from_secs(30));
             wanted
         });
         assert_eq!(states, [false, false, true, true, true, true, false, false]);

@@ -1,4 +1,4 @@
-//! The use case: look up → validate → enrich → accept; and the ports that it needs.
+//! The use case: look up → validate → accept; and the ports that it needs.
 
 use std::sync::Arc;
 
@@ -19,9 +19,9 @@ pub trait Programs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CoreDataUnavailable;
 
-/// The port for accepted events. It delivers what it takes, or reports at shutdown that it could not.
+/// The port for accepted events. It delivers what it takes, at the latest after a restart.
 pub trait EventSink {
-    /// Takes the event.
+    /// Stores the event. Once this returns, the event survives the end of the process.
     fn accept(&self, event: &AcceptedEvent) -> Result<(), NotAccepted>;
 }
 
@@ -37,13 +37,13 @@ pub struct AcceptedEvent {
 /// Why the sink does not take an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotAccepted {
-    /// It is full.
+    /// It is full, or cannot store the event.
     Full,
     /// It is closed: the process is shutting down.
     Closed,
 }
 
-/// The use case over its ports.
+/// Validates tracking requests and records their events.
 #[derive(Debug, Clone)]
 pub struct Tracker<P, S> {
     programs: P,
@@ -51,7 +51,7 @@ pub struct Tracker<P, S> {
 }
 
 impl<P: Programs, S: EventSink> Tracker<P, S> {
-    /// The use case over `programs` and `sink`.
+    /// Looks programs up in `programs`, and gives events to `sink`.
     pub fn new(programs: P, sink: S) -> Self {
         Self { programs, sink }
     }
@@ -65,17 +65,17 @@ impl<P: Programs, S: EventSink> Tracker<P, S> {
     }
 
     /// Looks up the program of `request` and returns the event, if the program exists and the parameters
-    /// are a valid combination. Records nothing.
-    pub async fn validate<'a>(
+    /// match it. Records nothing.
+    pub async fn look_up_and_validate<'a>(
         &self,
         request: &'a TrackingRequest<'a>,
     ) -> Result<TrackedEvent<'a>, Refusal> {
         let program = self.program(&request.program_id).await?;
-        Self::validate_for(request, program)
+        Self::validate(request, program)
     }
 
     /// Validates `request` against the program that it names, which the caller has looked up.
-    pub fn validate_for<'a>(
+    pub fn validate<'a>(
         request: &'a TrackingRequest<'a>,
         program: Arc<PreparedProgram>,
     ) -> Result<TrackedEvent<'a>, Refusal> {

@@ -5,17 +5,19 @@
 //! watchdog is a thread of its own, because a blocked task may block the whole runtime. It looks at the
 //! counters once per second:
 //!
-//! - A task is *stalled* if it has been inside a single poll for [`STALLED_AFTER`], or, if it should wake up
+//! - A task is *stalled* if it has been inside a single poll for 15 s, or, if it should wake up
 //!   regularly, has not been polled for as long. `/health/ready` and a metric say so.
-//! - If it is still stalled after [`GIVE_UP_AFTER`], the tracker shuts down with a failure, so that an
+//! - If it is still stalled after 60 s, the tracker shuts down with a failure, so that an
 //!   orchestrator starts it again. What the task should have delivered is spilled or stays in the journal.
 //! - If that shutdown hangs as well, the watchdog ends the process.
 //!
 //! Time is counted in looks, not by a clock: a process that was stopped for an hour, and its watchdog with it,
 //! has no stalled tasks.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -142,24 +144,35 @@ impl<F: Future> Future for Watched<F> {
     }
 }
 
-/// A task that panicked or was aborted has ended, too; whoever waits for it finds out.
+/// A task that panicked or was aborted has ended, too; its `JoinSet` reports that.
 impl<F> Drop for Watched<F> {
     fn drop(&mut self) {
         self.progress.has_ended.store(true, Ordering::Relaxed);
     }
 }
 
-/// Starts the thread. It requests `shutdown` if a task does not recover, and ends the process if a shutdown
-/// takes longer than `grace`.
-pub fn start(progress: Progress, shutdown: Shutdown, grace: Duration) -> std::io::Result<()> {
-    let thread = std::thread::Builder::new().name("watchdog".to_owned());
-    thread.spawn(move || run(&progress, &shutdown, grace)).map(drop)
+/// The watchdog's thread, which ends when this is dropped.
+#[must_use]
+#[derive(Debug)]
+pub struct Watchdog {
+    _running: mpsc::Sender<()>,
 }
 
-fn run(progress: &Progress, shutdown: &Shutdown, grace: Duration) {
+/// Starts the thread. It requests `shutdown` if a task does not recover, and ends the process if a shutdown
+/// takes longer than `grace`.
+pub fn start(progress: Progress, shutdown: Shutdown, grace: Duration) -> io::Result<Watchdog> {
+    let (running, dropped) = mpsc::channel();
+    let thread = std::thread::Builder::new().name("watchdog".to_owned());
+    thread.spawn(move || run(&progress, &shutdown, grace, &dropped))?;
+    Ok(Watchdog { _running: running })
+}
+
+fn run(progress: &Progress, shutdown: &Shutdown, grace: Duration, dropped: &mpsc::Receiver<()>) {
     let mut reported = Vec::new();
     while !shutdown.is_requested() {
-        std::thread::sleep(INTERVAL);
+        if is_dropped_within(INTERVAL, dropped) {
+            return;
+        }
         progress.look();
         let stalled = progress.idle_for(STALLED_AFTER);
         if stalled != reported {
@@ -172,10 +185,17 @@ fn run(progress: &Progress, shutdown: &Shutdown, grace: Duration) {
             shutdown.request_after_failure();
         }
     }
-    std::thread::sleep(grace + SHUTDOWN_SLACK);
+    if is_dropped_within(grace + SHUTDOWN_SLACK, dropped) {
+        return;
+    }
     tracing::error!("shutdown hangs and is ended; what is not delivered stays in the journal");
     telemetry::flush();
     std::process::exit(EXIT_STUCK);
+}
+
+/// Waits for `time`, or until the [`Watchdog`] is dropped.
+fn is_dropped_within(time: Duration, dropped: &mpsc::Receiver<()>) -> bool {
+    dropped.recv_timeout(time) == Err(RecvTimeoutError::Disconnected)
 }
 
 fn report(stalled: &[&str]) {
@@ -188,8 +208,6 @@ fn report(stalled: &[&str]) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
-
     use super::*;
 
     fn look_until_stalled(progress: &Progress) {

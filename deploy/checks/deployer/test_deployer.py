@@ -1,4 +1,4 @@
-"""The roles of whoever deploys: every call of the tools, nothing more; and the limits of IAM."""
+"""The deployer's roles: every call of the tools, nothing more; and the limits of IAM."""
 
 import json
 

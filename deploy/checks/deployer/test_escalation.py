@@ -1,4 +1,4 @@
-"""Ways in which whoever deploys could get more than the roles give: each is denied, to each role.
+"""Ways in which a deployer could get more than the roles give: each is denied, to each role.
 
 The list is that of the known paths (role passed, role made, trust rewritten, code replaced, policy
 attached), not of our statements: a statement that opens one of them fails here.

@@ -106,7 +106,7 @@ def test_what_is_being_made_can_be_tagged(action, keys):
 def open_to_others(tagged):
     """(action, type): what is allowed on somebody else's resource, whether that is tagged or not.
 
-    An action on several resources is denied if one of them is; each is asked by itself, so the pairs
+    An action on several resources is denied if one of them is; each is asked separately, so the pairs
     have to be judged by hand: OPEN says why each may be.
     """
     for action in CHANGES:

@@ -1,6 +1,7 @@
 """What moto cannot, taken out of or put into the templates. Everything else it creates as written."""
 
 import copy
+import functools
 import re
 
 from adtrack_deploy import cloudformation, stacks
@@ -26,7 +27,8 @@ UNKNOWN = {
 }
 UNKNOWN_ATTRIBUTES = {"CanonicalHostedZoneID", "LoadBalancerFullName", "TargetGroupFullName"}
 
-_body = stacks.body
+# Read once: each roll-out deploys the same.
+_body = functools.cache(stacks.body)
 _apply = ChangeSet.apply
 
 

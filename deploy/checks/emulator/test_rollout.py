@@ -65,13 +65,13 @@ def test_a_dry_run_changes_nothing(emulator):
 def test_it_stops_at_the_first_region_that_fails(emulator):
     # Port 1 of this machine: nothing answers.
     status, text = emulator.run(cli.deploy, "first", "--smoke-url", "http://127.0.0.1:1")
-    assert status == 69 and "no tracker answers" in text, text
+    assert status == 69 and "no tracker responds" in text, text
     assert emulator.resources("first", OTHER) == set()
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr("adtrack_deploy.smoke.PATIENCE_SECONDS", 2)
+    monkeypatch.setattr("adtrack_deploy.smoke.WAIT_LIMIT_SECONDS", 2)
     monkeypatch.setattr("adtrack_deploy.smoke.Smoke.__init__.__defaults__", (2,))
 
 
@@ -95,7 +95,7 @@ def test_destroy_keeps_the_data_unless_it_is_told(emulator):
     outputs = emulator.outputs("first", HOME)
     assert shim.protected["first-artifacts"] and shim.protected["first-data"]
     status, text = emulator.run(cli.destroy, "first", "--region", HOME)
-    assert status == 0 and "first-data: stays" in text, text
+    assert status == 0 and "first-data: kept" in text, text
     tables = emulator.client("dynamodb", HOME)
     assert tables.list_tables()["TableNames"] == [outputs["TableName"]]
     left = {kind for kind, _ in emulator.resources("first", HOME)}
@@ -121,7 +121,7 @@ def test_an_emulator_is_on_this_machine(capsys):
 
 def test_the_example_of_regions_is_not_deployed(emulator, capsys):
     assert cli.deploy(["--emulator", emulator.url, "--yes"], out=lambda _: None) == 64
-    assert "CertificateArn is still that of the example" in capsys.readouterr().err
+    assert "CertificateArn still has the example's value" in capsys.readouterr().err
     assert emulator.client("cloudformation", HOME).describe_stacks()["Stacks"] == []
 
 
@@ -129,7 +129,7 @@ def test_it_says_where_it_is_before_it_asks(emulator, capsys):
     lines = []
     path = emulator.regions_file("first")
     status = cli.deploy(["--emulator", emulator.url, "--regions", str(path), "--skip-preflight"], out=lines.append)
-    assert status == 64 and "nobody can be asked" in capsys.readouterr().err
+    assert status == 64 and "pass --yes to continue" in capsys.readouterr().err
     assert "first" in lines[0] and "regions: eu-west-1, us-east-1" in lines[1]
 
 

@@ -11,7 +11,7 @@ HOME = "eu-west-1"
 
 
 class StandIn:
-    """Answers with what is on the core-data stream; writes a row for each answer, or does not."""
+    """Responds with what is on the core-data stream; writes a row for each response, or does not."""
 
     def __init__(self, emulator, writes_rows=True, reads_updates=True, marks_tests=True):
         self.kinesis = emulator.client("kinesis", HOME)
@@ -52,7 +52,7 @@ class StandIn:
                 for record in self.kinesis.get_records(ShardIterator=iterator)["Records"]]
 
     def smoke(self):
-        return Smoke(self.kinesis, self.tables, self.outputs, "", print, self.url, patience=2)
+        return Smoke(self.kinesis, self.tables, self.outputs, "", print, self.url, wait_limit_seconds=2)
 
     def rows(self):
         return self.tables.scan(TableName="events")["Items"]
@@ -70,7 +70,7 @@ def test_it_sees_an_event_become_a_row_and_cleans_up(emulator):
 @pytest.mark.parametrize(("missing", "problem"), [
     ({"writes_rows": False}, "has no row"),
     ({"marks_tests": False}, "not marked as a test"),
-    ({"reads_updates": False}, "no tracker answers with the program"),
+    ({"reads_updates": False}, "no tracker responds with the program"),
 ])
 def test_it_notices_what_does_not_arrive_and_cleans_up(emulator, missing, problem):
     stand_in = StandIn(emulator, **missing)

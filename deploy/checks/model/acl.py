@@ -90,7 +90,7 @@ def _access_of(system, program):
 
 
 def _reaches(holder, program, url, group):
-    """The URL leads to the primary, whoever that is."""
+    """The URL leads to the primary, whichever node that is."""
     if url["host"] != group.identity.attributes.get("PrimaryEndPoint.Address"):
         yield holder.finding(f"{program} is led to {url['host']}, which is not Redis' primary")
     if url["port"] != str(group.get("Port", 6379)):
@@ -234,7 +234,7 @@ def _access(text):
     valkey = connection()
     words, name = text.split(), f"judged-{os.getpid()}"
     try:
-        # What a new user may do before its string says so is the server's affair (acl-pubsub-default):
+        # What a new user may do before its string says so is up to the server (acl-pubsub-default):
         # the string has to take it away.
         valkey.call("ACL", "SETUSER", name, "reset", "+@all", "&*", *words)
     except ValkeyError as error:

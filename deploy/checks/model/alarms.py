@@ -8,9 +8,9 @@ import functools
 import json
 import math
 
-from . import alarms_failures, programs
+from . import alarms_failures, objectives, programs
 from .alarms_cloudwatch import ALARM, OK, Alarm, AlarmError, Signal, rule_holds, rule_names
-from .alarms_metrics import broken_agents, published
+from .alarms_metrics import broken_agents, misread_logs, published
 from .finding import Finding
 
 KINDS = ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm")
@@ -28,6 +28,8 @@ def judge(system):
         yield task.finding(f"alarms cannot rely on its metrics agent: AOT_CONFIG_CONTENT: {reason}")
     if broken:
         return
+    for metric_filter, reason in misread_logs(system):
+        yield metric_filter.finding(reason)
     metrics = published(system)
     readable, parts = {}, set()
     for name, resource in alarms.items():
@@ -37,12 +39,16 @@ def judge(system):
             yield resource.finding(str(error))
         if resource.type == KINDS[1]:
             parts |= {found.name for found in _parts(system, resource)}
+    for name, (kind, text) in readable.items():
+        if kind == "alarm" and (wrong := _objective(name, text)):
+            yield alarms[name].finding(wrong)
+    tasks = [target.get("MinCapacity") for target in system.of_type("AWS::ApplicationAutoScaling::ScalableTarget")]
+    # When a composite alarm rings comes before what its former parts do.
+    yield from _rings(system, alarms, readable, metrics, int(tasks[0]) if tasks else 1)
     for resource in alarms.values():
         yield from _actions(system, resource, resource.name in parts)
     yield from _topic(system)
     yield from _of_the_runbook(system, metrics)
-    tasks = [target.get("MinCapacity") for target in system.of_type("AWS::ApplicationAutoScaling::ScalableTarget")]
-    yield from _rings(system, alarms, readable, metrics, int(tasks[0]) if tasks else 1)
 
 
 def _read(system, resource, metrics):
@@ -75,6 +81,11 @@ def _alarm(text):
     return Alarm(json.loads(text))
 
 
+@functools.lru_cache(1024)
+def _objective(name, text):
+    return objectives.problem(name, _alarm(text))
+
+
 def _queries(text):
     return [(*query.key, query.stat) for query in _alarm(text).queries.values()]
 
@@ -97,6 +108,8 @@ def _actions(system, resource, is_part):
         actions = resource.get(key, [])
         if is_part and actions:
             yield resource.finding(f"is a part of another alarm, and has {key}")
+        elif not is_part and not actions:
+            yield resource.finding(f"{key} are not the topic of alarms: there is none, and no composite alarm reads it")
         elif not is_part and (len(topics) != 1 or actions != topics):
             yield resource.finding(f"{key} are not the topic of alarms")
     if resource.get("ActionsEnabled", True) not in (True, "true"):
@@ -108,7 +121,7 @@ def _actions(system, resource, is_part):
 
 
 def _of_the_runbook(system, metrics):
-    """Whoever is rung looks at metrics that the runbook names: they are in CloudWatch, too."""
+    """The runbook sends the engineer on call to metrics: each of them is in CloudWatch, too."""
     there = {name for _, name, _ in metrics}
     for task in system.of_type("AWS::ECS::TaskDefinition"):
         for name in sorted(programs.metrics_of_the_runbook() - there):
@@ -145,7 +158,8 @@ def _rings(system, alarms, readable, metrics, tasks):
             parts[name] = {label: readable.get(part, ("", ""))[1] for label, part in json.loads(text)[1].items()}
     of_others = {part for text in readable.values() if text[0] == "composite"
                  for part in json.loads(text[1])[1].values()}
-    for name, (_, text) in readable.items():
+    # A composite alarm says more than an alarm that was its part.
+    for name, (_, text) in sorted(readable.items(), key=lambda item: item[1][0] != "composite"):
         if name not in of_others:
             mine = tuple(sorted(parts.get(name, {}).items()))
             read = {key for part in [text for _, text in mine] or [text] if part

@@ -168,6 +168,10 @@ class Alarm:
         if not self.queries:
             raise AlarmError("reads no metric")
 
+    def value(self, values):
+        """What it compares with its threshold, given the values of its metrics by their Id."""
+        return self._of(self.result, values)
+
     def states(self, signals, minutes):
         """The state at the end of each of `minutes`, which follow each other."""
         memory, state, found = {}, INSUFFICIENT_DATA, []
@@ -202,7 +206,7 @@ class Alarm:
             if self.ignores_low_counts and self._is_too_few(samples, query.stat):
                 samples = []
             values[name] = statistic(samples, query.stat)
-        return self._of(self.result, values)
+        return self.value(values)
 
     @staticmethod
     def _is_too_few(samples, stat):

@@ -80,8 +80,12 @@ OURS = {
     # How many samples there are says how many agents report.
     "adtrack_journal_oldest_seconds": ("Maximum", "SampleCount"), "adtrack_journal_bytes": LEVEL,
     "adtrack_journal_capacity_bytes": ("Minimum",), "adtrack_subscribed": ("Minimum",),
-    "adtrack_redis_connected": ("Minimum",), "OldestRecordAge": LEVEL,
+    "adtrack_redis_connected": ("Minimum",), "OldestRecordAge": LEVEL, "adtrack_journal_lost_files": LEVEL,
 }
+
+
+# Metrics of the tracker's log: how the messages begin that they count.
+COUNTED = {"NotDrained": "not drained in time"}
 
 
 class Published(NamedTuple):
@@ -252,6 +256,38 @@ def _with_dimensions(name, labels, own, exporter):
                 yield (exporter["namespace"], name, dimensions), Published("tracker", name, statistics)
 
 
+def misread_logs(system):
+    """Metric filters that pass over log lines which they have to count, or count others; and what is wrong."""
+    for found in system.of_type("AWS::Logs::MetricFilter"):
+        if reason := _misread(found):
+            yield found, reason
+
+
+def _misread(metric_filter):
+    """Which of the tracker's messages a filter counts and should not, or the other way; None if it is right.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/FilterAndPatternSyntax.html: a text is compared as a
+    whole, and * stands for any text.
+    """
+    pattern = str(metric_filter.get("FilterPattern"))
+    match = re.fullmatch(r'\{ \$\.message = "([^"]+)" \}', pattern)
+    if not match:
+        return f"the pattern {pattern} is none that this model knows"
+    for item in metric_filter.get("MetricTransformations", []):
+        begins = COUNTED.get(item.get("MetricName"))
+        if begins is None:
+            return f"{item.get('MetricName')} is a metric of which alarms_metrics.py does not say what it counts"
+        for message in programs.log_messages():
+            counts = re.fullmatch(re.escape(match[1]).replace(r"\*", ".*"), message)
+            if message.startswith(begins) and not counts:
+                return f"the pattern {pattern} passes over the message {message!r}"
+            if counts and not message.startswith(begins):
+                return f"the pattern {pattern} counts the message {message!r} as {item.get('MetricName')}"
+        if not any(message.startswith(begins) for message in programs.log_messages()):
+            return f"the tracker writes no message that begins with {begins!r}"
+    return None
+
+
 def _of_logs(system):
     """What metric filters count in the trackers' log."""
     for task in system.of_type("AWS::ECS::TaskDefinition"):
@@ -262,10 +298,7 @@ def _of_logs(system):
             formats = [entry.get("Value") for entry in container.get("Environment", [])
                        if entry.get("Name") == "LOG_FORMAT"]
             for found in system.of_type("AWS::Logs::MetricFilter"):
-                text = re.fullmatch(r'\{ \$\.message = "([^"*]+)\*?" \}', str(found.get("FilterPattern")))
-                if found.get("LogGroupName") != group or formats != ["json"] or not text:
-                    continue
-                if f'"{text[1]}' not in programs.log_messages():
+                if found.get("LogGroupName") != group or formats != ["json"] or _misread(found):
                     continue
                 for item in found.get("MetricTransformations", []):
                     if item.get("MetricValue") == "1":

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from .finding import Finding
+from .synth import Templates
 
 TABLE = Path(__file__).with_name("allowed-properties.yaml")
 # invariants.everything_is_tagged judges them.
@@ -34,19 +35,22 @@ def table():
 
 def static_findings(templates):
     """Properties and values that are not in the table."""
-    for file, body in templates.items():
-        for name, resource in body["Resources"].items():
-            if not isinstance(resource, dict):
-                continue
-            allowed = table().get(resource.get("Type"))
-            if allowed is None:
-                kind = resource.get("Type")
-                yield Finding(file, name, f"has the type {kind}, which nobody has reviewed ({TABLE.name})")
-                continue
-            for attribute in sorted(set(resource) - set(ATTRIBUTES)):
-                yield Finding(file, name, f"sets the attribute {attribute}, which nobody has reviewed")
-            for text in dict.fromkeys(_problems(allowed, resource.get("Properties") or {}, ())):
-                yield Finding(file, name, text)
+    return Templates.of(templates).each(_static_findings)
+
+
+def _static_findings(file, body):
+    for name, resource in body["Resources"].items():
+        if not isinstance(resource, dict):
+            continue
+        allowed = table().get(resource.get("Type"))
+        if allowed is None:
+            kind = resource.get("Type")
+            yield Finding(file, name, f"has the type {kind}, which nobody has reviewed ({TABLE.name})")
+            continue
+        for attribute in sorted(set(resource) - set(ATTRIBUTES)):
+            yield Finding(file, name, f"sets the attribute {attribute}, which nobody has reviewed")
+        for text in dict.fromkeys(_problems(allowed, resource.get("Properties") or {}, ())):
+            yield Finding(file, name, text)
 
 
 def _problems(allowed, node, path):

@@ -44,7 +44,7 @@ def main(arguments=None):
             print(line)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever reads has seen enough; Python would complain once more when it ends.
+        # The reader has closed the pipe; without this, Python would report that again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1 if found else 0
 

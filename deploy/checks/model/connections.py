@@ -27,7 +27,7 @@ SERVICES = {
 }
 # Reached by routes of a gateway endpoint, which costs nothing.
 GATEWAYS = ("s3", "dynamodb")
-# For whoever reads the table from inside the VPC.
+# For programs of the operator that read the table from inside the VPC.
 ALSO_GATEWAYS = ("dynamodb",)
 
 

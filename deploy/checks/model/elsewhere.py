@@ -5,6 +5,7 @@ What is different, or the same where it should not be, is written out in a templ
 """
 
 import dataclasses
+import functools
 import re
 
 from adtrack_deploy.template import walk
@@ -30,9 +31,9 @@ LEFT_OUT = ("AlarmDescription", "Description", "GroupDescription")
 
 def static_findings(templates):
     """Values of templates that are right in one place alone."""
+    templates = synth.Templates.of(templates)
     for scenario in TRIED:
-        here = synth.system(templates, _placed(scenario, HERE))
-        there = synth.system(templates, _placed(scenario, THERE))
+        here, there = (templates.system(_placed(scenario, place)) for place in (HERE, THERE))
         yield from _compared(here, there)
         yield from _foreign(there)
 
@@ -59,7 +60,7 @@ def _compared(here, there):
         if other is None:
             yield resource.finding(f"is not there in {THERE['region']}")
             continue
-        left, right = dict(_texts(resource.properties)), dict(_texts(other.properties))
+        left, right = dict(_texts(resource)), dict(_texts(other))
         for path in [*left, *(path for path in right if path not in left)]:
             moved = _moved(left[path], THERE) if path in left else None
             if moved != right.get(path):
@@ -76,7 +77,7 @@ def _foreign(system):
     """Places and deployments that are named and are not the system's."""
     given = set(system.scenario.parameters.values())
     for resource in system.resources:
-        for path, text in _texts(resource.properties):
+        for path, text in _texts(resource):
             named = ({"region": set(REGION.findall(text)) - {THERE["region"]},
                       "account": set(ACCOUNT.findall(text)) - {THERE["account"]},
                       "partition": set(PARTITION.findall(text)) - {THERE["partition"]},
@@ -88,13 +89,12 @@ def _foreign(system):
                                            "which is not always that of the deployment")
 
 
-def _texts(properties):
-    """Every text of a resource, by the way to it; a tag by its key."""
-    for path, value in walk(properties):
-        if isinstance(value, bool | int | float):
-            yield _way(properties, path), str(value)
-        elif isinstance(value, str) and not set(path) & set(LEFT_OUT):
-            yield _way(properties, path), value
+@functools.lru_cache(20_000)
+def _texts(resource):
+    """Every text of a resource, with the way to it; a tag's by its key."""
+    return tuple((_way(resource.properties, path), str(value)) for path, value in walk(resource.properties)
+                 if isinstance(value, bool | int | float)
+                 or (isinstance(value, str) and not set(path) & set(LEFT_OUT)))
 
 
 def _way(properties, path):

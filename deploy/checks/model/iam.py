@@ -207,7 +207,7 @@ class _Roles(Access):
         return None
 
     def _values(self, mine):
-        """Keys of the context that AWS sets by itself, with values to ask with."""
+        """Keys of the context that AWS sets on its own, with values to ask with."""
         services = ("s3", "kinesis", "secretsmanager", "dynamodb", "lambda")
         values = {
             probes.SECURE: {"false"},

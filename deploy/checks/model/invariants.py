@@ -7,6 +7,8 @@ import re
 from adtrack_deploy import stacks, template
 
 from .finding import Finding, failure
+from .memory import remembered
+from .synth import Templates
 
 # These import cfn-lint, which takes seconds.
 SLOW = ("everything_is_tagged",)
@@ -33,11 +35,20 @@ def parameter_findings(templates):
             if name not in outputs and isinstance(parameter, dict):
                 declared.setdefault(name, []).append((file, parameter))
     for name, places in declared.items():
-        first_file, first = places[0]
-        for file, parameter in places[1:]:
-            different = [key for key in CONSTRAINTS if parameter.get(key) != first.get(key)]
-            if different:
-                yield Finding(file, name, f"has another {different[0]} than in {first_file}")
+        for key in CONSTRAINTS:
+            yield from _alike(name, key, [(file, parameter.get(key)) for file, parameter in places])
+
+
+def _alike(name, key, places):
+    """A finding for each template whose value is not that of most; for each, if there is no such value."""
+    values = [value for _, value in places]
+    if all(value == values[0] for value in values):
+        return
+    usual = next((value for value in values if values.count(value) * 2 > len(values)), None)
+    for file, value in places:
+        if value != usual or values.count(value) * 2 <= len(values):
+            others = ", ".join(f"{other} in {there}" for there, other in places if other != value)
+            yield Finding(file, name, f"has the {key} {value}, unlike the other templates: {others}")
 
 
 def _ruled(templates, wanted):
@@ -54,16 +65,21 @@ def _ruled(templates, wanted):
 
 def stack_findings(templates):
     """Templates that do not fit together as the stacks of a layout."""
+    templates = Templates.of(templates)
     for layout in _layouts():
         for stack in stacks.of(layout):
-            if not all(name in templates for name in stack.templates):
-                continue
-            try:
-                template.merge([templates[name] for name in stack.templates], stack.description)
-            except template.TemplateError as error:
-                yield Finding(stack.templates[0], stack.name, f"cannot be one stack: {error}")
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
-                yield Finding(stack.templates[0], stack.name, f"cannot be one stack: {error!r}")
+            if all(name in templates for name in stack.templates):
+                key = stack.name, tuple(templates.digests[name] for name in stack.templates)
+                yield from remembered(key, lambda stack=stack: _merged(templates, stack))
+
+
+def _merged(templates, stack):
+    try:
+        template.merge([templates[name] for name in stack.templates], stack.description)
+    except template.TemplateError as error:
+        yield Finding("-", stack.name, f"the templates {', '.join(stack.templates)} cannot be one stack: {error}")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        yield Finding(stack.templates[0], stack.name, f"cannot be one stack: {error!r}")
 
 
 def _layouts():

@@ -8,7 +8,9 @@ from . import (
     acl,
     alarms,
     allowed,
+    conditions,
     containers,
+    dashboard,
     demands,
     elsewhere,
     iam,
@@ -17,7 +19,9 @@ from . import (
     numbers,
     options,
     outputs,
+    parameter_values,
     principals,
+    replacements,
     resource_policies,
     rules,
     scenarios,
@@ -27,13 +31,17 @@ from . import (
 )
 from .finding import Failure, Finding, failure
 
-# Judges of the templates themselves before, and after, those of one scenario's system; the cheap first.
-TEMPLATE_JUDGES = [synth.static_findings, numbers.static_findings, rules.static_findings, acl.static_findings,
-                   allowed.static_findings, outputs.static_findings, invariants.stack_findings,
-                   invariants.parameter_findings]
+# Judges of the templates themselves before, and after, those of one scenario's system. First those that name the
+# place of a fault; then the cheap.
+TEMPLATE_JUDGES = [
+    parameter_values.static_findings, replacements.static_findings, conditions.static_findings,
+    dashboard.static_findings, synth.static_findings, numbers.static_findings, rules.static_findings,
+    acl.static_findings, allowed.static_findings, outputs.static_findings, invariants.parameter_findings,
+    invariants.stack_findings]
 LAST_JUDGES = [elsewhere.static_findings, options.static_findings, invariants.static_findings]
-JUDGES = [outputs.judge, storage.judge, containers.judge, network.judge, wiring.judge, iam.judge,
-          principals.judge, resource_policies.judge, numbers.judge, acl.judge, alarms.judge, demands.judge]
+JUDGES = [
+    outputs.judge, storage.judge, containers.judge, network.judge, wiring.judge, iam.judge, principals.judge,
+    resource_policies.judge, numbers.judge, acl.judge, demands.judge, dashboard.judge, alarms.judge]
 
 
 def check(folder=synth.FOLDER, every=scenarios.ALL):
@@ -72,11 +80,12 @@ def _missing(templates, every):
 
 
 def _judged(templates, every):
+    templates = synth.Templates.of(templates)
     for judge in TEMPLATE_JUDGES:
         yield from _guarded(judge, templates, "templates", templates)
     for scenario in every:
         try:
-            system = synth.system(templates, scenario)
+            system = templates.system(scenario)
         except Exception as error:
             yield failure(error, scenario.name, templates)
             continue

@@ -1,18 +1,36 @@
-"""Findings that are known already: scenarios, and mutants, differ in little.
+"""Results that are known already: scenarios, and mutants, differ in little.
 
 A part of the judgement that depends on nothing but its key is done once a process for each key.
 """
 
-MOST = 2_000
-_known = {}
+
+class Memory:
+    """Results by their key, at most `most` of them. All that a result depends on is in its key."""
+
+    def __init__(self, most):
+        self._most = most
+        self._known = {}
+
+    def get(self, key):
+        return self._known.get(key)
+
+    def put(self, key, result):
+        if len(self._known) >= self._most:
+            self._known.clear()
+        self._known[key] = result
+
+
+_findings = Memory(10_000)
 
 
 def remembered(key, findings):
-    """The findings of `findings()`, from memory if the key was there before. The key is text: all that
-    the findings depend on.
-    """
-    if key not in _known:
-        if len(_known) >= MOST:
-            _known.clear()
-        _known[key] = tuple(findings())
-    return _known[key]
+    """The findings of `findings()`, as they are found."""
+    known = _findings.get(key)
+    if known is not None:
+        yield from known
+        return
+    found = []
+    for finding in findings():
+        found.append(finding)
+        yield finding
+    _findings.put(key, found)

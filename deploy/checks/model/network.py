@@ -390,7 +390,7 @@ def _endpoints(parts, topology):
     needed = {} if mode == "none" else {
         service: why for services in connections.SERVICES.values() for service, why in services.items()}
     if needed:
-        needed |= dict.fromkeys(connections.ALSO_GATEWAYS, "whoever reads the table from inside")
+        needed |= dict.fromkeys(connections.ALSO_GATEWAYS, "readers of the table inside the VPC")
     seen = {}
     for endpoint in system.of_type("AWS::EC2::VPCEndpoint"):
         service = str(endpoint.get("ServiceName")).removeprefix(f"com.amazonaws.{parts.region}.")

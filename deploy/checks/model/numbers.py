@@ -14,7 +14,7 @@ import yaml
 
 from . import programs
 from .finding import Finding
-from .synth import number
+from .synth import Templates, number
 
 TABLE = Path(__file__).with_name("numbers.yaml")
 # Numbers in these decide something, and are judged by what they decide.
@@ -78,6 +78,7 @@ def _range(text):
     return Range(text, float(low), float(high or low))
 
 
+@functools.lru_cache(20_000)
 def entry_of(template, path):
     """The first entry that covers a number."""
     found = _entries(template)
@@ -140,22 +141,25 @@ def _name_of(item, index):
 
 def static_findings(templates):
     """Numbers outside of their range, without an entry, or missing."""
-    for template, body in templates.items():
-        if template in IGNORED_TEMPLATES:
-            continue
-        seen = set()
-        for path, value in numbers(body):
-            seen.add(path)
-            entry = entry_of(template, path)
-            resource = path.split(" ")[0]
-            if entry is None:
-                yield Finding(template, resource, f"{path} is {_text(value)}; numbers.yaml has no range for it")
-            elif value != entry.range.items if isinstance(value, frozenset) else value not in entry.range:
-                yield Finding(template, resource, f"{path} is {_text(value)}; its range is {entry.range.text}")
-        for entry in _entries(template):
-            if entry.template == template and entry.is_exact and entry.pattern not in seen:
-                yield Finding(template, entry.pattern.split(" ")[0],
-                              f"{entry.pattern} is not there; its range is {entry.range.text}")
+    return Templates.of(templates).each(_static_findings)
+
+
+def _static_findings(template, body):
+    if template in IGNORED_TEMPLATES:
+        return
+    seen = set()
+    for path, value in numbers(body):
+        seen.add(path)
+        entry = entry_of(template, path)
+        resource = path.split(" ")[0]
+        if entry is None:
+            yield Finding(template, resource, f"{path} is {_text(value)}; numbers.yaml has no range for it")
+        elif value != entry.range.items if isinstance(value, frozenset) else value not in entry.range:
+            yield Finding(template, resource, f"{path} is {_text(value)}; its range is {entry.range.text}")
+    for entry in _entries(template):
+        if entry.template == template and entry.is_exact and entry.pattern not in seen:
+            yield Finding(template, entry.pattern.split(" ")[0],
+                          f"{entry.pattern} is not there; its range is {entry.range.text}")
 
 
 def stays_within(template, before, after):
@@ -333,9 +337,9 @@ def fargate_has_such_a_size(system):
             continue
         containers = task.get("ContainerDefinitions", [])
         if sum(number(item.get("Cpu", 0)) or 0 for item in containers) > cpu / 2:
-            yield task.finding("the containers beside the tracker take more than half of the CPU")
+            yield task.finding("the containers next to the tracker take more than half of the CPU")
         if sum(number(item.get("Memory", 0)) or 0 for item in containers) > memory / 2:
-            yield task.finding("the containers beside the tracker take more than half of the memory")
+            yield task.finding("the containers next to the tracker take more than half of the memory")
 
 
 @relation

@@ -38,7 +38,7 @@ class _Deployments:
     """Deployments that are compared, each synthesized once."""
 
     def __init__(self, templates):
-        self._templates = templates
+        self._templates = synth.Templates.of(templates)
         self._known = {}
 
     def of(self, base, given):
@@ -47,7 +47,7 @@ class _Deployments:
         if key not in self._known:
             scenario = BASES[base]
             parameters = scenario.parameters | {name: str(value) for name, value in given.items()}
-            system = synth.system(self._templates, dataclasses.replace(
+            system = self._templates.system(dataclasses.replace(
                 scenario, name=f"{base} with {_shown(given)}", parameters=parameters))
             self._known[key] = system, _settings(system)
         return self._known[key]
@@ -81,11 +81,12 @@ def _effects(base, before, chosen, after):
     """What one deployment has and the other has not, a line each."""
     lines = []
     for sign, mine, theirs, system in (("-", before, after, base), ("+", after, before, chosen)):
+        names = _names(system)
         for key in sorted(mine):
             if key not in theirs:
                 lines.append(f"{sign} {key}")
-                continue
-            lines += [f"{sign} {key} {_readable(line, system)}" for line in mine[key] if line not in theirs[key]]
+            elif mine[key] is not theirs[key]:
+                lines += [f"{sign} {key} {_readable(line, names)}" for line in mine[key] if line not in theirs[key]]
     return lines
 
 
@@ -117,12 +118,16 @@ def _settings(system):
     """Resource or output → its settings, a line each."""
     found = {}
     for resource in system.resources:
-        waits = {"DependsOn": list(resource.depends_on)} if resource.depends_on else {}
-        found[f"{resource.file} {resource.name}"] = dict.fromkeys(
-            _lines("", resource.attributes | waits | resource.properties))
+        found[f"{resource.file} {resource.name}"] = _settings_of(resource)
     for name, value in system.outputs.items():
         found[f"output {name}"] = {f"= {value}": None}
     return found
+
+
+@functools.lru_cache(20_000)
+def _settings_of(resource):
+    waits = {"DependsOn": list(resource.depends_on)} if resource.depends_on else {}
+    return dict.fromkeys(_lines("", resource.attributes | waits | resource.properties))
 
 
 def _lines(place, node):
@@ -145,13 +150,18 @@ def _lines(place, node):
     return [f"{place} = {node if isinstance(node, str) and node else json.dumps(node, default=str)}".rstrip()]
 
 
-def _readable(line, system):
-    """The line with <Resource> for what a resource of the system is called."""
+def _names(system):
+    """What resources of the system are called → <Resource>, the longest first."""
     # A bucket's policy is called as the bucket is.
     names = {text: resource.name for resource in system.resources if resource.type != "AWS::S3::BucketPolicy"
-             for text in (resource.arn, resource.ref) if re.search("[0-9a-f]{8}", str(text)) and text in line}
-    for text in sorted(names, key=len, reverse=True):
-        line = line.replace(text, f"<{names[text]}>")
+             for text in (resource.arn, resource.ref) if re.search("[0-9a-f]{8}", str(text))}
+    return {text: f"<{names[text]}>" for text in sorted(names, key=len, reverse=True)}
+
+
+def _readable(line, names):
+    """The line with a resource's name for what it is called."""
+    for text, name in names.items():
+        line = line.replace(text, name)
     return line
 
 

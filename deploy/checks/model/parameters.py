@@ -5,7 +5,7 @@ import re
 # Types whose values have to look so: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/
 # cloudformation-supplied-parameter-types.html
 SHAPES = {
-    "AWS::EC2::AvailabilityZone::Name": r"[a-z]{2}(-[a-z]+)+-\d[a-z]",
+    "AWS::EC2::AvailabilityZone::Name": r"[a-z]{2,4}(-[a-z]+)+-\d[a-z]",
     "AWS::EC2::SecurityGroup::Id": r"sg-[0-9a-f]+",
     "AWS::EC2::Subnet::Id": r"subnet-[0-9a-f]+",
     "AWS::EC2::VPC::Id": r"vpc-[0-9a-f]+",

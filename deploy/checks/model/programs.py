@@ -20,8 +20,9 @@ def keep_alive_seconds():
 
 @functools.cache
 def log_messages():
-    """Texts that stand in the tracker's source: what a log line may begin with."""
-    return (ROOT / "tracker/src/app.rs").read_text()
+    """Messages of the tracker's log about its start and end, whole, as its source writes them."""
+    text = (ROOT / "tracker/src/app.rs").read_text().split("#[cfg(test)]")[0]
+    return tuple(dict.fromkeys(re.findall(r'"((?:[^"\\\n]|\\.)+)"', text)))
 
 
 @functools.cache

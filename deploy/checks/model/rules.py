@@ -79,9 +79,12 @@ def _judged(name, text):
             "these parameters", USUAL.parameters | given, USUAL.layout))
         refused = [finding for finding in system.findings if finding.text.startswith(REFUSES)]
         used |= {finding.resource for finding in refused}
-        if bool(refused) != has_to:
-            shown = ", ".join(f"{key} {value or 'empty'}" for key, value in given.items())
-            found.append(Finding(name, "Rules", f"{'take' if has_to else 'refuse'} {shown}"))
+        shown = ", ".join(f"{key} {value or 'empty'}" for key, value in given.items())
+        if has_to and not refused:
+            found.append(Finding(name, "Rules", f"take {shown}, which they have to refuse"))
+        elif refused and not has_to:
+            # Which rule is wrong is known here alone, so it comes first.
+            found.insert(0, Finding(name, refused[0].resource, f"refuses {shown}, which it has to take"))
     found += [Finding(name, rule, "refuses nothing that rules.py tries") for rule in sorted(set(rules or {}) - used)]
     return tuple(found)
 

@@ -8,9 +8,12 @@ nothing here raises on a wrong template.
 
 import functools
 import graphlib
+import hashlib
+import marshal
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 from adtrack_deploy import stacks, template
@@ -18,6 +21,7 @@ from adtrack_deploy import stacks, template
 from . import identities
 from .finding import Finding
 from .intrinsics import NO_VALUE, EvaluationError, Scope, as_text, conditions, references
+from .memory import Memory, remembered
 from .parameters import ParameterError, checked
 
 FOLDER = template.FOLDER
@@ -26,6 +30,10 @@ SECTIONS = {"AWSTemplateFormatVersion", "Description", "Metadata", "Parameters",
             "Conditions", "Resources", "Outputs", "Transform"}
 ATTRIBUTES = {"Type", "Properties", "Condition", "DependsOn", "DeletionPolicy", "UpdateReplacePolicy",
               "CreationPolicy", "UpdatePolicy", "Metadata"}
+
+
+# Stacks that were evaluated: deployments, and mutants, differ in few templates.
+_STACKS = Memory(4_000)
 
 
 @dataclass(frozen=True)
@@ -46,9 +54,9 @@ class Scenario:
         return tuple(filter(None, (self.parameters.get(f"Zone{number}") for number in (1, 2, 3))))
 
 
-@dataclass
+@dataclass(eq=False)
 class Resource:
-    """A resource that the scenario has."""
+    """A resource that the scenario has. Systems share it: it must not change."""
 
     file: str
     name: str
@@ -96,6 +104,18 @@ class System:
     # (template, condition) → whether it holds.
     conditions: dict = field(default_factory=dict)
     findings: list = field(default_factory=list)
+
+    def add(self, template, stack):
+        """Adds a stack: its outputs are parameters of those that follow."""
+        self.findings += [Finding(template, rule, f"refuses the scenario {self.scenario.name}: {text}")
+                          for rule, text in stack.refusals]
+        self.findings += stack.findings
+        self.resources += stack.resources
+        self.conditions |= {(template, name): holds for name, holds in stack.conditions.items()}
+        self.outputs |= stack.outputs
+        # What an operator sets is not replaced by a stack's output.
+        self.parameters |= {name: value for name, value in stack.outputs.items()
+                            if name not in self.scenario.parameters}
 
     def of_type(self, *types):
         """The resources of these types."""
@@ -145,57 +165,121 @@ def roll_out_order(layout):
     return [name for stack in stacks.of(layout) for name in stack.templates]
 
 
+class Templates(dict):
+    """Templates by name, which do not change: a change is made in a copy. What depends on one of them alone is
+    done once for each content.
+    """
+
+    @classmethod
+    def of(cls, templates):
+        return templates if isinstance(templates, cls) else cls(templates)
+
+    @functools.cached_property
+    def digests(self):
+        """What stands for the content of each template."""
+        return {name: _digest(body) for name, body in self.items()}
+
+    def each(self, judge):
+        """The findings of a judge of single templates, `judge(name, body)`."""
+        for name, body in self.items():
+            yield from remembered((judge, name, self.digests[name]), lambda name=name, body=body: judge(name, body))
+
+    def system(self, scenario):
+        """The resources of `scenario`."""
+        made = System(scenario, self)
+        made.parameters.update(scenario.parameters)
+        for name in roll_out_order(scenario.layout):
+            if name in self:
+                made.add(name, self._stack(name, made))
+            else:
+                made.findings.append(Finding(name, "-", "there is no such template"))
+        return made
+
+    def _stack(self, name, made):
+        body, scenario = self[name], made.scenario
+        given = tuple((parameter, made.parameters.get(parameter)) for parameter, _ in _items(body, "Parameters"))
+        place = _Place(made.parameters.get("Deployment", "adtrack"), scenario.account, scenario.partition,
+                       scenario.region, scenario.zones)
+        key = name, self.digests[name], given, place
+        stack = _STACKS.get(key)
+        if stack is None:
+            stack = _Evaluation(name, body, dict(given), place).stack()
+            _STACKS.put(key, stack)
+        return stack
+
+
 def system(templates, scenario):
     """The resources of `scenario`."""
-    made = System(scenario, templates)
-    made.parameters.update(scenario.parameters)
-    for name in roll_out_order(scenario.layout):
-        if name in templates:
-            _Stack(name, templates[name], made).make()
-        else:
-            made.findings.append(Finding(name, "-", "there is no such template"))
-    return made
+    return Templates.of(templates).system(scenario)
+
+
+def _digest(body):
+    """A template's content. One that has more than YAML's plain values is like no other."""
+    try:
+        return hashlib.sha256(marshal.dumps(body, 0)).digest()
+    except ValueError:
+        return object()
 
 
 def static_findings(templates):
     """What is wrong with templates in every scenario: unused names, references to nothing, cycles."""
-    found = []
-    for name, body in templates.items():
-        found += _unknown_members(name, body)
-        found += _nulls(name, body)
-        found += _unused(name, body)
-        found += _cycles(name, body)
-    return found
+    return Templates.of(templates).each(_static_findings)
 
 
+def _static_findings(name, body):
+    for check in (_unknown_members, _nulls, _unused, _cycles):
+        yield from check(name, body)
+
+
+class _Place(NamedTuple):
+    """Where a stack is, and the deployment that it belongs to."""
+
+    deployment: str
+    account: str
+    partition: str
+    region: str
+    zones: tuple
+
+
+@dataclass
 class _Stack:
-    """One template on its way into a system."""
+    """One template evaluated; deployments that differ elsewhere share it."""
 
-    def __init__(self, name, body, made):
+    resources: list = field(default_factory=list)
+    outputs: dict = field(default_factory=dict)
+    conditions: dict = field(default_factory=dict)
+    findings: list = field(default_factory=list)
+    # (rule, why it refuses the parameters).
+    refusals: list = field(default_factory=list)
+
+
+class _Evaluation:
+    """One template on its way into a stack. It depends on nothing but its arguments."""
+
+    def __init__(self, name, body, given, place):
         self._name = name
         self._body = body
-        self._made = made
-        scenario = made.scenario
-        deployment = made.parameters.get("Deployment", "adtrack")
-        self._place = identities.Place(f"{deployment}-{name}", scenario.account, scenario.partition,
-                                       scenario.region, f"adtrack-{name}")
+        self._given = given
+        self._made = _Stack()
+        self._place = identities.Place(f"{place.deployment}-{name}", place.account, place.partition,
+                                       place.region, f"adtrack-{name}")
         pseudo = {
-            "AWS::AccountId": scenario.account,
-            "AWS::Partition": scenario.partition,
-            "AWS::Region": scenario.region,
+            "AWS::AccountId": place.account,
+            "AWS::Partition": place.partition,
+            "AWS::Region": place.region,
             "AWS::StackName": self._place.stack,
-            "AWS::StackId": f"arn:{scenario.partition}:cloudformation:{scenario.region}:"
-                            f"{scenario.account}:stack/{self._place.stack}/0",
+            "AWS::StackId": f"arn:{place.partition}:cloudformation:{place.region}:"
+                            f"{place.account}:stack/{self._place.stack}/0",
             "AWS::URLSuffix": "amazonaws.com",
             "AWS::NotificationARNs": [],
         }
         self._identities = {}
-        self._scope = Scope(body, self._parameters(), pseudo, scenario.zones, self._identity)
+        self._scope = Scope(body, self._parameters(), pseudo, place.zones, self._identity)
 
-    def make(self):
+    def stack(self):
         self._check_rules()
         for name in self._body.get("Conditions") or {}:
-            self._made.conditions[self._name, name] = self._try(name, self._scope.holds, name)
+            self._made.conditions[name] = self._try(name, self._scope.holds, name)
         for logical_id, declared in self._body["Resources"].items():
             resource = self._resource(logical_id, declared)
             if resource:
@@ -204,9 +288,7 @@ class _Stack:
             value = self._try(name, self._output, output)
             if value is not None:
                 self._made.outputs[name] = value
-                # What an operator sets is not replaced by a stack's output.
-                if name not in self._made.scenario.parameters:
-                    self._made.parameters[name] = value
+        return self._made
 
     def _report(self, resource, text):
         self._made.findings.append(Finding(self._name, resource, text))
@@ -224,9 +306,8 @@ class _Stack:
     def _parameters(self):
         values = {}
         for name, declared in _items(self._body, "Parameters"):
-            given = self._made.parameters.get(name)
             try:
-                values[name] = checked(name, declared, given)
+                values[name] = checked(name, declared, self._given[name])
             except ParameterError as error:
                 self._report(name, str(error))
         return values
@@ -237,7 +318,7 @@ class _Stack:
             for assertion in rule.get("Assertions", []) if applies else []:
                 if not self._try(name, self._scope.evaluate, assertion.get("Assert")):
                     text = assertion.get("AssertDescription", "an assertion of the rule does not hold")
-                    self._report(name, f"refuses the scenario {self._made.scenario.name}: {text}")
+                    self._made.refusals.append((name, text))
 
     def _rule_applies(self, rule):
         return "RuleCondition" not in rule or self._scope.evaluate(rule["RuleCondition"])

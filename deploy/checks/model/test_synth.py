@@ -1,9 +1,11 @@
 """The synthesizer, by the examples of CloudFormation's reference; and what it refuses."""
 
-import pytest
-from adtrack_deploy import stacks
+import copy
 
-from model import synth
+import pytest
+from adtrack_deploy import stacks, template
+
+from model import judge, scenarios, synth
 from model.intrinsics import EvaluationError, Scope, references
 from model.parameters import ParameterError, checked
 
@@ -142,3 +144,23 @@ def test_identities_are_the_same_in_every_run():
 
     assert first == second
     assert len(set(first)) == 2
+
+
+def test_a_template_that_is_changed_is_evaluated_again():
+    body = {"Resources": {"A": {"Type": "T", "Properties": {"P": 1}}}}
+    first = one_template(body)[0].named("A")
+    same = one_template(copy.deepcopy(body))[0].named("A")
+    body["Resources"]["A"]["Properties"]["P"] = True
+    other = one_template(body)[0].named("A")
+
+    assert same is first
+    assert (first.get("P"), other.get("P")) == (1, True)
+
+
+def test_judges_leave_what_systems_share_as_it_is():
+    templates = synth.Templates(template.load_all())
+    systems = [templates.system(scenario) for scenario in scenarios.ALL]
+    before = repr([system.resources for system in systems])
+
+    assert list(judge.findings(templates)) == []
+    assert repr([system.resources for system in systems]) == before

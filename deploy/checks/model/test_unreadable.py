@@ -69,10 +69,11 @@ def test_a_property_without_a_value_is_a_finding(folder):
     assert "data:Key: Properties.EnableKeyRotation has no value" in lines(folder)
 
 
-def test_a_match_of_cfn_lint_without_a_path_is_a_finding(folder):
-    change(folder, "data", "Resources:\n", "Resources:\nResources:\n")
+def test_a_match_of_cfn_lint_without_a_path_is_a_finding(tmp_path):
+    shutil.copy(synth.FOLDER / "data.yaml", tmp_path)
+    change(tmp_path, "data", "Resources:\n", "Resources:\nResources:\n")
 
-    assert any(finding.file == "data" for finding in lint.findings(folder))
+    assert any(finding.file == "data" for finding in lint.findings(tmp_path))
 
 
 def test_a_crash_of_cfn_lint_is_a_finding(folder, monkeypatch, capsys):

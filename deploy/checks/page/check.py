@@ -143,8 +143,8 @@ def visit(environment, site, folder, objects, picture=None):
     since = int(time.time() * 1000)
     browser = Browser(folder, objects)
     try:
-        answer = browser.visit(site, picture)
-        assert "messageId" in answer, answer
+        text = browser.visit(site, picture)
+        assert "messageId" in text, text
         # The ad, the pixel, both clicks and the conversion.
         wait_for("five rows", lambda: len(rows_of(environment, since)) >= 5)
         time.sleep(1)

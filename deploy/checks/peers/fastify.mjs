@@ -1,4 +1,4 @@
-// The tracker's answer from Node.js: what a team might write in an afternoon.
+// The tracker's response from Node.js: what a team might write in an afternoon.
 import { randomUUID } from "node:crypto";
 import fastify from "fastify";
 

@@ -78,7 +78,7 @@ class Server:
             self.process.kill()
 
     def load(self, seconds, script=None):
-        """Puts it under load by wrk; the requests answered."""
+        """Puts it under load with wrk. Returns the number of responses."""
         command = ["taskset", "-c", CLIENT_CORE, "wrk", "-t1", "-c64", f"-d{seconds}s"]
         if script:
             command += ["-s", str(script)]

@@ -85,7 +85,7 @@ class RollOut(RuleBasedStateMachine):
         if run.status:
             # Only for what a person has to decide: rows in a table whose stack never worked, or a stack that
             # is half deleted.
-            assert ("is not empty" in run.text and self.rows) or "it worked once" in run.text, run.text
+            assert ("are not empty" in run.text and self.rows) or "it worked once" in run.text, run.text
         else:
             assert set(self.one.statuses().values()) <= {"CREATE_COMPLETE", "UPDATE_COMPLETE",
                                                          "UPDATE_ROLLBACK_COMPLETE"}, run.text

@@ -71,7 +71,7 @@ def texts(check):
     (CERTIFICATE, None, None),
     ({**CERTIFICATE, "Status": "PENDING_VALIDATION"}, None, "is PENDING_VALIDATION, not ISSUED"),
     ({**CERTIFICATE, "SubjectAlternativeNames": []}, None, "is for example.com, not for go.example.com"),
-    (CERTIFICATE, "arn:aws:acm:us-east-1:1:certificate/1", "is not of this region"),
+    (CERTIFICATE, "arn:aws:acm:us-east-1:1:certificate/1", "is in another region"),
 ])
 def test_looks_at_the_certificate(certificate, arn, problem):
     account = Services(acm=Client(describe_certificate={"Certificate": certificate}))
@@ -117,7 +117,7 @@ def test_looks_at_quotas():
     account = Services(service_quotas=_quota(5), ec2=vpcs)
     checks = RegionChecks(account, rollout(), region(MinTasks="6"))
 
-    assert "VPCs: 5 are there, 1 more are needed, and the quota is 5" in texts(checks.network_quotas)[0]
+    assert "VPCs: 5 exist, 1 more are needed, and the quota is 5" in texts(checks.network_quotas)[0]
     assert "MinTasks x TaskCpu take 6 vCPUs, and the quota is 5" in texts(checks.fargate_quota)[0]
 
 
@@ -168,9 +168,9 @@ RECORD = {"Name": "go.example.com.", "Type": "A"}
 @pytest.mark.parametrize(("zone", "records", "problem"), [
     ({"Name": "example.com."}, [], None),
     ({"Name": "go.example.com."}, [{**RECORD, "SetIdentifier": "first-eu-west-1"}], None),
-    ({"Name": "ample.com."}, [], "does not hold go.example.com"),
+    ({"Name": "ample.com."}, [], "does not contain go.example.com"),
     ({"Name": "example.com.", "Config": {"PrivateZone": True}}, [], "private"),
-    ({"Name": "example.com."}, [{**RECORD, "Type": "CNAME"}], "has a record CNAME already"),
+    ({"Name": "example.com."}, [{**RECORD, "Type": "CNAME"}], "already has a record CNAME"),
 ])
 def test_looks_at_the_hosted_zone(zone, records, problem):
     checks = ZoneChecks(_zone_client(zone, records), rollout())
@@ -202,7 +202,7 @@ def test_a_missing_tool_is_a_line(monkeypatch, missing):
 
     found = [one.text for one in preflight.of_machine(Options())]
 
-    assert [text for text in found if text.startswith(f"{missing} is not there")], found
+    assert [text for text in found if text.startswith(f"{missing} not found")], found
 
 
 def test_an_engine_buildx_and_a_clean_tree_are_needed_to_build(monkeypatch):
@@ -214,7 +214,7 @@ def test_an_engine_buildx_and_a_clean_tree_are_needed_to_build(monkeypatch):
 
     found = " ".join(one.text for one in preflight.of_machine(Options()))
 
-    for text in ("1 files differ from the commit (M tracker/src/main.rs", "docker version", "docker buildx version",
+    for text in ("has 1 uncommitted changes (M tracker/src/main.rs", "docker version", "docker buildx version",
                  "10 GiB are free"):
         assert text in found, found
 

@@ -57,7 +57,7 @@ def test_the_global_table_goes_last_and_with_all_regions_only(deployment):
     assert deployment.deploy("--region", OTHER, global_table=True).status == 0
 
     run = deployment.destroy("--delete-data", global_table=True)
-    assert run.status == 0 and "global-table: stays" in run.text and deployment.stack("global-table"), run.text
+    assert run.status == 0 and "global-table: kept" in run.text and deployment.stack("global-table"), run.text
 
     run = deployment.destroy("--region", OTHER, "--delete-data", global_table=True)
     assert run.status == 0 and deployment.account.resources == {}, run.text
@@ -125,7 +125,7 @@ def test_prune_keeps_what_is_used_and_the_newest_of_each_kind():
     items = [(f"packages/a-{number}.zip", NOW + timedelta(days=number), "a") for number in range(5)]
     items += [("packages/b-0.zip", NOW, "b")]
 
-    assert prune.unused(items, used={"packages/a-1.zip"}, newest=2) == ["packages/a-0.zip", "packages/a-2.zip"]
+    assert prune.find_unused(items, used={"packages/a-1.zip"}, newest=2) == ["packages/a-0.zip", "packages/a-2.zip"]
 
 
 def test_prune_keeps_what_runs(deployment):
@@ -160,7 +160,7 @@ def test_prune_refuses_where_other_accounts_read():
     (exceptions.ProfileNotFound(profile="x"), "aws configure list-profiles"),
     (exceptions.UnauthorizedSSOTokenError(), "have expired"),
     (exceptions.TokenRetrievalError(provider="sso", error_msg="expired"), "have expired"),
-    (refusal("ExpiredToken", "expired"), "goes on from there"),
+    (refusal("ExpiredToken", "expired"), "to resume"),
     (refusal("RequestExpired", "expired"), "have expired"),
     (refusal("InvalidClientTokenId", "no"), "clock"),
     (refusal("OptInRequired", "no"), "aws account enable-region"),
@@ -192,7 +192,7 @@ def test_a_wait_outlives_what_passes(deployment, monkeypatch, error, status):
     run = deployment.deploy()
     assert run.status == status, run.text
     if status:
-        assert "credentials have expired" in run.text and "goes on from there" in run.text
+        assert "credentials have expired" in run.text and "to resume" in run.text
 
     monkeypatch.setattr(client, "describe_stacks", describe)
     assert deployment.deploy().status == 0
@@ -223,4 +223,4 @@ def test_asks_before_it_changes_anything(deployment, monkeypatch):
     run = deployment.run(lambda arguments, out: cli.deploy([one for one in arguments if one != "--yes"], out),
                          "--region", HOME)
 
-    assert run.status == 64 and "--yes goes ahead without" in run.text and deployment.statuses() == {}
+    assert run.status == 64 and "pass --yes" in run.text and deployment.statuses() == {}

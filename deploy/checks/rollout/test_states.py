@@ -4,7 +4,7 @@ import itertools
 
 import botocore.session
 import pytest
-from adtrack_deploy import changes, holdings, rollout, states
+from adtrack_deploy import changes, retained, rollout, states
 from conftest import HOME
 from fake_account import Fault
 
@@ -37,11 +37,11 @@ def test_waits_for_a_creation_that_an_interrupted_run_began(deployment, stack):
         patch.setattr("adtrack_deploy.cloudformation.time.sleep", _interrupt_during(deployment, stack))
         run = deployment.deploy()
     assert run.status == 130 and f"{stack} in eu-west-1 is CREATE_IN_PROGRESS" in run.text, run.text
-    assert "The same command again" in run.text
+    assert "Run the same command again" in run.text
 
     run = deployment.deploy()
 
-    assert run.status == 0 and f"{stack}: an earlier run, or somebody else, is at work" in run.text, run.text
+    assert run.status == 0 and f"{stack}: another operation is in progress" in run.text, run.text
     assert deployment.orphans() == []
 
 
@@ -126,8 +126,8 @@ def test_deletes_the_snapshot_of_a_redis_that_was_never_used(deployment):
 
 def test_deletes_a_bucket_that_is_written_to_until_its_stack_is_gone(deployment, monkeypatch):
     assert deployment.deploy().status == 0
-    delete, calls = holdings.Bucket.delete, itertools.count()
-    monkeypatch.setattr(holdings.Bucket, "delete",
+    delete, calls = retained.Bucket.delete, itertools.count()
+    monkeypatch.setattr(retained.Bucket, "delete",
                         lambda self, name: delete(self, name) if next(calls) else None)
 
     run = deployment.destroy("--delete-data")
@@ -187,7 +187,7 @@ def test_destroy_leaves_behind_only_what_it_is_told(deployment):
 
     run = deployment.destroy("--retain", "TargetGroup")
 
-    assert run.status == 0 and "stays: AWS::ElasticLoadBalancingV2::TargetGroup first-compute" in run.text, run.text
+    assert run.status == 0 and "kept: AWS::ElasticLoadBalancingV2::TargetGroup first-compute" in run.text, run.text
     assert deployment.stack("compute") is None
 
 
@@ -225,7 +225,7 @@ def test_keeps_snapshots_and_data_unless_told(deployment):
 
     run = deployment.destroy()
 
-    assert run.status == 0 and "first-data: stays, it holds data" in run.text, run.text
+    assert run.status == 0 and "first-data: kept, it holds data" in run.text, run.text
     assert set(deployment.statuses()) == {"first-artifacts", "first-data"}
     assert len(deployment.account.snapshots) == 1
 

@@ -352,7 +352,7 @@ def undescribed(templates):
 
 @fault("an objective is gone")
 def no_objective(templates):
-    del templates["observability-objectives"]["Resources"]["AnswerToRow"]
+    del templates["observability-objectives"]["Resources"]["ResponseToRow"]
 
 
 @fault("no alarm on Redis' memory")

@@ -250,6 +250,7 @@ ALARMS = {
     "AWS/ElastiCache ReplicationLag": ["observability-core-data"],
     "adtrack adtrack_journal_oldest_seconds": ["observability-events", "observability-objectives"],
     "adtrack adtrack_journal_bytes": ["observability-events"],
+    "adtrack adtrack_journal_lost_files": ["observability-events"],
     "adtrack adtrack_subscribed": ["observability-core-data", "observability-objectives"],
     "adtrack adtrack_redis_connected": ["observability-core-data"],
     "adtrack Failures": ["observability-events", "observability-core-data"],
@@ -258,4 +259,4 @@ ALARMS = {
     "adtrack NotDrained": ["observability-events"],
     "adtrack OldestRecordAge": ["observability-objectives"],
 }
-OBJECTIVES = ["AvailabilityFast", "AvailabilitySlow", "LatencyP99", "AnswerToRow", "PushToAnswer"]
+OBJECTIVES = ["AvailabilityFast", "AvailabilitySlow", "LatencyP99", "ResponseToRow", "CoreDataToTrackers"]

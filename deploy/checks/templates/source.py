@@ -55,7 +55,7 @@ def aws_calls():
 @functools.cache
 def measured():
     """What deploy/checks/packages wrote of functions with their share of a core: function → its memory
-    in MB, the longest time in ms from start to first answer and of a batch, the most memory in MB.
+    in MB, the longest time in ms from start to first response and of a batch, the most memory in MB.
     """
     page = (ROOT / "docs/DEPLOY.md").read_text()
     text = page.split("<!-- deploy/checks/packages begins -->")[1].split("<!-- deploy/checks/packages ends")[0]
@@ -90,9 +90,9 @@ def tracker_metrics():
     """The tracker's metrics: name → (type, label or none)."""
     text = "".join(text for path, text in sources() if path.startswith("tracker/src/metrics/"))
     found = {}
-    pattern = r"\.\s*(counter|counters|gauge|float_gauge|histogram)\(\s*\"(adtrack_\w+)\",(.*?)\)\?"
+    pattern = r"\.\s*(counter|counters|gauge|gauges|float_gauge|histogram)\(\s*\"(adtrack_\w+)\",(.*?)\)\?"
     for kind, name, rest in re.findall(pattern, text, re.S):
-        label = re.search(r'"(\w+)",\s*$', rest.strip()) if kind == "counters" else None
+        label = re.search(r'"(\w+)",\s*$', rest.strip()) if kind.endswith("s") else None
         found[name] = (kind.removeprefix("float_").removesuffix("s"), label and label[1])
     return found
 

@@ -70,7 +70,7 @@ async fn serve_kinesis(port: Port, enforce_limits: bool) -> Result<EmbeddedServe
 ///
 /// ferrokinesis assigns a write's sequence numbers and stores its records in two steps. If two writes
 /// overlap, a reader may move past a record that is stored after one with a higher number, and never see
-/// it. A shard of AWS does not behave like this.
+/// it. A Kinesis shard on AWS does not have this race.
 async fn one_write_at_a_time(
     State(lock): State<Arc<RwLock<()>>>,
     request: Request,

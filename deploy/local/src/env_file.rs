@@ -1,8 +1,8 @@
-//! The file of `export NAME=value` lines that points tools at a stack.
+//! A stack's environment file: `export NAME=value` lines that point tools at the stack.
 //!
-//! A stack holds an exclusive lock (`flock`) on its file for as long as it runs, so the kernel knows
-//! which files are in use: a file that nobody has locked was left by a stack that was killed, and is
-//! replaced. Whoever removes a file holds its lock.
+//! A stack holds an exclusive lock (`flock`) on its file while it runs. If the lock is free, the stack that
+//! wrote the file was killed, and the next stack replaces the file. A stack removes its file only while it
+//! holds the lock.
 
 use std::fmt::Write as _;
 use std::fs::{File, TryLockError};
@@ -12,20 +12,20 @@ use std::path::{Path, PathBuf};
 
 use local_stack::StackError;
 
-/// Stacks of one clone that can have a file at the same time.
+/// The most environment files that the stacks of a clone can have at the same time.
 const MAX_FILES: u32 = 100;
 
 /// The environment file of this stack.
 #[derive(Debug)]
 pub(crate) struct EnvFile {
     pub(crate) path: PathBuf,
-    /// Whether another stack had the first choice.
+    /// Whether the first file belongs to another running stack.
     pub(crate) is_second_choice: bool,
     locked: File,
 }
 
 impl EnvFile {
-    /// Writes `path`; it is an error if another running stack has it.
+    /// Writes `path`. Fails if it belongs to another running stack.
     pub(crate) fn write(path: &Path, environment: &[(String, String)]) -> Result<Self, StackError> {
         match lock(path)? {
             Some(locked) => Self::fill(path.to_owned(), locked, environment, false),
@@ -33,8 +33,8 @@ impl EnvFile {
         }
     }
 
-    /// Writes `first` (`local-stack.env`), or if another running stack has it, the first free one of
-    /// `local-stack-2.env`, `local-stack-3.env` and so on.
+    /// Writes the first of `first` (`local-stack.env`), `local-stack-2.env`, `local-stack-3.env` and so on
+    /// that belongs to no running stack.
     pub(crate) fn write_first_free(
         first: &Path,
         environment: &[(String, String)],
@@ -61,16 +61,16 @@ impl EnvFile {
         }
     }
 
-    /// Removes the file, unless somebody has put another in its place.
+    /// Removes the file, unless another process has replaced it.
     pub(crate) fn remove(self) {
         if is_at(&self.locked, &self.path) {
-            // A file that stays is replaced by the next stack.
+            // If this fails, the next stack replaces the file.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-/// Opens the file at `path` and locks it; none if a running stack has it.
+/// Opens the file at `path` and locks it. `None` if it belongs to a running stack.
 fn lock(path: &Path) -> Result<Option<File>, StackError> {
     let file_error = |error| StackError::File(path.to_owned(), error);
     loop {
@@ -81,7 +81,7 @@ fn lock(path: &Path) -> Result<Option<File>, StackError> {
             .open(path)
             .map_err(file_error)?;
         match file.try_lock() {
-            // Else its stack has removed it since it was opened.
+            // Otherwise its stack has removed it since it was opened: try again.
             Ok(()) if is_at(&file, path) => return Ok(Some(file)),
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
@@ -107,7 +107,7 @@ fn numbered(first: &Path, number: u32) -> PathBuf {
     first.with_file_name(format!("{stem}-{number}.env"))
 }
 
-/// The lines. Values contain nothing that a shell would interpret, except folders' names.
+/// Formats the lines. Only the names of folders may contain characters that a shell interprets.
 fn exports(environment: &[(String, String)]) -> String {
     let mut text = format!("# adtrack local stack, process {}\n", std::process::id());
     for (name, value) in environment {
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn each_stack_has_its_own_file_and_removes_only_that() {
+    fn each_stack_removes_only_its_own_file() {
         let folder = tempfile::tempdir().unwrap();
         let first = folder.path().join("local-stack.env");
 
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn replaces_a_file_that_a_killed_stack_left() {
+    fn replaces_the_file_of_a_killed_stack() {
         let folder = tempfile::tempdir().unwrap();
         let first = folder.path().join("local-stack.env");
         std::fs::write(&first, "export NAME=dead\n").unwrap();
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_a_file_that_replaced_its_own() {
+    fn keeps_a_file_that_replaced_its_own() {
         let folder = tempfile::tempdir().unwrap();
         let first = folder.path().join("local-stack.env");
         let file = write(&first, "own");
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_given_file_that_is_in_use() {
+    fn rejects_a_given_file_that_is_in_use() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("given.env");
         let _first = EnvFile::write(&path, &[]).unwrap();
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn stacks_that_start_and_end_at_once_never_share_a_file() {
+    fn concurrent_stacks_never_share_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let first = folder.path().join("local-stack.env");
         std::fs::write(&first, "a killed stack's").unwrap();

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub enum StackError {
     /// All ports that were tried are busy.
     #[error(
-        "no free port for {part} from {from} to {to}; end what uses them or choose another first port"
+        "no free port for {part} from {from} to {to}; stop the processes that use them, or choose another first port"
     )]
     NoPort {
         /// The part that needs a port.
@@ -47,7 +47,7 @@ pub enum StackError {
     File(PathBuf, std::io::Error),
     /// Another running stack has the environment file.
     #[error(
-        "{0} belongs to another running stack; end that one, or choose another file by --env-file"
+        "{0} belongs to another running stack; end that one, or choose another file with --env-file"
     )]
     EnvFileInUse(PathBuf),
     /// A stand-in refused a call.

@@ -107,10 +107,10 @@ impl Drop for FaultProxy {
 impl Proxy {
     fn draw(&self) -> Option<Fault> {
         let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut dice = fastrand::f64();
+        let mut draw = fastrand::f64();
         let drawn = faults.iter().find(|(_, probability)| {
-            dice -= probability;
-            dice < 0.0
+            draw -= probability;
+            draw < 0.0
         });
         drawn.map(|(fault, _)| *fault)
     }
@@ -181,8 +181,8 @@ async fn partial(proxy: &Proxy, headers: &HeaderMap, body: Bytes, share: f64) ->
         return proxy.forward(headers, body).await;
     };
     let left_out: Vec<bool> = records.iter().map(|_| fastrand::f64() < share).collect();
-    let mut verdicts = left_out.iter();
-    records.retain(|_| verdicts.next() == Some(&false));
+    let mut is_left_out = left_out.iter();
+    records.retain(|_| is_left_out.next() == Some(&false));
     let mut results = Vec::new();
     if !records.is_empty() {
         let response = proxy.forward(headers, request.to_string().into()).await;

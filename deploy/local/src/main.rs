@@ -1,4 +1,4 @@
-//! `make run`: runs the stack in the foreground until ctrl-C.
+//! `make run`: runs the stack in the foreground until Ctrl-C.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -109,7 +109,7 @@ async fn run(arguments: Arguments) -> Result<(), StackError> {
         shards: arguments.shards,
         batching_window: arguments.batching_window_ms,
         functions: !arguments.no_functions,
-        tracker: (!arguments.no_tracker).then(Vec::new),
+        tracker_environment: if arguments.no_tracker { None } else { Some(Vec::new()) },
         ..StackOptions::new(&binaries, &folder)
     };
 
@@ -132,9 +132,9 @@ async fn run(arguments: Arguments) -> Result<(), StackError> {
         () = watch(&mut stack, &folder) => {}
     }
     println!(
-        "\nStopping: the tracker drains, then the rest ends. Press ctrl-C again to stop at once."
+        "\nStopping: the tracker drains, then the rest ends. Press Ctrl-C again to stop at once."
     );
-    let again = wait_for_stop_request(false);
+    let again = wait_for_signal();
     tokio::select! {
         () = stack.stop() => {}
         // Dropping the stack kills what still runs.
@@ -147,7 +147,7 @@ async fn run(arguments: Arguments) -> Result<(), StackError> {
 
 async fn start(options: &StackOptions) -> Result<Stack, StackError> {
     let stack = Stack::start(options).await?;
-    if options.tracker.is_some() {
+    if options.tracker_environment.is_some() {
         stack.load_samples().await?;
     }
     Ok(stack)
@@ -165,7 +165,15 @@ async fn watch(stack: &mut Stack, folder: &Path) {
     std::future::pending::<()>().await;
 }
 
+/// Waits for a signal or, if `with_parent`, for the end of the parent process.
 async fn wait_for_stop_request(with_parent: bool) {
+    tokio::select! {
+        () = wait_for_signal() => {}
+        () = parent::wait_for_end(), if with_parent => {}
+    }
+}
+
+async fn wait_for_signal() {
     let mut terminate = signal(SignalKind::terminate()).ok();
     let mut interrupt = signal(SignalKind::interrupt()).ok();
     let mut hang_up = signal(SignalKind::hangup()).ok();
@@ -173,7 +181,8 @@ async fn wait_for_stop_request(with_parent: bool) {
         Some(_) = next_signal(&mut terminate) => {}
         Some(_) = next_signal(&mut interrupt) => {}
         Some(_) = next_signal(&mut hang_up) => {}
-        () = parent::wait_for_end(), if with_parent => {}
+        // None of them can be listened for.
+        else => std::future::pending().await,
     }
 }
 

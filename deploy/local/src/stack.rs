@@ -51,7 +51,7 @@ pub struct StackOptions {
     /// Whether the functions run. Without them, the streams fill up.
     pub functions: bool,
     /// Environment of the trackers, in addition to the stack's; `None`: no tracker runs.
-    pub tracker: Option<Vec<(String, String)>>,
+    pub tracker_environment: Option<Vec<(String, String)>>,
     /// Number of trackers, each with a journal of its own.
     pub trackers: usize,
     /// How long a mapping waits for a batch to fill.
@@ -61,8 +61,8 @@ pub struct StackOptions {
     pub faults: bool,
     /// Number of index partitions for an hour of a program's events; `None`: the table has no index.
     pub index_buckets: Option<u32>,
-    /// Settings of the tracker and redis-updater for a Redis other than the stack's own.
-    pub redis: Vec<(String, String)>,
+    /// Environment of the tracker and redis-updater for a Redis other than the stack's own.
+    pub redis_environment: Vec<(String, String)>,
 }
 
 impl StackOptions {
@@ -80,12 +80,12 @@ impl StackOptions {
             },
             shards: 2,
             functions: true,
-            tracker: Some(Vec::new()),
+            tracker_environment: Some(Vec::new()),
             trackers: 1,
             batching_window: Duration::ZERO,
             faults: false,
             index_buckets: None,
-            redis: Vec::new(),
+            redis_environment: Vec::new(),
         }
     }
 }
@@ -133,8 +133,9 @@ impl Stack {
             aws::dynamodb(options.ports.dynamodb),
             RedisServer::start(options.ports.redis, &redis_folder),
         )?;
-        let mut environment = environment(&kinesis, &dynamodb, &redis, &failed_records);
-        environment.extend_from_slice(&options.redis);
+        let servers = Servers { kinesis: &kinesis, dynamodb: &dynamodb, redis: &redis };
+        let mut environment = servers.environment(&failed_records);
+        environment.extend_from_slice(&options.redis_environment);
         let mut stack = Self {
             environment,
             redis,
@@ -158,7 +159,7 @@ impl Stack {
         if options.functions {
             stack.start_functions(options, &folder).await?;
         }
-        if let Some(extra) = &options.tracker {
+        if let Some(extra) = &options.tracker_environment {
             for _ in 0..options.trackers {
                 stack.start_tracker(options, extra, &folder).await?;
             }
@@ -248,7 +249,7 @@ impl Stack {
             [("kinesis-consumer", EVENT_STREAM), ("redis-updater", CORE_DATA_STREAM)]
         {
             let mut environment = self.environment.clone();
-            environment.extend(self.proxies());
+            environment.extend(self.proxies(options));
             if let Some(buckets) = options.index_buckets {
                 environment.push(("INDEX_BUCKETS".to_owned(), buckets.to_string()));
             }
@@ -330,24 +331,27 @@ impl Stack {
             // There is no load balancer to wait for.
             ("SHUTDOWN_DELAY_SECONDS".to_owned(), "0".to_owned()),
         ]);
-        environment.extend(self.proxies());
+        environment.extend(self.proxies(options));
         environment.extend_from_slice(extra);
         let binary = own_binary(&options.binaries, "tracker")?;
         let log = folder.join(format!("logs/tracker{suffix}.log"));
         Tracker::start(binary, environment, log, public, management).await
     }
 
-    /// The environment with which a program goes through the stack's proxies, if there are any.
-    fn proxies(&self) -> Vec<(String, String)> {
+    /// The environment with which a program goes through the stack's proxies, if there are any. There is none in
+    /// front of a Redis other than the stack's own.
+    fn proxies(&self, options: &StackOptions) -> Vec<(String, String)> {
         let Some(faults) = &self.faults else { return Vec::new() };
-        vec![
+        let mut proxies = vec![
             ("AWS_ENDPOINT_URL_KINESIS".to_owned(), faults.kinesis.url.clone()),
             ("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), faults.dynamodb.url.clone()),
             ("REDIS_URL".to_owned(), format!("redis://{}", faults.redis.address)),
-        ]
+        ];
+        proxies.extend_from_slice(&options.redis_environment);
+        proxies
     }
 
-    /// Lets the tracker store its sample programs.
+    /// Has the tracker store its sample programs.
     pub async fn load_samples(&self) -> Result<(), StackError> {
         let url = format!("{}/cache/fill", self.management_url());
         let problem = |error: reqwest::Error| StackError::Provisioning(format!("{url}: {error}"));
@@ -357,27 +361,32 @@ impl Stack {
     }
 }
 
-fn environment(
-    kinesis: &EmbeddedServer,
-    dynamodb: &EmbeddedServer,
-    redis: &RedisServer,
-    failed_records: &Path,
-) -> Vec<(String, String)> {
-    let variables = [
-        ("AWS_REGION", REGION.to_owned()),
-        ("AWS_DEFAULT_REGION", REGION.to_owned()),
-        ("AWS_ACCESS_KEY_ID", DUMMY_CREDENTIAL.to_owned()),
-        ("AWS_SECRET_ACCESS_KEY", DUMMY_CREDENTIAL.to_owned()),
-        ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
-        ("AWS_ENDPOINT_URL_KINESIS", kinesis.url.clone()),
-        ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.url.clone()),
-        ("REDIS_URL", redis.url()),
-        ("EVENT_STREAM", EVENT_STREAM.to_owned()),
-        ("CORE_DATA_STREAM", CORE_DATA_STREAM.to_owned()),
-        ("TABLE_NAME", TABLE.to_owned()),
-        ("FAILED_RECORDS_URL", format!("file://{}", failed_records.display())),
-    ];
-    variables.map(|(name, value)| (name.to_owned(), value)).to_vec()
+/// The servers that adtrack's processes connect to.
+struct Servers<'a> {
+    kinesis: &'a EmbeddedServer,
+    dynamodb: &'a EmbeddedServer,
+    redis: &'a RedisServer,
+}
+
+impl Servers<'_> {
+    /// The environment variables of adtrack's processes.
+    fn environment(&self, failed_records: &Path) -> Vec<(String, String)> {
+        let variables = [
+            ("AWS_REGION", REGION.to_owned()),
+            ("AWS_DEFAULT_REGION", REGION.to_owned()),
+            ("AWS_ACCESS_KEY_ID", DUMMY_CREDENTIAL.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", DUMMY_CREDENTIAL.to_owned()),
+            ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+            ("AWS_ENDPOINT_URL_KINESIS", self.kinesis.url.clone()),
+            ("AWS_ENDPOINT_URL_DYNAMODB", self.dynamodb.url.clone()),
+            ("REDIS_URL", self.redis.url()),
+            ("EVENT_STREAM", EVENT_STREAM.to_owned()),
+            ("CORE_DATA_STREAM", CORE_DATA_STREAM.to_owned()),
+            ("TABLE_NAME", TABLE.to_owned()),
+            ("FAILED_RECORDS_URL", format!("file://{}", failed_records.display())),
+        ];
+        variables.map(|(name, value)| (name.to_owned(), value)).to_vec()
+    }
 }
 
 fn absolute(folder: &Path) -> Result<PathBuf, StackError> {

@@ -42,12 +42,12 @@ impl TcpProxy {
             .local_addr()
             .map_err(|error| StackError::Provisioning(format!("a TCP proxy: {error}")))?;
         let (passing, passes) = watch::channel(Passing::All);
-        let (upstream, leads_to) = watch::channel(upstream);
+        let (upstream, current_upstream) = watch::channel(upstream);
         let (cuts, cut) = watch::channel(());
         let server = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                let upstream = *leads_to.borrow();
+                let upstream = *current_upstream.borrow();
                 connections.spawn(connect(client, upstream, passes.clone(), cut.clone()));
                 while connections.try_join_next().is_some() {}
             }
@@ -66,7 +66,7 @@ impl TcpProxy {
     }
 
     /// Sets the server of new connections. Existing connections keep theirs.
-    pub fn lead_to(&self, upstream: SocketAddr) {
+    pub fn set_upstream(&self, upstream: SocketAddr) {
         self.upstream.send_replace(upstream);
     }
 }

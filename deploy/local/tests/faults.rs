@@ -13,6 +13,7 @@ use helpers::long_or_short;
 use local_stack::Stack;
 use local_stack::faults::Fault;
 use local_stack::process::Signal;
+use serde_json::Value;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn loses_nothing_if_killed_at_random_times() {

@@ -37,7 +37,7 @@ async fn start(index_buckets: u32, tracker: bool) -> (Stack, TempDir) {
     let options = StackOptions {
         faults: true,
         index_buckets: Some(index_buckets),
-        tracker: tracker.then(Vec::new),
+        tracker_environment: tracker.then(Vec::new),
         ..StackOptions::new(binaries, folder.path())
     };
     (Stack::start(&options).await.unwrap(), folder)

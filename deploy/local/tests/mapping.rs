@@ -212,7 +212,7 @@ async fn gives_up_on_records_that_are_too_old() {
     let setup = Setup::new().await;
     setup.put(keys(0..3)).await;
     let settings = MappingSettings {
-        maximum_record_age: Duration::from_secs(1),
+        maximum_record_age: Duration::from_secs(3),
         bisect_on_error: false,
         ..setup.settings()
     };

@@ -140,7 +140,7 @@ async fn failover(old_is_gone: bool) {
     check_updates(&stack, 0..20).await;
     let traffic = Traffic::start(stack.tracker_url(), 300, 20, |_, _| false);
 
-    name.lead_to(replica.address());
+    name.set_upstream(replica.address());
     let _: () = replica.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
     if old_is_gone {
         primary.kill().await;
@@ -183,7 +183,7 @@ async fn leaves_an_old_primary_that_missed_the_failover() {
         start_stack(&[("REDIS_URL", format!("redis://{}", name.address))], &[]).await;
     check_updates(&stack, 0..3).await;
     let _: () = replica.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
-    name.lead_to(replica.address());
+    name.set_upstream(replica.address());
     let json = json!({"programId": "p1", "programName": "on the new", "checksum": "1",
         "customerId": 1, "customerName": "c", "valid": true, "version": "1.0"});
     let update = Update::from_json(json.to_string().as_bytes()).unwrap();

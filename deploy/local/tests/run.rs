@@ -39,12 +39,12 @@ fn start_with(arguments: &[&str], folder: &Path, first: u16) -> Running {
     let mut reader = BufReader::new(child.stdout.take().unwrap());
     while !output.contains("Ctrl-C stops everything.") {
         let read = reader.read_line(&mut output).unwrap();
-        assert!(read > 0, "it ended: {output}");
+        assert!(read > 0, "the stack ended early: {output}");
     }
     // Whatever it says from now on must not block it.
     std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
     let line = output.lines().find_map(|line| line.trim().strip_prefix(". "));
-    let env_file = PathBuf::from(line.expect("it says which file to source"));
+    let env_file = PathBuf::from(line.expect("the output names the file to source"));
     let environment = std::fs::read_to_string(&env_file)
         .unwrap()
         .lines()
@@ -89,7 +89,7 @@ fn end(mut running: Running, signal: Signal) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn prints_where_the_parts_run_and_cleans_up_at_the_end() {
+async fn prints_addresses_and_cleans_up_at_the_end() {
     for (signal, first) in [(Signal::INT, 21_000), (Signal::TERM, 21_200)] {
         let folder = tempfile::tempdir().unwrap();
         let running = start(folder.path(), first);
@@ -123,7 +123,7 @@ async fn prints_where_the_parts_run_and_cleans_up_at_the_end() {
 }
 
 #[test]
-fn stacks_of_one_clone_have_a_file_each() {
+fn each_stack_of_a_clone_has_its_own_file() {
     let target = tempfile::tempdir().unwrap();
     let binaries = target.path().join("bin");
     let real = Path::new(env!("CARGO_BIN_EXE_local-stack")).parent().unwrap();
@@ -152,7 +152,7 @@ fn stacks_of_one_clone_have_a_file_each() {
     assert!(has_programs, "{}", programs.display());
     let demo = format!("make demo ENV_FILE={}", second.display());
     assert!(two.output.contains(&demo), "{}", two.output);
-    assert_eq!(left, [false, true], "each removes its own alone");
+    assert_eq!(left, [false, true], "each stack removes only its own file");
     assert_eq!(third, first, "the name is free again");
     assert_eq!(four.env_file, first, "a killed stack's file is replaced");
     end(two, Signal::TERM);
@@ -175,7 +175,7 @@ async fn replaces_a_busy_port_and_reports_it() {
 }
 
 #[test]
-fn its_children_end_if_it_is_killed() {
+fn children_end_when_the_stack_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let running = start(folder.path(), 23_000);
     end(running, Signal::KILL);

@@ -2,6 +2,7 @@
 //! operators: one line that names the variable, its value and what is accepted, and exit status 64
 //! (`EX_USAGE` in sysexits.h).
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -22,23 +23,23 @@ pub fn parse<T: Parser>() -> Result<T, ExitCode> {
             let _ = error.print();
             ExitCode::SUCCESS
         }
-        _ => usage_error(&one_line::<T>(&error)),
+        _ => usage_error(one_line::<T>(&error)),
     })
 }
 
 /// Prints `problem` on standard error, and returns the exit status for an invalid configuration.
-pub fn usage_error(problem: &str) -> ExitCode {
+pub fn usage_error(problem: impl Display) -> ExitCode {
     print_problem(problem);
     ExitCode::from(EXIT_USAGE)
 }
 
 /// Prints `problem` on standard error, and returns the exit status of a failure.
-pub fn failure(problem: &str) -> ExitCode {
+pub fn failure(problem: impl Display) -> ExitCode {
     print_problem(problem);
     ExitCode::FAILURE
 }
 
-fn print_problem(problem: &str) {
+fn print_problem(problem: impl Display) {
     // Fails only if standard error is closed; the status says enough.
     let _ = writeln!(io::stderr(), "{}: {problem}", program_name());
 }

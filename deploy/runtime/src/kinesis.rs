@@ -31,7 +31,7 @@ const PERMANENT: [&str; 12] = [
 /// The error code of a record that the response does not account for.
 const NO_RESULT: &str = "NoResult";
 
-/// Time limits of a call.
+/// Timeouts of a call.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
     /// For connecting.
@@ -64,7 +64,8 @@ pub struct PutOutcome {
 }
 
 /// Why a call failed as a whole.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
 pub struct PutError {
     /// Whether a retry fails too, until an operator fixes the cause: no such stream, no permission.
     pub permanent: bool,
@@ -136,7 +137,7 @@ impl PutOutcome {
         Self { rejections }
     }
 
-    /// Takes for each record, in order, `None` if the stream has it, otherwise the error code.
+    /// See [`Self::rejections`].
     pub fn new(rejections: Vec<Option<String>>) -> Self {
         Self { rejections }
     }

@@ -1,4 +1,4 @@
-//! Writes log lines on a thread of its own, so that nothing waits for whoever reads them.
+//! Writes log lines on a thread of its own, so that nothing waits for their reader.
 //!
 //! ```text
 //! threads that log ──push──▶ pending lines ──swap──▶ writer thread ──write──▶ standard output

@@ -22,8 +22,8 @@ pub struct RedisSettings {
     /// Port of Redis, with REDIS_HOST.
     #[arg(long, env, default_value_t = 6379)]
     pub redis_port: u16,
-    /// File that holds the password of Redis; line ends after it are dropped. Takes precedence over
-    /// a password in the URL.
+    /// File with the password of Redis; trailing newlines are ignored. Takes precedence over a password in
+    /// the URL.
     #[arg(long, env)]
     pub redis_password_file: Option<PathBuf>,
     /// Whether Redis is a cluster. If so, the URL names any of its nodes.

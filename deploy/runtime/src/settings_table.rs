@@ -2,12 +2,32 @@
 //! compares the page with its `--help`.
 
 use std::fmt::Write;
-use std::path::Path;
 
-use clap::{Arg, Command};
+use clap::{Arg, Command, CommandFactory};
 
 /// The page's path, relative to the workspace.
 const PAGE: &str = "docs/CONFIGURATION.md";
+const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+/// Why the page does not document a program's settings.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsTableError {
+    /// The page cannot be read or written.
+    #[error("{PAGE}: {0}")]
+    Page(std::io::ErrorKind),
+    /// The page lacks one of the two comments around the program's section.
+    #[error("{PAGE}: no line `{0}`")]
+    NoComment(String),
+    /// The section is out of date.
+    #[error("{PAGE} differs from {0}'s settings; run the test with UPDATE_DOCS=1")]
+    OutOfDate(String),
+}
+
+impl From<std::io::Error> for SettingsTableError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Page(error.kind())
+    }
+}
 
 /// Lists the settings of `command` that have an environment variable, one table per heading.
 pub fn markdown(command: &Command) -> String {
@@ -41,6 +61,7 @@ fn row(argument: &Arg) -> String {
         Some((help, default)) => (help.trim().to_owned(), default.trim_end_matches(']').to_owned()),
         None => (help, String::new()),
     };
+    let help = help.trim_end_matches('.');
     let values: Vec<_> =
         argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
     let default = match values.join(",") {
@@ -53,25 +74,22 @@ fn row(argument: &Arg) -> String {
 }
 
 /// Compares the page's section on `program`, which is between two comments with its name, with the
-/// settings of `command`. If the environment has `UPDATE_DOCS`, rewrites the section instead. An error
-/// says what to do.
-pub fn check(root: &Path, program: &str, command: &Command) -> Result<(), String> {
-    let path = root.join(PAGE);
-    let page = std::fs::read_to_string(&path).map_err(|error| format!("{PAGE}: {error}"))?;
-    let (begin, end) = (format!("<!-- {program} -->\n\n"), format!("<!-- /{program} -->"));
-    let (head, rest) = page.split_once(&begin).ok_or(format!("{PAGE}: no section {program}"))?;
-    let (section, tail) = rest.split_once(&end).ok_or(format!("{PAGE}: no end of {program}"))?;
-    let expected = markdown(command);
+/// settings in `Config`. If the environment has `UPDATE_DOCS`, rewrites the section instead.
+pub fn check<Config: CommandFactory>(program: &str) -> Result<(), SettingsTableError> {
+    let path = format!("{WORKSPACE}/{PAGE}");
+    let page = std::fs::read_to_string(&path)?;
+    let (begin, end) = (format!("<!-- {program} -->"), format!("<!-- /{program} -->"));
+    let no = |comment: &str| SettingsTableError::NoComment(comment.to_owned());
+    let (head, rest) = page.split_once(&format!("{begin}\n\n")).ok_or_else(|| no(&begin))?;
+    let (section, tail) = rest.split_once(&end).ok_or_else(|| no(&end))?;
+    let expected = markdown(&Config::command());
     if section == expected {
         return Ok(());
     }
     if std::env::var_os("UPDATE_DOCS").is_none() {
-        return Err(format!(
-            "{PAGE} differs from {program}'s settings; run the test with UPDATE_DOCS=1"
-        ));
+        return Err(SettingsTableError::OutOfDate(program.to_owned()));
     }
-    let page = format!("{head}{begin}{expected}{end}{tail}");
-    std::fs::write(&path, page).map_err(|error| format!("{PAGE}: {error}"))
+    Ok(std::fs::write(&path, format!("{head}{begin}\n\n{expected}{end}{tail}"))?)
 }
 
 #[cfg(test)]
@@ -92,9 +110,9 @@ mod tests {
             )
             .arg(Arg::new("d").long("d").help("Has no variable."));
         let expected = "| variable | default | |\n|---|---|---|\n\
-                        | `A_ADDR` | `1:2` | Address. |\n| `B_KEY` | required | Key, a\\|b. |\n\n\
+                        | `A_ADDR` | `1:2` | Address |\n| `B_KEY` | required | Key, a\\|b |\n\n\
                         **More**\n\n| variable | default | |\n|---|---|---|\n\
-                        | `C_CPUS` | cores | Threads. |\n\n";
+                        | `C_CPUS` | cores | Threads |\n\n";
         assert_eq!(markdown(&command), expected);
     }
 }

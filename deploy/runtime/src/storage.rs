@@ -11,11 +11,37 @@ use object_store::prefix::PrefixStore;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig};
 use url::Url;
 
-/// Bytes of an object that are read at once: few enough for the client's time-out of 5 s.
+/// Bytes of an object that are read at once: small enough to arrive within the client's 5 s timeout.
 const PIECE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The accepted URLs, for error messages.
 pub const EXPECTED: &str = "expected s3://BUCKET/PREFIX or file:///FOLDER";
+
+/// Why an object store cannot be opened, or an object cannot be read. Does not name the URL.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// Not a URL.
+    #[error(transparent)]
+    Url(#[from] url::ParseError),
+    /// A URL of another kind of store.
+    #[error("has the scheme `{0}`")]
+    Scheme(String),
+    /// A `file` URL that names another host.
+    #[error("is not a path on this host")]
+    ForeignPath,
+    /// A URL without a name after its last slash.
+    #[error("{EXPECTED}")]
+    NoObject,
+    /// A name that no object can have.
+    #[error(transparent)]
+    Name(#[from] object_store::path::Error),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] object_store::Error),
+    /// A local file or folder failed.
+    #[error(transparent)]
+    File(#[from] std::io::Error),
+}
 
 /// A value parser for URLs that [`open`] accepts, as far as it can tell without opening them.
 pub fn storage_url(text: &str) -> Result<String, String> {
@@ -27,18 +53,14 @@ pub fn storage_url(text: &str) -> Result<String, String> {
     if usable { Ok(text.to_owned()) } else { Err(EXPECTED.to_owned()) }
 }
 
-/// Opens the store at `url`. Creates a missing folder; makes no request to a bucket yet. The error says
-/// what is wrong with the URL.
-pub fn open(url: &str) -> Result<Arc<dyn ObjectStore>, String> {
-    let parsed = Url::parse(url).map_err(|error| error.to_string())?;
+/// Opens the store at `url`. Creates a missing folder; makes no request to a bucket yet.
+pub fn open(url: &str) -> Result<Arc<dyn ObjectStore>, StorageError> {
+    let parsed = Url::parse(url)?;
     match parsed.scheme() {
         "file" => {
-            let folder =
-                parsed.to_file_path().map_err(|()| "is not a path on this host".to_owned())?;
-            std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-            let store =
-                LocalFileSystem::new_with_prefix(folder).map_err(|error| error.to_string())?;
-            Ok(Arc::new(store))
+            let folder = parsed.to_file_path().map_err(|()| StorageError::ForeignPath)?;
+            std::fs::create_dir_all(&folder)?;
+            Ok(Arc::new(LocalFileSystem::new_with_prefix(folder)?))
         }
         "s3" => {
             let options = ClientOptions::new()
@@ -53,27 +75,23 @@ pub fn open(url: &str) -> Result<Arc<dyn ObjectStore>, String> {
                 .with_url(url)
                 .with_client_options(options)
                 .with_retry(retry)
-                .build()
-                .map_err(|error| error.to_string())?;
+                .build()?;
             Ok(Arc::new(PrefixStore::new(bucket, parsed.path().trim_matches('/'))))
         }
-        scheme => Err(format!("has the scheme `{scheme}`")),
+        scheme => Err(StorageError::Scheme(scheme.to_owned())),
     }
 }
 
-/// Writes the object at `url` to `into`, piece by piece, so that memory stays small. The error says
-/// what failed, without the URL.
-pub async fn copy_to(url: &str, into: &mut impl Write) -> Result<(), String> {
-    let (folder, name) = url.rsplit_once('/').ok_or(EXPECTED)?;
+/// Writes the object at `url` to `into`, piece by piece, so that memory stays small.
+pub async fn copy_to(url: &str, into: &mut impl Write) -> Result<(), StorageError> {
+    let (folder, name) = url.rsplit_once('/').ok_or(StorageError::NoObject)?;
     let store = open(folder)?;
-    let path = Path::parse(name).map_err(|error| error.to_string())?;
-    let size = store.head(&path).await.map_err(|error| error.to_string())?.size;
+    let path = Path::parse(name)?;
+    let size = store.head(&path).await?.size;
     let mut position = 0;
     while position < size {
         let end = size.min(position + PIECE_BYTES);
-        let piece = store.get_range(&path, position..end).await;
-        let piece = piece.map_err(|error| error.to_string())?;
-        into.write_all(&piece).map_err(|error| error.to_string())?;
+        into.write_all(&store.get_range(&path, position..end).await?)?;
         position = end;
     }
     Ok(())
@@ -104,6 +122,6 @@ mod tests {
         let url = format!("file://{}/nothing.csv", folder.path().display());
         let copied = copy_to(&url, &mut Vec::new()).await;
 
-        assert!(copied.unwrap_err().contains("nothing.csv"));
+        assert!(copied.unwrap_err().to_string().contains("nothing.csv"));
     }
 }

@@ -1,4 +1,4 @@
-//! Logs to standard output, one line per entry, JSON by default. Never waits for whoever reads it.
+//! Logs to standard output, one line per entry, JSON by default. Never waits for a reader.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -42,8 +42,8 @@ fn filter(directives: &str) -> Result<String, String> {
         .map_err(|error| format!("expected a level or EnvFilter directives: {error}"))
 }
 
-/// Silences a line per request that is not valid HTTP, with which anybody could fill the log. `RUST_LOG`
-/// can turn it on again.
+/// Silences actix-http's line per invalid request, which would let anybody fill the log. `RUST_LOG` can turn it
+/// on again.
 const QUIET: &str = "actix_http=off";
 
 /// Writes the end of the log when it is dropped: half a second at most.

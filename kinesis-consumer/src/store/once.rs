@@ -11,8 +11,8 @@ use futures::StreamExt;
 use super::{BACKOFF, EventTable, Unwritten};
 use crate::item::Row;
 
-/// Concurrent `PutItem` calls per invocation. `BatchWriteItem` takes no condition, and in
-/// `TransactWriteItems` one existing row fails the whole call, at twice the price.
+/// Concurrent `PutItem` calls per invocation. Rows are written one by one, because `BatchWriteItem` takes no
+/// condition, and in `TransactWriteItems` one existing row fails the whole call, at twice the price.
 const CONCURRENT_PUTS: usize = 64;
 
 /// The outcome of writing a row.
@@ -64,7 +64,7 @@ impl EventTable {
         outcome
     }
 
-    /// Calls `PutItem` once, cut off at the deadline.
+    /// Calls `PutItem` once; the call ends at the deadline.
     async fn put(&self, row: &Row, deadline: SystemTime) -> Outcome {
         let call = self
             .client

@@ -79,6 +79,17 @@ pub fn start(job: Job) -> std::io::Result<(Running, Streams)> {
     Ok((Running { start, stop, workers, kinds }, Streams { slices, accepted }))
 }
 
+/// Why a run's senders did not send to the end.
+#[derive(Debug, thiserror::Error)]
+pub enum SenderError {
+    /// A call to the system failed.
+    #[error("a sender failed: {0}")]
+    Failed(#[from] std::io::Error),
+    /// A bug in the harness.
+    #[error("a sender panicked; its message is above")]
+    Panicked,
+}
+
 impl Running {
     /// A function that stops the sending. Workers still wait for the requests in flight.
     pub fn stopper(&self) -> impl Fn() + Send + 'static {
@@ -91,14 +102,10 @@ impl Running {
     /// # Errors
     ///
     /// If a worker failed or panicked.
-    pub fn finish(self) -> Result<Totals, String> {
+    pub fn finish(self) -> Result<Totals, SenderError> {
         let mut totals = Totals::new(self.kinds);
         for worker in self.workers {
-            match worker.join() {
-                Ok(Ok(one)) => totals.add(&one),
-                Ok(Err(error)) => return Err(format!("a sender failed: {error}")),
-                Err(_) => return Err("a sender panicked; its message is above".to_owned()),
-            }
+            totals.add(&worker.join().map_err(|_| SenderError::Panicked)??);
         }
         Ok(totals)
     }

@@ -4,7 +4,7 @@
 //! removed; a new member does not change it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -308,35 +308,69 @@ pub struct ThresholdRow {
     pub failed: bool,
 }
 
+/// Why a report cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// Its file fails.
+    #[error("{}: {error}", .path.display())]
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// The system's error.
+        error: std::io::Error,
+    },
+    /// Its JSON is invalid, or lacks a member.
+    #[error("{}: {error}", .path.display())]
+    Json {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong, and where.
+        error: serde_json::Error,
+    },
+    /// Another program wrote it.
+    #[error("{}: not a report: it has no version", .0.display())]
+    NoVersion(PathBuf),
+    /// Another version of this program wrote it.
+    #[error("{}: it has version {version}; this program reads version {VERSION}", .path.display())]
+    Version {
+        /// Its path.
+        path: PathBuf,
+        /// Its version.
+        version: u64,
+    },
+}
+
 impl Report {
     /// Reads a report from its JSON file.
     ///
     /// # Errors
     ///
     /// If the file cannot be read, is not a report, or has another version than [`VERSION`].
-    pub fn read(path: &Path) -> Result<Self, String> {
-        let problem = |what: String| format!("{}: {what}", path.display());
-        let text = std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
-        let value: serde_json::Value =
-            serde_json::from_str(&text).map_err(|error| problem(error.to_string()))?;
+    pub fn read(path: &Path) -> Result<Self, ReportError> {
+        let path = path.to_owned();
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) => return Err(ReportError::File { path, error }),
+        };
+        let value: serde_json::Value = match serde_json::from_str(&text) {
+            Ok(value) => value,
+            Err(error) => return Err(ReportError::Json { path, error }),
+        };
         match value["version"].as_u64() {
             Some(version) if version == u64::from(VERSION) => {}
-            Some(version) => {
-                return Err(problem(format!(
-                    "it has version {version}; this program reads version {VERSION}"
-                )));
-            }
-            None => return Err(problem("not a report: it has no version".to_owned())),
+            Some(version) => return Err(ReportError::Version { path, version }),
+            None => return Err(ReportError::NoVersion(path)),
         }
-        serde_json::from_value(value).map_err(|error| problem(error.to_string()))
+        serde_json::from_value(value).map_err(|error| ReportError::Json { path, error })
     }
 
     /// Writes the report to `base.json` and `base.html`.
-    pub fn write(&self, base: &Path) -> Result<(), String> {
-        let json = serde_json::to_string_pretty(self).map_err(|error| error.to_string())?;
+    pub fn write(&self, base: &Path) -> Result<(), ReportError> {
+        let json = serde_json::to_string_pretty(self)
+            .map_err(|error| ReportError::Json { path: base.to_owned(), error })?;
         for (extension, text) in [("json", json), ("html", render(self))] {
             let path = base.with_extension(extension);
-            std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+            std::fs::write(&path, text).map_err(|error| ReportError::File { path, error })?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::value::{Count, HeaderText, Rate, Status};
+use super::value::{Count, HeaderText, InvalidValue, Rate, Status};
 
 /// An `[[endpoint]]`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -82,13 +82,13 @@ impl Method {
 pub struct Path(pub String);
 
 impl TryFrom<String> for Path {
-    type Error = String;
+    type Error = InvalidValue;
 
-    fn try_from(path: String) -> Result<Self, String> {
+    fn try_from(path: String) -> Result<Self, InvalidValue> {
         if path.starts_with('/') && path.bytes().all(|byte| (b'!'..=b'~').contains(&byte)) {
             Ok(Self(path))
         } else {
-            Err(format!("expected a path that begins with / and has no spaces, not {path:?}"))
+            Err(InvalidValue::of_text("a path that begins with / and has no spaces", &path))
         }
     }
 }

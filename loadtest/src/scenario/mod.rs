@@ -190,20 +190,84 @@ impl Default for Harness {
     }
 }
 
+/// Why a scenario cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// Its file cannot be read.
+    #[error("{name}: {error}; a scenario is one of {}, or a TOML file", BUILT_IN.map(|(name, _)| name).join(", "))]
+    File {
+        /// The name or path that was given.
+        name: String,
+        /// The system's error.
+        error: std::io::Error,
+    },
+    /// Its TOML is invalid.
+    #[error("{file}:{line}:{column}: {message}")]
+    Toml {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: usize,
+        /// The character in the line, from 1.
+        column: usize,
+        /// What is wrong and what is accepted.
+        message: String,
+    },
+    /// Its values do not fit together.
+    #[error("{file}: {conflict}")]
+    Conflict {
+        /// The file.
+        file: String,
+        /// Which values.
+        conflict: Conflict,
+    },
+}
+
+/// Values of a scenario that do not fit together.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Conflict {
+    /// The shares of requests that are not plain ones: their sum.
+    #[error("requests: unknown, disabled and mismatching add up to {0}, more than 1")]
+    Shares(f64),
+    /// No user agent.
+    #[error("requests.user_agents is empty; it needs at least one")]
+    NoUserAgent,
+    /// No endpoint is ever requested.
+    #[error("no endpoint has a weight above 0")]
+    NoEndpoint,
+    /// The phases are too short or too long.
+    #[error("the phases together take 0s or more than 24h")]
+    Duration,
+    /// No phase has a rate.
+    #[error("the phases send nothing: every rate is 0")]
+    NoRequests,
+    /// A program could have two updates in flight: the rate of updates.
+    #[error(
+        "core_data.updates_per_second = {0} needs {programs} programs or more, so that two updates of a \
+         program are {SECONDS_BETWEEN_UPDATES_OF_A_PROGRAM} s apart",
+        programs = (.0 * SECONDS_BETWEEN_UPDATES_OF_A_PROGRAM).ceil()
+    )]
+    TooManyUpdates(f64),
+    /// Programs of the deployment would be changed.
+    #[error(
+        "programs.ids names existing programs, which the harness does not change: updates_per_second \
+         and disabled must be 0"
+    )]
+    ForeignPrograms,
+}
+
 impl Scenario {
     /// Loads the built-in scenario of this name, or the TOML file. Returns the scenario and its TOML.
     ///
     /// # Errors
     ///
     /// If there is no such file, or if the scenario is not valid.
-    pub fn load(name: &str) -> Result<(Self, String), String> {
+    pub fn load(name: &str) -> Result<(Self, String), ScenarioError> {
         if let Some((_, text)) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
             return Ok((Self::parse(text, name)?, (*text).to_owned()));
         }
-        let names = BUILT_IN.map(|(name, _)| name).join(", ");
-        let text = std::fs::read_to_string(Path::new(name)).map_err(|error| {
-            format!("{name}: {error}; a scenario is one of {names}, or a TOML file")
-        })?;
+        let text = std::fs::read_to_string(Path::new(name))
+            .map_err(|error| ScenarioError::File { name: name.to_owned(), error })?;
         Ok((Self::parse(&text, name)?, text))
     }
 
@@ -213,49 +277,45 @@ impl Scenario {
     ///
     /// If the scenario is not valid. The message starts with `FILE:LINE:COLUMN: `, or with `FILE: ` if
     /// several values do not fit together.
-    pub fn parse(text: &str, file: &str) -> Result<Self, String> {
+    pub fn parse(text: &str, file: &str) -> Result<Self, ScenarioError> {
         let scenario: Self = toml::from_str(text).map_err(|error| {
             let (line, column) = position(text, error.span().map_or(0, |span| span.start));
             let message = error.message().replace('\n', "; ");
-            format!("{file}:{line}:{column}: {message}")
+            ScenarioError::Toml { file: file.to_owned(), line, column, message }
         })?;
-        scenario.check().map_err(|problem| format!("{file}: {problem}"))?;
+        let conflict = |conflict| ScenarioError::Conflict { file: file.to_owned(), conflict };
+        scenario.check().map_err(conflict)?;
         Ok(scenario)
     }
 
     /// Checks that the parts of the scenario fit together. Call it again after flags have changed them.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Conflict> {
         let requests = &self.requests;
         let shares = requests.unknown.0 + requests.disabled.0 + requests.mismatching.0;
         if shares > 1.0 {
-            return Err(format!(
-                "requests: unknown, disabled and mismatching add up to {shares}, more than 1"
-            ));
+            return Err(Conflict::Shares(shares));
         }
         if requests.user_agents.is_empty() {
-            return Err("requests.user_agents is empty; it needs at least one".to_owned());
+            return Err(Conflict::NoUserAgent);
         }
         if self.endpoints.iter().map(|endpoint| endpoint.weight.0).sum::<f64>() <= 0.0 {
-            return Err("no endpoint has a weight above 0".to_owned());
+            return Err(Conflict::NoEndpoint);
         }
         let schedule = self.schedule(0);
         if schedule.duration().is_zero() || schedule.duration() > value::LONGEST {
-            return Err("the phases together take 0s or more than 24h".to_owned());
+            return Err(Conflict::Duration);
         }
         if schedule.expected() < 1.0 {
-            return Err("the phases send nothing: every rate is 0".to_owned());
+            return Err(Conflict::NoRequests);
         }
         let programs = self.program_count();
         // A program must not have two updates in flight.
         let updates = self.core_data.updates_per_second.0;
         if updates * SECONDS_BETWEEN_UPDATES_OF_A_PROGRAM > programs as f64 {
-            return Err(format!(
-                "core_data.updates_per_second = {updates} needs {} programs or more, so that two updates of a program are {SECONDS_BETWEEN_UPDATES_OF_A_PROGRAM} s apart",
-                (updates * SECONDS_BETWEEN_UPDATES_OF_A_PROGRAM).ceil()
-            ));
+            return Err(Conflict::TooManyUpdates(updates));
         }
         if !self.programs.ids.is_empty() && (updates > 0.0 || requests.disabled.0 > 0.0) {
-            return Err("programs.ids names existing programs, which the harness does not change: updates_per_second and disabled must be 0".to_owned());
+            return Err(Conflict::ForeignPrograms);
         }
         Ok(())
     }
@@ -306,7 +366,7 @@ mod tests {
     use super::*;
 
     fn error(text: &str) -> String {
-        Scenario::parse(text, "file.toml").unwrap_err()
+        Scenario::parse(text, "file.toml").unwrap_err().to_string()
     }
 
     const PHASE: &str =
@@ -370,7 +430,7 @@ mod tests {
 
     #[test]
     fn lists_the_built_in_scenarios_if_a_file_is_missing() {
-        let error = Scenario::load("nothing").unwrap_err();
+        let error = Scenario::load("nothing").unwrap_err().to_string();
         assert!(error.contains("one of quick, spike, soak, cold-start, or a TOML file"), "{error}");
     }
 

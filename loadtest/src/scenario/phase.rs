@@ -69,6 +69,15 @@ struct Table {
     after: Option<Period>,
 }
 
+/// Why a phase's members do not make a phase of its kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum InvalidPhase {
+    #[error("a phase of kind {kind:?} needs {member}")]
+    Missing { kind: &'static str, member: &'static str },
+    #[error("a phase of kind {kind:?} has no {member}; it has {}", .needed.join(", "))]
+    Surplus { kind: &'static str, member: &'static str, needed: &'static [&'static str] },
+}
+
 impl Table {
     fn members(&self) -> [(&'static str, bool); 11] {
         [
@@ -87,17 +96,18 @@ impl Table {
     }
 
     /// Checks that the members `needed` are present, and no others.
-    fn expect(&self, kind: &str, needed: &[&str]) -> Result<(), String> {
+    fn expect(
+        &self,
+        kind: &'static str,
+        needed: &'static [&'static str],
+    ) -> Result<(), InvalidPhase> {
         for (member, is_present) in self.members() {
             match (needed.contains(&member), is_present) {
                 (true, false) => {
-                    return Err(format!("a phase of kind {kind:?} needs {member}"));
+                    return Err(InvalidPhase::Missing { kind, member });
                 }
                 (false, true) => {
-                    let needed = needed.join(", ");
-                    return Err(format!(
-                        "a phase of kind {kind:?} has no {member}; it has {needed}"
-                    ));
+                    return Err(InvalidPhase::Surplus { kind, member, needed });
                 }
                 _ => {}
             }
@@ -107,9 +117,9 @@ impl Table {
 }
 
 impl TryFrom<Table> for Phase {
-    type Error = String;
+    type Error = InvalidPhase;
 
-    fn try_from(table: Table) -> Result<Self, String> {
+    fn try_from(table: Table) -> Result<Self, InvalidPhase> {
         match table.kind {
             Kind::Constant => table.expect("constant", &["rate", "duration"]),
             Kind::Ramp => table.expect("ramp", &["from", "to", "duration"]),

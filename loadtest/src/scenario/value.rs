@@ -10,6 +10,25 @@ pub const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// The highest rate in a scenario, requests per second.
 pub const HIGHEST_RATE: f64 = 1_000_000.0;
 
+/// The error for a value that a scenario or a flag may not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected}, not {found}")]
+pub struct InvalidValue {
+    expected: String,
+    found: String,
+}
+
+impl InvalidValue {
+    pub(super) fn new(expected: impl Into<String>, found: impl fmt::Display) -> Self {
+        Self { expected: expected.into(), found: found.to_string() }
+    }
+
+    /// Shows the value in quotes.
+    pub(super) fn of_text(expected: impl Into<String>, found: &str) -> Self {
+        Self::new(expected, format_args!("{found:?}"))
+    }
+}
+
 /// A time such as `10s`, `500ms`, `15m` or `1h`; up to a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -17,7 +36,7 @@ pub struct Period(pub Duration);
 
 impl Period {
     /// Parses the value of a flag.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
         let digits = text.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(text.len());
         let seconds = match &text[digits..] {
             "ms" => 0.001,
@@ -33,15 +52,15 @@ impl Period {
             .filter(|period| *period <= LONGEST)
             .map(Self)
             .ok_or_else(|| {
-                format!("expected a time such as 10s, 500ms, 15m or 1h, up to 24h, not {text:?}")
+                InvalidValue::of_text("a time such as 10s, 500ms, 15m or 1h, up to 24h", text)
             })
     }
 }
 
 impl TryFrom<String> for Period {
-    type Error = String;
+    type Error = InvalidValue;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, InvalidValue> {
         Self::parse(&text)
     }
 }
@@ -63,21 +82,21 @@ impl fmt::Display for Period {
 pub struct Rate(pub f64);
 
 impl TryFrom<f64> for Rate {
-    type Error = String;
+    type Error = InvalidValue;
 
-    fn try_from(rate: f64) -> Result<Self, String> {
+    fn try_from(rate: f64) -> Result<Self, InvalidValue> {
         if (0.0..=HIGHEST_RATE).contains(&rate) {
             Ok(Self(rate))
         } else {
-            Err(format!("expected a rate per second from 0 to {HIGHEST_RATE}, not {rate}"))
+            Err(InvalidValue::new(format!("a rate per second from 0 to {HIGHEST_RATE}"), rate))
         }
     }
 }
 
 impl Rate {
     /// Parses the value of a flag.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let rate: f64 = text.parse().map_err(|_| format!("expected a rate, not {text:?}"))?;
+    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
+        let rate: f64 = text.parse().map_err(|_| InvalidValue::of_text("a rate", text))?;
         Self::try_from(rate)
     }
 }
@@ -88,21 +107,21 @@ impl Rate {
 pub struct Share(pub f64);
 
 impl TryFrom<f64> for Share {
-    type Error = String;
+    type Error = InvalidValue;
 
-    fn try_from(share: f64) -> Result<Self, String> {
+    fn try_from(share: f64) -> Result<Self, InvalidValue> {
         if (0.0..=1.0).contains(&share) {
             Ok(Self(share))
         } else {
-            Err(format!("expected a share from 0 to 1, not {share}"))
+            Err(InvalidValue::new("a share from 0 to 1", share))
         }
     }
 }
 
 impl Share {
     /// Parses the value of a flag.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let share: f64 = text.parse().map_err(|_| format!("expected a share, not {text:?}"))?;
+    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
+        let share: f64 = text.parse().map_err(|_| InvalidValue::of_text("a share", text))?;
         Self::try_from(share)
     }
 }
@@ -113,22 +132,21 @@ impl Share {
 pub struct Exponent(pub f64);
 
 impl TryFrom<f64> for Exponent {
-    type Error = String;
+    type Error = InvalidValue;
 
-    fn try_from(exponent: f64) -> Result<Self, String> {
+    fn try_from(exponent: f64) -> Result<Self, InvalidValue> {
         if (0.0..=5.0).contains(&exponent) {
             Ok(Self(exponent))
         } else {
-            Err(format!("expected an exponent from 0 to 5, not {exponent}"))
+            Err(InvalidValue::new("an exponent from 0 to 5", exponent))
         }
     }
 }
 
 impl Exponent {
     /// Parses the value of a flag.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let exponent: f64 =
-            text.parse().map_err(|_| format!("expected an exponent, not {text:?}"))?;
+    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
+        let exponent: f64 = text.parse().map_err(|_| InvalidValue::of_text("an exponent", text))?;
         Self::try_from(exponent)
     }
 }
@@ -139,21 +157,21 @@ impl Exponent {
 pub struct Count<const MAX: u32>(pub u32);
 
 impl<const MAX: u32> TryFrom<i64> for Count<MAX> {
-    type Error = String;
+    type Error = InvalidValue;
 
-    fn try_from(count: i64) -> Result<Self, String> {
+    fn try_from(count: i64) -> Result<Self, InvalidValue> {
         u32::try_from(count)
             .ok()
             .filter(|count| (1..=MAX).contains(count))
             .map(Self)
-            .ok_or_else(|| format!("expected an integer from 1 to {MAX}, not {count}"))
+            .ok_or_else(|| InvalidValue::new(format!("an integer from 1 to {MAX}"), count))
     }
 }
 
 impl<const MAX: u32> Count<MAX> {
     /// Parses the value of a flag.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let count: i64 = text.parse().map_err(|_| format!("expected an integer, not {text:?}"))?;
+    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
+        let count: i64 = text.parse().map_err(|_| InvalidValue::of_text("an integer", text))?;
         Self::try_from(count)
     }
 }
@@ -164,14 +182,14 @@ impl<const MAX: u32> Count<MAX> {
 pub struct Status(pub u16);
 
 impl TryFrom<i64> for Status {
-    type Error = String;
+    type Error = InvalidValue;
 
-    fn try_from(status: i64) -> Result<Self, String> {
+    fn try_from(status: i64) -> Result<Self, InvalidValue> {
         u16::try_from(status)
             .ok()
             .filter(|status| (100..600).contains(status))
             .map(Self)
-            .ok_or_else(|| format!("expected an HTTP status from 100 to 599, not {status}"))
+            .ok_or_else(|| InvalidValue::new("an HTTP status from 100 to 599", status))
     }
 }
 
@@ -181,13 +199,13 @@ impl TryFrom<i64> for Status {
 pub struct HeaderText(pub String);
 
 impl TryFrom<String> for HeaderText {
-    type Error = String;
+    type Error = InvalidValue;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, InvalidValue> {
         if !text.is_empty() && text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
             Ok(Self(text))
         } else {
-            Err(format!("expected printable ASCII, not {text:?}"))
+            Err(InvalidValue::of_text("printable ASCII", &text))
         }
     }
 }

@@ -3,13 +3,14 @@
 //! Ids and rows are kept on disk and compared one part at a time, so that memory is bounded for any
 //! number of them. The table is scanned after the run or, if counted rows are deleted, during it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
+use crate::aws_call::CallError;
 use crate::engine::Accepted;
 
 mod join;
@@ -55,6 +56,25 @@ pub struct Findings {
     pub delays_by_slice: Vec<Delays>,
 }
 
+/// Why accepted events cannot be followed to their rows.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The temporary files cannot be created.
+    #[error("{}: temporary files for message ids: {error}", .folder.display())]
+    Folder {
+        /// Their folder.
+        folder: PathBuf,
+        /// The system's error.
+        error: std::io::Error,
+    },
+    /// The temporary files cannot be read or written.
+    #[error("temporary files for message ids: {0}; is the disk full?")]
+    Disk(#[from] std::io::Error),
+    /// The table cannot be used.
+    #[error(transparent)]
+    Table(#[from] CallError),
+}
+
 /// Settings of a [`Follower`].
 #[derive(Debug)]
 pub struct Plan {
@@ -89,11 +109,10 @@ impl Follower {
     /// # Errors
     ///
     /// If the files cannot be created.
-    pub fn new(plan: Plan, folder: &Path) -> Result<Self, String> {
+    pub fn new(plan: Plan, folder: &Path) -> Result<Self, VerifyError> {
         let partitions = || {
-            Partitions::create(folder).map_err(|error| {
-                format!("{}: temporary files for message ids: {error}", folder.display())
-            })
+            Partitions::create(folder)
+                .map_err(|error| VerifyError::Folder { folder: folder.to_owned(), error })
         };
         let (accepted, rows) = (partitions()?, partitions()?);
         Ok(Self { plan, accepted, rows, tail: Vec::new(), position: None })
@@ -109,7 +128,7 @@ impl Follower {
         mut self,
         mut accepted: mpsc::UnboundedReceiver<Vec<Accepted>>,
         mut give_up: watch::Receiver<bool>,
-    ) -> Result<Findings, String> {
+    ) -> Result<Findings, VerifyError> {
         // An interval instead of a sleep: ids may arrive without a pause.
         let mut ticks = tokio::time::interval(POLL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -133,10 +152,10 @@ impl Follower {
         self.findings(started_at.elapsed())
     }
 
-    fn remember(&mut self, accepted: &[Accepted]) -> Result<(), String> {
+    fn remember(&mut self, accepted: &[Accepted]) -> Result<(), VerifyError> {
         for event in accepted {
             let entry = Entry { id: event.id, at_ms: event.at_ms };
-            self.accepted.push(entry).map_err(disk_problem)?;
+            self.accepted.push(entry)?;
         }
         self.tail.extend(accepted.iter().rev().take(TAIL).map(|event| event.id));
         let surplus = self.tail.len().saturating_sub(TAIL);
@@ -145,7 +164,7 @@ impl Follower {
     }
 
     /// Waits until every accepted event has a row, or until the time to settle is over.
-    async fn settle(&mut self, started_at: Instant) -> Result<(), String> {
+    async fn settle(&mut self, started_at: Instant) -> Result<(), VerifyError> {
         let give_up = started_at + self.plan.settle;
         if !self.plan.drop_counted {
             let tail = std::mem::take(&mut self.tail);
@@ -172,7 +191,7 @@ impl Follower {
     }
 
     /// Waits until all of `ids` have rows, or until `give_up`.
-    async fn wait_for(&self, mut ids: Vec<u128>, give_up: Instant) -> Result<(), String> {
+    async fn wait_for(&self, mut ids: Vec<u128>, give_up: Instant) -> Result<(), VerifyError> {
         while !ids.is_empty() && Instant::now() < give_up {
             let mut found: Vec<u128> =
                 self.plan.table.find(&ids).await?.into_iter().map(|row| row.id).collect();
@@ -186,13 +205,13 @@ impl Follower {
     }
 
     /// Reads all rows of the run from scratch.
-    async fn scan(&mut self) -> Result<(), String> {
-        self.rows.clear().map_err(disk_problem)?;
+    async fn scan(&mut self) -> Result<(), VerifyError> {
+        self.rows.clear()?;
         let mut position = None;
         loop {
             let page = self.plan.table.page(&self.plan.mark, position).await?;
             for row in page.counted {
-                self.rows.push(row).map_err(disk_problem)?;
+                self.rows.push(row)?;
             }
             position = page.next;
             if position.is_none() {
@@ -204,12 +223,12 @@ impl Follower {
     /// Scans up to `max_pages` of the table, counts the run's rows and deletes them. Returns their number.
     /// The next call continues where this one ended: other rows stay in the table, and the first pages
     /// might contain nothing else.
-    async fn drain(&mut self, max_pages: usize) -> Result<usize, String> {
+    async fn drain(&mut self, max_pages: usize) -> Result<usize, VerifyError> {
         let mut drained = 0;
         for _ in 0..max_pages {
             let page = self.plan.table.page(&self.plan.mark, self.position.take()).await?;
             for row in &page.counted {
-                self.rows.push(*row).map_err(disk_problem)?;
+                self.rows.push(*row)?;
             }
             self.plan.table.delete(&page.counted).await?;
             self.plan.table.delete(&page.probes).await?;
@@ -222,17 +241,17 @@ impl Follower {
         Ok(drained)
     }
 
-    fn join(&mut self, mut stored: impl FnMut(u64, u64)) -> Result<Joined, String> {
+    fn join(&mut self, mut stored: impl FnMut(u64, u64)) -> Result<Joined, VerifyError> {
         let mut found = Joined::default();
         for part in 0..PARTS {
-            let accepted = self.accepted.read_sorted(part).map_err(disk_problem)?;
-            let rows = self.rows.read_sorted(part).map_err(disk_problem)?;
+            let accepted = self.accepted.read_sorted(part)?;
+            let rows = self.rows.read_sorted(part)?;
             join::join(&accepted, &rows, MISSING_KEPT, &mut found, &mut stored);
         }
         Ok(found)
     }
 
-    fn findings(mut self, settled_after: Duration) -> Result<Findings, String> {
+    fn findings(mut self, settled_after: Duration) -> Result<Findings, VerifyError> {
         let start_ms = self.plan.start_ms;
         let slice_ms = u64::try_from(self.plan.slice.as_millis()).unwrap_or(u64::MAX).max(1);
         let mut delays = delays(3);
@@ -263,9 +282,4 @@ impl Follower {
 fn delays(digits: u8) -> Delays {
     #[expect(clippy::expect_used, reason = "constant bounds that the crate accepts")]
     Histogram::new_with_bounds(1, LONGEST_DELAY_MS, digits).expect("constant bounds are valid")
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn disk_problem(error: std::io::Error) -> String {
-    format!("temporary files for message ids: {error}; is the disk full?")
 }

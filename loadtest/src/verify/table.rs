@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::DisplayErrorContext;
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, KeysAndAttributes, WriteRequest};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::partitions::Entry;
+use crate::aws_call::CallError;
 
 /// `BatchGetItem`'s limit.
 const KEYS_PER_READ: usize = 100;
@@ -58,7 +58,7 @@ impl EventTable {
 
     /// Scans a page for rows whose user agent contains the run's mark, from the start of the table if
     /// there is no position.
-    pub(super) async fn page(&self, mark: &str, from: Option<Position>) -> Result<Page, String> {
+    pub(super) async fn page(&self, mark: &str, from: Option<Position>) -> Result<Page, CallError> {
         let page = self
             .client
             .scan()
@@ -70,7 +70,7 @@ impl EventTable {
             .set_exclusive_start_key(from)
             .send()
             .await
-            .map_err(|error| format!("Scan: {}", DisplayErrorContext(&error)))?;
+            .map_err(|error| CallError::new("Scan", error))?;
         let (counted, probes): (Vec<Item>, Vec<Item>) =
             page.items.unwrap_or_default().into_iter().partition(|row| ends_in(row, mark));
         let entries = |rows: &[Item]| rows.iter().filter_map(entry).collect();
@@ -79,21 +79,21 @@ impl EventTable {
     }
 
     /// The rows with these ids.
-    pub(super) async fn find(&self, ids: &[u128]) -> Result<Vec<Entry>, String> {
+    pub(super) async fn find(&self, ids: &[u128]) -> Result<Vec<Entry>, CallError> {
         let mut found = Vec::new();
         for chunk in ids.chunks(KEYS_PER_READ) {
             let request = KeysAndAttributes::builder()
                 .set_keys(Some(chunk.iter().copied().map(key).collect()))
                 .projection_expression("id, stored_at")
                 .build()
-                .map_err(|error| error.to_string())?;
+                .map_err(|error| CallError::new("BatchGetItem", error))?;
             let output = self
                 .client
                 .batch_get_item()
                 .request_items(&self.name, request)
                 .send()
                 .await
-                .map_err(|error| format!("BatchGetItem: {}", DisplayErrorContext(&error)))?;
+                .map_err(|error| CallError::new("BatchGetItem", error))?;
             // Unprocessed keys are requested again at the next call.
             let rows = output.responses.unwrap_or_default().into_values().flatten();
             found.extend(rows.filter_map(|row| entry(&row)));
@@ -102,13 +102,13 @@ impl EventTable {
     }
 
     /// Deletes rows. The next scan finds and deletes those that DynamoDB left unprocessed.
-    pub(super) async fn delete(&self, rows: &[Entry]) -> Result<(), String> {
+    pub(super) async fn delete(&self, rows: &[Entry]) -> Result<(), CallError> {
         let calls: Vec<_> =
             rows.chunks(KEYS_PER_WRITE).map(|chunk| self.delete_chunk(chunk)).collect();
         stream::iter(calls).buffer_unordered(DELETIONS_AT_ONCE).try_collect().await
     }
 
-    async fn delete_chunk(&self, rows: &[Entry]) -> Result<(), String> {
+    async fn delete_chunk(&self, rows: &[Entry]) -> Result<(), CallError> {
         let requests = rows
             .iter()
             .map(|row| {
@@ -116,11 +116,9 @@ impl EventTable {
                 Ok(WriteRequest::builder().delete_request(delete).build())
             })
             .collect::<Result<Vec<_>, aws_sdk_dynamodb::error::BuildError>>()
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| CallError::new("BatchWriteItem", error))?;
         let call = self.client.batch_write_item().request_items(&self.name, requests);
-        call.send()
-            .await
-            .map_err(|error| format!("BatchWriteItem: {}", DisplayErrorContext(&error)))?;
+        call.send().await.map_err(|error| CallError::new("BatchWriteItem", error))?;
         Ok(())
     }
 }

@@ -18,7 +18,7 @@ pub enum Exit {
     NoInput = 66,
     /// `EX_UNAVAILABLE`: Kinesis or Redis refused the call or could not be reached.
     Unavailable = 69,
-    /// `EX_IOERR`: the temporary file cannot be written or read.
+    /// `EX_IOERR`: the temporary file cannot be written or read, or signals cannot be listened for.
     Io = 74,
     /// Ctrl-C or SIGTERM stopped the command before it was done.
     Interrupted = 130,

@@ -12,9 +12,9 @@ use super::spool::SpooledRecord;
 /// Records per `PutRecords` call: as many as Kinesis accepts.
 pub const MAX_BATCH_RECORDS: usize = 500;
 /// Bytes of data and partition keys per `PutRecords` call. Kinesis accepts 5 MiB; a batch of typical
-/// records has a tenth of this limit.
+/// records is about a tenth of this limit.
 pub const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// The most records that wait for another record of their program. With so many, the outbox reads no
+/// Maximum number of records that wait for another record of their program. With so many, the outbox reads no
 /// further until some are sent.
 const MAX_WAITING: usize = 5_000;
 

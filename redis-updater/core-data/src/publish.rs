@@ -21,7 +21,8 @@ use super::stream::Stream;
 
 /// Calls in flight per region: enough to hide a round trip, few enough for a shard's limits.
 const CALLS_IN_FLIGHT: usize = 4;
-/// A shard takes 1,000 records per second, so it has room for a rejected record within a second.
+/// Between two calls with the same records. A throttled shard has room again within a second, which the first
+/// few delays cover; the ceiling is for a stream that takes nothing at all.
 const BACKOFF: Backoff =
     Backoff { base: Duration::from_millis(100), ceiling: Duration::from_secs(5) };
 /// How long a batch is retried while the stream takes none of its records.

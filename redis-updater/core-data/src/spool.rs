@@ -21,9 +21,9 @@ use super::arguments::InputArguments;
 use super::exit::{Exit, Failure};
 use super::input::{Problem, ReadError, Records};
 
-/// The most errors that are printed; the rest are counted. With `--skip-invalid`, all are printed.
+/// Maximum number of errors that are printed; the rest are counted. With `--skip-invalid`, all are printed.
 const MAX_PRINTED: u64 = 100;
-/// The most unknown members that warnings name.
+/// Maximum number of unknown members that warnings name.
 const MAX_UNKNOWN_MEMBERS: usize = 20;
 
 /// A checked record, ready to be sent.
@@ -61,7 +61,7 @@ impl Counts {
     }
 }
 
-/// `3 records: 2 programs, 1 deletion, 0 skipped`
+/// `3 records: 2 programs, 1 deletions, 0 skipped`
 impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { programs, deletions, skipped } = *self;

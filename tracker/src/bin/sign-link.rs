@@ -7,7 +7,7 @@ use adtrack_runtime::cli;
 use clap::Parser;
 use jiff::Timestamp;
 use tracker::domain::SigningKeys;
-use tracker::domain::link::{self, SignedLink, link_url};
+use tracker::domain::signed_link::{self, SignedLink, link_url};
 use tracker::http::public::{signing_keys, web_url};
 use url::Url;
 
@@ -15,7 +15,7 @@ use url::Url;
 /// program's allowedHosts are.
 ///
 /// The signature covers program, landing page, key id and expiry. Other parameters may be appended to the
-/// link. A page that the tracker would refuse is refused here, too.
+/// link. A page that the tracker would refuse is refused here as well.
 #[derive(Debug, Parser)]
 #[command(version, name = "sign-link", after_help = HELP)]
 struct Arguments {
@@ -49,9 +49,9 @@ Example:
   sign-link --key-file link-keys --key-id 2026-a --program 212313 --expires-in 90d \\
     --base-url https://track.example --url 'https://partner.example/p?c={click_id}'
 
-A new key: printf '2026-a=%s\\n' \"$(head -c 32 /dev/urandom | base64)\" >>link-keys
+To add a key: printf '2026-a=%s\\n' \"$(head -c 32 /dev/urandom | base64)\" >>link-keys
 
-Exit status: 0 printed; 64 usage.";
+Exit status: 0 success; 64 usage error.";
 
 fn main() -> ExitCode {
     let arguments: Arguments = match cli::parse() {
@@ -63,13 +63,22 @@ fn main() -> ExitCode {
             println!("{link}");
             ExitCode::SUCCESS
         }
-        Err(problem) => cli::usage_error(&problem),
+        Err(error) => cli::usage_error(error),
     }
 }
 
-fn signed_link(arguments: &Arguments) -> Result<Url, String> {
+/// Why no link can be signed with these arguments.
+#[derive(Debug, thiserror::Error)]
+enum SignError {
+    #[error("EXPIRES_IN or EXPIRES is required")]
+    NoExpiry,
+    #[error("KEY_ID={0:?}: the key file has no such id")]
+    NoKey(String),
+}
+
+fn signed_link(arguments: &Arguments) -> Result<Url, SignError> {
     let expiry = arguments.expires.or(arguments.expires_in);
-    let expires = expiry.ok_or("EXPIRES_IN or EXPIRES is required")?.as_second();
+    let expires = expiry.ok_or(SignError::NoExpiry)?.as_second();
     let signature = SignedLink {
         program_id: &arguments.program,
         url: &arguments.url,
@@ -77,14 +86,14 @@ fn signed_link(arguments: &Arguments) -> Result<Url, String> {
         expires,
     }
     .sign(&arguments.key_file)
-    .ok_or_else(|| format!("KEY_ID={:?}: the key file has no such id", arguments.key_id))?;
+    .ok_or_else(|| SignError::NoKey(arguments.key_id.clone()))?;
     let mut link = arguments.base_url.clone();
     link.set_path(&format!("{}/click/{}", link.path().trim_end_matches('/'), arguments.program));
     link.query_pairs_mut()
-        .append_pair(link::URL, &arguments.url)
-        .append_pair(link::KEY_ID, &arguments.key_id)
-        .append_pair(link::EXPIRES, &expires.to_string())
-        .append_pair(link::SIGNATURE, &signature);
+        .append_pair(signed_link::URL_PARAMETER, &arguments.url)
+        .append_pair(signed_link::KEY_ID, &arguments.key_id)
+        .append_pair(signed_link::EXPIRES, &expires.to_string())
+        .append_pair(signed_link::SIGNATURE, &signature);
     Ok(link)
 }
 
@@ -93,7 +102,7 @@ fn program_id(text: &str) -> Result<ProgramId, String> {
 }
 
 fn landing_page(text: &str) -> Result<String, String> {
-    link_url(text).map(|_| text.to_owned())
+    link_url(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 fn base_url(text: &str) -> Result<Url, String> {

@@ -7,9 +7,10 @@ use uuid::Uuid;
 
 use super::journal::Claim;
 
-/// The most records that `PutRecords` takes.
+/// The maximum number of records in a `PutRecords` call.
 const MAX_RECORDS: usize = 500;
-/// The most bytes of a call: well below `PutRecords`' 5 MiB, because every call under way holds a copy.
+/// The maximum size of a call in bytes: well below `PutRecords`' 5 MiB, because every call in flight holds a
+/// copy.
 const MAX_BYTES: usize = 1024 * 1024;
 /// The length of a partition key: a UUID as text.
 const PARTITION_KEY_BYTES: usize = 36;
@@ -20,17 +21,17 @@ pub const AGGREGATE_BYTES: usize = 50_000;
 
 /// A Kinesis record: an aggregate of events, or a single event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    /// Random, so that aggregates spread evenly over the shards.
+pub struct StreamRecord {
+    /// Random, so that records spread evenly over the shards.
     pub partition_key: Uuid,
     /// The bytes on the wire.
     pub data: Bytes,
-    /// The claims of its events in the journal.
+    /// By which its events are acknowledged in the journal.
     pub claims: Vec<Claim>,
 }
 
-impl Record {
-    /// The record of an aggregate.
+impl StreamRecord {
+    /// The record of an aggregate, under a random partition key.
     pub fn new(aggregate: Aggregate, claims: Vec<Claim>) -> Self {
         let partition_key = Uuid::new_v4();
         Self { partition_key, data: aggregate.finish(&partition_key.to_string()), claims }
@@ -41,12 +42,21 @@ impl Record {
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// The records.
-    pub records: Vec<Record>,
+    pub records: Vec<StreamRecord>,
     bytes: usize,
 }
 
+/// A batch after its call.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct SplitBatch {
+    /// The records that the stream took.
+    pub delivered: Batch,
+    /// The records that it did not take.
+    pub rejected: Batch,
+}
+
 impl Batch {
-    /// Whether a record of so many bytes fits.
+    /// Whether a record of `data_bytes` bytes fits.
     pub fn has_room_for(&self, data_bytes: usize) -> bool {
         self.is_empty()
             || self.records.len() < MAX_RECORDS
@@ -59,14 +69,14 @@ impl Batch {
             && self.bytes + other.bytes <= MAX_BYTES
     }
 
-    /// Takes everything of `other`.
+    /// Adds all records of `other`. The caller has checked that they fit.
     pub fn append(&mut self, mut other: Self) {
         self.bytes += other.bytes;
         self.records.append(&mut other.records);
     }
 
-    /// Takes the record.
-    pub fn push(&mut self, record: Record) {
+    /// Adds the record. The caller has checked that it fits.
+    pub fn push(&mut self, record: StreamRecord) {
         self.bytes += record.data.len() + PARTITION_KEY_BYTES;
         self.records.push(record);
     }
@@ -86,19 +96,23 @@ impl Batch {
         self.records.is_empty()
     }
 
-    /// How many events the records hold.
+    /// How many events the records contain.
     pub fn events(&self) -> usize {
         self.records.iter().map(|record| record.claims.len()).sum()
     }
 
-    /// Splits the records by what the stream did with them: (delivered, rejected).
-    pub fn split(self, outcome: &PutOutcome) -> (Self, Self) {
-        let (mut delivered, mut rejected) = (Self::default(), Self::default());
+    /// Splits the records by what the stream did with them.
+    pub fn split(self, outcome: &PutOutcome) -> SplitBatch {
+        let mut split = SplitBatch::default();
         for (position, record) in self.records.into_iter().enumerate() {
-            let side = if outcome.is_delivered(position) { &mut delivered } else { &mut rejected };
+            let side = if outcome.is_delivered(position) {
+                &mut split.delivered
+            } else {
+                &mut split.rejected
+            };
             side.push(record);
         }
-        (delivered, rejected)
+        split
     }
 }
 
@@ -106,9 +120,9 @@ impl Batch {
 mod tests {
     use super::*;
 
-    fn record(number: u128, length: usize) -> Record {
+    fn record(number: u128, length: usize) -> StreamRecord {
         let partition_key = Uuid::from_u128(number);
-        Record { partition_key, data: vec![0; length].into(), claims: Vec::new() }
+        StreamRecord { partition_key, data: vec![0; length].into(), claims: Vec::new() }
     }
 
     fn full_batch(length: usize) -> Batch {
@@ -159,7 +173,7 @@ mod tests {
     fn separates_rejected_records_from_delivered_ones() {
         let mut batch = Batch::default();
         (0..4).for_each(|number| batch.push(record(number, 10)));
-        let (delivered, rejected) =
+        let SplitBatch { delivered, rejected } =
             batch.split(&PutOutcome::new(vec![None, Some("InternalFailure".to_owned()), None]));
         assert_eq!(delivered.records, [record(0, 10), record(2, 10)]);
         assert_eq!(rejected.records, [record(1, 10), record(3, 10)]);

@@ -5,26 +5,26 @@ use std::time::Duration;
 use adtrack_runtime::kinesis::{Entry, PutError, PutOutcome, Stream, Timeouts};
 use aws_config::SdkConfig;
 
-use super::batch::Batch;
+use super::batch::{Batch, StreamRecord};
 
-/// `PutRecords` usually takes tens of milliseconds. Low enough that a full journal takes events again within
-/// 3 s of the stream's return, even if all its events are in calls that will never get a response.
+/// `PutRecords` usually takes tens of milliseconds. Short, so that a full journal accepts events again within
+/// 3 s after the stream recovers, even if every event is in a call that never completes.
 const TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(1), call: Duration::from_secs(2) };
 
-/// The event stream.
+/// A client of the event stream.
 #[derive(Debug, Clone)]
 pub struct EventStream(Stream);
 
 impl EventStream {
-    /// The stream `name`.
+    /// A client of the stream `name`. Makes no call.
     pub fn new(shared: &SdkConfig, name: String) -> Self {
         Self(Stream::new(shared, name, TIMEOUTS))
     }
 
     /// Sends the batch in one call.
     pub async fn put(&self, batch: &Batch) -> Result<PutOutcome, PutError> {
-        let entry = |record: &super::batch::Record| Entry {
+        let entry = |record: &StreamRecord| Entry {
             partition_key: record.partition_key.to_string(),
             data: record.data.to_vec(),
         };

@@ -14,17 +14,17 @@ use tokio::time::{Instant, MissedTickBehavior};
 use uuid::Uuid;
 
 use super::EventStream;
-use super::batch::{AGGREGATE_BYTES, Batch, Record};
+use super::batch::{AGGREGATE_BYTES, Batch, SplitBatch, StreamRecord};
 use super::journal::{Journal, JournalReader};
-use super::schedule::{Attempt, CallOutcome, FAILURES_UNTIL_REFUSING, Schedule};
+use super::schedule::{CallOutcome, FAILURES_UNTIL_REFUSING, PendingBatch, Schedule};
 use crate::flag::Flag;
 use crate::metrics::Metrics;
 use crate::watchdog::{Progress, WakeUps};
 
-/// Bytes of events that are read and not acknowledged. Bounds the memory used while the stream is failing.
+/// Maximum bytes of events that are read and not acknowledged. Bounds the memory used while the stream is failing.
 const MAX_UNACKNOWLEDGED_BYTES: usize = 6 * 1024 * 1024;
-/// The most events whose places in the journal are not free yet. An event that its shard keeps rejecting
-/// blocks the places of at most this many later events, which are delivered nevertheless.
+/// Maximum number of events whose space in the journal is not free yet. If one event keeps being rejected,
+/// the space of at most this many later events, which are delivered, stays occupied.
 const MAX_OUTSTANDING: usize = 200_000;
 /// Time between two checks of the journal at shutdown.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
@@ -42,7 +42,7 @@ pub struct Producer {
     linger: Duration,
     metrics: Arc<Metrics>,
     /// Set while the stream keeps failing, for the health checks.
-    refusing: Flag,
+    stream_refusing: Flag,
     schedule: Schedule,
     /// Whether the log says that the journal is nearly full.
     reported_nearly_full: bool,
@@ -51,7 +51,7 @@ pub struct Producer {
 /// A call that has ended.
 #[derive(Debug)]
 struct CompletedCall {
-    attempt: Attempt,
+    pending: PendingBatch,
     started_at: Instant,
     result: Result<PutOutcome, PutError>,
 }
@@ -96,13 +96,13 @@ fn report_panic(result: Result<(), JoinError>) {
 }
 
 impl Producer {
-    /// Delivers what `journal` accepts to `stream`, at most `linger` after it was accepted.
+    /// Sends what `journal` accepts to `stream`, about `linger` after it was accepted if the stream keeps up.
     pub fn new(
         journal: Journal,
         stream: EventStream,
         linger: Duration,
         metrics: Arc<Metrics>,
-        refusing: Flag,
+        stream_refusing: Flag,
     ) -> Self {
         Self {
             reader: journal.reader(),
@@ -110,7 +110,7 @@ impl Producer {
             stream: Arc::new(stream),
             linger,
             metrics,
-            refusing,
+            stream_refusing,
             schedule: Schedule::default(),
             reported_nearly_full: false,
         }
@@ -130,25 +130,25 @@ impl Producer {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let deadline = loop {
             let wake_up_at = self.schedule.wake_up_at(Instant::now());
-            let mut ripe = Ripe::Whole;
+            let mut fill = Fill::FullAggregates;
             tokio::select! {
-                _ = tick.tick() => ripe = Ripe::Any,
+                _ = tick.tick() => fill = Fill::Any,
                 () = sleep_until(wake_up_at) => {}
                 Some(call) = calls.join_next() => self.on_call_completed(call),
                 // If the sender is gone, nobody grants time to drain.
                 deadline = &mut stop => break deadline.unwrap_or_else(|_| Instant::now()),
             }
-            self.dispatch(&mut calls, ripe);
+            self.dispatch(&mut calls, fill);
             self.observe();
         };
-        // Dropping `calls` ends what is still under way at the deadline.
+        // Dropping `calls` cancels the calls that are still in flight at the deadline.
         let _ = tokio::time::timeout_at(deadline, self.drain(&mut calls)).await;
     }
 
-    /// Delivers until the journal, closed by now, has nothing left.
+    /// Delivers until the journal, which is closed, is empty.
     async fn drain(&mut self, calls: &mut Calls) {
         while self.journal.used_bytes() > 0 {
-            self.dispatch(calls, Ripe::Any);
+            self.dispatch(calls, Fill::Any);
             let wake_up_at = self.schedule.wake_up_at(Instant::now());
             tokio::select! {
                 Some(call) = calls.join_next() => self.on_call_completed(call),
@@ -160,14 +160,14 @@ impl Producer {
 
     /// Sends what is due, retries first, while the schedule allows calls; the rest waits in the
     /// journal.
-    fn dispatch(&mut self, calls: &mut Calls, ripe: Ripe) {
+    fn dispatch(&mut self, calls: &mut Calls, fill: Fill) {
         let now = Instant::now();
         while self.schedule.may_call(now) {
-            let attempt = self
+            let pending = self
                 .schedule
                 .take_due_retry(now)
-                .unwrap_or_else(|| Attempt { batch: self.next_batch(ripe), failures: 0 });
-            if attempt.batch.is_empty() {
+                .unwrap_or_else(|| PendingBatch { batch: self.next_batch(fill), failures: 0 });
+            if pending.batch.is_empty() {
                 return;
             }
             self.schedule.on_call_started(now);
@@ -175,18 +175,18 @@ impl Producer {
             let (stream, metrics) = (Arc::clone(&self.stream), Arc::clone(&self.metrics));
             calls.spawn(async move {
                 let timer = metrics.delivery.put_records_seconds.start_timer();
-                let result = stream.put(&attempt.batch).await;
+                let result = stream.put(&pending.batch).await;
                 timer.observe_duration();
-                CompletedCall { attempt, started_at: now, result }
+                CompletedCall { pending, started_at: now, result }
             });
         }
     }
 
     /// The events that wait, as many as fit into one call; one record while the stream is failing.
-    fn next_batch(&mut self, ripe: Ripe) -> Batch {
+    fn next_batch(&mut self, fill: Fill) -> Batch {
         let mut batch = Batch::default();
         while batch.has_room_for(AGGREGATE_BYTES) {
-            if ripe == Ripe::Whole && self.reader.unread_bytes() < AGGREGATE_BYTES as u64 {
+            if fill == Fill::FullAggregates && self.reader.unread_bytes() < AGGREGATE_BYTES as u64 {
                 break;
             }
             match self.next_record() {
@@ -206,7 +206,7 @@ impl Producer {
     }
 
     /// The next events of the journal, as one record.
-    fn next_record(&mut self) -> Option<Record> {
+    fn next_record(&mut self) -> Option<StreamRecord> {
         let mut aggregate = Aggregate::default();
         let mut claims = Vec::new();
         while aggregate.bytes() < AGGREGATE_BYTES && self.may_read() {
@@ -218,22 +218,22 @@ impl Producer {
             return None;
         }
         self.metrics.delivery.events_per_record.observe(claims.len() as f64);
-        Some(Record::new(aggregate, claims))
+        Some(StreamRecord::new(aggregate, claims))
     }
 
-    /// Frees what the stream took; schedules the rest, and only the rest, to be sent again.
+    /// Frees the space of what the stream took, and schedules the rest to be sent again.
     fn on_call_completed(&mut self, call: Result<CompletedCall, JoinError>) {
-        let CompletedCall { attempt, started_at, result } = match call {
+        let CompletedCall { pending, started_at, result } = match call {
             Ok(call) => call,
-            // A bug: only the next start can send its events again.
+            // A bug. The events stay in the journal until the next start.
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => return,
         };
-        let Attempt { batch, failures } = attempt;
+        let PendingBatch { batch, failures } = pending;
         let (delivered, rejected, error) = match result {
             Ok(outcome) => {
-                self.record_rejections(&outcome);
-                let (delivered, rejected) = batch.split(&outcome);
+                self.report_rejections(&outcome);
+                let SplitBatch { delivered, rejected } = batch.split(&outcome);
                 (delivered, rejected, None)
             }
             Err(error) => (Batch::default(), batch, Some(error)),
@@ -242,15 +242,15 @@ impl Producer {
             if delivered.is_empty() { CallOutcome::Failed } else { CallOutcome::Delivered };
         let now = Instant::now();
         self.schedule.on_call_completed(started_at, outcome, now);
-        self.refusing.set(self.schedule.is_refusing());
+        self.stream_refusing.set(self.schedule.is_refusing());
         if let Some(error) = error {
-            self.record_failed_call(&error, rejected.events());
+            self.report_failed_call(&error, rejected.events());
         }
         self.acknowledge(&delivered);
         if !rejected.is_empty() {
             self.metrics.delivery.retried_records.inc_by(rejected.records.len() as u64);
             let batch = with_new_partition_keys(rejected);
-            self.schedule.retry(Attempt { batch, failures: failures + 1 }, now);
+            self.schedule.retry(PendingBatch { batch, failures: failures + 1 }, now);
         }
     }
 
@@ -262,7 +262,7 @@ impl Producer {
         }
     }
 
-    fn record_rejections(&self, outcome: &PutOutcome) {
+    fn report_rejections(&self, outcome: &PutOutcome) {
         for code in outcome.error_codes() {
             self.metrics.delivery.failed_records.with_label_values(&[code]).inc();
         }
@@ -272,9 +272,9 @@ impl Producer {
         }
     }
 
-    /// Counts the failure. An outage is logged now and then, not once per call; what only a person can
-    /// fix is an error.
-    fn record_failed_call(&self, error: &PutError, events: usize) {
+    /// Counts the failure. Logs some failures of an outage, not each; one that only an operator can fix is
+    /// logged as an error.
+    fn report_failed_call(&self, error: &PutError, events: usize) {
         let PutError { cause, text, permanent, .. } = error;
         self.metrics.delivery.failed_calls.with_label_values(&[cause]).inc();
         let failures = self.schedule.failures();
@@ -338,8 +338,8 @@ impl Producer {
     }
 }
 
-/// Gives each record a new partition key, which probably leads to another shard: a throttled shard holds
-/// nothing back for long.
+/// Gives the records new partition keys, so that they probably go to another shard than the one that
+/// rejected them.
 fn with_new_partition_keys(mut batch: Batch) -> Batch {
     for record in &mut batch.records {
         record.partition_key = Uuid::new_v4();
@@ -347,13 +347,13 @@ fn with_new_partition_keys(mut batch: Batch) -> Batch {
     batch
 }
 
-/// Which events may be sent now.
+/// Which of the journal's events a batch takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ripe {
-    /// All: they have lingered.
+enum Fill {
+    /// All: the oldest have waited for the linger time.
     Any,
-    /// As many as fill whole aggregates.
-    Whole,
+    /// Only as many as fill whole aggregates.
+    FullAggregates,
 }
 
 async fn sleep_until(moment: Option<Instant>) {

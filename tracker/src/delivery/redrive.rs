@@ -2,20 +2,35 @@
 
 use adtrack_proto::aggregate::Aggregate;
 use adtrack_runtime::backoff::Backoff;
+use adtrack_runtime::kinesis::PutError;
 use bytes::Bytes;
 use std::time::Duration;
 
 use super::EventStream;
-use super::batch::{AGGREGATE_BYTES, Batch, Record};
+use super::batch::{AGGREGATE_BYTES, Batch, SplitBatch, StreamRecord};
+use super::spill::SpillError;
 
-/// Consecutive tries without a delivered record after which a batch is given up.
-const TRIES: u32 = 10;
+/// Consecutive attempts without a delivered record after which a batch is given up.
+const ATTEMPTS: u32 = 10;
 const BACKOFF: Backoff =
     Backoff { base: Duration::from_millis(100), ceiling: Duration::from_secs(10) };
 
-/// Puts all events on the stream. Returns when the stream has them all; an error says why it does not. It
-/// is harmless to repeat this, because an event's id is the key of its row.
-pub async fn put_all(stream: &EventStream, events: Vec<Bytes>) -> Result<(), String> {
+/// Why an object's events are not on the stream.
+#[derive(Debug, thiserror::Error)]
+pub enum RedriveError {
+    /// The object cannot be read or removed.
+    #[error(transparent)]
+    Spill(#[from] SpillError),
+    /// A call failed in a way that no retry changes, or every retry failed.
+    #[error(transparent)]
+    Call(#[from] PutError),
+    /// The stream rejected records in every retry, with these error codes.
+    #[error("the stream rejected records: {0}")]
+    Rejected(String),
+}
+
+/// Puts all events on the stream. Returns when the stream has them all. It is harmless to repeat this, because an event's id is the key of its row.
+pub async fn put_all(stream: &EventStream, events: Vec<Bytes>) -> Result<(), RedriveError> {
     let mut events = events.into_iter().peekable();
     while events.peek().is_some() {
         let mut batch = Batch::default();
@@ -26,19 +41,19 @@ pub async fn put_all(stream: &EventStream, events: Vec<Bytes>) -> Result<(), Str
             {
                 aggregate.push(event);
             }
-            batch.push(Record::new(aggregate, Vec::new()));
+            batch.push(StreamRecord::new(aggregate, Vec::new()));
         }
         put(stream, batch).await?;
     }
     Ok(())
 }
 
-async fn put(stream: &EventStream, mut batch: Batch) -> Result<(), String> {
+async fn put(stream: &EventStream, mut batch: Batch) -> Result<(), RedriveError> {
     let mut failures = 0;
     loop {
         let problem = match stream.put(&batch).await {
             Ok(outcome) => {
-                let (delivered, rejected) = batch.split(&outcome);
+                let SplitBatch { delivered, rejected } = batch.split(&outcome);
                 if rejected.is_empty() {
                     return Ok(());
                 }
@@ -46,13 +61,13 @@ async fn put(stream: &EventStream, mut batch: Batch) -> Result<(), String> {
                 if !delivered.is_empty() {
                     failures = 0;
                 }
-                outcome.error_codes().collect::<Vec<_>>().join(", ")
+                RedriveError::Rejected(outcome.error_codes().collect::<Vec<_>>().join(", "))
             }
-            Err(error) if error.permanent => return Err(error.text),
-            Err(error) => error.text,
+            Err(error) if error.permanent => return Err(error.into()),
+            Err(error) => error.into(),
         };
         failures += 1;
-        if failures == TRIES {
+        if failures == ATTEMPTS {
             return Err(problem);
         }
         tokio::time::sleep(BACKOFF.delay(failures)).await;

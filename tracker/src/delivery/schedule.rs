@@ -8,12 +8,12 @@
 //!      └───────────────────── a probe delivers ────────────────────────────────────┘
 //! ```
 //!
-//! - *Healthy*: up to [`MAX_IN_FLIGHT`] calls, each as full as it gets. Records that the stream
+//! - *Healthy*: up to [`MAX_IN_FLIGHT`] calls, each as full as possible. Records that the stream
 //!   rejected are due again after their own backoff; the others do not wait for them.
 //! - *Failing*: nothing is sent until the pause is over, then one record at a time. An outage costs no
 //!   more calls than normal operation, and the first record that is delivered ends it.
-//! - A probe that gets no response for [`PROBE_INTERVAL`] no longer holds back the next one: the
-//!   stream may have recovered, and the silent call may be lost.
+//! - A probe that has not completed after [`PROBE_INTERVAL`] no longer holds back the next one: the
+//!   stream may have recovered, and the response may be lost.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use super::batch::Batch;
 
-/// `PutRecords` calls under way at a time: 1 MiB each, about 5,000 events; at 20 ms per call, about a
+/// Maximum number of `PutRecords` calls in flight: 1 MiB each, about 5,000 events; at 20 ms per call, about a
 /// million events per second.
 const MAX_IN_FLIGHT: usize = 4;
 /// Consecutive failed calls after which the stream counts as refusing: a single throttled call is no reason
@@ -32,8 +32,8 @@ pub const FAILURES_UNTIL_REFUSING: u32 = 3;
 /// For records that were rejected while others were delivered: their shard is throttled.
 const RECORD_BACKOFF: Backoff =
     Backoff { base: Duration::from_millis(50), ceiling: Duration::from_secs(5) };
-/// After a call that delivered nothing. Low enough that, with [`PROBE_INTERVAL`], a full journal
-/// takes events again within 3 s of the stream's return.
+/// After a call that delivered nothing. Short, so that, with [`PROBE_INTERVAL`], a full journal accepts
+/// events again within 3 s after the stream recovers.
 const CALL_BACKOFF: Backoff =
     Backoff { base: Duration::from_millis(50), ceiling: Duration::from_secs(1) };
 /// How long a probe holds back the next one.
@@ -56,12 +56,12 @@ pub struct Schedule {
 #[derive(Debug)]
 struct Retry {
     due_at: Instant,
-    attempt: Attempt,
+    pending: PendingBatch,
 }
 
 /// A batch, and how often sending its records has failed.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Attempt {
+pub struct PendingBatch {
     /// What to send.
     pub batch: Batch,
     /// How often at least one of its records was rejected before.
@@ -84,7 +84,7 @@ impl Schedule {
         self.failures > 0
     }
 
-    /// Whether the stream has failed often enough for somebody to be alerted.
+    /// Whether the stream has failed often enough to alert an operator.
     pub fn is_refusing(&self) -> bool {
         self.failures >= FAILURES_UNTIL_REFUSING
     }
@@ -96,17 +96,19 @@ impl Schedule {
 
     /// Whether a call may start at `now`.
     pub fn may_call(&self, now: Instant) -> bool {
-        !self.is_paused(now) && self.has_free_call(now)
+        !self.is_paused(now) && self.has_free_slot(now)
     }
 
     fn is_paused(&self, now: Instant) -> bool {
         self.paused_until.is_some_and(|until| now < until)
     }
 
-    /// While the stream is failing one call at a time, or another when that one stays silent.
-    fn has_free_call(&self, now: Instant) -> bool {
-        let is_silent = || self.last_call_at.is_none_or(|at| now >= at + PROBE_INTERVAL);
-        self.in_flight == 0 || self.in_flight < MAX_IN_FLIGHT && (!self.is_failing() || is_silent())
+    /// Whether another call fits in. While the stream is failing, one call at a time; another if that one has
+    /// not completed after [`PROBE_INTERVAL`].
+    fn has_free_slot(&self, now: Instant) -> bool {
+        let is_overdue = || self.last_call_at.is_none_or(|at| now >= at + PROBE_INTERVAL);
+        self.in_flight == 0
+            || (self.in_flight < MAX_IN_FLIGHT && (!self.is_failing() || is_overdue()))
     }
 
     /// When to check again: the end of the pause, or the next retry. None if there is nothing to wait
@@ -114,29 +116,29 @@ impl Schedule {
     pub fn wake_up_at(&self, now: Instant) -> Option<Instant> {
         let next_retry = || self.retries.front().map(|retry| retry.due_at);
         let pause_end = self.paused_until.filter(|_| self.is_paused(now));
-        self.has_free_call(now).then(|| pause_end.or_else(next_retry)).flatten()
+        self.has_free_slot(now).then(|| pause_end.or_else(next_retry)).flatten()
     }
 
     /// Takes what is due at `now`, as much as fits into one call; one record while the stream is
     /// failing.
-    pub fn take_due_retry(&mut self, now: Instant) -> Option<Attempt> {
-        let Retry { due_at, mut attempt } =
+    pub fn take_due_retry(&mut self, now: Instant) -> Option<PendingBatch> {
+        let Retry { due_at, mut pending } =
             self.retries.pop_front_if(|retry| retry.due_at <= now)?;
         if self.is_failing() {
-            let rest = attempt.batch.split_off_first();
+            let rest = pending.batch.split_off_first();
             if !rest.is_empty() {
-                let attempt = Attempt { batch: rest, failures: attempt.failures };
-                self.retries.push_front(Retry { due_at, attempt });
+                let pending = PendingBatch { batch: rest, failures: pending.failures };
+                self.retries.push_front(Retry { due_at, pending });
             }
-            return Some(attempt);
+            return Some(pending);
         }
         while let Some(next) = self.retries.pop_front_if(|retry| {
-            retry.due_at <= now && attempt.batch.has_room_for_all(&retry.attempt.batch)
+            retry.due_at <= now && pending.batch.has_room_for_all(&retry.pending.batch)
         }) {
-            attempt.batch.append(next.attempt.batch);
-            attempt.failures = attempt.failures.max(next.attempt.failures);
+            pending.batch.append(next.pending.batch);
+            pending.failures = pending.failures.max(next.pending.failures);
         }
-        Some(attempt)
+        Some(pending)
     }
 
     /// A call started at `now`.
@@ -163,12 +165,12 @@ impl Schedule {
 
     /// Puts rejected records back: due after the pause if the stream is failing, else when their
     /// shards have had time.
-    pub fn retry(&mut self, attempt: Attempt, now: Instant) {
+    pub fn retry(&mut self, pending: PendingBatch, now: Instant) {
         let wait =
-            if self.is_failing() { Duration::ZERO } else { RECORD_BACKOFF.delay(attempt.failures) };
+            if self.is_failing() { Duration::ZERO } else { RECORD_BACKOFF.delay(pending.failures) };
         let due_at = now + wait;
         let position = self.retries.partition_point(|retry| retry.due_at <= due_at);
-        self.retries.insert(position, Retry { due_at, attempt });
+        self.retries.insert(position, Retry { due_at, pending });
     }
 }
 
@@ -178,7 +180,7 @@ mod tests {
     use proptest::prelude::*;
     use uuid::Uuid;
 
-    use super::super::batch::Record;
+    use super::super::batch::StreamRecord;
     use super::*;
 
     fn batch(records: usize) -> Batch {
@@ -186,13 +188,13 @@ mod tests {
         for number in 0..records {
             let partition_key = Uuid::from_u128(number as u128);
             let data = Bytes::from_static(b"event");
-            batch.push(Record { partition_key, data, claims: Vec::new() });
+            batch.push(StreamRecord { partition_key, data, claims: Vec::new() });
         }
         batch
     }
 
-    fn attempt(records: usize, failures: u32) -> Attempt {
-        Attempt { batch: batch(records), failures }
+    fn pending(records: usize, failures: u32) -> PendingBatch {
+        PendingBatch { batch: batch(records), failures }
     }
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -278,18 +280,18 @@ mod tests {
     #[test]
     fn sends_rejected_records_again_within_their_backoff() {
         let (mut schedule, now) = (Schedule::default(), Instant::now());
-        schedule.retry(attempt(3, 2), now);
+        schedule.retry(pending(3, 2), now);
         let latest = now + RECORD_BACKOFF.bound(2);
         assert!(schedule.wake_up_at(now).is_some_and(|at| at <= latest));
-        assert_eq!(schedule.take_due_retry(latest), Some(attempt(3, 2)));
+        assert_eq!(schedule.take_due_retry(latest), Some(pending(3, 2)));
         assert_eq!(schedule.take_due_retry(latest), None);
     }
 
     #[test]
     fn joins_due_retries_and_keeps_the_highest_count_of_failures() {
         let (mut schedule, now) = (Schedule::default(), Instant::now());
-        schedule.retry(attempt(2, 1), now);
-        schedule.retry(attempt(1, 4), now);
+        schedule.retry(pending(2, 1), now);
+        schedule.retry(pending(1, 4), now);
         let due = schedule.take_due_retry(now + 10 * SECOND).unwrap();
         assert_eq!((due.batch.records.len(), due.failures), (3, 4));
     }
@@ -298,7 +300,7 @@ mod tests {
     fn probes_with_one_record_of_a_retry() {
         let start = Instant::now();
         let (mut schedule, resumed) = failing(start);
-        schedule.retry(attempt(3, 1), start);
+        schedule.retry(pending(3, 1), start);
         for _ in 0..3 {
             assert_eq!(schedule.take_due_retry(resumed).unwrap().batch.records.len(), 1);
         }
@@ -318,7 +320,7 @@ mod tests {
                 now += Duration::from_millis(milliseconds);
                 match action {
                     0 => {
-                        schedule.retry(attempt(records, 1), now);
+                        schedule.retry(pending(records, 1), now);
                         held += records;
                     }
                     1 if schedule.may_call(now) => {
@@ -336,7 +338,7 @@ mod tests {
                                 if action == 2 { CallOutcome::Delivered } else { CallOutcome::Failed };
                             schedule.on_call_completed(started_at, outcome, now);
                             if outcome == CallOutcome::Failed {
-                                schedule.retry(attempt(records, 2), now);
+                                schedule.retry(pending(records, 2), now);
                                 held += records;
                             }
                         }
@@ -349,7 +351,7 @@ mod tests {
                 }
             }
             let waiting: usize =
-                schedule.retries.iter().map(|retry| retry.attempt.batch.records.len()).sum();
+                schedule.retries.iter().map(|retry| retry.pending.batch.records.len()).sum();
             prop_assert_eq!(waiting, held);
         }
     }

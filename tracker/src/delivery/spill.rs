@@ -1,11 +1,12 @@
-//! Stores events that shutdown could not deliver as objects. If a task's disk is lost with the task, so is
-//! its journal.
+//! At shutdown, writes undelivered events as objects to S3 or a folder: the disk of a Fargate task, and the
+//! journal with it, is lost when the task ends.
 //!
 //! An object starts with eight bytes that name the format. The events follow, each after its length (a
 //! protobuf varint). `redrive` puts them on the stream.
 
 use std::sync::Arc;
 
+use adtrack_runtime::storage::{self, StorageError};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::TryStreamExt;
 use futures::stream::FuturesUnordered;
@@ -22,7 +23,7 @@ const MAGIC: &[u8; 8] = b"adtrkEV1";
 const EXTENSION: &str = "events";
 /// An object is closed when it reaches this size in bytes.
 const OBJECT_BYTES: usize = 4 * 1024 * 1024;
-/// The most objects that are written at a time. At S3's 100 to 200 ms per object, the network then limits
+/// Maximum number of objects that are written at a time. At S3's 100 to 200 ms per object, the network then limits
 /// how fast a full journal of 1 GiB is written.
 const MAX_WRITES: usize = 8;
 
@@ -32,7 +33,7 @@ pub struct SpillStore {
     store: Arc<dyn ObjectStore>,
 }
 
-/// An object is invalid, or the store fails.
+/// Why reading or writing objects failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SpillError {
     /// The store failed.
@@ -44,9 +45,9 @@ pub enum SpillError {
 }
 
 impl SpillStore {
-    /// Opens the store at `url`. An error says what is wrong with the URL.
-    pub fn open(url: &str) -> Result<Self, String> {
-        Ok(Self { store: adtrack_runtime::storage::open(url)? })
+    /// Opens the store at `url`.
+    pub fn open(url: &str) -> Result<Self, StorageError> {
+        Ok(Self { store: storage::open(url)? })
     }
 
     /// Writes all events that are left in `journal`, and frees them there. The journal must be closed and
@@ -54,12 +55,12 @@ impl SpillStore {
     pub async fn spill(&self, journal: &Journal) -> Result<u64, SpillError> {
         let mut reader = journal.reader();
         let day = Timestamp::now().to_string().get(..10).unwrap_or("unknown-day").to_owned();
-        let run = Uuid::now_v7();
+        let spill_id = Uuid::now_v7();
         let mut writes = FuturesUnordered::new();
         let mut events = 0;
         for number in 0.. {
             let Some((object, claims)) = next_object(&mut reader) else { break };
-            let name = Path::from(format!("{day}/{run}-{number:06}.{EXTENSION}"));
+            let name = Path::from(format!("{day}/{spill_id}-{number:06}.{EXTENSION}"));
             writes.push(async move {
                 self.store.put(&name, object.into()).await?;
                 Ok::<_, SpillError>(claims)
@@ -90,7 +91,7 @@ impl SpillStore {
         Ok(names)
     }
 
-    /// The events of an object; none if another run has removed it meanwhile.
+    /// The events of an object; none if another `redrive` has removed it meanwhile.
     pub async fn read(&self, name: &Path) -> Result<Vec<Bytes>, SpillError> {
         let object = match self.store.get(name).await {
             Ok(object) => object.bytes().await?,
@@ -103,7 +104,7 @@ impl SpillStore {
     /// Removes an object whose events the stream has.
     pub async fn remove(&self, name: &Path) -> Result<(), SpillError> {
         match self.store.delete(name).await {
-            // Another run was faster.
+            // Another `redrive` was faster.
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }

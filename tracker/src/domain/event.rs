@@ -7,18 +7,19 @@ use adtrack_proto::event::{ConversionFields, InvalidReason, RequestFields};
 
 use super::refusal::Refusal;
 use super::request::message_id;
-use super::{Conversion, MessageId, PreparedProgram, TrackingRequest, check_combination};
+use super::{Conversion, MessageId, PreparedProgram, TrackingRequest, check_program_match};
 
 /// The parameters that are recorded if the client objects to tracking.
 const NO_PARAMETERS: &BTreeMap<String, String> = &BTreeMap::new();
 
-/// The event of a tracking request whose program exists and whose parameters are a valid combination.
+/// The event of a tracking request whose program exists and whose `checksum` and `customerId`, if given, are
+/// the program's.
 #[derive(Debug)]
 pub struct TrackedEvent<'a> {
     /// The event's id.
     pub message_id: MessageId,
     /// Whether the program is valid, else why not.
-    pub validity: Result<(), InvalidReason>,
+    pub validity_outcome: Result<(), InvalidReason>,
     pub(super) request: &'a TrackingRequest<'a>,
     pub(super) program: Arc<PreparedProgram>,
 }
@@ -30,9 +31,9 @@ impl<'a> TrackedEvent<'a> {
         program: Arc<PreparedProgram>,
         random: u128,
     ) -> Result<Self, Refusal> {
-        check_combination(&request.parameters, &program)?;
-        let validity = program.validity.at(request.received_at);
-        Ok(Self { message_id: message_id(request, random), validity, request, program })
+        check_program_match(&request.parameters, &program)?;
+        let validity_outcome = program.validity.at(request.received_at);
+        Ok(Self { message_id: message_id(request, random), validity_outcome, request, program })
     }
 
     /// The event as it is recorded: protobuf `TrackingEvent`.
@@ -41,9 +42,9 @@ impl<'a> TrackedEvent<'a> {
         let client = &request.client;
         let parameters = &request.parameters;
         let with_flags = |traffic_flags: &[&str]| {
-            self.program.event_fields.with(&RequestFields {
+            self.program.event_fields.encode_event(&RequestFields {
                 user_agent: &client.user_agent,
-                is_valid: self.validity.is_ok(),
+                is_valid: self.validity_outcome.is_ok(),
                 message_id: &self.message_id,
                 event_type: request.event_type,
                 occurred_at_ms: request.occurred_at.as_millisecond(),
@@ -54,9 +55,13 @@ impl<'a> TrackedEvent<'a> {
                 referrer: &client.referrer,
                 client_ip: client.address.as_str(),
                 traffic_flags,
-                parameters: if client.objects { NO_PARAMETERS } else { &parameters.carried },
+                parameters: if client.objects_to_tracking {
+                    NO_PARAMETERS
+                } else {
+                    &parameters.carried
+                },
                 conversion: request.conversion.as_deref().map(Conversion::fields),
-                invalid_reason: self.validity.err(),
+                invalid_reason: self.validity_outcome.err(),
                 client_event_id: parameters.event_id.as_deref().unwrap_or_default(),
                 host: &client.host,
             })
@@ -80,7 +85,7 @@ impl<'a> TrackedEvent<'a> {
         json.push_str(fields);
         json.push_str(r#","messageId":""#);
         json.push_str(&self.message_id);
-        json.push_str(if self.validity.is_ok() {
+        json.push_str(if self.validity_outcome.is_ok() {
             r#"","valid":true}"#
         } else {
             r#"","valid":false}"#

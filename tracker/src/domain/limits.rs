@@ -1,16 +1,20 @@
 //! Size limits of requests; docs/LIMITS.md lists them.
 
-/// The longest query, in bytes: far longer than usual parameters need. An endpoint refuses a longer one, or
-/// cuts it if it is lenient.
+/// The maximum length of a query in bytes: far longer than usual parameters need. A strict endpoint refuses a
+/// longer one, a lenient one cuts it.
 pub const MAX_QUERY_BYTES: usize = 8_192;
-/// The most parameters that an event carries.
+/// The maximum number of parameters that an event carries.
 pub const MAX_PARAMETERS: usize = 20;
-/// The longest name of a parameter, in bytes.
-pub const MAX_NAME_BYTES: usize = 64;
-/// The longest value of a parameter, in bytes.
+/// The maximum length of a parameter's name in bytes: the same as in core data.
+pub const MAX_NAME_BYTES: usize = adtrack_proto::program::MAX_PARAMETER_NAME_BYTES;
+/// The maximum length of a parameter's value in bytes.
 pub const MAX_VALUE_BYTES: usize = 512;
-/// The longest `User-Agent` and `Referer` that are kept, in bytes.
-pub const MAX_HEADER_BYTES: usize = 512;
-/// The most bytes of all headers' names and values together: several times what browsers send, including
-/// cookies.
-pub const MAX_HEADERS_BYTES: usize = 32_768;
+/// The maximum lengths of a conversion's texts in bytes.
+pub const MAX_EVENT_NAME_BYTES: usize = 64;
+pub const MAX_TRANSACTION_ID_BYTES: usize = 128;
+pub const MAX_AMOUNT_BYTES: usize = 64;
+/// The maximum length at which `User-Agent` and `Referer` are kept, in bytes.
+pub const MAX_KEPT_HEADER_BYTES: usize = 512;
+/// The maximum size of all headers' names and values together, in bytes: several times what browsers send,
+/// including cookies.
+pub const MAX_ALL_HEADERS_BYTES: usize = 32_768;

@@ -1,16 +1,17 @@
-//! The rules: what a tracking request is, what makes it valid, and which event it becomes. Pure: no I/O,
-//! no clock, no runtime.
+//! The rules: what a tracking request is, what makes it valid, and which event it becomes. No I/O and no
+//! clock.
 //!
 //! | question | module |
 //! |---|---|
-//! | Which client asks? | [`client`]: address, privacy signals, bots and other traffic flags |
-//! | How often may it ask? | [`rate_limit`] |
-//! | What does it ask for? | [`request`]: parameters, batch items, the valid combinations, the message id |
+//! | Which client sent it? | [`client`]: address, privacy signals, bots and other traffic flags |
+//! | How often may it send one? | [`rate_limit`] |
+//! | What does it say? | [`request`]: parameters and their `limits`, batch items, the message id |
 //! | About which program? | [`program`] |
 //! | What does a click lead to? | [`click`]: landing page, signed links |
 //! | What does a conversion claim? | [`conversion`]: amount, status, signature |
+//! | Who may sign links and conversions? | [`signing_keys`] |
 //! | What is recorded, what is the response? | [`event`] |
-//! | Why is a request refused? | [`refusal`], `limits` |
+//! | Why is a request refused? | [`refusal`] |
 
 pub mod click;
 pub mod client;
@@ -23,19 +24,19 @@ pub mod refusal;
 pub mod request;
 pub mod signing_keys;
 
-pub use click::{CLICK_RULES, Destination, IMPRESSION_ID, link};
+pub use click::{CLICK_RULES, Destination, IMPRESSION_ID, signed_link};
 pub use client::{
-    Client, TrafficFlags, address, bots, cut, cut_text, host_name, privacy, referrer_without_query,
-    without_query,
+    Client, TrafficFlags, address, bots, host_name, privacy, referrer_without_query,
+    truncate_header, truncate_header_text, without_query,
 };
-pub use conversion::{Claim, event_reference};
+pub use conversion::{ConversionClaim, event_reference};
 pub use event::TrackedEvent;
-pub use limits::MAX_HEADERS_BYTES;
+pub use limits::MAX_ALL_HEADERS_BYTES;
 pub use program::PreparedProgram;
 pub use refusal::Refusal;
 pub(crate) use request::json;
 pub use request::{
     BatchItem, Conversion, MessageId, Parameters, ReadItem, Rules, TrackingRequest,
-    check_combination, form_pairs, pairs,
+    check_program_match, form_pairs, pairs,
 };
 pub use signing_keys::SigningKeys;

@@ -6,7 +6,7 @@ use adtrack_proto::{ProgramId, Version};
 use serde_json::json;
 
 /// A program as the cache holds it. What is the same for all its requests is rendered once, when it is
-/// cached, and copied from then on. Kept small, because there are many: a text has a field of its own only
+/// cached, and then copied. Kept small, because there are many: a text has a field of its own only
 /// if requests need it apart from the rendered fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreparedProgram {
@@ -14,9 +14,9 @@ pub struct PreparedProgram {
     pub version: Version,
     /// When the program is valid.
     pub validity: Validity,
-    /// A checksum that a request may give, to prove that it means this program.
+    /// The checksum that a request may give, to show that its link was made for this program.
     pub checksum: Box<str>,
-    /// The customer whose program it is. A request may give it, as `checksum`.
+    /// The customer whose program it is. A request may give it as `customerId`, for the same purpose.
     pub customer_id: i64,
     /// The program's part of an event.
     pub event_fields: ProgramFields,
@@ -24,14 +24,21 @@ pub struct PreparedProgram {
     pub(super) response_fields: Box<str>,
     /// Where a click leads while the program is valid.
     pub landing_url: Option<Box<str>>,
-    /// Where a click leads while it is not.
+    /// Where a click leads if the program is not valid or has no landing page.
     pub fallback_url: Option<Box<str>>,
     /// Hosts that a link may name as its landing page.
     pub allowed_hosts: Box<[Box<str>]>,
     /// The key that conversions have to be signed with.
     pub conversion_key_id: Option<Box<str>>,
-    /// A network's names of a conversion's parameters, each with our name.
-    pub parameter_aliases: Box<[(Box<str>, Box<str>)]>,
+    /// Other names of a conversion's parameters.
+    pub parameter_aliases: Box<[Alias]>,
+}
+
+/// A network's name of a conversion's parameter, and ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    theirs: Box<str>,
+    ours: Box<str>,
 }
 
 impl PreparedProgram {
@@ -75,18 +82,18 @@ impl PreparedProgram {
             conversion_key_id: conversion_key_id.map(Into::into),
             parameter_aliases: parameter_aliases
                 .into_iter()
-                .map(|(theirs, ours)| (theirs.into(), ours.into()))
+                .map(|(theirs, ours)| Alias { theirs: theirs.into(), ours: ours.into() })
                 .collect(),
         }
     }
 
     /// Our name of the parameter that the program's network calls `name`; none if it has no alias.
     pub fn parameter_of(&self, name: &str) -> Option<&str> {
-        let alias = self.parameter_aliases.iter().find(|(theirs, _)| **theirs == *name);
-        alias.map(|(_, ours)| &**ours)
+        let alias = self.parameter_aliases.iter().find(|alias| *alias.theirs == *name);
+        alias.map(|alias| &*alias.ours)
     }
 
-    /// The program as core data has it.
+    /// Reconstructs the core data, for the management listener.
     pub fn to_program(&self, program_id: ProgramId) -> Program {
         let event = self.event_fields.to_event();
         Program {
@@ -103,7 +110,7 @@ impl PreparedProgram {
             parameter_aliases: self
                 .parameter_aliases
                 .iter()
-                .map(|(theirs, ours)| (theirs.clone().into(), ours.clone().into()))
+                .map(|Alias { theirs, ours }| (theirs.clone().into(), ours.clone().into()))
                 .collect(),
             test: event.is_test,
         }

@@ -28,8 +28,10 @@
 //! - *Two threads see the same new address while an entry expires*: it may get two entries, and with
 //!   them up to one burst more, once.
 //!
-//! Times wrap after 2⁴⁸ µs, nine years. A debt above `window` is impossible: it is left from before the
-//! wrap, or from before the clock jumped back, and counts as none.
+//! A thread may lose the processor between reading the clock and its lookup, and then finds an entry that is
+//! further ahead than `window`: it counts as a full debt up to `MAX_LAG`. (Without that, such a thread would
+//! empty the bucket of an address that others keep full.) Times wrap after 2⁴⁸ µs, nine years: what is still
+//! further ahead is a leftover from before the wrap, and counts as none.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -42,6 +44,8 @@ const SETS: usize = 1 << 15;
 const ENTRIES_PER_SET: usize = 8;
 const TIME_BITS: u32 = 48;
 const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
+/// Microseconds by which a thread's time may be behind that of the thread that wrote an entry.
+const MAX_LAG: u64 = 1_000_000;
 /// The highest rate. An interval is rounded down to microseconds, which adds at most 1 % to this one.
 const MAX_PER_SECOND: u32 = 10_000;
 const MAX_BURST: u32 = 100_000;
@@ -50,27 +54,30 @@ const MAX_BURST: u32 = 100_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimit {
     per_second: u32,
-    /// At once, after a pause.
+    /// Requests admitted at once after a pause.
     burst: u32,
 }
 
+/// The error for a text that is not a rate limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "expected requests per second, from 1 to {MAX_PER_SECOND}, or RATE/BURST with a burst from 1 to \
+     {MAX_BURST}, such as 50/200"
+)]
+pub struct InvalidRateLimit;
+
 impl FromStr for RateLimit {
-    type Err = String;
+    type Err = InvalidRateLimit;
 
     /// Parses `RATE` or `RATE/BURST`. The burst defaults to the requests of one second.
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, InvalidRateLimit> {
         let (rate, burst) = text.split_once('/').unwrap_or((text, text));
         let number =
             |text: &str, max| text.parse().ok().filter(|number| (1..=max).contains(number));
         number(rate, MAX_PER_SECOND)
             .zip(number(burst, MAX_BURST))
             .map(|(per_second, burst)| Self { per_second, burst })
-            .ok_or_else(|| {
-                format!(
-                    "expected requests per second, from 1 to {MAX_PER_SECOND}, or RATE/BURST with \
-                     a burst from 1 to {MAX_BURST}, such as 50/200"
-                )
-            })
+            .ok_or(InvalidRateLimit)
     }
 }
 
@@ -80,7 +87,7 @@ impl fmt::Display for RateLimit {
     }
 }
 
-/// A set of entries, all that a look-up reads.
+/// A set of entries: all that a lookup reads.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Set([AtomicU64; ENTRIES_PER_SET]);
@@ -97,7 +104,7 @@ pub struct RateLimiter {
 }
 
 /// An address's entry, or a free one that it can take.
-struct Found<'a> {
+struct Slot<'a> {
     entry: &'a AtomicU64,
     seen: u64,
     debt: u64,
@@ -127,7 +134,7 @@ impl RateLimiter {
         let tag = hash >> TIME_BITS;
         let now = now.as_micros() as u64 & TIME_MASK;
         loop {
-            let Some(Found { entry, seen, debt }) = self.find(entries, tag, now) else {
+            let Some(Slot { entry, seen, debt }) = self.find(entries, tag, now) else {
                 return true;
             };
             let debt = debt + self.interval;
@@ -135,8 +142,8 @@ impl RateLimiter {
                 return false;
             }
             let next = tag << TIME_BITS | (now + debt) & TIME_MASK;
-            let (set, read) = (Ordering::Relaxed, Ordering::Relaxed);
-            if entry.compare_exchange_weak(seen, next, set, read).is_ok() {
+            let order = Ordering::Relaxed;
+            if entry.compare_exchange_weak(seen, next, order, order).is_ok() {
                 return true;
             }
             // Another thread was faster: try again.
@@ -144,15 +151,15 @@ impl RateLimiter {
     }
 
     /// The entry with `tag` that has a debt, else a free one; none if all entries belong to others.
-    fn find<'a>(&self, entries: &'a [AtomicU64], tag: u64, now: u64) -> Option<Found<'a>> {
+    fn find<'a>(&self, entries: &'a [AtomicU64], tag: u64, now: u64) -> Option<Slot<'a>> {
         let mut free = None;
         for entry in entries {
             let seen = entry.load(Ordering::Relaxed);
             let ahead = seen.wrapping_sub(now) & TIME_MASK;
-            if ahead == 0 || ahead > self.window {
-                free.get_or_insert(Found { entry, seen, debt: 0 });
+            if ahead == 0 || ahead > self.window + MAX_LAG {
+                free.get_or_insert(Slot { entry, seen, debt: 0 });
             } else if seen >> TIME_BITS == tag {
-                return Some(Found { entry, seen, debt: ahead });
+                return Some(Slot { entry, seen, debt: ahead });
             }
         }
         free
@@ -164,8 +171,8 @@ fn empty_table() -> Box<[Set; SETS]> {
     sets.try_into().unwrap_or_else(|_| unreachable!("as many as were made"))
 }
 
-/// The client that an address stands for. An IPv6 address counts as its /64, the least that a customer gets
-/// (RFC 6177). An IPv4 address is mapped into a /64 of multicast, which no client has.
+/// The key that an address is counted under. An IPv6 address counts as its /64, the least that a customer
+/// gets (RFC 6177). An IPv4 address is mapped into a /64 of multicast, which no client has.
 fn subject(address: IpAddr) -> u64 {
     match address.to_canonical() {
         IpAddr::V4(address) => 0xffff_ffff_0000_0000 | u64::from(address.to_bits()),

@@ -2,7 +2,7 @@
 
 use strum::{EnumDiscriminants, IntoStaticStr, VariantArray};
 
-use super::limits::{MAX_HEADERS_BYTES, MAX_QUERY_BYTES};
+use super::limits::{MAX_ALL_HEADERS_BYTES, MAX_QUERY_BYTES};
 
 /// Why a request is refused. Its event is not recorded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, EnumDiscriminants)]
@@ -19,7 +19,7 @@ pub enum Refusal {
     #[error("the query is longer than {MAX_QUERY_BYTES} bytes")]
     UriTooLong,
     /// The headers together are too long.
-    #[error("the request's headers are longer than {MAX_HEADERS_BYTES} bytes")]
+    #[error("the request's headers are longer than {MAX_ALL_HEADERS_BYTES} bytes")]
     HeadersTooLarge,
     /// A parameter contradicts the program's core data.
     #[error("`{0}` does not belong to this program: not a valid combination of parameters")]
@@ -60,6 +60,11 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The query or an item of a batch breaks the rule that `problem` states.
+    pub(super) fn invalid_parameters(problem: &str) -> Self {
+        Self::InvalidParameters(problem.to_owned())
+    }
+
     /// The codes of all refusals.
     pub fn codes() -> impl Iterator<Item = &'static str> {
         RefusalCode::VARIANTS.iter().map(<&'static str>::from)

@@ -3,17 +3,58 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use adtrack_proto::program::MAX_KEY_ID_BYTES;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// The shortest secret, in bytes: as long as SHA-256's output (RFC 2104, section 3).
+/// The minimum length of a secret in bytes: as long as SHA-256's output (RFC 2104, section 3).
 pub const MIN_KEY_BYTES: usize = 32;
-/// The most keys that a file may have.
+/// The maximum number of keys in a file.
 const MAX_KEYS: usize = 1_000;
-/// The longest id, in bytes.
-pub const MAX_KEY_ID_BYTES: usize = 64;
+
+/// Why a file of keys is invalid. Shows nothing of its content.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidKeys {
+    /// No line has a key.
+    #[error("holds no key")]
+    Empty,
+    /// Too many lines have one.
+    #[error("has more than {MAX_KEYS} keys")]
+    TooMany,
+    /// An id appears again, on this line.
+    #[error("line {0} has the id of an earlier line")]
+    RepeatedId(usize),
+    /// A line is invalid.
+    #[error("line {number} {problem}")]
+    Line {
+        /// Its number, from 1.
+        number: usize,
+        /// What is wrong with it.
+        problem: InvalidKey,
+    },
+}
+
+/// Why a line of a file of keys is invalid.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidKey {
+    /// Not a pair.
+    #[error("is not `id=secret`")]
+    NoPair,
+    /// An id that a request cannot name.
+    #[error("has an id that is not 1 to {MAX_KEY_ID_BYTES} of A-Z a-z 0-9 . _ ~ -")]
+    Id,
+    /// A secret in another encoding.
+    #[error("has a secret that is not base64")]
+    Encoding,
+    /// A secret that is easier to guess than a signature.
+    #[error("has a secret of less than {MIN_KEY_BYTES} bytes")]
+    Short,
+    /// A secret that HMAC does not take.
+    #[error("has a secret that is not a valid key")]
+    Secret,
+}
 
 /// HMAC-SHA-256 keys by id. There may be several, so that a key can be replaced while links that were
 /// signed with it are still in use.
@@ -29,24 +70,24 @@ impl fmt::Debug for SigningKeys {
 
 impl SigningKeys {
     /// Parses lines `id=secret`, the secret in base64 (RFC 4648, section 4). Skips empty lines and lines
-    /// that begin with `#`. An error names the line's number and shows nothing of its content.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// that begin with `#`.
+    pub fn parse(text: &str) -> Result<Self, InvalidKeys> {
         let mut keys = Self::default();
         for (number, line) in (1..).zip(text.lines().map(str::trim)) {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
             let (id, key) =
-                parse_line(line).map_err(|problem| format!("line {number} {problem}"))?;
+                parse_line(line).map_err(|problem| InvalidKeys::Line { number, problem })?;
             if keys.0.insert(id.into(), key).is_some() {
-                return Err(format!("line {number} has the id of an earlier line"));
+                return Err(InvalidKeys::RepeatedId(number));
             }
             if keys.0.len() > MAX_KEYS {
-                return Err(format!("has more than {MAX_KEYS} keys"));
+                return Err(InvalidKeys::TooMany);
             }
         }
         if keys.0.is_empty() {
-            return Err("holds no key".to_owned());
+            return Err(InvalidKeys::Empty);
         }
         Ok(keys)
     }
@@ -71,19 +112,17 @@ impl SigningKeys {
     }
 }
 
-fn parse_line(line: &str) -> Result<(&str, Hmac<Sha256>), String> {
-    let (id, secret) = line.split_once('=').ok_or("is not `id=secret`")?;
+fn parse_line(line: &str) -> Result<(&str, Hmac<Sha256>), InvalidKey> {
+    let (id, secret) = line.split_once('=').ok_or(InvalidKey::NoPair)?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
     if id.is_empty() || id.len() > MAX_KEY_ID_BYTES || !id.bytes().all(plain) {
-        return Err(format!(
-            "has an id that is not 1 to {MAX_KEY_ID_BYTES} of A-Z a-z 0-9 . _ ~ -"
-        ));
+        return Err(InvalidKey::Id);
     }
-    let secret = STANDARD.decode(secret).map_err(|_| "has a secret that is not base64")?;
+    let secret = STANDARD.decode(secret).map_err(|_| InvalidKey::Encoding)?;
     if secret.len() < MIN_KEY_BYTES {
-        return Err(format!("has a secret of less than {MIN_KEY_BYTES} bytes"));
+        return Err(InvalidKey::Short);
     }
-    let key = Hmac::new_from_slice(&secret).map_err(|_| "has a secret that is not a valid key")?;
+    let key = Hmac::new_from_slice(&secret).map_err(|_| InvalidKey::Secret)?;
     Ok((id, key))
 }
 
@@ -123,7 +162,7 @@ mod tests {
             ("a=hunter2!", "line 1 has a secret that is not base64".to_owned()),
             (&format!("a={SECRET}\na={SECRET}"), "line 2 has the id".to_owned()),
         ] {
-            let error = SigningKeys::parse(text).unwrap_err();
+            let error = SigningKeys::parse(text).unwrap_err().to_string();
             assert!(error.starts_with(&problem), "{error}");
             assert!(!error.contains("hunter2") && !error.contains("CwsL"), "{error}");
         }

@@ -34,7 +34,8 @@ pub(in crate::http) const MANAGEMENT_API: Document =
 const OPENAPI: &str = "application/yaml";
 
 impl Document {
-    /// The document, or 304 if the client already has it.
+    /// The document, or 304 if the client already has it. The tag is computed for each request: these are
+    /// rare, as responses are cached for an hour.
     pub(in crate::http) fn response(&self, request: &HttpRequest) -> HttpResponse {
         let tag = EntityTag::new_strong(format!("{:08x}", crc32fast::hash(self.text.as_bytes())));
         let known = match request.get_header::<IfNoneMatch>() {
@@ -45,7 +46,7 @@ impl Document {
         let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
         response
             .insert_header((ETAG, tag.to_string()))
-            // A page gets a new version of the script within an hour.
+            // Pages get a new version of the script within an hour, the description's readers likewise.
             .insert_header((CACHE_CONTROL, "public, max-age=3600"))
             .insert_header((CONTENT_TYPE, self.media_type))
             .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
@@ -53,5 +54,26 @@ impl Document {
             .insert_header((ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
             .insert_header((CROSS_ORIGIN_RESOURCE_POLICY, "cross-origin"));
         if known { response.finish() } else { response.body(self.text) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documentation_lists_every_path() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/API.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let described = [PUBLIC_API.text, MANAGEMENT_API.text].join("\n");
+        let paths =
+            described.lines().filter_map(|line| line.strip_prefix("  /")?.strip_suffix(':'));
+
+        // A path with an ending is documented with the one without.
+        let missing: Vec<_> = paths
+            .filter(|path| !page.contains(&format!("/{}`", path.trim_end_matches(".gif"))))
+            .collect();
+
+        assert_eq!(missing, [""; 0]);
     }
 }

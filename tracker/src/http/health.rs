@@ -16,7 +16,7 @@ pub(in crate::http) fn check(health: &Health) -> HttpResponse {
     }
 }
 
-/// `GET /health/live`: 200 while the process serves.
+/// `GET /health/live`: 200 as long as the process can respond.
 pub(in crate::http) fn live() -> HttpResponse {
     HttpResponse::Ok().json(json!({"status": "ok"}))
 }

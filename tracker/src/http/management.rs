@@ -15,7 +15,7 @@ use crate::delivery::Journal;
 use crate::domain::Refusal;
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::programs::{Known, LocalPrograms, RedisPrograms};
+use crate::programs::{LocalPrograms, ProgramState, RedisPrograms};
 use crate::watchdog::Progress;
 
 /// The management listener's state.
@@ -25,7 +25,7 @@ pub struct Management {
     pub local: LocalPrograms,
     /// Redis, for the sample programs.
     pub redis: RedisPrograms,
-    /// The channel on which sample programs are announced.
+    /// The channel on which sample programs are published.
     pub channel: String,
     /// Whether the sample programs may be loaded.
     pub sample_programs: bool,
@@ -84,7 +84,7 @@ async fn ready(management: web::Data<Management>) -> HttpResponse {
     health::ready(&management.health)
 }
 
-/// Loads the sample programs into Redis and announces them, as redis-updater does with an update.
+/// Stores the sample programs in Redis and publishes them, as redis-updater does with an update.
 async fn fill(management: web::Data<Management>) -> HttpResponse {
     if !management.sample_programs {
         return Problem::NotFound.to_response();
@@ -112,15 +112,15 @@ async fn get_cached(id: web::Path<String>, management: web::Data<Management>) ->
     let Some(cached) = management.local.get(&id) else {
         return Problem::from(Refusal::ProgramNotFound).to_response();
     };
-    let (state, value) = match &cached.known {
-        Known::Program(prepared) => ("program", prepared.to_json(id)),
-        Known::Deleted(_) => ("deleted", serde_json::Value::Null),
-        Known::Absent => ("absent", serde_json::Value::Null),
+    let (state, value) = match &cached.state {
+        ProgramState::Program(prepared) => ("program", prepared.to_json(id)),
+        ProgramState::Deleted(_) => ("deleted", serde_json::Value::Null),
+        ProgramState::Absent => ("absent", serde_json::Value::Null),
     };
     HttpResponse::Ok().json(json!({
         "state": state,
         "value": value,
-        "version": cached.known.version().map(ToString::to_string),
+        "version": cached.state.version().map(ToString::to_string),
         "ageSeconds": cached.at.elapsed().as_secs_f64(),
         "fresh": management.local.is_fresh(&cached, Instant::now()),
     }))

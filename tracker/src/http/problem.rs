@@ -12,7 +12,7 @@ use crate::domain::Refusal;
 /// retry is admitted then.
 const RETRY_AFTER_SECONDS: &str = "1";
 
-/// A problem, as the client is told of it.
+/// Why a request gets an error response.
 #[derive(Debug)]
 pub enum Problem {
     /// A tracking request is refused.
@@ -66,7 +66,7 @@ impl Problem {
         match self {
             Self::Refused(refusal) => refusal.to_string(),
             Self::ProgramNotValid(reason) => match reason {
-                InvalidReason::ProgramDisabled => "the program is switched off",
+                InvalidReason::ProgramDisabled => "the program is disabled",
                 InvalidReason::ProgramNotStarted => "the program has not started",
                 InvalidReason::ProgramEnded => "the program has ended",
             }
@@ -107,5 +107,32 @@ impl Problem {
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documentation_lists_every_code() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/API.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let code_of = |row: &str| {
+            let (status, rest) = row.strip_prefix("| ")?.split_once(" | `")?;
+            let (code, _) = rest.split_once('`')?;
+            status.parse::<u16>().is_ok().then(|| code.to_owned())
+        };
+        let mut documented: Vec<_> = page.lines().filter_map(code_of).collect();
+        documented.sort();
+
+        let others = [
+            Problem::ProgramNotValid(InvalidReason::ProgramEnded),
+            Problem::NotFound,
+            Problem::MethodNotAllowed("GET"),
+        ];
+        let mut codes: Vec<_> = Refusal::codes().chain(others.iter().map(Problem::code)).collect();
+        codes.sort_unstable();
+        assert_eq!(documented, codes);
     }
 }

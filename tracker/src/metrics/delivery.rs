@@ -13,6 +13,7 @@ pub struct DeliveryMetrics {
     pub journal_outstanding: IntGauge,
     pub journal_replayed: IntCounter,
     pub journal_damaged: IntCounter,
+    pub journal_lost_files: IntGauge,
     pub events_per_record: Histogram,
     pub delivered_events: IntCounter,
     pub put_records_calls: IntCounter,
@@ -47,6 +48,10 @@ impl DeliveryMetrics {
             journal_damaged: registrar.counter(
                 "adtrack_journal_damaged_total",
                 "Damaged stretches of the journal that were skipped",
+            )?,
+            journal_lost_files: registrar.gauge(
+                "adtrack_journal_lost_files",
+                "Files of the journal that are set aside as damaged, and how often one was removed, shortened or unreadable since the start",
             )?,
             events_per_record: registrar.histogram(
                 "adtrack_events_per_record",

@@ -46,7 +46,7 @@ impl HttpMetrics {
     }
 
     /// Counts a refused request by its code.
-    pub fn record_refusal(&self, refusal: &Refusal) {
+    pub fn count_refusal(&self, refusal: &Refusal) {
         self.requests_refused[refusal.index()].inc();
     }
 }

@@ -22,7 +22,7 @@ pub struct Metrics {
     registry: Registry,
     /// Requests of ad clients.
     pub http: HttpMetrics,
-    /// Core data: L1, L2, and what keeps them fresh.
+    /// Core data: cache lookups, Redis reads, updates and verification.
     pub programs: ProgramMetrics,
     /// Journal and stream.
     pub delivery: DeliveryMetrics,
@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn counts_every_refusal_from_the_start() {
         let metrics = Metrics::new().unwrap();
-        metrics.http.record_refusal(&Refusal::Overloaded);
+        metrics.http.count_refusal(&Refusal::Overloaded);
         let text = metrics.render().unwrap();
         for code in Refusal::codes() {
             let count = i32::from(code == "overloaded");

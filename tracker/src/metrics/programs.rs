@@ -1,10 +1,10 @@
-//! Core data: L1, L2, and what keeps them fresh.
+//! Core data: cache lookups, Redis reads, updates and verification.
 
 use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::registrar::{REQUEST_BUCKETS, Registrar};
 
-/// Metrics of L1, L2, and what keeps them fresh. Each is described where it is registered, below.
+/// Metrics of core data. Each is described where it is registered, below.
 #[derive(Debug)]
 pub struct ProgramMetrics {
     pub local_hits: IntCounter,
@@ -33,7 +33,7 @@ impl ProgramMetrics {
     pub(super) fn new(registrar: &Registrar<'_>) -> prometheus::Result<Self> {
         let lookups = registrar.counters(
             "adtrack_l1_lookups_total",
-            "Look-ups in L1: hit, negative_hit (known to be unknown), stale_hit (served \
+            "Lookups in L1: hit, negative_hit (known not to exist, or deleted), stale_hit (served \
              past its TTL or unverified, because Redis is unavailable), miss (Redis was asked)",
             "result",
         )?;
@@ -44,7 +44,7 @@ impl ProgramMetrics {
         )?;
         let updates = registrar.counters(
             "adtrack_updates_total",
-            "Core-data updates received by pub/sub: applied, ignored (not newer), not_held \
+            "Core-data updates received by pub/sub: applied, ignored (older), not_held \
              (L1 is full of others), malformed",
             "result",
         )?;
@@ -72,7 +72,7 @@ impl ProgramMetrics {
             subscribed: registrar.gauge("adtrack_subscribed", "1 while subscribed to pub/sub")?,
             subscriptions: registrar.counter(
                 "adtrack_subscriptions_total",
-                "Subscriptions made; each but the first repairs a break",
+                "Subscriptions made; every one after the first follows a lost subscription",
             )?,
             redis_connected: registrar
                 .gauge("adtrack_redis_connected", "1 while the data connection to Redis is up")?,

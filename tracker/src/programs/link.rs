@@ -19,10 +19,10 @@ use crate::metrics::Metrics;
 pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest waits for a connection and for a reply. Short, because Redis is in memory and near.
 pub const TIMEOUTS: RedisTimeouts = RedisTimeouts { connect: TIMEOUT, response: TIMEOUT };
-/// Time between two probes.
+/// Time between two probes of the data connection, and between two pings of the subscription.
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(1);
-/// Number of probes between two checks whether Redis' name leads to another server. They are needed because
-/// an old primary that is cut off from the cluster keeps its connections.
+/// Every fifth probe resolves Redis's name again, because an old primary that is cut off from the cluster
+/// keeps its connections.
 const PROBES_PER_PRIMARY_CHECK: u32 = 5;
 /// However long Redis was unavailable, the tracker reconnects within 2 s of its return.
 pub(super) const RECONNECT: Backoff =
@@ -31,7 +31,7 @@ pub(super) const RECONNECT: Backoff =
 /// Logs a long outage once per minute, not once per second.
 pub(super) const RECONNECT_LOG: LogSampling = LogSampling { first: 1, every: 60 };
 
-/// A handle on the connection. While there is none, reads fail at once.
+/// A handle to the connection. While there is none, reads fail at once.
 #[derive(Debug, Clone)]
 pub struct RedisLink {
     connection: watch::Receiver<Option<RedisConnection>>,

@@ -12,21 +12,21 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::local::{Known, LoadOutcome, LocalPrograms};
+use super::local::{LoadOutcome, LocalPrograms, ProgramState};
 use super::redis::{ReadError, RedisPrograms};
 use crate::metrics::Metrics;
 use crate::track::CoreDataUnavailable;
 
-/// The most round trips to Redis under way at a time.
+/// Maximum number of round trips to Redis in flight.
 const MAX_LOADS: usize = 32;
-/// The most programs in a round trip.
+/// Maximum number of programs in a round trip.
 const MAX_IDS: usize = 64;
-/// The most requests in the loader's queue. Further ones get 503 at once.
+/// Maximum number of requests in the loader's queue. Further loads fail at once.
 const MAX_WAITING: usize = 16_384;
 
-type LoadResult = Result<Known, CoreDataUnavailable>;
+type LoadResult = Result<ProgramState, CoreDataUnavailable>;
 
-/// A handle on the loader.
+/// A handle to the loader.
 #[derive(Debug, Clone)]
 pub struct LoaderHandle {
     requests: mpsc::Sender<LoadRequest>,
@@ -130,7 +130,7 @@ fn admit(
     for LoadRequest { id, or_cached, reply } in requests.drain(..) {
         // An earlier load of the program may have completed while this request was queued.
         if or_cached && let Some(cached) = local.get_fresh(&id) {
-            let _ = reply.send(Ok(cached.known));
+            let _ = reply.send(Ok(cached.state));
             continue;
         }
         let waiters = waiting.entry(id.clone()).or_default();
@@ -151,7 +151,7 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Reads `ids` in one round trip. Reads those again whose load a new subscription made outdated.
+    /// Reads `ids` in one round trip. Repeats loads that a new subscription made outdated.
     async fn load(self, mut ids: Vec<ProgramId>) -> Vec<(ProgramId, LoadResult)> {
         let started_at = Instant::now();
         let mut results = Vec::with_capacity(ids.len());
@@ -161,8 +161,8 @@ impl Source<'_> {
                 Ok(read) => {
                     let mut outdated = Vec::new();
                     for ((id, load), read) in ids.into_iter().zip(loads).zip(read) {
-                        match read.map(|known| load.finish(known)) {
-                            Ok(LoadOutcome::Known(known)) => results.push((id, Ok(known))),
+                        match read.map(|state| load.finish(state)) {
+                            Ok(LoadOutcome::Current(state)) => results.push((id, Ok(state))),
                             Ok(LoadOutcome::Outdated) => outdated.push(id),
                             Err(error) => results.push((id, self.report_failure(&error))),
                         }
@@ -197,8 +197,10 @@ impl Source<'_> {
     fn count(&self, result: &LoadResult, seconds: f64) {
         self.metrics.programs.load_seconds.observe(seconds);
         let counter = match result {
-            Ok(Known::Absent) => &self.metrics.programs.loads_absent,
-            Ok(Known::Program(_) | Known::Deleted(_)) => &self.metrics.programs.loads_found,
+            Ok(ProgramState::Absent) => &self.metrics.programs.loads_absent,
+            Ok(ProgramState::Program(_) | ProgramState::Deleted(_)) => {
+                &self.metrics.programs.loads_found
+            }
             Err(_) => &self.metrics.programs.loads_failed,
         };
         counter.inc();

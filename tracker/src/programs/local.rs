@@ -39,7 +39,7 @@ pub struct CacheLimits {
     pub stale: Duration,
 }
 
-/// L1. Two rules keep it right in whatever order reads and updates arrive: only a newer version replaces an
+/// L1. Two rules keep it right in whatever order reads and updates arrive: an older version never replaces an
 /// entry, and a load takes updates into account that were pushed while it ran.
 #[derive(Debug, Clone)]
 pub struct LocalPrograms {
@@ -49,14 +49,15 @@ pub struct LocalPrograms {
 #[derive(Debug)]
 struct Inner {
     /// A fast hash is safe here: keys come from core data, not from clients.
-    programs: Cache<ProgramId, Cached, RandomState>,
+    programs: Cache<ProgramId, CacheEntry, RandomState>,
     /// Unknown ids, kept apart so that they never evict programs.
     absent: Cache<ProgramId, Instant>,
     limits: CacheLimits,
-    /// Reads of Redis under way. Only the loader and updates lock it, never a request.
+    /// Loads in flight. Only the loader, updates and the warm-up lock it, never a request.
     loads: Mutex<HashMap<ProgramId, Load>>,
     created_at: Instant,
-    /// Entries read or pushed since this moment are trusted: nanoseconds since `created_at`.
+    /// Entries read or pushed since this moment are trusted: nanoseconds since `created_at`, or one of
+    /// [`UNSUBSCRIBED`] (none is) and [`EVER`] (all are).
     trusted_since: AtomicU64,
 }
 
@@ -65,7 +66,7 @@ struct Inner {
 struct Load {
     readers: usize,
     /// The newest update since the first of them started.
-    pushed: Option<Known>,
+    pushed: Option<ProgramState>,
 }
 
 /// A read of Redis under way. Dropping it without [`Self::finish`] cancels the load.
@@ -80,7 +81,7 @@ pub struct LoadGuard {
 #[derive(Debug)]
 pub enum LoadOutcome {
     /// L1 holds this now.
-    Known(Known),
+    Current(ProgramState),
     /// The tracker subscribed while the load ran, and may have missed updates in between. Read again.
     Outdated,
 }
@@ -98,16 +99,16 @@ pub enum PushOutcome {
 
 /// An entry of L1.
 #[derive(Debug, Clone)]
-pub struct Cached {
-    /// What is known.
-    pub known: Known,
+pub struct CacheEntry {
+    /// What is known of the program.
+    pub state: ProgramState,
     /// When it was read from Redis or pushed.
     pub at: Instant,
 }
 
 /// What is known of a program id.
 #[derive(Debug, Clone)]
-pub enum Known {
+pub enum ProgramState {
     /// The program.
     Program(Arc<PreparedProgram>),
     /// The program was deleted by the update with this version.
@@ -116,7 +117,7 @@ pub enum Known {
     Absent,
 }
 
-impl Known {
+impl ProgramState {
     /// What is known from an update.
     pub fn of(update: Update) -> Self {
         match update.core_data {
@@ -172,23 +173,24 @@ impl LocalPrograms {
     }
 
     /// The entry of `id`, fresh or not.
-    pub fn get(&self, id: &ProgramId) -> Option<Cached> {
-        let absent = || self.inner.absent.get(id).map(|at| Cached { known: Known::Absent, at });
+    pub fn get(&self, id: &ProgramId) -> Option<CacheEntry> {
+        let absent =
+            || self.inner.absent.get(id).map(|at| CacheEntry { state: ProgramState::Absent, at });
         self.inner.programs.get(id).or_else(absent)
     }
 
     /// The entry of `id`, if it may be served without asking Redis.
-    pub fn get_fresh(&self, id: &ProgramId) -> Option<Cached> {
+    pub fn get_fresh(&self, id: &ProgramId) -> Option<CacheEntry> {
         self.get(id).filter(|cached| self.is_fresh(cached, Instant::now()))
     }
 
     /// Whether `cached` may be served without asking Redis: it is within its TTL, and either every change
     /// since it was read has been pushed, or it was read just now.
-    pub fn is_fresh(&self, cached: &Cached, now: Instant) -> bool {
+    pub fn is_fresh(&self, cached: &CacheEntry, now: Instant) -> bool {
         let limits = &self.inner.limits;
-        let ttl = match cached.known {
-            Known::Absent => limits.negative_ttl,
-            Known::Program(_) | Known::Deleted(_) => limits.ttl,
+        let ttl = match cached.state {
+            ProgramState::Absent => limits.negative_ttl,
+            ProgramState::Program(_) | ProgramState::Deleted(_) => limits.ttl,
         };
         let age = now.saturating_duration_since(cached.at);
         let trusted = match self.inner.trusted_since.load(Ordering::Acquire) {
@@ -230,35 +232,35 @@ impl LocalPrograms {
 
     /// Applies an update if L1 holds the program or has room, and hands it to loads of the program that are
     /// under way.
-    pub fn push(&self, id: ProgramId, known: Known) -> PushOutcome {
+    pub fn push(&self, id: ProgramId, state: ProgramState) -> PushOutcome {
         let inner = &self.inner;
         let mut loads = inner.loads();
         inner.absent.invalidate(&id);
         if let Some(load) = loads.get_mut(&id) {
-            load.pushed = Some(newest(known.clone(), load.pushed.take()));
+            load.pushed = Some(newest(state.clone(), load.pushed.take()));
         }
         let has_room = inner.has_room();
         let mut outcome = PushOutcome::Applied;
         inner.programs.entry(id).and_compute_with(|held| {
             outcome = match &held {
-                Some(held) if held.value().known.version() > known.version() => PushOutcome::Older,
+                Some(held) if held.value().state.version() > state.version() => PushOutcome::Older,
                 None if !has_room => PushOutcome::NotHeld,
                 _ => PushOutcome::Applied,
             };
             match outcome {
-                PushOutcome::Applied => Op::Put(Cached { known, at: Instant::now() }),
+                PushOutcome::Applied => Op::Put(CacheEntry { state, at: Instant::now() }),
                 PushOutcome::Older | PushOutcome::NotHeld => Op::Nop,
             }
         });
         outcome
     }
 
-    /// All ids with their versions, without unknown ids.
+    /// Ids and versions of all entries: programs and tombstones, not unknown ids.
     pub fn versions(&self) -> Vec<(ProgramId, Version)> {
         self.inner
             .programs
             .iter()
-            .filter_map(|(id, cached)| Some(((*id).clone(), cached.known.version()?.clone())))
+            .filter_map(|(id, cached)| Some(((*id).clone(), cached.state.version()?.clone())))
             .collect()
     }
 
@@ -303,29 +305,29 @@ impl Inner {
     }
 
     /// Stores the result of a read. Returns what L1 holds then.
-    fn store(&self, id: ProgramId, known: Known, at: Instant) -> Known {
-        if matches!(known, Known::Absent) {
+    fn store(&self, id: ProgramId, state: ProgramState, at: Instant) -> ProgramState {
+        if matches!(state, ProgramState::Absent) {
             // Absence never replaces a program: only a tombstone deletes.
             if let Some(held) = self.programs.get(&id) {
-                self.programs.insert(id, Cached { known: held.known.clone(), at });
-                return held.known;
+                self.programs.insert(id, CacheEntry { state: held.state.clone(), at });
+                return held.state;
             }
             self.absent.insert(id, at);
-            return Known::Absent;
+            return ProgramState::Absent;
         }
         self.absent.invalidate(&id);
         let result = self.programs.entry(id).and_compute_with(|held| {
             let held = held.map(moka::Entry::into_value);
-            let known = newest(known.clone(), held.map(|held| held.known));
-            Op::Put(Cached { known, at })
+            let state = newest(state.clone(), held.map(|held| held.state));
+            Op::Put(CacheEntry { state, at })
         });
-        result.into_entry().map_or(known, |entry| entry.into_value().known)
+        result.into_entry().map_or(state, |entry| entry.into_value().state)
     }
 }
 
 impl LoadGuard {
     /// Stores what was read from Redis, or what was pushed since the load started if that is newer.
-    pub fn finish(self, read: Known) -> LoadOutcome {
+    pub fn finish(self, read: ProgramState) -> LoadOutcome {
         let inner = &self.local.inner;
         // Locked until L1 has stored it, so that no update comes in between.
         let loads = inner.loads();
@@ -334,10 +336,10 @@ impl LoadGuard {
             return LoadOutcome::Outdated;
         }
         let pushed = loads.get(&self.id).and_then(|load| load.pushed.clone());
-        let known = newest(read, pushed);
-        let held = inner.store(self.id.clone(), known, self.started_at);
+        let state = newest(read, pushed);
+        let held = inner.store(self.id.clone(), state, self.started_at);
         drop(loads);
-        LoadOutcome::Known(held)
+        LoadOutcome::Current(held)
     }
 }
 
@@ -354,7 +356,7 @@ impl Drop for LoadGuard {
 }
 
 /// The newer of the two; `new` if they are equally new. Absence is older than anything.
-fn newest(new: Known, held: Option<Known>) -> Known {
+fn newest(new: ProgramState, held: Option<ProgramState>) -> ProgramState {
     held.filter(|held| held.version() > new.version()).unwrap_or(new)
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! find ─→ local (L1) ─ miss → loader (one read per program) → redis (L2) ← link (kept by a task)
 //!             ↑                    │
-//!             ├────────────────────┘ newer only
+//!             ├────────────────────┘ never older
 //!             ├── updates (pub/sub; L1 is verified whenever the subscription is made) ← redis
 //!             └── warm_up (once, before the start) ← redis
 //! ```
@@ -13,8 +13,8 @@
 //! Updates are pushed by Redis pub/sub, which delivers at most once: what is published while a subscription
 //! is broken is silently lost. Three things together keep L1 right nevertheless.
 //!
-//! 1. *Versions.* Every value carries its place in the core-data stream's order. L1 replaces an entry only
-//!    with a newer version, regardless of who brings it and in which order.
+//! 1. *Versions.* Every value carries its place in the core-data stream's order. L1 never
+//!    replaces an entry with an older version, from whichever source and in whichever order.
 //! 2. *Trust.* L1 believes an entry only if every change since the entry was read has been pushed. One
 //!    moment, `trusted_since`, says so for all entries at once:
 //!
@@ -31,9 +31,10 @@
 //!    program, and L1 stores the newer of the two when the load ends.
 //!
 //! Who writes L1: the `loader` (the only task that reads Redis for requests: one read per program,
-//! however many requests wait), `updates` (pushes and verification) and `warm_up`. Who reads it: every
-//! request, without a lock. If Redis is unavailable, an entry that is no longer trusted is still
-//! served, counted as stale, up to `CACHE_STALE_SECONDS`; a program that L1 does not hold is then 503, never
+//! however many requests wait), `updates` (pushes and verification) and `warm_up`; `POST /cache/purge`
+//! empties it. Who reads it: every
+//! request, without a lock. If Redis is unavailable, an entry that is no longer trusted is still served,
+//! counted as stale, up to `CACHE_STALE_SECONDS` past its TTL; a program that L1 does not hold is then 503, never
 //! 404. Nothing survives a crash: L1 is filled from Redis again.
 //!
 //! docs/adr/0007-freshness.md lists the alternatives.
@@ -52,7 +53,7 @@ use adtrack_proto::ProgramId;
 
 pub use self::link::{RedisLink, TIMEOUTS};
 pub use self::loader::{Loader, LoaderHandle};
-pub use self::local::{CacheLimits, Cached, Known, LocalPrograms, PushOutcome};
+pub use self::local::{CacheEntry, CacheLimits, LocalPrograms, ProgramState, PushOutcome};
 pub use self::redis::RedisPrograms;
 pub use self::updates::Updates;
 pub use self::warm_up::WarmUp;
@@ -89,29 +90,43 @@ impl Programs for TwoTierPrograms {
         if let Some(cached) = &cached
             && self.local.is_fresh(cached, Instant::now())
         {
-            let hits = match cached.known {
-                Known::Program(_) => &self.metrics.programs.local_hits,
-                Known::Deleted(_) | Known::Absent => &self.metrics.programs.local_negative_hits,
+            let hits = match cached.state {
+                ProgramState::Program(_) => &self.metrics.programs.local_hits,
+                ProgramState::Deleted(_) | ProgramState::Absent => {
+                    &self.metrics.programs.local_negative_hits
+                }
             };
             hits.inc();
-            return Ok(cached.known.program());
+            return Ok(cached.state.program());
         }
+        // Boxed, so that the state of a miss does not enlarge the future of every request.
+        Box::pin(self.load(id, cached)).await
+    }
+}
+
+impl TwoTierPrograms {
+    /// Has the program `id` read from Redis. L1 holds `cached` of it, which is not fresh.
+    async fn load(
+        &self,
+        id: &ProgramId,
+        cached: Option<CacheEntry>,
+    ) -> Result<Option<Arc<PreparedProgram>>, CoreDataUnavailable> {
         self.metrics.programs.local_misses.inc();
-        // An expired entry that says that an id is unknown is not served.
-        let Some(stale) = cached.filter(|cached| cached.known.version().is_some()) else {
-            return Ok(self.loader.load(id).await?.program());
-        };
         let load = self.loader.load(id);
+        // An expired entry that says that an id is unknown is not served.
+        let Some(stale) = cached.filter(|cached| cached.state.version().is_some()) else {
+            return Ok(load.await?.program());
+        };
         let loaded = if self.local.is_subscribed() {
             Ok(load.await)
         } else {
             tokio::time::timeout(UNSUBSCRIBED_WAIT, load).await
         };
         match loaded {
-            Ok(Ok(known)) => Ok(known.program()),
+            Ok(Ok(state)) => Ok(state.program()),
             Ok(Err(CoreDataUnavailable)) | Err(_) => {
                 self.metrics.programs.local_stale_hits.inc();
-                Ok(stale.known.program())
+                Ok(stale.state.program())
             }
         }
     }

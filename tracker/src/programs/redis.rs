@@ -6,7 +6,7 @@ use adtrack_runtime::redis_access::{Scan, hash_of};
 use redis::{Cmd, FromRedisValue, RedisError, RedisResult, Value};
 
 use super::link::RedisLink;
-use super::local::Known;
+use super::local::ProgramState;
 
 /// Reads programs in Redis. Writes only sample programs.
 #[derive(Debug, Clone)]
@@ -37,21 +37,22 @@ impl RedisPrograms {
         Self { link }
     }
 
-    /// What Redis holds for each of `ids`, in their order; one round trip.
+    /// What Redis holds for each of `ids`, in their order; one round trip. The outer error is the round trip's,
+    /// an inner one that of a single program.
     pub async fn read(
         &self,
         ids: &[ProgramId],
-    ) -> Result<Vec<Result<Known, ReadError>>, ReadError> {
+    ) -> Result<Vec<Result<ProgramState, ReadError>>, ReadError> {
         let commands = ids.iter().map(hash_of).chain([loaded_command()]);
         let mut replies = self.query(commands.collect()).await?;
         let loaded: RedisResult<bool> = value(replies.pop());
-        let known = |(id, reply)| match (known_of(id, value(Some(reply))?)?, &loaded) {
-            (Some(known), _) => Ok(known),
-            (None, Ok(true)) => Ok(Known::Absent),
+        let state = |(id, reply)| match (state_of(id, value(Some(reply))?)?, &loaded) {
+            (Some(state), _) => Ok(state),
+            (None, Ok(true)) => Ok(ProgramState::Absent),
             (None, Ok(false)) => Err(ReadError::NotLoaded),
             (None, Err(error)) => Err(error.clone().into()),
         };
-        Ok(ids.iter().zip(replies).map(known).collect())
+        Ok(ids.iter().zip(replies).map(state).collect())
     }
 
     /// The versions that Redis holds for `ids`, in their order.
@@ -121,8 +122,8 @@ fn value<T: FromRedisValue>(reply: Option<RedisResult<Value>>) -> RedisResult<T>
     Ok(T::from_redis_value(reply.unwrap_or(Ok(Value::Nil))?)?)
 }
 
-fn known_of(id: &ProgramId, hash: Vec<Option<String>>) -> Result<Option<Known>, ReadError> {
+fn state_of(id: &ProgramId, hash: Vec<Option<String>>) -> Result<Option<ProgramState>, ReadError> {
     let update = Update::from_hash(hash);
     let update = update.map_err(|error| ReadError::Malformed(id.clone(), error))?;
-    Ok(update.map(Known::of))
+    Ok(update.map(ProgramState::of))
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::link::{PING_INTERVAL, RECONNECT, RECONNECT_LOG, RedisLink, TIMEOUT};
 use super::loader::LoaderHandle;
-use super::local::{Known, LocalPrograms, PushOutcome};
+use super::local::{LocalPrograms, ProgramState, PushOutcome};
 use super::redis::RedisPrograms;
 use crate::flag::Flag;
 use crate::metrics::Metrics;
@@ -79,7 +79,7 @@ impl Updates {
         }
     }
 
-    /// Applies updates until the subscription is dead; returns why.
+    /// Applies updates until the subscription breaks; returns the error.
     async fn serve(&self, subscription: PubSub) -> RedisError {
         self.local.on_subscribed();
         self.metrics.programs.subscribed.set(1);
@@ -92,7 +92,8 @@ impl Updates {
             }
             RedisError::from((ErrorKind::Io, "the connection was closed"))
         };
-        // Earlier updates may have been missed, so L1 is verified while new updates are applied.
+        // Earlier updates may have been missed, so L1 is verified while new updates are applied. Never ends, so
+        // that only an error of the others ends the `select!` below.
         let verify = async {
             self.verify().await;
             std::future::pending().await
@@ -113,7 +114,7 @@ impl Updates {
         match Update::from_json(message) {
             Ok(update) => {
                 let id = update.core_data.program_id().clone();
-                let counter = match self.local.push(id, Known::of(update)) {
+                let counter = match self.local.push(id, ProgramState::of(update)) {
                     PushOutcome::Applied => &self.metrics.programs.updates_applied,
                     PushOutcome::Older => &self.metrics.programs.updates_ignored,
                     PushOutcome::NotHeld => &self.metrics.programs.updates_not_held,
@@ -165,11 +166,11 @@ impl Updates {
         join_all(checks).await.into_iter().flatten().collect()
     }
 
-    /// Whether L1 holds the `stored` version or a newer one. Reloads the program if it did not.
+    /// Reloads the program if Redis has a newer version. Returns whether L1 is up to date then.
     async fn is_current(&self, id: &ProgramId, held: &Version, stored: Option<Version>) -> bool {
         let Some(stored) = stored.filter(|stored| stored > held) else { return true };
         let read = self.loader.reload(id).await;
-        read.is_ok_and(|known| known.version().is_some_and(|version| *version >= stored))
+        read.is_ok_and(|state| state.version().is_some_and(|version| *version >= stored))
     }
 }
 

@@ -1,5 +1,5 @@
-//! Fills L1 before the first request, so that a new tracker of a busy fleet does not start by reading every
-//! program from Redis one by one.
+//! Fills L1 before the first request, so that a new tracker of a busy fleet does not start with a miss for
+//! every program.
 
 use std::time::{Duration, Instant};
 
@@ -50,7 +50,7 @@ impl WarmUp {
             ),
         }
         self.warm.set(true);
-        // A background task must not end before it is told to stop.
+        // A background task must not end before it is asked to stop.
         stop.cancelled().await;
     }
 
@@ -77,8 +77,8 @@ impl WarmUp {
             let loaded = ids.into_iter().zip(loads).zip(read);
             // A program that cannot be read is reported when a request asks for it.
             ids = loaded
-                .filter_map(|((id, load), known)| {
-                    matches!(load.finish(known.ok()?), LoadOutcome::Outdated).then_some(id)
+                .filter_map(|((id, load), state)| {
+                    matches!(load.finish(state.ok()?), LoadOutcome::Outdated).then_some(id)
                 })
                 .collect();
         }

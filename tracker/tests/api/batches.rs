@@ -291,7 +291,7 @@ async fn names_the_invalid_member_of_an_item() {
         (json!({"eventType": "conversion", "amount": 5}), "`amount` needs a `currency`"),
         (
             json!({"eventType": "conversion", "transactionId": "x".repeat(129)}),
-            "`transactionId` has up",
+            "`transactionId` must have at most",
         ),
         (
             json!({"eventType": "conversion", "parameters": {"amount": 5}}),

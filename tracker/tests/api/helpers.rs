@@ -186,31 +186,7 @@ impl TestApp {
 
     /// All events in the stream, oldest first in each shard.
     pub async fn stream_events(&self) -> Vec<TrackingEvent> {
-        let client = aws_sdk_kinesis::Client::new(&aws::sdk_config(&self.kinesis.url).await);
-        let mut events = Vec::new();
-        for shard in client.list_shards().stream_name(STREAM).send().await.unwrap().shards() {
-            let mut iterator = client
-                .get_shard_iterator()
-                .stream_name(STREAM)
-                .shard_id(&shard.shard_id)
-                .shard_iterator_type(ShardIteratorType::TrimHorizon)
-                .send()
-                .await
-                .unwrap()
-                .shard_iterator;
-            loop {
-                let output =
-                    client.get_records().set_shard_iterator(iterator).send().await.unwrap();
-                if output.records.is_empty() {
-                    break;
-                }
-                events.extend(
-                    output.records.iter().flat_map(|record| events_in(record.data.as_ref())),
-                );
-                iterator = output.next_shard_iterator;
-            }
-        }
-        events
+        stream_events(&self.kinesis, STREAM).await
     }
 
     /// Waits until the stream has `count` events, and returns all of them.
@@ -236,6 +212,32 @@ impl TestApp {
         self.shutdown.request();
         (self.running.await.unwrap(), self.kinesis)
     }
+}
+
+/// All events in the stream, oldest first in each shard.
+pub async fn stream_events(kinesis: &EmbeddedServer, stream: &str) -> Vec<TrackingEvent> {
+    let client = aws_sdk_kinesis::Client::new(&aws::sdk_config(&kinesis.url).await);
+    let mut events = Vec::new();
+    for shard in client.list_shards().stream_name(stream).send().await.unwrap().shards() {
+        let mut iterator = client
+            .get_shard_iterator()
+            .stream_name(stream)
+            .shard_id(&shard.shard_id)
+            .shard_iterator_type(ShardIteratorType::TrimHorizon)
+            .send()
+            .await
+            .unwrap()
+            .shard_iterator;
+        loop {
+            let output = client.get_records().set_shard_iterator(iterator).send().await.unwrap();
+            if output.records.is_empty() {
+                break;
+            }
+            events.extend(output.records.iter().flat_map(|record| events_in(record.data.as_ref())));
+            iterator = output.next_shard_iterator;
+        }
+    }
+    events
 }
 
 /// The events in a Kinesis record.

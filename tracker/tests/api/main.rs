@@ -11,6 +11,7 @@ mod documents;
 mod events;
 mod helpers;
 mod impressions;
+mod journal_files;
 mod limits;
 mod management;
 mod open_redirects;

@@ -74,6 +74,7 @@ async fn every_stage_has_its_metrics() {
         ("adtrack_redis_connected", 1.0),
         ("adtrack_l1_verifications_total", 1.0),
         ("adtrack_journal_damaged_total", 0.0),
+        ("adtrack_journal_lost_files", 0.0),
         ("adtrack_records_retried_total", 0.0),
     ] {
         assert_eq!(app.metric(sample).await, value, "{sample}");

@@ -15,8 +15,8 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tracker::metrics::Metrics;
 use tracker::programs::{
-    CacheLimits, Known, Loader, LocalPrograms, PushOutcome, RedisLink, RedisPrograms, TIMEOUTS,
-    TwoTierPrograms,
+    CacheLimits, Loader, LocalPrograms, ProgramState, PushOutcome, RedisLink, RedisPrograms,
+    TIMEOUTS, TwoTierPrograms,
 };
 use tracker::track::Programs;
 
@@ -99,7 +99,10 @@ async fn read_in_progress_does_not_undo_an_update() {
             })
             .await;
             tokio::time::sleep(Duration::from_millis(50)).await;
-            assert_eq!(tiers.local.push(id.clone(), Known::of(update)), PushOutcome::Applied);
+            assert_eq!(
+                tiers.local.push(id.clone(), ProgramState::of(update)),
+                PushOutcome::Applied
+            );
             tiers.proxy.set(Passing::All);
         };
         let (found, ()) = tokio::join!(find, race);

@@ -44,7 +44,7 @@ async fn admitted(app: &TestApp, forwarded: &str) -> usize {
     admitted
 }
 
-/// The most that one client can have had: the burst, and one for each second begun.
+/// The most that one client can get: the burst, and one for each second that has started.
 fn most(since: Instant) -> usize {
     4 + since.elapsed().as_secs() as usize
 }

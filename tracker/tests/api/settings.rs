@@ -2,7 +2,8 @@
 
 use std::process::{Command, Output};
 
-use clap::CommandFactory;
+use adtrack_runtime::settings_table;
+use tracker::config::Config;
 
 fn tracker(flags: &[&str], environment: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tracker"))
@@ -222,7 +223,5 @@ async fn healthcheck_reports_whether_the_tracker_serves() {
 
 #[test]
 fn documentation_lists_every_setting() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let command = tracker::config::Config::command();
-    assert_eq!(adtrack_runtime::settings_table::check(&root, "tracker", &command), Ok(()));
+    assert_eq!(settings_table::check::<Config>("tracker"), Ok(()));
 }

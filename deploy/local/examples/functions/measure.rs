@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use local_stack::lambda::{Function, FunctionSettings, Invoke, Record, payload};
 use local_stack::process::own_binary;
+use procfs::process::Process;
 
 use crate::{Arguments, Error};
 
 /// Longer than the largest batch takes under a profiler.
 const TIMEOUT: Duration = Duration::from_secs(600);
-/// Unit of CPU time in `/proc` on Linux.
-const TICKS_PER_SECOND: f64 = 100.0;
 /// Least CPU time of a turn, so that the resolution of a tick is fine enough.
 const ENOUGH_SECONDS: f64 = 0.5;
 
@@ -125,27 +124,20 @@ impl Bench {
 
     /// CPU time of the process so far.
     pub fn cpu(&self) -> Result<Cpu, Error> {
-        let stat = self.proc_file("stat")?;
-        let (_, fields) = stat.rsplit_once(')').ok_or("/proc/PID/stat")?;
-        let mut fields = fields.split_whitespace().skip(11);
-        let mut seconds = || -> Result<f64, Error> {
-            let ticks: f64 = fields.next().ok_or("/proc/PID/stat")?.parse()?;
-            Ok(ticks / TICKS_PER_SECOND)
-        };
-        Ok(Cpu { user: seconds()?, kernel: seconds()? })
+        let stat = self.process()?.stat()?;
+        let seconds = |ticks: u64| ticks as f64 / procfs::ticks_per_second() as f64;
+        Ok(Cpu { user: seconds(stat.utime), kernel: seconds(stat.stime) })
     }
 
     /// Peak memory of the process, in MB.
     pub fn peak_memory(&self) -> Result<f64, Error> {
-        let status = self.proc_file("status")?;
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let peak = peak.and_then(|line| line.trim().strip_suffix(" kB")).ok_or("VmHWM")?;
-        Ok(peak.parse::<f64>()? * 1_024.0 / 1e6)
+        let kilobytes = self.process()?.status()?.vmhwm.ok_or("VmHWM")?;
+        Ok(kilobytes as f64 * 1_024.0 / 1e6)
     }
 
-    fn proc_file(&self, name: &str) -> Result<String, Error> {
+    fn process(&self) -> Result<Process, Error> {
         let id = self.function.idle_process().ok_or("the function ended")?;
-        Ok(std::fs::read_to_string(format!("/proc/{id}/{name}"))?)
+        Ok(Process::new(i32::try_from(id)?)?)
     }
 
     pub async fn stop(self) {

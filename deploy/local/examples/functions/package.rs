@@ -40,7 +40,7 @@ impl Times {
     }
 
     /// Column heads of [`Self::figures`].
-    pub const HEAD: &str = "ms: poll   max  answer    max   batch    max  CPU  peak MB";
+    pub const HEAD: &str = "ms: poll   max   first    max   batch    max  CPU  peak MB";
 
     /// Medians and maxima, in milliseconds, of start to first poll, start to first response, and a batch;
     /// then CPU time per batch and peak memory.

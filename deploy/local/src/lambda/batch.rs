@@ -51,9 +51,9 @@ pub fn payload(stream_arn: &str, shard_id: &str, records: &[Record]) -> Vec<u8> 
     json!({ "Records": records }).to_string().into_bytes()
 }
 
-/// What a response says about its batch.
+/// The outcome of a batch, as the function's response states it.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum BatchOutcome {
     /// The whole batch is done.
     Done,
     /// The records before this index are done; this one and the following ones have to be retried.
@@ -77,14 +77,14 @@ struct Failure {
 /// Interprets a function's response as AWS does with `ReportBatchItemFailures`. An empty response, `null`
 /// and an empty list mean success. The retry starts at the earliest of the reported records. If an
 /// identifier is not a record of the batch, the whole batch has failed.
-pub fn verdict(response: &[u8], records: &[Record]) -> Verdict {
+pub fn batch_outcome(response: &[u8], records: &[Record]) -> BatchOutcome {
     if response.trim_ascii().is_empty() {
-        return Verdict::Done;
+        return BatchOutcome::Done;
     }
     let failures = match serde_json::from_slice::<Option<FunctionResponse>>(response) {
         Ok(Some(FunctionResponse { batch_item_failures: Some(failures) })) => failures,
-        Ok(_) => return Verdict::Done,
-        Err(_) => return Verdict::RetryAll,
+        Ok(_) => return BatchOutcome::Done,
+        Err(_) => return BatchOutcome::RetryAll,
     };
     let position = |failure: &Failure| {
         let identifier = failure.item_identifier.as_deref()?;
@@ -92,8 +92,10 @@ pub fn verdict(response: &[u8], records: &[Record]) -> Verdict {
     };
     let positions: Option<Vec<usize>> = failures.iter().map(position).collect();
     match positions {
-        Some(positions) => positions.into_iter().min().map_or(Verdict::Done, Verdict::RetryFrom),
-        None => Verdict::RetryAll,
+        Some(positions) => {
+            positions.into_iter().min().map_or(BatchOutcome::Done, BatchOutcome::RetryFrom)
+        }
+        None => BatchOutcome::RetryAll,
     }
 }
 
@@ -129,14 +131,21 @@ mod tests {
         for response in
             ["", " ", "null", "{}", r#"{"batchItemFailures":null}"#, r#"{"batchItemFailures":[]}"#]
         {
-            assert_eq!(verdict(response.as_bytes(), &records(&["1"])), Verdict::Done, "{response}");
+            assert_eq!(
+                batch_outcome(response.as_bytes(), &records(&["1"])),
+                BatchOutcome::Done,
+                "{response}"
+            );
         }
     }
 
     #[test]
     fn retries_from_the_lowest_failure() {
         let response = br#"{"batchItemFailures":[{"itemIdentifier":"12"},{"itemIdentifier":"9"}]}"#;
-        assert_eq!(verdict(response, &records(&["8", "9", "12"])), Verdict::RetryFrom(1));
+        assert_eq!(
+            batch_outcome(response, &records(&["8", "9", "12"])),
+            BatchOutcome::RetryFrom(1)
+        );
     }
 
     #[test]
@@ -149,8 +158,8 @@ mod tests {
             "[]x",
         ] {
             assert_eq!(
-                verdict(response.as_bytes(), &records(&["1"])),
-                Verdict::RetryAll,
+                batch_outcome(response.as_bytes(), &records(&["1"])),
+                BatchOutcome::RetryAll,
                 "{response}"
             );
         }

@@ -25,7 +25,7 @@ pub struct FunctionSettings {
     pub environment: Vec<(String, String)>,
     /// How long an invocation may take.
     pub timeout: Duration,
-    /// Most sandboxes at a time.
+    /// Maximum number of sandboxes at a time.
     pub concurrency: usize,
     /// Folder of the sandboxes' logs.
     pub log_folder: PathBuf,
@@ -50,7 +50,7 @@ pub enum InvokeError {
     /// The handler reported an error.
     #[error("the function reported an error: {0}")]
     Reported(String),
-    /// The invocation took longer than its time-out.
+    /// The invocation took longer than its timeout.
     #[error("no response within {} s", .0.as_secs_f32())]
     TimedOut(Duration),
     /// No sandbox could be started.

@@ -4,17 +4,17 @@
 //! # Per shard
 //!
 //! ```text
-//! GetRecords → batch (size, 6 MB, or the batching window is over) → invoke ─┬→ success: checkpoint
-//!                 ▲                                                          ├→ partly: checkpoint before the
-//!                 │                                                          │  lowest number reported
-//!                 └──────────────── retry what is left ──────────────────────┴→ error: bisect, then retry
+//! GetRecords → batch (full, or window over; at most 6 MB) → invoke ─┬→ success: checkpoint
+//!                 ▲                                                  ├→ partly: checkpoint before the
+//!                 │                                                  │  lowest number reported
+//!                 └──────────────── retry the rest ──────────────────┴→ error: bisect, then retry
 //! ```
 //!
 //! - One poller per shard, one invocation per shard at a time: the function gets a shard's records in order.
 //! - `ReportBatchItemFailures`: the function reports sequence numbers. Every record from the lowest of them
 //!   on is retried, even those that succeeded. If a response cannot be parsed, or names a record that is not
 //!   in the batch, the whole batch is retried.
-//! - An error of the function (crash, time-out, reported error) halves the batch, so that one bad record
+//! - An error of the function (crash, timeout, reported error) halves the batch, so that one bad record
 //!   ends up alone.
 //! - A batch that has been retried more often, or is older, than the settings allow goes to the on-failure
 //!   folder as a whole, and the checkpoint moves past it.
@@ -35,7 +35,7 @@ use serde_json::json;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use super::batch::{self, Record, Verdict};
+use super::batch::{self, BatchOutcome, Record};
 use super::function::Invoke;
 
 /// AWS's limit for the payload of a synchronous invocation.
@@ -52,7 +52,7 @@ const BACKOFF: Backoff =
 pub struct MappingSettings {
     /// Name of the stream.
     pub stream: String,
-    /// Most records of an invocation.
+    /// Maximum number of records in an invocation.
     pub batch_size: usize,
     /// How long to wait for a batch to fill after its first record.
     pub batching_window: Duration,
@@ -205,15 +205,15 @@ impl<F: Invoke> Mapping<F> {
             );
             let payload = batch::payload(&arn, shard_id, &records);
             match self.function.invoke(payload.into()).await {
-                Ok(response) => match batch::verdict(&response, &records) {
-                    Verdict::Done => {}
-                    Verdict::RetryFrom(first) => {
+                Ok(response) => match batch::batch_outcome(&response, &records) {
+                    BatchOutcome::Done => {}
+                    BatchOutcome::RetryFrom(first) => {
                         let rest = records.split_off(first);
                         // Progress resets the count: the rest is another batch.
                         let failures = if first == 0 { failures + 1 } else { 1 };
                         self.retry(shard_id, rest, failures, &mut attempts).await;
                     }
-                    Verdict::RetryAll => {
+                    BatchOutcome::RetryAll => {
                         self.retry(shard_id, records, failures + 1, &mut attempts).await;
                     }
                 },

@@ -61,7 +61,7 @@ impl Rig {
         ];
         let options = StackOptions {
             faults: true,
-            tracker: Some(settings.map(|(name, value)| (name.to_owned(), value)).to_vec()),
+            tracker_environment: Some(settings.map(|(name, value)| (name.to_owned(), value)).to_vec()),
             trackers: TRACKERS,
             ..StackOptions::new(&binaries, folder)
         };

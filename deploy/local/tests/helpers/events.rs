@@ -24,7 +24,9 @@ pub async fn start_in(folder: &Path, tracker: &[(&str, &str)]) -> Stack {
     let settings = settings.iter().chain(tracker);
     let options = StackOptions {
         faults: true,
-        tracker: Some(settings.map(|(name, value)| ((*name).into(), (*value).into())).collect()),
+        tracker_environment: Some(
+            settings.map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+        ),
         ..StackOptions::new(binaries, folder)
     };
     let stack = Stack::start(&options).await.unwrap();
@@ -39,7 +41,7 @@ pub struct Traffic {
     /// Message id and number of each accepted event.
     accepted: Arc<Mutex<HashMap<String, u64>>>,
     /// Number of responses by status; 0: no response.
-    statuses: Arc<Mutex<HashMap<u16, u64>>>,
+    pub statuses: Arc<Mutex<HashMap<u16, u64>>>,
     task: tokio::task::JoinHandle<()>,
     /// Parameters of every request, in addition to its number.
     padding: Parameters,

@@ -66,8 +66,11 @@ pub async fn start_stack(redis: &[(&str, String)], tracker: &[(&str, &str)]) -> 
     let journal = ("JOURNAL_MAX_BYTES".to_owned(), "67108864".to_owned());
     let tracker = tracker.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let options = StackOptions {
-        redis: redis.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
-        tracker: Some([journal].into_iter().chain(tracker).collect()),
+        redis_environment: redis
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect(),
+        tracker_environment: Some([journal].into_iter().chain(tracker).collect()),
         ..StackOptions::new(binaries, folder.path())
     };
     (Stack::start(&options).await.unwrap(), folder)

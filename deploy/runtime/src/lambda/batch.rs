@@ -2,7 +2,7 @@
 //! <https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html>.
 //!
 //! The types are our own, not those of `aws_lambda_events` 1.2, which reads an arrival time of `…650.5`
-//! seconds as `…650.005`. An event of the AWS reference has no other time.
+//! seconds as `…650.005`. Events of the AWS reference have no other timestamp, so it must be exact.
 
 use std::collections::BTreeSet;
 

@@ -11,7 +11,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::PoisonRecord;
-use crate::storage;
+use crate::storage::{self, StorageError};
 
 /// Concurrent writes. A batch that has only invalid records must not open thousands of connections.
 const CONCURRENT_WRITES: usize = 16;
@@ -30,7 +30,18 @@ pub struct FailureStore {
 #[error("FAILED_RECORDS_URL={url:?}: {problem}; {}", storage::EXPECTED)]
 pub struct FailureStoreError {
     url: String,
-    problem: String,
+    problem: StorageError,
+}
+
+/// Why a failed record could not be stored.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error("no response within {} ms", .0.as_millis())]
+    TimedOut(Duration),
+    #[error(transparent)]
+    Store(#[from] object_store::Error),
 }
 
 impl FailureStore {
@@ -52,7 +63,7 @@ impl FailureStore {
                     Err(error) => {
                         tracing::error!(
                             sequence_number = record.carrier.sequence_number,
-                            error,
+                            %error,
                             "a failed record could not be stored; it is reported for retry"
                         );
                         Some(record.carrier.sequence_number.clone())
@@ -65,16 +76,15 @@ impl FailureStore {
             .await
     }
 
-    async fn write(&self, poison: &PoisonRecord, deadline: SystemTime) -> Result<(), String> {
+    async fn write(&self, poison: &PoisonRecord, deadline: SystemTime) -> Result<(), WriteError> {
         let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
         let limit = left.min(WRITE_TIMEOUT);
         let record = poison.to_failed_record(self.function, Timestamp::now());
         let name = record.object_name();
-        let json = serde_json::to_vec_pretty(&record).map_err(|error| error.to_string())?;
+        let json = serde_json::to_vec_pretty(&record)?;
         tokio::time::timeout(limit, self.store.put(&Path::from(&*name), Bytes::from(json).into()))
             .await
-            .map_err(|_| format!("no response within {} ms", limit.as_millis()))?
-            .map_err(|error| error.to_string())?;
+            .map_err(|_| WriteError::TimedOut(limit))??;
         tracing::warn!(
             sequence_number = record.sequence_number,
             sub_sequence_number = record.sub_sequence_number,

@@ -17,7 +17,7 @@ pub use store::hash_of;
 
 use crate::redis_settings::{RedisSettings, RedisSettingsError};
 
-/// Time limits for Redis.
+/// Timeouts for Redis.
 #[derive(Debug, Clone, Copy)]
 pub struct RedisTimeouts {
     /// For connecting.

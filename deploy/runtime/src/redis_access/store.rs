@@ -1,4 +1,4 @@
-//! Reads and writes core data in Redis. Nothing else does.
+//! The commands that read and write whole programs in Redis.
 
 use adtrack_proto::program::Update;
 use adtrack_proto::{ProgramId, keys, store_script};
@@ -32,7 +32,7 @@ impl RedisConnection {
         Ok(responses.into_iter().map(|response| Ok(response? != Value::Int(0))).collect())
     }
 
-    /// Marks Redis as holding core data. From then on, trackers treat an absent program as unknown.
+    /// Sets the mark that core data is present. From then on, trackers treat an absent program as unknown.
     pub async fn mark_loaded(&self) -> RedisResult<()> {
         let mut mark = redis::cmd("SET");
         mark.arg(keys::LOADED).arg(1);

@@ -1,7 +1,7 @@
 //! Reads comma-separated values (RFC 4180) with a header that names the members.
 //!
-//! No library does this, because an error has to name the cell's line and column, and a quote that is
-//! never closed, which marks a truncated file, has to be an error.
+//! Written by hand, because errors must name a cell's line and column, and a quote that is never closed, which
+//! marks a truncated file, must be an error.
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
@@ -106,9 +106,7 @@ fn record(columns: &[Column], cells: &[Cell]) -> Result<Record, Problem> {
         if let Some(member) = column
             && !text.is_empty()
         {
-            let value =
-                value(member, text).map_err(|message| Problem::new(cell.position, message))?;
-            members.insert(member.name.to_owned(), value);
+            members.insert(member.name.to_owned(), value(member, cell.position, text)?);
             positions.insert(member.name, cell.position);
         }
     }
@@ -126,8 +124,8 @@ fn record(columns: &[Column], cells: &[Cell]) -> Result<Record, Problem> {
     }
 }
 
-fn value(member: &Member, text: &str) -> Result<Value, String> {
-    let invalid = |problem: String| format!("member `{}`: {problem}", member.name);
+fn value(member: &Member, position: Position, text: &str) -> Result<Value, Problem> {
+    let invalid = |problem| Problem::new(position, format!("member `{}`: {problem}", member.name));
     match member.kind {
         // adtrack_proto accepts an integer as text, too.
         Kind::Text | Kind::Integer => Ok(text.into()),

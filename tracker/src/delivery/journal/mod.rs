@@ -10,35 +10,37 @@
 //! ```text
 //! JOURNAL_DIR/
 //!   lock        held while a tracker uses the folder
-//!   0000.ring   one ring per worker, its whole size allocated at the start
+//!   0000.ring   one ring per worker, its whole size allocated at the start; locked while it is open
 //!   0001.ring
+//!   0002.ring.damaged   set aside by a start that could not read it
 //!
-//! a ring        | header page | records, round and round …………………………… |
-//!                                   ▲ tail                    ▲ head
-//!                                   │ not acknowledged        │ free
+//! a ring        | header page | records, round and round ……………… | copy of the header |
+//!                                   ▲ tail              ▲ head
+//!                                   │ not acknowledged  │ free
 //! ```
 //!
 //! Head and tail are *positions*: words ever written to the ring. They only grow; a position modulo the
 //! capacity is a place in the file. A record (`record`) carries its length, its position, the time of
 //! acceptance and a CRC-32 over these and the payload, so a record of the previous lap, a half-written one
-//! and a damaged one are all recognized. The header page (`ring`) holds magic number, format version and
-//! capacity, the head, and the tail twice; each position is stored with its complement.
+//! and a damaged one are all recognized. The header page (`ring::header`) holds magic number, format version and
+//! capacity, the head, and the tail twice; each position is stored with its complement. The last page, which
+//! records skip in every lap, is a copy of what the header cannot do without.
 //!
 //! # Who writes, who reads
 //!
 //! - Request handlers append. A thread prefers its own ring and takes the next one if its own is full or
-//!   busy, so that threads do not wait for each other. A ring is filled under a lock that is only tried;
-//!   only when every ring is full or busy does a request wait for the thread that is copying an event.
+//!   busy, so that threads do not wait for each other. Appending takes a ring's lock with `try_lock`; only
+//!   if every ring is full or busy does a request wait for a lock.
 //! - One consumer, the [`JournalReader`], reads behind the heads and acknowledges events in any order. A
 //!   ring's tail moves past the events that are acknowledged without a gap.
 //! - All access to the mapping is through `&[AtomicU64]` (`memory`): producer and consumer may look at
-//!   any word at any time without a data race, and a damaged file is wrong numbers, never undefined
+//!   any word at any time without a data race, and a damaged file yields wrong values, never undefined
 //!   behavior.
 //!
 //! # Invariants
 //!
-//! 1. `tail <= head <= tail + capacity`; the words from tail to head are records (or the skip to the end
-//!    of a lap).
+//! 1. `tail <= head <= tail + capacity`; the words from tail to head are records, or a mark that the rest of
+//!    the file up to its end is unused (a *skip*; one pass through the file is a *lap*).
 //! 2. The head is published after the record: the consumer never sees half a record.
 //! 3. The tail moves only past events that Kinesis acknowledged.
 //! 4. A full ring refuses the event; nothing that was accepted is overwritten.
@@ -50,29 +52,40 @@
 //!   has no response yet; it is kept if it is complete, else dropped. Events that Kinesis has but whose
 //!   acknowledgement was lost are delivered again; they become the same row.
 //! - *Crash of the host*: what the kernel had not written is lost, see [`SyncMode`]. Header and records may
-//!   then be of different ages, so a head from an earlier boot is not believed, and the ring is searched.
+//!   then be of different ages, so a head from an earlier boot is not trusted, and the ring is searched.
 //! - *Damage*: a damaged stretch is skipped, counted and logged; the events before and after it are
-//!   delivered.
+//!   delivered. Without a header the ring is searched for its records. A file that is shorter than its capacity
+//!   is read and takes nothing. One in which nothing is recognized is set aside, for `salvage`.
 //!
-//! A journal of another size or number of workers is read to its end and its files are removed at the
-//! first start that finds them empty. docs/adr/0006-journal.md says why it is built like this.
+//! # What others may do to the files
+//!
+//! A running tracker notices if a file is removed, renamed, shortened or unreadable (`watch`), and writes what is
+//! not acknowledged to a new one (`ring::home`). An access to what is cut off meanwhile finds zeros
+//! (`memory::fault`), which are damage like any other.
+//!
+//! A journal that was created with another size or number of workers is drained; its files are removed at
+//! the first start that finds them empty. docs/adr/0006-journal.md says why it is built like this.
 
+mod folder;
 mod memory;
 mod reader;
 mod record;
 mod ring;
+mod salvage;
+mod watch;
 
 use std::cell::Cell;
-use std::fs::{File, TryLockError};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 pub use reader::{Claim, JournalReader};
+pub use salvage::Salvage;
+pub use watch::JournalWatch;
 
+use folder::FolderLock;
 use ring::{NotAppended, Ring, RingError};
 
 use crate::track::{AcceptedEvent, EventSink, NotAccepted};
@@ -122,8 +135,35 @@ struct Inner {
     sync: SyncMode,
     /// Events found at the start.
     replayed: u64,
+    folder: PathBuf,
     /// Held as long as the journal is open.
-    _lock: File,
+    lock: FolderLock,
+    /// How often the file of a ring was lost since the start.
+    lost_files: AtomicU64,
+    /// Files in the folder that were set aside, at the last look.
+    damaged_files: AtomicU64,
+}
+
+impl Inner {
+    fn new(
+        folder: &Path,
+        lock: FolderLock,
+        rings: Vec<Ring>,
+        active: usize,
+        sync: SyncMode,
+    ) -> Self {
+        let damaged_files = folder::damaged_files(folder).map_or(0, |files| files.len() as u64);
+        Self {
+            replayed: rings.iter().map(Ring::count_events).sum(),
+            rings,
+            active,
+            sync,
+            folder: folder.to_owned(),
+            lock,
+            lost_files: AtomicU64::new(0),
+            damaged_files: AtomicU64::new(damaged_files),
+        }
+    }
 }
 
 impl Journal {
@@ -138,53 +178,36 @@ impl Journal {
     ) -> Result<Self, JournalError> {
         let folder_error = |error| JournalError::Folder(folder.to_owned(), error);
         std::fs::create_dir_all(folder).map_err(folder_error)?;
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(folder.join("lock"))
-            .map_err(folder_error)?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => JournalError::Locked(folder.to_owned()),
-            TryLockError::Error(error) => folder_error(error),
-        })?;
-
+        let (lock, rings) = lock_and_open(folder)?;
         let (count, capacity) = shape(max_bytes, workers);
-        let boot = boot_id();
-        let mut kept = Vec::new();
-        for path in ring_files(folder).map_err(folder_error)? {
-            let ring = match Ring::open(&path, boot) {
-                Ok(ring) => ring,
-                Err(error) => return Err(JournalError::File(path, error)),
-            };
-            if ring.capacity_bytes() == capacity * memory::WORD || ring.used_bytes() > 0 {
-                kept.push((path, ring));
-            } else {
-                std::fs::remove_file(&path).map_err(folder_error)?;
-            }
-        }
-        let fits = |(_, ring): &(PathBuf, Ring)| ring.capacity_bytes() == capacity * memory::WORD;
-        let (mut active, mut retired): (Vec<_>, Vec<_>) = kept.into_iter().partition(fits);
+        let fits =
+            |ring: &Ring| ring.is_whole() && ring.capacity_bytes() == capacity * memory::WORD;
+        let (mut rings, mut retired): (Vec<_>, Vec<_>) = rings.into_iter().partition(fits);
         // If there are more rings than needed, the emptiest become inactive.
-        active.sort_by_key(|(_, ring)| std::cmp::Reverse(ring.used_bytes()));
-        for (path, ring) in active.split_off(count.min(active.len())) {
-            if ring.used_bytes() > 0 {
-                retired.push((path, ring));
-            } else {
-                std::fs::remove_file(&path).map_err(folder_error)?;
-            }
+        rings.sort_by_key(|ring| std::cmp::Reverse(ring.used_bytes()));
+        retired.extend(rings.split_off(count.min(rings.len())));
+        let (retired, empty): (Vec<_>, Vec<_>) =
+            retired.into_iter().partition(|ring| ring.used_bytes() > 0);
+        empty.into_iter().try_for_each(Ring::remove).map_err(folder_error)?;
+        let boot = folder::boot_id();
+        while rings.len() < count {
+            let path = folder::unused_ring_path(folder).map_err(folder_error)?;
+            rings.push(Ring::create(&path, capacity, boot).map_err(|error| match error {
+                RingError::InUse => JournalError::Locked(folder.to_owned()),
+                RingError::Io(error) => folder_error(error),
+                error => JournalError::File(path, error),
+            })?);
         }
-        while active.len() < count {
-            let path = unused_path(folder).map_err(folder_error)?;
-            let ring = Ring::create(&path, capacity, boot).map_err(folder_error)?;
-            active.push((path, ring));
-        }
-        let active_count = active.len();
-        let rings: Vec<Ring> = active.into_iter().chain(retired).map(|(_, ring)| ring).collect();
-        let replayed = rings.iter().map(Ring::count_events).sum();
-        Ok(Self {
-            inner: Arc::new(Inner { rings, active: active_count, sync, replayed, _lock: lock }),
-        })
+        rings.extend(retired);
+        Ok(Self { inner: Arc::new(Inner::new(folder, lock, rings, count, sync)) })
+    }
+
+    /// Opens what trackers have left in `folder` to read it; nothing is accepted. Fails if a tracker uses the
+    /// folder.
+    pub fn open_to_drain(folder: &Path) -> Result<JournalReader, JournalError> {
+        let (lock, rings) = lock_and_open(folder)?;
+        let inner = Inner::new(folder, lock, rings, 0, SyncMode::Never);
+        Ok(Self { inner: Arc::new(inner) }.reader())
     }
 
     /// Events found when the journal was opened.
@@ -195,6 +218,22 @@ impl Journal {
     /// Bytes of events that are not acknowledged.
     pub fn used_bytes(&self) -> u64 {
         self.inner.rings.iter().map(Ring::used_bytes).sum()
+    }
+
+    /// When the oldest event that is not acknowledged was accepted, in milliseconds since the Unix epoch. Reads
+    /// one event per ring; any thread may ask at any time.
+    pub fn oldest_accepted_at(&self) -> Option<u64> {
+        self.inner.rings.iter().filter_map(Ring::oldest_accepted_at).min()
+    }
+
+    /// How often the file of a ring was removed, shortened or unreadable since the journal was opened.
+    pub fn lost_files(&self) -> u64 {
+        self.inner.lost_files.load(Ordering::Relaxed)
+    }
+
+    /// Files in the folder that cannot be read as rings and were set aside, for `redrive journal`.
+    pub fn damaged_files(&self) -> u64 {
+        self.inner.damaged_files.load(Ordering::Relaxed)
     }
 
     /// Size in bytes of the rings that take events.
@@ -231,7 +270,7 @@ impl Journal {
     }
 
     /// Appends to this thread's own ring, or to the next one that has room and is not busy. Waits only if
-    /// all are full or busy, for threads that are copying one event each. Refuses only if all are full.
+    /// all are full or busy. Refuses the event only if no ring has room or, with `always`, can be synced.
     fn append(&self, accepted_at: u64, payload: &[u8]) -> Result<(), NotAccepted> {
         let sync = self.inner.sync == SyncMode::Always;
         let rings = self.active();
@@ -257,6 +296,38 @@ impl EventSink for Journal {
     }
 }
 
+/// Locks `folder` and opens the rings in it. Those that cannot be read are set aside.
+fn lock_and_open(folder: &Path) -> Result<(FolderLock, Vec<Ring>), JournalError> {
+    let folder_error = |error| JournalError::Folder(folder.to_owned(), error);
+    let in_use = || JournalError::Locked(folder.to_owned());
+    let lock = FolderLock::take(folder).map_err(folder_error)?.ok_or_else(in_use)?;
+    let file_error = |path: &Path, error| match error {
+        RingError::InUse => in_use(),
+        error => JournalError::File(path.to_owned(), error),
+    };
+    for path in folder::unfinished_files(folder).map_err(folder_error)? {
+        ring::remove_unused(&path).map_err(|error| file_error(&path, error))?;
+    }
+    let boot = folder::boot_id();
+    let mut rings = Vec::new();
+    for path in folder::ring_files(folder).map_err(folder_error)? {
+        match Ring::open(&path, boot) {
+            Ok(ring) => rings.push(ring),
+            Err(RingError::Foreign) => {
+                let aside = ring::set_aside(&path).map_err(|error| file_error(&path, error))?;
+                tracing::error!(
+                    file = %path.display(),
+                    aside = %aside.display(),
+                    "a file of the journal cannot be read; it is set aside. Save its events with \
+                     `redrive journal`"
+                );
+            }
+            Err(error) => return Err(file_error(&path, error)),
+        }
+    }
+    Ok((lock, rings))
+}
+
 /// How many rings, of how many words each, `max_bytes` make: one per worker, or fewer if they would be too
 /// small for their records.
 fn shape(max_bytes: u64, workers: usize) -> (usize, u64) {
@@ -267,36 +338,6 @@ fn shape(max_bytes: u64, workers: usize) -> (usize, u64) {
     let capacity = bytes.saturating_sub(Ring::file_bytes(0)) / memory::WORD;
     // Whole pages, so that rings never share one.
     (count, (capacity / 512 * 512).max(ring::MIN_WORDS))
-}
-
-fn ring_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("ring") => paths.push(path),
-            // Left by a start that was cut off while it created a ring. It holds no events.
-            Some("new") => std::fs::remove_file(&path)?,
-            _ => {}
-        }
-    }
-    paths.sort();
-    Ok(paths)
-}
-
-fn unused_path(folder: &Path) -> io::Result<PathBuf> {
-    (0..=u32::MAX)
-        .map(|number| folder.join(format!("{number:04}.ring")))
-        .find(|path| !path.exists())
-        .ok_or_else(|| io::Error::other("holds too many rings"))
-}
-
-/// Identifies this boot of the host; a new number for each call if the system has no boot id.
-fn boot_id() -> u64 {
-    let Ok(id) = std::fs::read("/proc/sys/kernel/random/boot_id") else { return rand::random() };
-    let mut hasher = DefaultHasher::new();
-    id.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// This thread's number, from 0.
@@ -315,228 +356,4 @@ fn own_lane() -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-
-    const MIB: u64 = 1024 * 1024;
-
-    fn open(folder: &Path, bytes: u64, workers: usize) -> Journal {
-        Journal::open(folder, bytes, workers, SyncMode::Never).unwrap()
-    }
-
-    fn event(number: u64, length: usize) -> AcceptedEvent {
-        let mut bytes = number.to_le_bytes().to_vec();
-        bytes.resize(length.max(8), 0);
-        AcceptedEvent { accepted_at: number, bytes }
-    }
-
-    fn number(bytes: &Bytes) -> u64 {
-        u64::from_le_bytes(bytes[..8].try_into().unwrap())
-    }
-
-    fn read_all(reader: &mut JournalReader) -> (Vec<u64>, Vec<Claim>) {
-        let (mut numbers, claims): (Vec<_>, _) =
-            reader.map(|(bytes, claim)| (number(&bytes), claim)).unzip();
-        numbers.sort_unstable();
-        (numbers, claims)
-    }
-
-    #[test]
-    fn keeps_events_until_they_are_acknowledged() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = open(folder.path(), MIB, 2);
-        (0..10).for_each(|n| journal.accept(&event(n, 200)).unwrap());
-        let mut reader = journal.reader();
-        let (numbers, claims) = read_all(&mut reader);
-        assert_eq!(numbers, (0..10).collect::<Vec<_>>());
-        assert_eq!((reader.oldest(), reader.outstanding()), (Some(0), 10));
-        reader.acknowledge(&claims);
-        assert_eq!((journal.used_bytes(), reader.oldest(), reader.outstanding()), (0, None, 0));
-    }
-
-    #[test]
-    fn replays_everything_after_the_first_unacknowledged_event() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = open(folder.path(), MIB, 1);
-        (0..4).for_each(|n| journal.accept(&event(n, 200)).unwrap());
-        let mut reader = journal.reader();
-        let (_, claims) = read_all(&mut reader);
-        reader.acknowledge(&claims[2..]);
-        let used = journal.used_bytes();
-        drop((reader, journal));
-        let journal = open(folder.path(), MIB, 1);
-        assert_eq!(
-            (journal.replayed_events(), journal.used_bytes()),
-            (4, used),
-            "all are replayed"
-        );
-        let mut reader = journal.reader();
-        let (_, claims) = read_all(&mut reader);
-        reader.acknowledge(&claims[1..]);
-        reader.acknowledge(&claims[..1]);
-        assert_eq!(journal.used_bytes(), 0);
-    }
-
-    #[test]
-    fn fills_all_rings_from_one_thread() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = open(folder.path(), MIB, 4);
-        let accepted =
-            (0..).take_while(|n| journal.accept(&event(*n, 1_000)).is_ok()).count() as u64;
-        assert!(accepted * 1_000 > MIB * 9 / 10, "{accepted}");
-        assert!(journal.is_nearly_full());
-        assert_eq!(journal.accept(&event(0, 1_000)), Err(NotAccepted::Full));
-        let mut reader = journal.reader();
-        let (numbers, claims) = read_all(&mut reader);
-        assert_eq!(numbers, (0..accepted).collect::<Vec<_>>());
-        reader.acknowledge(&claims);
-        assert_eq!(journal.accept(&event(0, 1_000)), Ok(()));
-    }
-
-    #[test]
-    fn replays_journals_of_other_shapes_and_then_removes_them() {
-        let folder = tempfile::tempdir().unwrap();
-        let shapes = [(MIB, 4), (2 * MIB, 4), (2 * MIB, 1), (MIB, 8), (MIB, 2)];
-        for (round, (bytes, workers)) in (0..).zip(shapes) {
-            let journal = open(folder.path(), bytes, workers);
-            assert_eq!(journal.replayed_events(), round);
-            assert!(journal.capacity_bytes() <= bytes);
-            journal.accept(&event(round, 100)).unwrap();
-        }
-        let journal = open(folder.path(), 4 * MIB, 1);
-        let mut reader = journal.reader();
-        let (numbers, claims) = read_all(&mut reader);
-        assert_eq!(numbers, [0, 1, 2, 3, 4]);
-        reader.acknowledge(&claims);
-        drop((reader, journal));
-        drop(open(folder.path(), 4 * MIB, 1));
-        assert_eq!(ring_files(folder.path()).unwrap().len(), 1);
-    }
-
-    #[test]
-    fn refuses_a_second_tracker() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = open(folder.path(), MIB, 1);
-        let error = Journal::open(folder.path(), MIB, 1, SyncMode::Never).unwrap_err();
-        assert!(error.to_string().contains("another tracker uses it"), "{error}");
-        drop(journal);
-        open(folder.path(), MIB, 1);
-    }
-
-    #[test]
-    fn refuses_a_newer_format() {
-        let folder = tempfile::tempdir().unwrap();
-        drop(open(folder.path(), MIB, 1));
-        let path = &ring_files(folder.path()).unwrap()[0];
-        let mut bytes = std::fs::read(path).unwrap();
-        for copy in [0, 256 * 8] {
-            bytes[copy + 8] = 9;
-        }
-        std::fs::write(path, bytes).unwrap();
-        let error = Journal::open(folder.path(), MIB, 1, SyncMode::Never).unwrap_err();
-        assert!(error.to_string().contains("has the journal format 9"), "{error}");
-    }
-
-    /// Runs the next test on its own disk of 2 MiB.
-    #[test]
-    fn reports_a_full_disk_at_the_start_and_not_in_a_request() {
-        let folder = tempfile::tempdir().unwrap();
-        let script = "mount -t tmpfs -o size=2m tmpfs \"$DISK\" && exec \"$0\" --ignored --exact \
-                      delivery::journal::tests::on_a_small_disk";
-        let output = std::process::Command::new("unshare")
-            .args(["--map-root-user", "--mount", "sh", "-c", script])
-            .arg(std::env::current_exe().unwrap())
-            .env("DISK", folder.path())
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && text.contains("1 passed"), "{output:?}");
-    }
-
-    #[test]
-    #[ignore = "needs a disk of 2 MiB: the test above gives it one"]
-    fn on_a_small_disk() {
-        let disk = PathBuf::from(std::env::var_os("DISK").unwrap());
-        let folder = disk.join("journal");
-        let error = Journal::open(&folder, 4 * MIB, 1, SyncMode::Never).unwrap_err();
-        assert!(error.to_string().contains("No space left on device"), "{error}");
-        assert!(error.to_string().contains("JOURNAL_MAX_BYTES free"), "{error}");
-        // The incomplete journal does not prevent a smaller one.
-        let journal = open(&folder, MIB, 2);
-        assert!(std::fs::write(disk.join("something else"), vec![1; 2 << 20]).is_err(), "full now");
-        let mut reader = journal.reader();
-        for lap in 0..3 {
-            let events = (0..).take_while(|n| journal.accept(&event(*n, 1_000)).is_ok()).count();
-            assert!(events as u64 * 1_000 > MIB * 9 / 10, "lap {lap}: {events}");
-            journal.sync_to_disk().unwrap();
-            let (numbers, claims) = read_all(&mut reader);
-            assert_eq!(numbers, (0..events as u64).collect::<Vec<_>>());
-            reader.acknowledge(&claims);
-        }
-    }
-
-    #[test]
-    fn can_be_read_but_takes_nothing_once_closed() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = open(folder.path(), MIB, 2);
-        journal.accept(&event(7, 10)).unwrap();
-        journal.close();
-        assert_eq!(journal.accept(&event(8, 10)), Err(NotAccepted::Closed));
-        assert_eq!(read_all(&mut journal.reader()).0, [7]);
-    }
-
-    #[test]
-    fn takes_events_in_every_sync_mode() {
-        for sync in [SyncMode::Always, SyncMode::Interval(Duration::from_millis(5))] {
-            let folder = tempfile::tempdir().unwrap();
-            let journal = Journal::open(folder.path(), MIB, 1, sync).unwrap();
-            // Some laps, so that records wrap around.
-            let mut reader = journal.reader();
-            for n in 0..2_000 {
-                journal.accept(&event(n, 1_000)).unwrap();
-                let (numbers, claims) = read_all(&mut reader);
-                assert_eq!(numbers, [n]);
-                if n % 50 == 0 {
-                    journal.sync_to_disk().unwrap();
-                }
-                reader.acknowledge(&claims);
-            }
-        }
-    }
-
-    #[test]
-    fn loses_nothing_with_many_threads_and_a_reader() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = open(folder.path(), MIB, 3);
-        const THREADS: u64 = 5;
-        const EACH: u64 = 20_000;
-        let read = std::thread::scope(|scope| {
-            for thread in 0..THREADS {
-                let journal = journal.clone();
-                scope.spawn(move || {
-                    for n in 0..EACH {
-                        let event =
-                            event(thread * EACH + n, 100 + usize::try_from(n % 300).unwrap());
-                        while journal.accept(&event) != Ok(()) {
-                            std::thread::yield_now();
-                        }
-                    }
-                });
-            }
-            let mut reader = journal.reader();
-            let mut read = Vec::new();
-            while (read.len() as u64) < THREADS * EACH {
-                let (numbers, claims) = read_all(&mut reader);
-                reader.acknowledge(&claims);
-                read.extend(numbers);
-            }
-            read
-        });
-        let mut sorted = read;
-        sorted.sort_unstable();
-        assert_eq!(sorted, (0..THREADS * EACH).collect::<Vec<_>>());
-        assert_eq!(journal.used_bytes(), 0);
-    }
-}
+mod tests;

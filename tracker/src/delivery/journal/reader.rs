@@ -1,4 +1,4 @@
-//! The journal's only consumer: reads events, and frees their places when they are acknowledged.
+//! The journal's only consumer: reads events, and frees their space when they are acknowledged.
 
 use std::collections::VecDeque;
 
@@ -20,7 +20,7 @@ pub struct JournalReader {
     journal: Journal,
     cursors: Vec<Cursor>,
     next_ring: usize,
-    /// Events that were read and not acknowledged, and their bytes.
+    /// Of the events that were read and not acknowledged: their number and their bytes.
     unacknowledged: (usize, usize),
     /// Damaged stretches found so far.
     damaged: u64,
@@ -35,7 +35,7 @@ struct Cursor {
     outstanding: VecDeque<Outstanding>,
 }
 
-/// An event that was read, and that, or an earlier one, is not acknowledged yet.
+/// An event that was read and whose space is not free yet: it or an earlier event is unacknowledged.
 #[derive(Debug)]
 struct Outstanding {
     end: u64,
@@ -94,7 +94,7 @@ impl JournalReader {
         }
     }
 
-    /// Acknowledges these events. A place is freed once all events before it are acknowledged, too.
+    /// Acknowledges these events. Space is freed in order: an event's once all earlier ones are acknowledged.
     pub fn acknowledge(&mut self, claims: &[Claim]) {
         for claim in claims {
             let cursor = &mut self.cursors[claim.ring];
@@ -128,12 +128,12 @@ impl JournalReader {
         self.unacknowledged.0
     }
 
-    /// Their bytes.
+    /// Bytes of the events that were read and not acknowledged.
     pub fn unacknowledged_bytes(&self) -> usize {
         self.unacknowledged.1
     }
 
-    /// Events that were read and whose places are not free yet: the unacknowledged ones, and those that
+    /// Events that were read and whose space is not free yet: the unacknowledged ones, and those that
     /// follow them in their ring.
     pub fn outstanding(&self) -> usize {
         self.cursors.iter().map(|cursor| cursor.outstanding.len()).sum()
@@ -146,8 +146,8 @@ impl JournalReader {
         unread.sum::<u64>() * super::memory::WORD
     }
 
-    /// When the oldest event that was read and is not acknowledged was accepted, in milliseconds since the
-    /// Unix epoch.
+    /// When the oldest event whose space is not free yet was accepted, in milliseconds since the Unix epoch.
+    /// None if there is none.
     pub fn oldest(&self) -> Option<u64> {
         self.cursors.iter().filter_map(|cursor| Some(cursor.outstanding.front()?.accepted_at)).min()
     }

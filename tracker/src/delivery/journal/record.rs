@@ -30,7 +30,7 @@ pub(super) enum Found {
     Skip,
     /// A record whose length, time, payload or checksum is damaged.
     Damaged,
-    /// No record of this position.
+    /// No record that begins at this position: free space, or one of an earlier lap.
     Nothing,
 }
 

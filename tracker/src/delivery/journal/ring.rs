@@ -1,33 +1,24 @@
-//! A ring: a file of fixed size that records fill round and round.
+//! A ring: a fixed-size file used as a circular log.
 //!
 //! One producer appends at the head, and one consumer reads behind it. The tail moves when what was read is
-//! acknowledged. Head and tail are positions: words ever written, which only grow. Both are in the file's
-//! first page, each with its complement, so that damage is recognized.
+//! acknowledged. Head and tail are positions: words ever written, which only grow. Both are in the file's first
+//! page; `header` has the layout, `recovery` finds them again after damage, `home` looks after the file.
 
-use std::fs::File;
+mod header;
+mod home;
+mod recovery;
+
 use std::io;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::memory::{Memory, WORD};
 use super::record::{self, Found, Record};
 
-/// `adtrkJNL`.
-const MAGIC: u64 = u64::from_le_bytes(*b"adtrkJNL");
-/// The file format that this version writes.
-pub(super) const FORMAT_VERSION: u64 = 1;
-/// The size of the first page, which is the header.
-const HEADER_WORDS: usize = 512;
-/// Each of these is on a cache line of its own, so that producer and consumer do not slow each other down.
-const HEAD: usize = 64;
-const TAIL: [usize; 2] = [128, 136];
-const BOOT: usize = 192;
-/// Magic number and version, stored twice, so that a flipped bit does not make the file foreign.
-const IDENTITY: [usize; 2] = [0, 256];
-
-/// The smallest ring, in words: 64 KiB.
-pub(super) const MIN_WORDS: u64 = 8_192;
+use header::{FORMAT_VERSION, HEADER_WORDS};
+pub(super) use header::{MIN_WORDS, PAGE_WORDS};
+pub(super) use home::{open_locked, remove_unused, set_aside};
 
 /// Why a file cannot be opened as a ring.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +26,10 @@ pub enum RingError {
     /// A system call failed.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// It is not a journal file.
+    /// Another process has it open.
+    #[error("is used by another process; stop that one")]
+    InUse,
+    /// It is not a journal file, or so damaged that it cannot be told from another file.
     #[error("is not a journal file of adtrack")]
     Foreign,
     /// A later version of adtrack wrote it.
@@ -50,6 +44,16 @@ pub enum RingError {
 pub(super) struct Ring {
     memory: Memory,
     capacity: u64,
+    /// The part of a lap that takes records: what follows is the copy of the header.
+    usable: u64,
+    /// Where the records end in the file, in words: less than the capacity says if the file is shortened.
+    data_end: usize,
+    /// The file is as long as it should be. Others are only read.
+    is_whole: bool,
+    /// Once this position is acknowledged, the last page holds no record of an earlier version.
+    copy_from: u64,
+    /// Where the file is expected.
+    path: Mutex<PathBuf>,
     /// The thread that holds the lock is the producer.
     producer: Mutex<Producer>,
     /// Published by the producer: all records before it are written.
@@ -62,7 +66,8 @@ pub(super) struct Ring {
 struct Producer {
     /// Where the next record goes.
     head: u64,
-    closed: bool,
+    /// Why the ring takes no records at all.
+    refusal: Option<NotAppended>,
 }
 
 /// What the consumer found.
@@ -79,7 +84,7 @@ pub(super) enum Read {
 /// Why the ring does not take a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NotAppended {
-    /// It has no room for it.
+    /// It has no room for it, or its file is lost.
     Full,
     /// Another producer is appending.
     Busy,
@@ -88,133 +93,43 @@ pub(super) enum NotAppended {
 }
 
 impl Ring {
-    /// Creates a ring of `capacity` words at `path`, with its disk space allocated.
-    pub(super) fn create(path: &Path, capacity: u64, boot: u64) -> io::Result<Self> {
-        // Under another name first, so that a start that is cut off leaves no incomplete ring.
-        let unfinished = path.with_extension("new");
-        let file =
-            File::options().create(true).truncate(true).read(true).write(true).open(&unfinished)?;
-        let bytes = Self::file_bytes(capacity);
-        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
-        let memory = Memory::map(&file)?;
-        let words = memory.words();
-        words[BOOT].store(boot, Ordering::Relaxed);
-        let ring = Self::with(memory, capacity, 0, 0);
-        ring.repair_header(0, 0);
-        file.sync_all()?;
-        std::fs::rename(&unfinished, path)?;
-        if let Some(folder) = path.parent() {
-            // So that the file's name survives a crash of the host.
-            File::open(folder)?.sync_all()?;
-        }
-        Ok(ring)
-    }
-
-    /// Opens the ring at `path` and finds its tail and head. `boot` identifies this boot of the host: a head
-    /// from another boot may be older than the records on the disk.
-    pub(super) fn open(path: &Path, boot: u64) -> Result<Self, RingError> {
-        Self::from_file(&File::options().read(true).write(true).open(path)?, boot)
-    }
-
-    fn from_file(file: &File, boot: u64) -> Result<Self, RingError> {
-        let length = file.metadata()?.len() / WORD;
-        if length <= HEADER_WORDS as u64 || file.metadata()?.len() % WORD != 0 {
-            return Err(RingError::Foreign);
-        }
-        let memory = Memory::map(file)?;
-        let words = memory.words();
-        let load = |index: usize| words[index].load(Ordering::Relaxed);
-        let copies = IDENTITY.map(|copy| (load(copy), load(copy + 1)));
-        if !copies.contains(&(MAGIC, FORMAT_VERSION)) {
-            let newer =
-                copies.iter().find(|(magic, version)| *magic == MAGIC && *version > FORMAT_VERSION);
-            return Err(newer.map_or(RingError::Foreign, |(_, version)| RingError::Newer(*version)));
-        }
-        // The file's length is more reliable than the header, which may be damaged.
-        let capacity = length - HEADER_WORDS as u64;
-        let same_boot = load(BOOT) == boot;
-        let tail = TAIL.into_iter().filter_map(|slot| load_checked(words, slot)).max();
-        let head = load_checked(words, HEAD).filter(|_| same_boot);
-        let mut ring = Self::with(memory, capacity, 0, 0);
-        let (tail, head) = ring.bounds(tail, head);
-        ring.head = AtomicU64::new(head);
-        ring.tail = AtomicU64::new(tail);
-        ring.producer = Mutex::new(Producer { head, closed: false });
-        ring.repair_header(tail, head);
-        let words = ring.memory.words();
-        // Only now: if this start is cut off before, the next one must not believe the old head.
-        words[BOOT].store(boot, Ordering::Release);
-        Ok(ring)
-    }
-
-    /// Writes the whole header again, so that the next damage meets an intact one.
-    fn repair_header(&self, tail: u64, head: u64) {
-        let words = self.memory.words();
-        for copy in IDENTITY {
-            words[copy].store(MAGIC, Ordering::Relaxed);
-            words[copy + 1].store(FORMAT_VERSION, Ordering::Relaxed);
-        }
-        words[2].store(self.capacity, Ordering::Relaxed);
-        for (slot, position) in [(TAIL[0], tail), (TAIL[1], tail), (HEAD, head)] {
-            store_checked(words, slot, position);
-        }
-    }
-
-    fn with(memory: Memory, capacity: u64, tail: u64, head: u64) -> Self {
+    fn new(memory: Memory, path: PathBuf, capacity: u64) -> Self {
+        let data_words = memory.words().len().saturating_sub(HEADER_WORDS).min(words(capacity));
         Self {
             memory,
             capacity,
-            producer: Mutex::new(Producer { head, closed: false }),
-            head: AtomicU64::new(head),
-            tail: AtomicU64::new(tail),
+            usable: capacity.saturating_sub(PAGE_WORDS),
+            data_end: HEADER_WORDS + data_words,
+            is_whole: true,
+            copy_from: 0,
+            path: Mutex::new(path),
+            producer: Mutex::new(Producer { head: 0, refusal: None }),
+            head: AtomicU64::new(0),
+            tail: AtomicU64::new(0),
         }
     }
 
-    /// The tail and the head, from the header; if that is missing or cannot be true, from the records that
-    /// are there.
-    fn bounds(&self, tail: Option<u64>, head: Option<u64>) -> (u64, u64) {
-        let (tail, mut head) = match (tail, head) {
-            (Some(tail), Some(head)) if (tail..=tail + self.capacity).contains(&head) => {
-                (tail, head)
-            }
-            (tail, _) => self.search(tail),
-        };
-        // Includes records that were written but not published when the process died.
-        loop {
-            let lap_end = head + self.capacity - head % self.capacity;
-            match self.look(head) {
-                Found::Record(record) => head += record::words_of(record.payload.len()),
-                Found::Skip if matches!(self.look(lap_end), Found::Record(_)) => head = lap_end,
-                _ => break,
-            }
-        }
-        (tail, head)
+    /// Continues a ring whose records from `tail` to `head` are not acknowledged.
+    fn start_at(&mut self, tail: u64, head: u64) {
+        let lap = head - head % self.capacity;
+        // Only versions that do not know the copy let a head into the last page.
+        self.copy_from = if head - lap > self.usable { lap + self.capacity } else { lap };
+        self.producer = Mutex::new(Producer { head, refusal: None });
+        self.head = AtomicU64::new(head);
+        self.tail = AtomicU64::new(tail);
     }
 
-    /// Searches the whole ring for records at or after `tail`. Returns the start of the first and the end of
-    /// the last.
-    fn search(&self, tail: Option<u64>) -> (u64, u64) {
-        let data = self.data();
-        let from = tail.unwrap_or(0);
-        let newest = tail.map_or(u64::MAX, |tail| tail.saturating_add(self.capacity));
-        let mut first = None::<u64>;
-        let mut end = from;
-        for offset in 0..data.len() {
-            let Some(position) = data.get(offset + 1).map(|word| word.load(Ordering::Relaxed))
-            else {
-                break;
-            };
-            let belongs =
-                position % self.capacity == offset as u64 && (from..newest).contains(&position);
-            if belongs && let Found::Record(record) = record::read(&data[offset..], position) {
-                first = Some(first.map_or(position, |first| first.min(position)));
-                end = end.max(position + record::words_of(record.payload.len()));
-            }
+    /// Writes the whole header again, so that the next damage meets an intact one.
+    fn write_header(&self) {
+        header::write(self.memory.words(), self.capacity, self.tail(), self.head());
+        self.write_copy(self.tail());
+    }
+
+    fn write_copy(&self, tail: u64) {
+        if self.is_whole && tail >= self.copy_from {
+            let last_page = &self.data()[words(self.usable)..];
+            header::write_copy(last_page, self.capacity, tail);
         }
-        // Without a tail, all records of the last lap are replayed. Message ids make that harmless.
-        let tail =
-            tail.unwrap_or_else(|| first.unwrap_or(0).max(end.saturating_sub(self.capacity)));
-        (tail, end)
     }
 
     /// Appends a record without waiting for other producers. With `sync`, returns once it is on disk.
@@ -241,8 +156,11 @@ impl Ring {
         payload: &[u8],
         sync: bool,
     ) -> Result<(), NotAppended> {
-        let producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
-        self.append_as(producer, accepted_at, payload, sync)
+        self.append_as(self.lock_producer(), accepted_at, payload, sync)
+    }
+
+    fn lock_producer(&self) -> MutexGuard<'_, Producer> {
+        self.producer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn append_as(
@@ -252,24 +170,29 @@ impl Ring {
         payload: &[u8],
         sync: bool,
     ) -> Result<(), NotAppended> {
-        if producer.closed {
-            return Err(NotAppended::Closed);
+        if let Some(refusal) = producer.refusal {
+            return Err(refusal);
         }
         let data = self.data();
         let begin = producer.head;
         let size = record::words_of(payload.len());
-        let left = self.capacity - begin % self.capacity;
-        let skipped = if size > left { left } else { 0 };
-        let position = begin + skipped;
+        let mut offset = begin % self.capacity;
+        let mut position = begin;
+        if offset + size > self.usable {
+            if size > self.usable {
+                return Err(NotAppended::Full);
+            }
+            position = begin + self.capacity - offset;
+            offset = 0;
+        }
         let end = position + size;
         if end - self.tail.load(Ordering::Acquire) > self.capacity {
             return Err(NotAppended::Full);
         }
-        if skipped > 0 {
+        if position > begin {
             record::write_skip(&data[self.offset(begin)..], begin);
         }
-        let offset = self.offset(position);
-        // The record fits into the ring: payloads are limited.
+        let offset = words(offset);
         record::write(&data[offset..offset + words(size)], position, accepted_at, payload);
         // Before it is published: an event that is not on disk is not accepted. The header may lag behind
         // on disk, because the head is searched for after a crash of the host.
@@ -278,14 +201,14 @@ impl Ring {
             return Err(NotAppended::Full);
         }
         producer.head = end;
-        store_checked(self.memory.words(), HEAD, end);
+        header::write_head(self.memory.words(), end);
         self.head.store(end, Ordering::Release);
         Ok(())
     }
 
     /// Closes the ring to new records. A record that is being appended is stored when this returns.
     pub(super) fn close(&self) {
-        self.producer.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.lock_producer().refusal = Some(NotAppended::Closed);
     }
 
     /// Reads the record at `position`, for the consumer.
@@ -317,11 +240,8 @@ impl Ring {
 
     /// Frees everything before `position`.
     pub(super) fn acknowledge(&self, position: u64) {
-        let words = self.memory.words();
-        // One after the other, so that one of them is intact whenever the process dies.
-        for slot in TAIL {
-            store_checked(words, slot, position);
-        }
+        header::write_tail(self.memory.words(), position);
+        self.write_copy(position);
         self.tail.store(position, Ordering::Release);
     }
 
@@ -350,9 +270,31 @@ impl Ring {
         }
     }
 
+    /// When the first record that is not acknowledged was accepted, in milliseconds since the Unix epoch. Any
+    /// thread may ask.
+    pub(super) fn oldest_accepted_at(&self) -> Option<u64> {
+        let mut position = self.tail();
+        loop {
+            match self.read(position) {
+                Read::Record(record, _) => return Some(record.accepted_at),
+                Read::Empty => return None,
+                // Damaged, or acknowledged and overwritten meanwhile; then the tail has moved on.
+                Read::Damaged(begin, end) => {
+                    let tail = self.tail();
+                    position = if tail > begin { tail } else { end };
+                }
+            }
+        }
+    }
+
     /// Bytes of records that are not acknowledged.
     pub(super) fn used_bytes(&self) -> u64 {
         self.head().saturating_sub(self.tail()) * WORD
+    }
+
+    /// Whether the ring may take records: its file is not shortened.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// The capacity for records, in bytes.
@@ -372,27 +314,41 @@ impl Ring {
     }
 
     fn sync_data(&self, begin: u64, end: u64) -> io::Result<()> {
-        let sync = |from: usize, to: usize| self.memory.sync(HEADER_WORDS + from, to - from);
-        let whole = words(self.capacity);
-        let (from, to) = (self.offset(begin), self.offset(end));
+        self.stretches(begin, end)
+            .into_iter()
+            .filter(|(from, to)| from < to)
+            .try_for_each(|(from, to)| self.memory.sync(HEADER_WORDS + from, to - from))
+    }
+
+    /// The parts of the file from one position to another: begin and end, as offsets behind the header.
+    fn stretches(&self, begin: u64, end: u64) -> [(usize, usize); 2] {
+        let whole = self.data_end - HEADER_WORDS;
+        let (from, to) = (self.offset(begin).min(whole), self.offset(end).min(whole));
         if end - begin >= self.capacity {
-            sync(0, whole)
-        } else if begin == end {
-            Ok(())
-        } else if from < to {
-            sync(from, to)
+            [(0, whole), (whole, whole)]
+        } else if from <= to {
+            [(from, to), (to, to)]
         } else {
-            sync(from, whole)?;
-            sync(0, to)
+            [(from, whole), (0, to)]
         }
     }
 
     fn look(&self, position: u64) -> Found {
-        record::read(&self.data()[self.offset(position)..], position)
+        let offset = position % self.capacity;
+        if self.capacity - offset < record::HEADER_WORDS {
+            return Found::Skip;
+        }
+        match self.data().get(words(offset)..) {
+            Some(words) if words.len() as u64 >= record::HEADER_WORDS => {
+                record::read(words, position)
+            }
+            // The file is shortened.
+            _ => Found::Nothing,
+        }
     }
 
     fn data(&self) -> &[AtomicU64] {
-        &self.memory.words()[HEADER_WORDS..]
+        &self.memory.words()[HEADER_WORDS..self.data_end]
     }
 
     fn offset(&self, position: u64) -> usize {
@@ -400,19 +356,12 @@ impl Ring {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "never above the mapping's length")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "positions in a mapping, or more than any mapping"
+)]
 fn words(count: u64) -> usize {
     count as usize
-}
-
-fn store_checked(words: &[AtomicU64], slot: usize, value: u64) {
-    words[slot].store(value, Ordering::Relaxed);
-    words[slot + 1].store(!value, Ordering::Relaxed);
-}
-
-fn load_checked(words: &[AtomicU64], slot: usize) -> Option<u64> {
-    let value = words[slot].load(Ordering::Relaxed);
-    (words[slot + 1].load(Ordering::Relaxed) == !value).then_some(value)
 }
 
 #[cfg(test)]

@@ -8,30 +8,32 @@ use url::Url;
 
 /// The macro of the click's id, and the parameter that is appended if a URL has no macro.
 pub const CLICK_ID: &str = "click_id";
-/// The longest name of a macro, in bytes: the same as of a parameter.
+/// The maximum length of a macro's name in bytes: the same as of a parameter's.
 const MAX_MACRO_BYTES: usize = crate::domain::limits::MAX_NAME_BYTES;
-/// The most bytes of all filled values together. With the longest URL that makes 8,000, the length that
-/// everybody should support (RFC 9110, section 4.1). A value that does not fit is left empty.
-const MAX_VALUE_BYTES: usize = 8_000 - MAX_URL_BYTES;
-/// All but the unreserved characters of RFC 3986. Those have no special meaning in any part of a URL, except
-/// for dots, see [`is_dot_segment`].
+/// The maximum size of all filled values together, in bytes. With the longest URL that makes 8,000, the
+/// length that everybody should support (RFC 9110, section 4.1). A value that does not fit is left empty.
+const MAX_FILLED_BYTES: usize = 8_000 - MAX_URL_BYTES;
+/// Every character except RFC 3986's unreserved ones is encoded. Those have no special meaning in any part of
+/// a URL, except for dots, see [`is_dot_segment`].
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Fills `template`, a URL that [`adtrack_proto::web_url::parse`] accepts: each macro is replaced by what
-/// `value` returns for its name. If there is no macro, `click_id` is appended to the query.
+/// `value_of` returns for its name. If there is no macro, `click_id` is appended to the query.
 ///
 /// Values are percent-encoded. They cannot change the URL's structure: they add no segment, parameter or
-/// fragment, and remove no segment. Templates are not preprocessed when they are cached: one pass over a
-/// text this short costs less than the memory of 100,000 preprocessed ones.
+/// fragment, and remove no segment. Templates are parsed on each click; the memory for 100,000 templates that
+/// are parsed in advance would cost more than the time that this takes.
 pub fn landing_page<'v>(
     template: &str,
     click_id: &str,
-    value: impl Fn(&str) -> Cow<'v, str>,
+    value_of: impl Fn(&str) -> Cow<'v, str>,
 ) -> Option<Url> {
     let (authority, rest) = split_at_authority(template)?;
     let (path, after_path) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
-    let origin = template.len() - authority.len() - rest.len();
-    let mut filler = Filler { text: template[..origin].to_owned(), room: MAX_VALUE_BYTES, value };
+    // Of `https://`.
+    let scheme_bytes = template.len() - authority.len() - rest.len();
+    let mut filler =
+        Filler { text: template[..scheme_bytes].to_owned(), room: MAX_FILLED_BYTES, value_of };
     filler.text.push_str(authority);
     let mut has_macro = false;
     for (number, segment) in path.split('/').enumerate() {
@@ -60,8 +62,9 @@ pub fn with_click_id(mut page: Url, click_id: &str) -> Url {
 
 struct Filler<V> {
     text: String,
+    /// Bytes left for values.
     room: usize,
-    value: V,
+    value_of: V,
 }
 
 impl<'v, V: Fn(&str) -> Cow<'v, str>> Filler<V> {
@@ -85,7 +88,7 @@ impl<'v, V: Fn(&str) -> Cow<'v, str>> Filler<V> {
     }
 
     fn push_value(&mut self, name: &str) {
-        let value = (self.value)(name);
+        let value = (self.value_of)(name);
         let encoded: Cow<'_, str> = utf8_percent_encode(&value, ENCODED).into();
         if let Some(room) = self.room.checked_sub(encoded.len()) {
             self.room = room;

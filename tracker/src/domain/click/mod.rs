@@ -1,7 +1,7 @@
-//! What a click leads to.
+//! Chooses the page that a click redirects to.
 
 mod landing_page;
-pub mod link;
+pub mod signed_link;
 
 use std::borrow::Cow;
 
@@ -10,16 +10,22 @@ use url::Url;
 
 use crate::domain::{Refusal, Rules, SigningKeys, TrackedEvent};
 use landing_page::{CLICK_ID, landing_page, with_click_id};
-use link::{EXPIRES, KEY_ID, SIGNATURE, SignedLink, URL, link_url};
+use signed_link::{EXPIRES, KEY_ID, SIGNATURE, SignedLink, URL_PARAMETER, link_url};
 
 /// The parameter with the message id of the impression that led to the click.
 pub const IMPRESSION_ID: &str = "impression_id";
 
-/// The rules of `/click`. They are lenient, so that no visitor is stranded because of one parameter too
-/// many. A `url` may have any length: a click that names a page that is not allowed must be refused, not
+/// The rules of `/click`. They are lenient, so that an extra parameter never costs the visitor the redirect.
+/// A `url` may have any length: a click that names a page that is not allowed must be refused, not
 /// redirected elsewhere.
 pub const CLICK_RULES: Rules = Rules {
-    own: &[(URL, usize::MAX), (SIGNATURE, 64), (KEY_ID, 64), (EXPIRES, 20), (IMPRESSION_ID, 64)],
+    for_endpoint: &[
+        (URL_PARAMETER, usize::MAX),
+        (SIGNATURE, 64),
+        (KEY_ID, 64),
+        (EXPIRES, 20),
+        (IMPRESSION_ID, 64),
+    ],
     lenient: true,
 };
 
@@ -28,9 +34,9 @@ pub const CLICK_RULES: Rules = Rules {
 pub enum Destination {
     /// This page: ASCII, http or https.
     Page(String),
-    /// Nowhere: the program is valid and has no page.
+    /// 204: the program is valid and has no page.
     Nowhere,
-    /// Nowhere: the program is not valid and has no fallback page.
+    /// 410: the program is not valid and has no fallback page.
     Gone(InvalidReason),
 }
 
@@ -38,8 +44,9 @@ impl TrackedEvent<'_> {
     /// Where the click leads. Refuses a click whose `url` is neither on a host that the program allows nor
     /// signed with one of `keys`, whether the program is valid or not.
     pub fn destination(&self, keys: &SigningKeys) -> Result<Destination, Refusal> {
+        // First, so that a page that is not allowed is refused even if the program is not valid.
         let link_page = self.link_page(keys)?;
-        if let Err(reason) = self.validity {
+        if let Err(reason) = self.validity_outcome {
             let fallback = self.fallback_page().map(|page| Destination::Page(page.into()));
             return Ok(fallback.unwrap_or(Destination::Gone(reason)));
         }
@@ -51,8 +58,10 @@ impl TrackedEvent<'_> {
     /// The page that the link itself names. Its macros are filled only if it is signed: otherwise anybody
     /// could have a click's other parameters sent to a page of their choice.
     fn link_page(&self, keys: &SigningKeys) -> Result<Option<Url>, Refusal> {
-        let own = &self.request.parameters.own;
-        let Some(text) = own.get(URL).filter(|text| !text.is_empty()) else { return Ok(None) };
+        let own = &self.request.parameters.for_endpoint;
+        let Some(text) = own.get(URL_PARAMETER).filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
         let url = link_url(text).map_err(|_| {
             Refusal::UrlNotAllowed("it is not a plain absolute URL of at most 2,048 bytes")
         })?;
@@ -72,7 +81,7 @@ impl TrackedEvent<'_> {
     }
 
     fn is_signed(&self, url: &str, keys: &SigningKeys) -> bool {
-        let own = &self.request.parameters.own;
+        let own = &self.request.parameters.for_endpoint;
         let signed = || {
             let link = SignedLink {
                 program_id: &self.request.program_id,

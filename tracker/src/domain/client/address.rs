@@ -42,8 +42,7 @@ impl TruncatedAddress {
     }
 }
 
-/// Every octet as text, followed by a full stop. Each request needs this, and formatting would cost several
-/// times as much.
+/// Every octet as text, followed by a full stop: a copy for each request instead of formatting.
 static OCTETS: [&str; 256] = {
     let mut octets = [""; 256];
     let mut octet = 0;

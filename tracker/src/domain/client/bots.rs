@@ -58,7 +58,7 @@ fn pattern<'a>(line: &'a str, kind: &str) -> Option<&'a str> {
     line.strip_prefix(kind)?.strip_prefix(" \"")?.strip_suffix('"')
 }
 
-/// Compiles the patterns, which takes some milliseconds, so that no request waits for it.
+/// Compiles the patterns (some milliseconds) before the first request.
 pub fn prepare() {
     LazyLock::force(&PATTERNS);
 }

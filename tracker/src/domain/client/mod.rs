@@ -1,4 +1,4 @@
-//! Who asks: what headers and connection reveal about an ad client.
+//! The client of a request, as its headers and connection show it.
 
 pub mod address;
 pub mod bots;
@@ -10,13 +10,13 @@ pub use traffic::TrafficFlags;
 
 use std::borrow::Cow;
 
-use super::limits::MAX_HEADER_BYTES;
+use super::limits::MAX_KEPT_HEADER_BYTES;
 use address::TruncatedAddress;
 
 /// The longest host name (RFC 1035), in bytes.
 const MAX_HOST_BYTES: usize = 253;
 
-/// The client of a tracking request, as far as it is recorded.
+/// What is recorded of the client of a tracking request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Client<'a> {
     /// `User-Agent`; empty if there is none.
@@ -32,7 +32,7 @@ pub struct Client<'a> {
     /// Why the traffic may be invalid.
     pub traffic_flags: TrafficFlags,
     /// Whether the client objects to tracking. Then neither visitor id nor parameters are recorded.
-    pub objects: bool,
+    pub objects_to_tracking: bool,
 }
 
 /// A `Referer` without query and fragment, which may identify a person.
@@ -44,19 +44,19 @@ pub fn without_query(referrer: &[u8]) -> &[u8] {
 /// A referrer without query and fragment, cut to the longest header.
 pub fn referrer_without_query(referrer: Cow<'_, str>) -> Cow<'_, str> {
     let end = without_query(referrer.as_bytes()).len();
-    cut_text(truncate(referrer, end))
+    truncate_header_text(truncate(referrer, end))
 }
 
 /// A header's value as UTF-8, cut to the longest header at a character boundary.
-pub fn cut(header: &[u8]) -> Cow<'_, str> {
+pub fn truncate_header(header: &[u8]) -> Cow<'_, str> {
     // Nearly all are UTF-8. That check reads many bytes at a time; the lossy conversion reads byte by byte.
     let text = str::from_utf8(header).map(Cow::Borrowed);
-    cut_text(text.unwrap_or_else(|_| String::from_utf8_lossy(header)))
+    truncate_header_text(text.unwrap_or_else(|_| String::from_utf8_lossy(header)))
 }
 
-/// A text in place of a header's value, cut to the longest header at a character boundary.
-pub fn cut_text(text: Cow<'_, str>) -> Cow<'_, str> {
-    let end = text.floor_char_boundary(MAX_HEADER_BYTES);
+/// A text that replaces a header's value, such as a batch item's `userAgent`, cut like the header.
+pub fn truncate_header_text(text: Cow<'_, str>) -> Cow<'_, str> {
+    let end = text.floor_char_boundary(MAX_KEPT_HEADER_BYTES);
     truncate(text, end)
 }
 
@@ -80,7 +80,8 @@ pub fn host_name(header: &[u8]) -> Cow<'_, str> {
     };
     match str::from_utf8(&header[..end]) {
         Ok(host) if end > MAX_HOST_BYTES || host.is_empty() => Cow::Borrowed(""),
-        Ok(host) if host.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+        // A fold does not stop early, so that the compiler can check many bytes at a time.
+        Ok(host) if host.bytes().fold(false, |found, byte| found | byte.is_ascii_uppercase()) => {
             Cow::Owned(host.to_ascii_lowercase())
         }
         Ok(host) => Cow::Borrowed(host),
@@ -94,10 +95,10 @@ mod tests {
 
     #[test]
     fn cuts_headers_at_a_character_boundary() {
-        assert_eq!(cut(b"curl/8"), "curl/8");
-        assert_eq!(cut("ü".repeat(300).as_bytes()), "ü".repeat(256));
-        assert_eq!(cut(format!("x{}", "ü".repeat(300)).as_bytes()).len(), 511);
-        assert_eq!(cut(b"a\xffb"), "a\u{fffd}b");
+        assert_eq!(truncate_header(b"curl/8"), "curl/8");
+        assert_eq!(truncate_header("ü".repeat(300).as_bytes()), "ü".repeat(256));
+        assert_eq!(truncate_header(format!("x{}", "ü".repeat(300)).as_bytes()).len(), 511);
+        assert_eq!(truncate_header(b"a\xffb"), "a\u{fffd}b");
     }
 
     #[test]

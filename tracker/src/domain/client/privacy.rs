@@ -16,12 +16,12 @@ pub enum PrivacySignals {
 
 impl PrivacySignals {
     /// Whether a `Sec-GPC` header with this value is an objection.
-    pub fn object_by_gpc(self, value: &[u8]) -> bool {
+    pub fn is_gpc_objection(self, value: &[u8]) -> bool {
         self != Self::None && value == b"1"
     }
 
     /// Whether a `DNT` header with this value is an objection. Extensions may follow the first character.
-    pub fn object_by_dnt(self, value: &[u8]) -> bool {
+    pub fn is_dnt_objection(self, value: &[u8]) -> bool {
         self == Self::GpcAndDnt && value.first() == Some(&b'1')
     }
 }
@@ -48,11 +48,11 @@ mod tests {
             (PrivacySignals::Gpc, true, false),
             (PrivacySignals::None, false, false),
         ] {
-            assert_eq!(signals.object_by_gpc(b"1"), gpc);
-            assert_eq!(signals.object_by_dnt(b"1"), dnt);
-            assert_eq!(signals.object_by_dnt(b"1xy"), dnt);
+            assert_eq!(signals.is_gpc_objection(b"1"), gpc);
+            assert_eq!(signals.is_dnt_objection(b"1"), dnt);
+            assert_eq!(signals.is_dnt_objection(b"1xy"), dnt);
             for value in [&b""[..], b"0", b"true"] {
-                assert!(!signals.object_by_gpc(value) && !signals.object_by_dnt(value));
+                assert!(!signals.is_gpc_objection(value) && !signals.is_dnt_objection(value));
             }
         }
     }

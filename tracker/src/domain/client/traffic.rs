@@ -27,7 +27,7 @@ impl TrafficFlags {
         self.0 |= flags.0;
     }
 
-    /// Calls `take` with the names. They are on the stack, because every event needs them.
+    /// Calls `take` with the names, in an array on the stack: this runs for every event.
     pub fn with_names<T>(self, take: impl FnOnce(&[&str]) -> T) -> T {
         let mut names = [""; Self::NAMES.len()];
         let mut count = 0;

@@ -5,22 +5,24 @@ use std::str::FromStr;
 use uuid::Uuid;
 
 use super::amount::micros;
+use crate::domain::limits::{MAX_AMOUNT_BYTES, MAX_EVENT_NAME_BYTES, MAX_TRANSACTION_ID_BYTES};
 use crate::domain::{Conversion, Parameters, Refusal, Rules};
 
-/// The stages of a conversion.
 const REFUNDED: &str = "refunded";
+/// The stages of a conversion.
 const STATUSES: [&str; 4] = ["pending", "approved", "rejected", REFUNDED];
 /// The status of a conversion that names none: most advertisers report final conversions.
 const DEFAULT_STATUS: &str = "approved";
 
 impl Rules {
     /// The rules of `/conversion`.
-    pub const CONVERSION: Self = Self { own: &Claim::PARAMETERS, lenient: false };
+    pub const CONVERSION: Self =
+        Self { for_endpoint: &ConversionClaim::PARAMETERS, lenient: false };
 }
 
 /// A conversion as its sender states it: the texts as given, not validated; empty if not given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Claim<'a> {
+pub struct ConversionClaim<'a> {
     /// The message id of the click that led to it.
     pub click_id: &'a str,
     /// The kind of conversion.
@@ -39,30 +41,30 @@ pub struct Claim<'a> {
     pub signature: &'a str,
 }
 
-impl<'a> Claim<'a> {
-    /// The parameters of a claim, each with its longest value in bytes.
+impl<'a> ConversionClaim<'a> {
+    /// The parameters of a claim, each with the maximum length of its value in bytes.
     pub const PARAMETERS: [(&'static str, usize); 7] = [
         ("click_id", 36),
-        ("event_name", 64),
-        ("transaction_id", 128),
+        ("event_name", MAX_EVENT_NAME_BYTES),
+        ("transaction_id", MAX_TRANSACTION_ID_BYTES),
         ("status", 16),
-        ("amount", 64),
+        ("amount", MAX_AMOUNT_BYTES),
         ("currency", 3),
         ("sig", 64),
     ];
 
     /// Reads a claim from the parameters of `/conversion`.
     pub fn of(parameters: &'a Parameters) -> Self {
-        let own = |name| parameters.own.get(name).map_or("", String::as_str);
+        let text = |name| parameters.for_endpoint.get(name).map_or("", String::as_str);
         Self {
-            click_id: own("click_id"),
-            event_name: own("event_name"),
-            transaction_id: own("transaction_id"),
-            status: own("status"),
-            amount: own("amount"),
-            currency: own("currency"),
+            click_id: text("click_id"),
+            event_name: text("event_name"),
+            transaction_id: text("transaction_id"),
+            status: text("status"),
+            amount: text("amount"),
+            currency: text("currency"),
             event_id: parameters.event_id.as_deref().unwrap_or_default(),
-            signature: own("sig"),
+            signature: text("sig"),
         }
     }
 
@@ -70,14 +72,19 @@ impl<'a> Claim<'a> {
     pub fn to_conversion(&self) -> Result<Conversion, Refusal> {
         let status = if self.status.is_empty() { DEFAULT_STATUS } else { self.status };
         if !STATUSES.contains(&status) {
-            return Err(refuse("`status` is pending, approved, rejected or refunded"));
+            return Err(Refusal::invalid_parameters(
+                "`status` is pending, approved, rejected or refunded",
+            ));
         }
         let amount_micros = match self.amount {
             "" => 0,
             _ if self.currency.is_empty() => {
-                return Err(refuse("`amount` needs a `currency`: three letters (ISO 4217)"));
+                return Err(Refusal::invalid_parameters(
+                    "`amount` needs a `currency`: three letters (ISO 4217)",
+                ));
             }
-            amount => micros(amount).map_err(|error| refuse(&format!("`amount` {error}")))?,
+            amount => micros(amount)
+                .map_err(|error| Refusal::invalid_parameters(&format!("`amount` {error}")))?,
         };
         // Networks disagree on the sign of a refund.
         let amount_micros = match status {
@@ -89,7 +96,9 @@ impl<'a> Claim<'a> {
                 || text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_alphabetic())
         };
         if !is_currency(self.currency) {
-            return Err(refuse("`currency` has three letters (ISO 4217), such as EUR"));
+            return Err(Refusal::invalid_parameters(
+                "`currency` has three letters (ISO 4217), such as EUR",
+            ));
         }
         Ok(Conversion {
             transaction_id: self.transaction_id.to_owned(),
@@ -108,14 +117,10 @@ pub fn event_reference(name: &str, text: &str) -> Result<String, Refusal> {
         _ if text.is_empty() => Ok(String::new()),
         // `Uuid` also parses other forms: braces, urn:, no hyphens.
         Ok(id) if text.len() == uuid::fmt::Hyphenated::LENGTH => Ok(id.to_string()),
-        _ => Err(refuse(&format!(
+        _ => Err(Refusal::invalid_parameters(&format!(
             "`{name}` is a message id, such as 019b7ca9-8f2e-7707-8707-070707070707"
         ))),
     }
-}
-
-pub(super) fn refuse(problem: &str) -> Refusal {
-    Refusal::InvalidParameters(problem.to_owned())
 }
 
 #[cfg(test)]
@@ -127,7 +132,7 @@ mod tests {
         let query = "transaction_id=t-1&event_name=sale&status=refunded&amount=-49.90&currency=eur\
                      &campaign=x&at_event_id=e&sig=00";
         let parameters = Parameters::parse(query, Rules::CONVERSION).unwrap();
-        let claim = Claim::of(&parameters);
+        let claim = ConversionClaim::of(&parameters);
         assert_eq!((claim.amount, claim.event_id, claim.signature), ("-49.90", "e", "00"));
         let expected = Conversion {
             transaction_id: "t-1".into(),
@@ -137,22 +142,40 @@ mod tests {
             currency: "EUR".into(),
         };
         assert_eq!(claim.to_conversion().as_ref(), Ok(&expected));
-        let taken_back = Claim { amount: "49.9", ..claim };
+        let taken_back = ConversionClaim { amount: "49.9", ..claim };
         assert_eq!(taken_back.to_conversion(), Ok(expected));
         assert_eq!(parameters.carried.keys().collect::<Vec<_>>(), ["campaign"]);
-        let default = Claim::default().to_conversion().unwrap();
+        let default = ConversionClaim::default().to_conversion().unwrap();
         assert_eq!((default.status.as_str(), default.amount_micros), ("approved", 0));
     }
 
     #[test]
     fn names_what_is_wrong_with_a_claim() {
         for (claim, problem) in [
-            (Claim { status: "Approved", ..Claim::default() }, "`status` is pending"),
-            (Claim { amount: "1", ..Claim::default() }, "`amount` needs a `currency`"),
-            (Claim { amount: "1e3", currency: "EUR", ..Claim::default() }, "`amount` is not a dec"),
-            (Claim { amount: "1", currency: "E1R", ..Claim::default() }, "`currency` has three"),
-            (Claim { currency: "EU", ..Claim::default() }, "`currency` has three"),
-            (Claim { currency: "€", ..Claim::default() }, "`currency` has three"),
+            (
+                ConversionClaim { status: "Approved", ..ConversionClaim::default() },
+                "`status` is pending",
+            ),
+            (
+                ConversionClaim { amount: "1", ..ConversionClaim::default() },
+                "`amount` needs a `currency`",
+            ),
+            (
+                ConversionClaim { amount: "1e3", currency: "EUR", ..ConversionClaim::default() },
+                "`amount` is not a dec",
+            ),
+            (
+                ConversionClaim { amount: "1", currency: "E1R", ..ConversionClaim::default() },
+                "`currency` has three",
+            ),
+            (
+                ConversionClaim { currency: "EU", ..ConversionClaim::default() },
+                "`currency` has three",
+            ),
+            (
+                ConversionClaim { currency: "€", ..ConversionClaim::default() },
+                "`currency` has three",
+            ),
         ] {
             let refusal = claim.to_conversion().unwrap_err();
             assert_eq!(refusal.code(), "invalid_parameters");

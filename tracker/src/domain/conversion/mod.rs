@@ -1,7 +1,7 @@
-//! What a conversion claims.
+//! Conversions: what their senders claim, amounts, signatures.
 
 mod amount;
 mod claim;
 mod signature;
 
-pub use claim::{Claim, event_reference};
+pub use claim::{ConversionClaim, event_reference};

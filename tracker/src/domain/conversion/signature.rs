@@ -1,20 +1,18 @@
-//! Signatures of conversions. docs/CONVERSIONS.md describes them for those who sign.
+//! Verifies the signatures of conversions. docs/CONVERSIONS.md describes them for those who sign.
 
 use adtrack_proto::ProgramId;
 
-use super::claim::{Claim, refuse};
+use super::claim::ConversionClaim;
 use crate::domain::{Refusal, SigningKeys};
 
 /// Keeps a signature of something else, made with the same key, from being valid for a conversion.
 const KIND: &str = "conversion";
 
-impl Claim<'_> {
-    /// Checks whether the conversion may be recorded for a program that requires signatures with the key
-    /// `key_id`.
-    ///
-    /// The claim must have an id that makes it unique. Otherwise anybody who sees the signed conversion
-    /// could repeat it, and it would be counted each time.
-    pub fn authorize(
+impl ConversionClaim<'_> {
+    /// Verifies the signature with the key `key_id`, which the program requires, and that the claim has an id
+    /// that makes it unique. Otherwise anybody who sees the signed conversion could repeat it, and it would
+    /// be counted each time.
+    pub fn verify_signature(
         &self,
         program_id: &ProgramId,
         key_id: &str,
@@ -24,7 +22,7 @@ impl Claim<'_> {
         if [self.transaction_id, self.click_id, self.event_id].iter().all(|id| id.is_empty()) {
             let problem = "a signed conversion must name its `transaction_id`, its `click_id` or an id \
                            of the event itself";
-            return Err(refuse(problem));
+            return Err(Refusal::invalid_parameters(problem));
         }
         Ok(())
     }
@@ -33,7 +31,7 @@ impl Claim<'_> {
 /// Checks that the claim's signature is the HMAC-SHA-256 (RFC 2104) of its texts with the key `key_id`, in
 /// 64 hexadecimal digits.
 fn verify(
-    claim: &Claim<'_>,
+    claim: &ConversionClaim<'_>,
     program_id: &ProgramId,
     key_id: &str,
     keys: &SigningKeys,
@@ -49,9 +47,8 @@ fn verify(
 
 /// What is signed: netstrings (<https://cr.yp.to/proto/netstrings.txt>), each the length in bytes, `:`, the
 /// text, `,`, so that different lists of texts are never signed alike. The event id is part of it because
-/// it determines the message id: otherwise anybody who sees a signed conversion could repeat it with
-/// another event id, and it would be counted again.
-fn signed_text(claim: &Claim<'_>, program_id: &ProgramId) -> String {
+/// it determines the message id.
+fn signed_text(claim: &ConversionClaim<'_>, program_id: &ProgramId) -> String {
     let parts = [
         KIND,
         program_id.as_str(),
@@ -74,8 +71,8 @@ mod tests {
     const KEYS: &str = "network-a=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n\
                         network-b=a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=";
 
-    fn claim() -> Claim<'static> {
-        Claim {
+    fn claim() -> ConversionClaim<'static> {
+        ConversionClaim {
             click_id: "019b7ca9-8f2e-7707-8707-070707070707",
             event_name: "sale",
             transaction_id: "order-1001",
@@ -84,15 +81,19 @@ mod tests {
             currency: "EUR",
             // The worked example of docs/CONVERSIONS.md.
             signature: "9a219209a0888319d66b3d34e63652e6304871457a4affc14cce08947e280329",
-            ..Claim::default()
+            ..ConversionClaim::default()
         }
     }
 
-    fn check(claim: &Claim<'_>) -> Result<(), Refusal> {
+    fn check(claim: &ConversionClaim<'_>) -> Result<(), Refusal> {
         verify_for("212313", "network-a", claim)
     }
 
-    fn verify_for(program_id: &str, key_id: &str, claim: &Claim<'_>) -> Result<(), Refusal> {
+    fn verify_for(
+        program_id: &str,
+        key_id: &str,
+        claim: &ConversionClaim<'_>,
+    ) -> Result<(), Refusal> {
         let keys = SigningKeys::parse(KEYS).unwrap();
         verify(claim, &ProgramId::parse(program_id).unwrap(), key_id, &keys)
     }
@@ -105,7 +106,7 @@ mod tests {
         assert_eq!(signed_text(&claim(), &program_id), text);
         assert_eq!(check(&claim()), Ok(()));
         let upper = claim().signature.to_uppercase();
-        assert_eq!(check(&Claim { signature: &upper, ..claim() }), Ok(()));
+        assert_eq!(check(&ConversionClaim { signature: &upper, ..claim() }), Ok(()));
         let documentation = include_str!("../../../../docs/CONVERSIONS.md");
         assert!(documentation.contains(text) && documentation.contains(claim().signature));
     }
@@ -114,20 +115,20 @@ mod tests {
     fn refuses_a_claim_that_was_changed() {
         let good = claim();
         for changed in [
-            Claim { click_id: "", ..good },
-            Claim { event_name: "signup", ..good },
-            Claim { transaction_id: "order-1002", ..good },
-            Claim { status: "refunded", ..good },
-            Claim { status: "", ..good },
-            Claim { amount: "499.0", ..good },
-            Claim { amount: "49.9", ..good },
-            Claim { currency: "USD", ..good },
-            Claim { event_id: "again", ..good },
+            ConversionClaim { click_id: "", ..good },
+            ConversionClaim { event_name: "signup", ..good },
+            ConversionClaim { transaction_id: "order-1002", ..good },
+            ConversionClaim { status: "refunded", ..good },
+            ConversionClaim { status: "", ..good },
+            ConversionClaim { amount: "499.0", ..good },
+            ConversionClaim { amount: "49.9", ..good },
+            ConversionClaim { currency: "USD", ..good },
+            ConversionClaim { event_id: "again", ..good },
             // The same text, cut elsewhere.
-            Claim { event_name: "saleo", transaction_id: "rder-1001", ..good },
-            Claim { signature: "", ..good },
-            Claim { signature: &good.signature[..62], ..good },
-            Claim { signature: "x", ..good },
+            ConversionClaim { event_name: "saleo", transaction_id: "rder-1001", ..good },
+            ConversionClaim { signature: "", ..good },
+            ConversionClaim { signature: &good.signature[..62], ..good },
+            ConversionClaim { signature: "x", ..good },
         ] {
             assert_eq!(check(&changed), Err(Refusal::InvalidSignature), "{changed:?}");
         }

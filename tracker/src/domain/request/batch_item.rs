@@ -11,17 +11,18 @@ use serde_json::value::RawValue;
 
 use crate::domain::client::address::TruncatedAddress;
 use crate::domain::client::privacy::refuses_consent;
+use crate::domain::limits::{MAX_AMOUNT_BYTES, MAX_EVENT_NAME_BYTES, MAX_TRANSACTION_ID_BYTES};
 use crate::domain::request::json::{Name, members, scalar};
 use crate::domain::{
-    Claim, Client, Parameters, Refusal, Rules, TrackingRequest, TrafficFlags, cut_text,
-    event_reference, referrer_without_query,
+    Client, ConversionClaim, Parameters, Refusal, Rules, TrackingRequest, TrafficFlags,
+    event_reference, referrer_without_query, truncate_header_text,
 };
 
 /// How old an event may be, by the client's clock.
 const MAX_AGE: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// How far the client's clock may be ahead of ours.
 const MAX_AHEAD: SignedDuration = SignedDuration::from_mins(5);
-/// Members of the item, so not names of its parameters.
+/// Members of an item. Its `parameters` must not use these names.
 const RESERVED: [&str; 2] = ["checksum", "customerId"];
 
 const KNOWN: &str = "programId, eventType, eventId, occurredAt, checksum, customerId, parameters, \
@@ -79,11 +80,18 @@ impl<'a> RawItem<'a> {
 /// A value of a batch: an item, or why it is not one. Malformed JSON is an error of the whole batch, not of
 /// the item.
 #[derive(Debug)]
-pub struct ReadItem<'a>(Result<RawItem<'a>, &'static str>);
+pub struct ReadItem<'a>(Result<RawItem<'a>, ItemProblem>);
 
-const NO_OBJECT: &str = "an item must be a JSON object";
-const TWICE: &str = "a member is given twice";
-const UNKNOWN: &str = "a member is not known";
+/// Why a value is not an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum ItemProblem {
+    #[error("an item must be a JSON object")]
+    NotAnObject,
+    #[error("a member is given twice")]
+    GivenTwice,
+    #[error("a member is not known; known are {KNOWN}")]
+    Unknown,
+}
 
 impl<'de> Deserialize<'de> for ReadItem<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -95,10 +103,10 @@ impl<'de> Deserialize<'de> for ReadItem<'de> {
 struct ItemVisitor;
 
 impl<'de> Visitor<'de> for ItemVisitor {
-    type Value = Result<RawItem<'de>, &'static str>;
+    type Value = Result<RawItem<'de>, ItemProblem>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(NO_OBJECT)
+        f.write_str("a JSON object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
@@ -107,10 +115,10 @@ impl<'de> Visitor<'de> for ItemVisitor {
         while let Some(Name(name)) = map.next_key()? {
             let value = map.next_value()?;
             match item.slot(&name) {
-                Some(Some(_)) => problem = Some(TWICE),
+                Some(Some(_)) => problem = Some(ItemProblem::GivenTwice),
                 Some(slot) => *slot = value,
                 // Otherwise a misspelt member would be lost silently.
-                None => problem = Some(UNKNOWN),
+                None => problem = Some(ItemProblem::Unknown),
             }
         }
         Ok(problem.map_or(Ok(item), Err))
@@ -118,26 +126,26 @@ impl<'de> Visitor<'de> for ItemVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
         while sequence.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Err(NO_OBJECT))
+        Ok(Err(ItemProblem::NotAnObject))
     }
 
     fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(Err(NO_OBJECT))
+        Ok(Err(ItemProblem::NotAnObject))
     }
     fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Err(NO_OBJECT))
+        Ok(Err(ItemProblem::NotAnObject))
     }
     fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Err(NO_OBJECT))
+        Ok(Err(ItemProblem::NotAnObject))
     }
     fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Err(NO_OBJECT))
+        Ok(Err(ItemProblem::NotAnObject))
     }
     fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Err(NO_OBJECT))
+        Ok(Err(ItemProblem::NotAnObject))
     }
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Err(NO_OBJECT))
+        Ok(Err(ItemProblem::NotAnObject))
     }
 }
 
@@ -150,7 +158,7 @@ pub struct BatchItem<'a> {
     event_type: EventType,
 }
 
-/// The texts of an item's conversion. The request does not borrow from them.
+/// The texts of an item's claim, unescaped if need be.
 #[derive(Debug, Default)]
 struct ClaimTexts<'a> {
     click_id: Cow<'a, str>,
@@ -166,31 +174,32 @@ struct ClaimTexts<'a> {
 impl<'a> BatchItem<'a> {
     /// Reads an item's program and event type. [`Self::to_request`] reads the rest.
     pub fn of(read: ReadItem<'a>) -> Result<Self, Refusal> {
-        let raw = read.0.map_err(|problem| match problem {
-            UNKNOWN => refuse(&format!("{UNKNOWN}; known are {KNOWN}")),
-            problem => refuse(problem),
-        })?;
+        let raw = read.0.map_err(|problem| Refusal::invalid_parameters(&problem.to_string()))?;
         let program_id = text("programId", raw.program_id)?;
         let event_type = match &*text("eventType", raw.event_type)? {
             "" | "event" => EventType::Event,
             "impression" => EventType::Impression,
             "click" => EventType::Click,
             "conversion" => EventType::Conversion,
-            _ => return Err(refuse("`eventType` is event, impression, click or conversion")),
+            _ => {
+                return Err(Refusal::invalid_parameters(
+                    "`eventType` is event, impression, click or conversion",
+                ));
+            }
         };
         let program_id = ProgramId::parse(&program_id).map_err(|_| Refusal::InvalidProgramId)?;
         Ok(Self { raw, program_id, event_type })
     }
 
     /// Turns the item into a request from `client` (unless it names another client), received at
-    /// `received_at`. If `vendor` is given, consent must include it. `authorize` decides whether a
+    /// `received_at`. If `tcf_vendor_id` is given, consent must include it. `authorize` decides whether a
     /// conversion may be recorded.
     pub fn to_request(
         &self,
         client: &Client<'a>,
-        vendor: Option<u16>,
+        tcf_vendor_id: Option<u16>,
         received_at: Timestamp,
-        authorize: impl FnOnce(&Claim<'_>) -> Result<(), Refusal>,
+        authorize: impl FnOnce(&ConversionClaim<'_>) -> Result<(), Refusal>,
     ) -> Result<TrackingRequest<'a>, Refusal> {
         let texts = self.claim_texts()?;
         let claim = texts.claim();
@@ -201,14 +210,14 @@ impl<'a> BatchItem<'a> {
         } else if self.has_conversion_members() {
             let problem = "`transactionId`, `eventName`, `status`, `amount`, `currency` and `sig` need \
                            the `eventType` conversion";
-            return Err(refuse(problem));
+            return Err(Refusal::invalid_parameters(problem));
         } else {
             None
         };
         let parameters = self.parameters(&claim)?;
         let mut client = self.client(client)?;
-        if refuses_consent(&parameters, vendor) {
-            client.objects = true;
+        if refuses_consent(&parameters, tcf_vendor_id) {
+            client.objects_to_tracking = true;
             client.visitor_id.clear();
         }
         Ok(TrackingRequest {
@@ -244,12 +253,14 @@ impl<'a> BatchItem<'a> {
             signature: text("sig", raw.sig)?,
         };
         for (member, text, max) in [
-            ("eventName", &texts.event_name, 64),
-            ("transactionId", &texts.transaction_id, 128),
-            ("amount", &texts.amount, 64),
+            ("eventName", &texts.event_name, MAX_EVENT_NAME_BYTES),
+            ("transactionId", &texts.transaction_id, MAX_TRANSACTION_ID_BYTES),
+            ("amount", &texts.amount, MAX_AMOUNT_BYTES),
         ] {
             if text.len() > max {
-                return Err(refuse(&format!("`{member}` has up to {max} bytes")));
+                return Err(Refusal::invalid_parameters(&format!(
+                    "`{member}` must have at most {max} bytes"
+                )));
             }
         }
         Ok(texts)
@@ -262,7 +273,7 @@ impl<'a> BatchItem<'a> {
         members.iter().any(Option::is_some)
     }
 
-    fn parameters(&self, claim: &Claim<'_>) -> Result<Parameters, Refusal> {
+    fn parameters(&self, claim: &ConversionClaim<'_>) -> Result<Parameters, Refusal> {
         let mut parameters = Parameters::default();
         if self.raw.checksum.is_some() {
             let checksum = text("checksum", self.raw.checksum)?;
@@ -277,13 +288,15 @@ impl<'a> BatchItem<'a> {
             parameters.add("at_event_id".to_owned(), event_id, Rules::EVENT)?;
         }
         let Some(carried) = self.raw.parameters else { return Ok(parameters) };
-        let carried =
-            members(carried.get()).map_err(|error| refuse(&format!("`parameters`: {error}")))?;
+        let carried = members(carried.get())
+            .map_err(|error| Refusal::invalid_parameters(&format!("`parameters`: {error}")))?;
         for (name, value) in carried {
             let is_member = self.event_type == EventType::Conversion
-                && Claim::PARAMETERS.iter().any(|(own, _)| *own == name);
+                && ConversionClaim::PARAMETERS.iter().any(|(own, _)| *own == name);
             if is_member || RESERVED.contains(&&*name) || name == "at_event_id" {
-                return Err(refuse("a parameter has a name that is a member of the item"));
+                return Err(Refusal::invalid_parameters(
+                    "a parameter has a name that is a member of the item",
+                ));
             }
             parameters.add(name.into_owned(), value.into_owned(), Rules::EVENT)?;
         }
@@ -295,7 +308,7 @@ impl<'a> BatchItem<'a> {
     fn client(&self, sender: &Client<'a>) -> Result<Client<'a>, Refusal> {
         let mut client = sender.clone();
         if self.raw.user_agent.is_some() {
-            client.user_agent = cut_text(text("userAgent", self.raw.user_agent)?);
+            client.user_agent = truncate_header_text(text("userAgent", self.raw.user_agent)?);
             client.traffic_flags = TrafficFlags::of_user_agent(&client.user_agent);
             client.address = TruncatedAddress::default();
             client.visitor_id.clear();
@@ -318,21 +331,23 @@ impl<'a> BatchItem<'a> {
             text.parse().ok()
         };
         let occurred_at: Timestamp = parsed.ok_or_else(|| {
-            refuse(
+            Refusal::invalid_parameters(
                 "`occurredAt` is RFC 3339, as 2026-01-02T03:04:05Z is, or milliseconds since 1970",
             )
         })?;
         let age = received_at.duration_since(occurred_at);
         if age > MAX_AGE || age < -MAX_AHEAD {
-            return Err(refuse("`occurredAt` is more than 7 days ago or 5 minutes ahead"));
+            return Err(Refusal::invalid_parameters(
+                "`occurredAt` is more than 7 days ago or 5 minutes ahead",
+            ));
         }
         Ok(occurred_at)
     }
 }
 
 impl ClaimTexts<'_> {
-    fn claim(&self) -> Claim<'_> {
-        Claim {
+    fn claim(&self) -> ConversionClaim<'_> {
+        ConversionClaim {
             click_id: &self.click_id,
             event_name: &self.event_name,
             transaction_id: &self.transaction_id,
@@ -349,7 +364,7 @@ impl ClaimTexts<'_> {
 fn text<'a>(member: &str, value: Option<&'a RawValue>) -> Result<Cow<'a, str>, Refusal> {
     match value {
         Some(value) if !value.get().starts_with('"') => {
-            Err(refuse(&format!("`{member}` is a text")))
+            Err(Refusal::invalid_parameters(&format!("`{member}` is a text")))
         }
         value => text_or_number(member, value),
     }
@@ -360,9 +375,5 @@ fn text_or_number<'a>(member: &str, value: Option<&'a RawValue>) -> Result<Cow<'
     let Some(value) = value else { return Ok(Cow::Borrowed("")) };
     let is_accepted = !value.get().starts_with(['t', 'f']);
     let scalar = scalar(value).ok().flatten().filter(|_| is_accepted);
-    scalar.ok_or_else(|| refuse(&format!("`{member}` is a text or a number")))
-}
-
-fn refuse(problem: &str) -> Refusal {
-    Refusal::InvalidParameters(problem.to_owned())
+    scalar.ok_or_else(|| Refusal::invalid_parameters(&format!("`{member}` is a text or a number")))
 }

@@ -40,7 +40,7 @@ pub fn members(json: &str) -> Result<Vec<Member<'_>>, InvalidObject> {
     Ok(members)
 }
 
-/// A value as text. A number keeps its digits as given; null is none.
+/// A value as text; `None` for null. A number keeps its digits as given.
 pub fn scalar(value: &RawValue) -> Result<Option<Cow<'_, str>>, InvalidObject> {
     let json = value.get();
     match json.as_bytes().first() {

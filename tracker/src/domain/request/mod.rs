@@ -10,7 +10,7 @@ pub use batch_item::{BatchItem, ReadItem};
 pub use message_id::MessageId;
 pub(in crate::domain) use message_id::message_id;
 pub use parameters::{Parameters, Rules, form_pairs, pairs};
-pub use validation::check_combination;
+pub use validation::check_program_match;
 
 use adtrack_proto::ProgramId;
 use adtrack_proto::event::EventType;
@@ -21,13 +21,13 @@ use crate::domain::Client;
 /// A tracking request, before it is known whether its program exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrackingRequest<'a> {
-    /// The program.
+    /// The program that the request names.
     pub program_id: ProgramId,
-    /// What happened.
+    /// Which endpoint, or which `eventType` of a batch item.
     pub event_type: EventType,
     /// The parameters, from the query or the body.
     pub parameters: Parameters,
-    /// Who sent it.
+    /// The client that sent it, or that a batch item describes.
     pub client: Client<'a>,
     /// The message id of the impression that led to it; empty if not given.
     pub impression_id: String,
@@ -35,7 +35,7 @@ pub struct TrackingRequest<'a> {
     pub click_id: String,
     /// The fields of a conversion; none for other events.
     pub conversion: Option<Box<Conversion>>,
-    /// When it happened.
+    /// When it happened: the same as `received_at` unless a batch item says otherwise.
     pub occurred_at: Timestamp,
     /// When the tracker received it.
     pub received_at: Timestamp,

@@ -1,9 +1,9 @@
-//! Whether parameters are a valid combination.
+//! Whether parameters match the program that the request names.
 
 use crate::domain::{Parameters, PreparedProgram, Refusal};
 
 /// Checks that `checksum` and `customerId`, if given, are those of the program.
-pub fn check_combination(
+pub fn check_program_match(
     parameters: &Parameters,
     program: &PreparedProgram,
 ) -> Result<(), Refusal> {
@@ -30,7 +30,7 @@ mod tests {
             "customerName":"c","valid":true}"#;
         let CoreData::Program(program) = CoreData::from_json(json).unwrap() else { panic!() };
         let program = PreparedProgram::new(*program, Version::zero());
-        check_combination(&Parameters::parse(query, Rules::EVENT).unwrap(), &program)
+        check_program_match(&Parameters::parse(query, Rules::EVENT).unwrap(), &program)
     }
 
     #[test]

@@ -22,9 +22,9 @@ use crate::domain::{
 use crate::http::problem::Problem;
 use crate::track::{EventSink, Programs, Tracker};
 
-/// The most events in a batch.
+/// The maximum number of events in a batch.
 const MAX_EVENTS: usize = 500;
-/// The largest body, in bytes, both as received and inflated.
+/// The maximum size of a body in bytes, both as received and inflated.
 const MAX_BODY_BYTES: usize = 1 << 20;
 /// Media types that the body may have. Browsers' `sendBeacon` sends text as `text/plain`, for which a page
 /// needs no preflight.
@@ -33,12 +33,15 @@ const MEDIA_TYPES: [&str; 5] =
 /// About the size of an item's result.
 const RESULT_BYTES: usize = 70;
 
-/// The programs that a batch names. Each is looked up once.
-type FoundPrograms =
+/// The programs that a batch names, or why there is none. Each is looked up once.
+type Lookups =
     HashMap<ProgramId, Result<Arc<PreparedProgram>, Refusal>, foldhash::fast::RandomState>;
 
-/// An item's request, and its program.
-type Found<'a> = (TrackingRequest<'a>, Arc<PreparedProgram>);
+/// What an item of a batch asks to record.
+struct ItemRequest<'a> {
+    tracking: TrackingRequest<'a>,
+    program: Arc<PreparedProgram>,
+}
 
 /// The results of a batch's items, in their order.
 #[derive(Debug, Default)]
@@ -59,7 +62,8 @@ pub(super) async fn batch<P: Programs, S: EventSink>(
 ) -> Result<HttpResponse, Refusal> {
     if !MEDIA_TYPES.contains(&body::media_type(request).as_str()) {
         return Err(Refusal::UnsupportedMediaType(
-            "the body's Content-Type must be application/json, application/x-ndjson or text/plain",
+            "the body's Content-Type must be application/json, application/x-ndjson, application/ndjson or \
+             text/plain",
         ));
     }
     let (body, _permit) = public.bodies.read(request, payload, MAX_BODY_BYTES).await?;
@@ -68,24 +72,22 @@ pub(super) async fn batch<P: Programs, S: EventSink>(
         .map_err(|error| Refusal::InvalidBody(format!("the body is not UTF-8: {error}")))?;
     let items: Vec<_> = items(text)?.into_iter().map(BatchItem::of).collect();
     let received_at = Timestamp::now();
-    let programs = look_up(&items, public).await;
+    let lookups = look_up(&items, public).await;
     let client = client(request, &Parameters::default(), &public.visitors)?;
     let mut requests: Vec<_> = items
         .into_iter()
-        .map(|item| to_request(&item?, &client, received_at, &programs, public))
+        .map(|item| to_request(&item?, &client, received_at, &lookups, public))
         .collect();
-    if !public.visitors.knows(request) && !keeps_new_visitor_id(request, &requests) {
-        for (tracking, _) in requests.iter_mut().flatten() {
-            tracking.client.visitor_id.clear();
-        }
+    if !public.visitors.has_cookie(request) && !stores_new_visitor_id(request, &requests) {
+        clear_visitor_ids(&mut requests);
     }
 
     let mut results = Results::with_room_for(requests.len());
-    for request in requests {
-        match request.and_then(|(tracking, program)| record(&tracking, program, public)) {
+    for item in requests {
+        match item.and_then(|item| record_item(&item.tracking, item.program, public)) {
             Ok(recorded) => results.push_accepted(&recorded),
             Err(refusal) => {
-                public.metrics.http.record_refusal(&refusal);
+                public.metrics.http.count_refusal(&refusal);
                 results.push_refused(refusal);
             }
         }
@@ -95,13 +97,13 @@ pub(super) async fn batch<P: Programs, S: EventSink>(
     public.metrics.http.events_per_batch.observe(count.into());
     let mut response = results.to_response();
     if results.accepted > 0 && results.anonymous == 0 {
-        public.visitors.remember(&client, response.headers_mut());
+        public.visitors.set_cookie(&client, response.headers_mut());
     }
     Ok(response)
 }
 
-/// The items of a JSON array, or of a sequence of JSON values such as NDJSON. The first character tells
-/// which it is.
+/// The items of a JSON array, or of a sequence of JSON values such as NDJSON. The first character decides
+/// which of them.
 fn items(text: &str) -> Result<Vec<ReadItem<'_>>, Refusal> {
     let malformed =
         |error: serde_json::Error| Refusal::InvalidBody(format!("the body is not JSON: {error}"));
@@ -161,18 +163,18 @@ impl<'de> Visitor<'de> for Items {
 async fn look_up<P: Programs, S: EventSink>(
     items: &[Result<BatchItem<'_>, Refusal>],
     public: &Public<P, S>,
-) -> FoundPrograms {
-    let mut programs = FoundPrograms::default();
+) -> Lookups {
+    let mut lookups = Lookups::default();
     for item in items.iter().flatten() {
-        if !programs.contains_key(&item.program_id) {
-            programs.insert(item.program_id.clone(), Err(Refusal::CoreDataUnavailable));
+        if !lookups.contains_key(&item.program_id) {
+            lookups.insert(item.program_id.clone(), Err(Refusal::CoreDataUnavailable));
         }
     }
-    let look_ups = programs.iter_mut().map(|(id, found)| async {
+    let pending = lookups.iter_mut().map(|(id, found)| async {
         *found = public.tracker.program(id).await;
     });
-    join_all(look_ups).await;
-    programs
+    join_all(pending).await;
+    lookups
 }
 
 /// An event that was recorded.
@@ -182,46 +184,55 @@ struct Recorded {
     has_visitor: bool,
 }
 
-/// Turns an item into a request, and finds its program.
+/// Turns an item into a request on the program that was looked up for it.
 fn to_request<'a, P: Programs, S: EventSink>(
     item: &BatchItem<'a>,
     client: &Client<'a>,
     received_at: Timestamp,
-    programs: &FoundPrograms,
+    lookups: &Lookups,
     public: &Public<P, S>,
-) -> Result<Found<'a>, Refusal> {
-    let program = match programs.get(&item.program_id) {
+) -> Result<ItemRequest<'a>, Refusal> {
+    let program = match lookups.get(&item.program_id) {
         Some(Ok(program)) => program,
         Some(Err(refusal)) => return Err(refusal.clone()),
         None => return Err(Refusal::CoreDataUnavailable),
     };
     let vendor = public.visitors.tcf_vendor_id;
-    let request = item.to_request(client, vendor, received_at, |claim| {
+    let tracking = item.to_request(client, vendor, received_at, |claim| {
         public.conversions.authorize(claim, &item.program_id, program)
     })?;
-    Ok((request, Arc::clone(program)))
+    Ok(ItemRequest { tracking, program: Arc::clone(program) })
 }
 
-/// Whether the sender will keep the id of a new visitor. That takes a browser, which names its origin
-/// (Fetch, section 3.2) or its mode (Fetch Metadata), and a batch in which no item objects or belongs to
-/// somebody else. Otherwise the rows would have the id of a visitor who does not exist.
-fn keeps_new_visitor_id(request: &HttpRequest, requests: &[Result<Found<'_>, Refusal>]) -> bool {
+/// Whether the sender will store the id of a new visitor: it is a browser (it sends `Origin`, Fetch, section
+/// 3.2, or Fetch Metadata), and no item of the batch objects to tracking or belongs to another client. If it
+/// does not store the id, the rows must not have it: nobody would ever send it again.
+fn stores_new_visitor_id(
+    request: &HttpRequest,
+    requests: &[Result<ItemRequest<'_>, Refusal>],
+) -> bool {
     let headers = request.headers();
     (headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-mode"))
-        && requests.iter().flatten().all(|(tracking, _)| !tracking.client.visitor_id.is_empty())
+        && requests.iter().flatten().all(|item| !item.tracking.client.visitor_id.is_empty())
 }
 
-fn record<P: Programs, S: EventSink>(
-    request: &TrackingRequest<'_>,
+fn clear_visitor_ids(requests: &mut [Result<ItemRequest<'_>, Refusal>]) {
+    for item in requests.iter_mut().flatten() {
+        item.tracking.client.visitor_id.clear();
+    }
+}
+
+fn record_item<P: Programs, S: EventSink>(
+    tracking: &TrackingRequest<'_>,
     program: Arc<PreparedProgram>,
     public: &Public<P, S>,
 ) -> Result<Recorded, Refusal> {
-    let event = Tracker::<P, S>::validate_for(request, program)?;
+    let event = Tracker::<P, S>::validate(tracking, program)?;
     public.tracker.record(&event)?;
     Ok(Recorded {
         message_id: event.message_id,
-        is_valid: event.validity.is_ok(),
-        has_visitor: !request.client.visitor_id.is_empty(),
+        is_valid: event.validity_outcome.is_ok(),
+        has_visitor: !tracking.client.visitor_id.is_empty(),
     })
 }
 
@@ -261,7 +272,7 @@ impl Results {
     }
 
     /// 200 if all items were accepted, else 207. 503 if none was accepted and a retry may help, so that a
-    /// client that looks at nothing but the status sends the batch again.
+    /// client that looks only at the status sends the batch again.
     fn to_response(&self) -> HttpResponse {
         if let (0, Some(refusal)) = (self.accepted, &self.transient) {
             return Problem::from(refusal.clone()).to_response();

@@ -22,21 +22,20 @@ fn header(request: &HttpRequest, name: HeaderName) -> &str {
     request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-/// The most bytes of bodies in memory at a time, over all connections: each connection may hold a body, and
-/// there may be many connections.
+/// The maximum size of all bodies in memory, in bytes: each of many connections may have a body.
 const MAX_HELD_BYTES: usize = 256 << 20;
 
 /// Bounds the bytes of all bodies in memory: one permit per byte.
 #[derive(Debug)]
-pub struct Bodies(Semaphore);
+pub struct BodyBudget(Semaphore);
 
-impl Default for Bodies {
+impl Default for BodyBudget {
     fn default() -> Self {
         Self(Semaphore::new(MAX_HELD_BYTES))
     }
 }
 
-impl Bodies {
+impl BodyBudget {
     /// Reads a body of at most `limit` bytes. The caller keeps the permit for as long as the body.
     pub(super) async fn read(
         &self,
@@ -48,11 +47,12 @@ impl Bodies {
         if announced > limit {
             return Err(too_large(limit));
         }
+        // Empty; the parts' permits are merged into it.
         let mut permit = self.acquire(0)?;
         let mut body = BytesMut::with_capacity(announced);
         while let Some(part) = payload.next().await {
             let part =
-                part.map_err(|_| Refusal::InvalidBody("the body is cut short".to_owned()))?;
+                part.map_err(|_| Refusal::InvalidBody("the body is incomplete".to_owned()))?;
             if body.len() + part.len() > limit {
                 return Err(too_large(limit));
             }
@@ -85,7 +85,7 @@ fn inflate(body: &[u8], limit: usize) -> Result<Bytes, Refusal> {
     MultiGzDecoder::new(body)
         .take(one_more)
         .read_to_end(&mut inflated)
-        .map_err(|_| Refusal::InvalidBody("the body is not gzip, or cut short".to_owned()))?;
+        .map_err(|_| Refusal::InvalidBody("the body is not gzip, or is incomplete".to_owned()))?;
     if inflated.len() > limit { Err(too_large(limit)) } else { Ok(inflated.into()) }
 }
 
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn bounds_all_bodies_together() {
-        let bodies = Bodies::default();
+        let bodies = BodyBudget::default();
         let first = bodies.acquire(MAX_HELD_BYTES);
         assert!(first.is_ok());
         assert_eq!(bodies.acquire(1).err(), Some(Refusal::Overloaded));

@@ -7,6 +7,7 @@ use adtrack_proto::event::EventType;
 use uuid::Uuid;
 
 use super::click_settings::ClickSettings;
+use super::endpoint::Recording;
 use super::state::Public;
 use super::tracking_request::tracking_request;
 use super::visitors::VisitorSettings;
@@ -22,16 +23,16 @@ const RECORDED: HeaderName = HeaderName::from_static("adtrack-recorded");
 pub(super) async fn click<P: Programs, S: EventSink>(
     request: &HttpRequest,
     id: &str,
-    record: bool,
+    recording: Recording,
     public: &Public<P, S>,
 ) -> Result<HttpResponse, Refusal> {
     let tracking = click_request(request, id, &public.visitors)?;
-    let event = public.tracker.validate(&tracking).await?;
+    let event = public.tracker.look_up_and_validate(&tracking).await?;
     let no_keys = SigningKeys::default();
     let keys = public.clicks.keys().unwrap_or(&no_keys);
-    // Before recording: a click that is refused here must not be recorded.
+    // Before recording: a click whose `url` is not allowed is not recorded. One that gets 410 is.
     let destination = event.destination(keys)?;
-    if record {
+    if recording.is_on() {
         public.record(&event)?;
     }
     let mut response = match (destination, &public.clicks.default_fallback_url) {
@@ -43,7 +44,7 @@ pub(super) async fn click<P: Programs, S: EventSink>(
             .finish(),
         (Destination::Gone(reason), _) => Problem::ProgramNotValid(reason).to_response(),
     };
-    if record {
+    if recording.is_on() {
         public.add_event_id(&event.message_id, &tracking.client, &mut response);
     }
     Ok(response)
@@ -55,9 +56,9 @@ fn click_request<'a>(
     visitors: &VisitorSettings,
 ) -> Result<TrackingRequest<'a>, Refusal> {
     let mut click = tracking_request(request, id, EventType::Click, CLICK_RULES, visitors)?;
-    let given = click.parameters.own.get(IMPRESSION_ID).filter(|id| !id.is_empty());
+    let given = click.parameters.for_endpoint.get(IMPRESSION_ID).filter(|id| !id.is_empty());
     let impression = given.map(|id| Uuid::try_parse(id));
-    if click.parameters.cut || matches!(impression, Some(Err(_))) {
+    if click.parameters.is_cut || matches!(impression, Some(Err(_))) {
         click.client.traffic_flags.insert(TrafficFlags::PARAMETERS_CUT);
     }
     if let Some(Ok(impression)) = impression {
@@ -66,9 +67,9 @@ fn click_request<'a>(
     Ok(click)
 }
 
-/// The response to a refused click. Visitors are redirected to the fallback page for problems that neither
-/// they nor the link's author caused. A mistake in the link (another program's checksum, a page that is not
-/// allowed) is an error, so that the author sees it.
+/// The response to a refused click: a redirect to the fallback page if there is one, so that the visitor gets
+/// somewhere. A mistake that the link's author has to see (another program's checksum, a page that is not
+/// allowed) is an error.
 pub(super) fn refusal_response(refusal: Refusal, settings: &ClickSettings) -> HttpResponse {
     let falls_back = match &refusal {
         Refusal::InvalidProgramId

@@ -1,15 +1,12 @@
 //! The settings of clicks.
 
-use adtrack_proto::web_url::{self, Macros};
 use clap::Args;
 use url::Url;
 
+use super::value_parsers::{signing_keys, signing_keys_text, web_url};
 use crate::domain::SigningKeys;
 
-/// The longest file of keys, in bytes.
-const MAX_KEYS_FILE_BYTES: u64 = 1 << 20;
-
-/// The settings of clicks.
+/// The page for clicks that cannot be recorded, and the keys of signed links.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Clicks")]
 pub struct ClickSettings {
@@ -31,33 +28,4 @@ impl ClickSettings {
     pub fn keys(&self) -> Option<&SigningKeys> {
         self.link_keys_file.as_ref().or(self.link_keys.as_ref())
     }
-}
-
-/// A value parser: a URL that a visitor can be redirected to.
-pub fn web_url(text: &str) -> Result<Url, String> {
-    web_url::parse(text, Macros::Refused)
-        .map_err(|problem| format!("{problem}; expected an http or https URL without macros"))
-}
-
-/// A value parser: reads the file of keys at `path`.
-pub fn signing_keys(path: &str) -> Result<SigningKeys, String> {
-    let expected = |problem: String| {
-        format!("{problem}; expected a readable file of lines `id=secret`, the secrets in base64")
-    };
-    let text = read(path).map_err(|error| expected(error.to_string()))?;
-    SigningKeys::parse(&text).map_err(expected)
-}
-
-/// A value parser: the content of a file of keys.
-pub fn signing_keys_text(text: &str) -> Result<SigningKeys, String> {
-    SigningKeys::parse(text)
-        .map_err(|problem| format!("{problem}; expected lines `id=secret`, the secrets in base64"))
-}
-
-fn read(path: &str) -> std::io::Result<String> {
-    use std::io::Read;
-    let mut text = String::new();
-    // Bounded: the path may be that of a device, which never ends.
-    std::fs::File::open(path)?.take(MAX_KEYS_FILE_BYTES).read_to_string(&mut text)?;
-    Ok(text)
 }

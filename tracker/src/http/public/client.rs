@@ -10,7 +10,8 @@ use super::visitors::VisitorSettings;
 use crate::domain::address::{TruncatedAddress, forwarded_client, is_in};
 use crate::domain::privacy::refuses_consent;
 use crate::domain::{
-    Client, MAX_HEADERS_BYTES, Parameters, Refusal, TrafficFlags, cut, host_name, without_query,
+    Client, MAX_ALL_HEADERS_BYTES, Parameters, Refusal, TrafficFlags, host_name, truncate_header,
+    without_query,
 };
 
 /// The client that sent `request`, whose `parameters` may say that it refuses consent.
@@ -22,32 +23,35 @@ pub(super) fn client<'a>(
     let mut client = Client::default();
     let mut cookie = None;
     let mut bytes = 0;
-    // One pass over all headers: look-ups would hash each of these names.
+    // One pass over all headers: lookups would hash each of these names. Of repeated headers the last one
+    // counts, of cookies the first.
     for (name, value) in request.headers() {
         let (name, value) = (name.as_str(), value.as_bytes());
         bytes += name.len() + value.len();
         match name {
-            "user-agent" => client.user_agent = cut(value),
-            "referer" => client.referrer = cut(without_query(value)),
+            "user-agent" => client.user_agent = truncate_header(value),
+            "referer" => client.referrer = truncate_header(without_query(value)),
             "host" => client.host = host_name(value),
-            "cookie" => cookie = cookie.or_else(|| settings.visitor_in(value)),
-            "sec-gpc" => client.objects |= settings.privacy_signals.object_by_gpc(value),
-            "dnt" => client.objects |= settings.privacy_signals.object_by_dnt(value),
+            "cookie" => cookie = cookie.or_else(|| settings.id_in_cookies(value)),
+            "sec-gpc" => {
+                client.objects_to_tracking |= settings.privacy_signals.is_gpc_objection(value);
+            }
+            "dnt" => client.objects_to_tracking |= settings.privacy_signals.is_dnt_objection(value),
             "sec-purpose" | "purpose" | "x-purpose" | "x-moz" => {
                 client.traffic_flags.insert(TrafficFlags::of_purpose(value));
             }
             _ => {}
         }
     }
-    if bytes > MAX_HEADERS_BYTES {
+    if bytes > MAX_ALL_HEADERS_BYTES {
         return Err(Refusal::HeadersTooLarge);
     }
     client.traffic_flags.insert(TrafficFlags::of_user_agent(&client.user_agent));
     let address = address(request, &settings.trusted_proxies.0);
     client.address = address.map(TruncatedAddress::of).unwrap_or_default();
-    client.objects |= refuses_consent(parameters, settings.tcf_vendor_id);
-    if !client.objects {
-        client.visitor_id = settings.visitor_id(cookie);
+    client.objects_to_tracking |= refuses_consent(parameters, settings.tcf_vendor_id);
+    if !client.objects_to_tracking {
+        client.visitor_id = settings.id_or_new(cookie);
     }
     Ok(client)
 }

@@ -30,8 +30,7 @@ const RESERVE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Consecutive writes that send nothing, with no read in between, after which the connection is closed.
 /// actix-http wakes itself without a pause while it holds 128 KiB of requests, even if it cannot go on
-/// because the client does not read the responses. Such a client could keep a core busy for as long as
-/// it likes.
+/// because the client does not read the responses. Such a client could keep a core busy indefinitely.
 const MAX_FUTILE_WRITES: u32 = 16;
 
 /// Bytes that actix-http's dispatcher gets at a time; it is woken again for the rest. The dispatcher parses
@@ -53,8 +52,8 @@ const MAX_READ_BYTES: usize = 8 << 10;
 /// *Beyond the limit.* A connection in the reserve (`open_connections`) may ask for a health check, soon and
 /// once.
 ///
-/// The request timer is not reset for each request; that is where the factor of two comes from. When it
-/// fires, all that counts is whether a response has been sent since it was set.
+/// The request timer is not reset for each request, hence the factor of two. When it fires, the connection
+/// checks whether a response has been sent since it was set.
 pub(super) struct Connection {
     stream: TcpStream,
     slot: ConnectionSlot,

@@ -7,18 +7,20 @@ use actix_web::{HttpRequest, HttpResponse};
 use adtrack_proto::event::EventType;
 use jiff::Timestamp;
 
-use super::body::{self, Bodies};
+use super::body::{self, BodyBudget};
 use super::client::client;
+use super::endpoint::Recording;
 use super::pixel::pixel;
 use super::state::Public;
 use super::tracking_request::{json, parse_program_id};
 use crate::domain::json::members;
 use crate::domain::{
-    Claim, Parameters, Refusal, Rules, TrackingRequest, event_reference, form_pairs, pairs,
+    ConversionClaim, Parameters, Refusal, Rules, TrackingRequest, event_reference, form_pairs,
+    pairs,
 };
 use crate::track::{EventSink, Programs, Tracker};
 
-/// The largest body, in bytes.
+/// The maximum size of a body in bytes.
 const MAX_BODY_BYTES: usize = 16 << 10;
 
 pub(super) async fn conversion<P: Programs, S: EventSink>(
@@ -26,7 +28,7 @@ pub(super) async fn conversion<P: Programs, S: EventSink>(
     payload: &mut Payload,
     id: &str,
     as_pixel: bool,
-    record: bool,
+    recording: Recording,
     public: &Public<P, S>,
 ) -> Result<HttpResponse, Refusal> {
     let program_id = parse_program_id(id)?;
@@ -39,7 +41,7 @@ pub(super) async fn conversion<P: Programs, S: EventSink>(
         let name = program.parameter_of(&name).map_or(name, str::to_owned);
         parameters.add(name, value, Rules::CONVERSION)?;
     }
-    let claim = Claim::of(&parameters);
+    let claim = ConversionClaim::of(&parameters);
     let conversion = claim.to_conversion()?;
     let click_id = event_reference("click_id", claim.click_id)?;
     public.conversions.authorize(&claim, &program_id, &program)?;
@@ -54,14 +56,14 @@ pub(super) async fn conversion<P: Programs, S: EventSink>(
         occurred_at: received_at,
         received_at,
     };
-    let event = Tracker::<P, S>::validate_for(&tracking, program)?;
+    let event = Tracker::<P, S>::validate(&tracking, program)?;
     let mut response = if as_pixel { pixel() } else { json(&event) };
-    if record {
+    if recording.is_on() {
         public.record(&event)?;
         if as_pixel {
             public.add_event_id(&event.message_id, &tracking.client, &mut response);
         } else {
-            public.visitors.remember(&tracking.client, response.headers_mut());
+            public.visitors.set_cookie(&tracking.client, response.headers_mut());
         }
     }
     Ok(response)
@@ -71,7 +73,7 @@ pub(super) async fn conversion<P: Programs, S: EventSink>(
 async fn read_pairs(
     request: &HttpRequest,
     payload: &mut Payload,
-    bodies: &Bodies,
+    bodies: &BodyBudget,
 ) -> Result<Vec<(String, String)>, Refusal> {
     let query = request.uri().query().unwrap_or_default();
     let mut given = pairs(query)?;

@@ -41,8 +41,9 @@ impl AllowedOrigins {
         })
     }
 
-    /// Adds headers to the `response` to `request` that let a page's script read it. If `request` is a
-    /// preflight, its refusal (405) becomes the response to the preflight: `Allow` says what the path takes.
+    /// Adds headers to the `response` to `request` that let a page's script read it. A preflight (OPTIONS) got
+    /// 405 from its route, which is how this learns from `Allow` which methods the path takes; the 405 is
+    /// replaced by the response to the preflight.
     pub(super) fn apply(&self, request: &HttpRequest, response: HttpResponse) -> HttpResponse {
         if matches!(self, Self::These(origins) if origins.is_empty()) {
             return response;

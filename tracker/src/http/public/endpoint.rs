@@ -17,21 +17,34 @@ pub enum Endpoint {
     /// `/click/{programId}`
     #[value(name = "/click")]
     Click,
-    /// `/conversion/{programId}`. Partners' servers call it from a few addresses.
+    /// `/conversion/{programId}`. Not rate-limited by default: partners' servers call it from a few addresses.
     #[value(name = "/conversion")]
     Conversion,
-    /// `/events`. Partners' servers call it, too.
+    /// `/events`. Not rate-limited by default, for the same reason.
     #[value(name = "/events")]
     Batch,
 }
 
+/// Whether a request's event is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Recording {
+    On,
+    Off,
+}
+
+impl Recording {
+    pub(super) fn is_on(self) -> bool {
+        self == Self::On
+    }
+}
+
 impl Endpoint {
     /// Whether a request with this method is recorded. HEAD gets the response of GET and records nothing.
-    pub(super) fn records(self, method: &Method) -> Result<bool, Problem> {
+    pub(super) fn recording_for(self, method: &Method) -> Result<Recording, Problem> {
         match *method {
-            Method::GET if self != Self::Batch => Ok(true),
-            Method::HEAD if self != Self::Batch => Ok(false),
-            Method::POST if matches!(self, Self::Conversion | Self::Batch) => Ok(true),
+            Method::GET if self != Self::Batch => Ok(Recording::On),
+            Method::HEAD if self != Self::Batch => Ok(Recording::Off),
+            Method::POST if matches!(self, Self::Conversion | Self::Batch) => Ok(Recording::On),
             _ => Err(Problem::MethodNotAllowed(self.methods())),
         }
     }

@@ -3,6 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse};
 use adtrack_proto::event::EventType;
 
+use super::endpoint::Recording;
 use super::state::Public;
 use super::tracking_request::{json, tracking_request};
 use crate::domain::{Refusal, Rules};
@@ -11,17 +12,17 @@ use crate::track::{EventSink, Programs};
 pub(super) async fn event<P: Programs, S: EventSink>(
     request: &HttpRequest,
     id: &str,
-    record: bool,
+    recording: Recording,
     public: &Public<P, S>,
 ) -> Result<HttpResponse, Refusal> {
     let tracking = tracking_request(request, id, EventType::Event, Rules::EVENT, &public.visitors)?;
-    let event = public.tracker.validate(&tracking).await?;
-    if record {
+    let event = public.tracker.look_up_and_validate(&tracking).await?;
+    if recording.is_on() {
         public.record(&event)?;
     }
     let mut response = json(&event);
-    if record {
-        public.visitors.remember(&tracking.client, response.headers_mut());
+    if recording.is_on() {
+        public.visitors.set_cookie(&tracking.client, response.headers_mut());
     }
     Ok(response)
 }

@@ -4,6 +4,7 @@
 use actix_web::{HttpRequest, HttpResponse};
 use adtrack_proto::event::EventType;
 
+use super::endpoint::Recording;
 use super::pixel::pixel;
 use super::state::Public;
 use super::tracking_request::tracking_request;
@@ -13,17 +14,17 @@ use crate::track::{EventSink, Programs};
 pub(super) async fn impression<P: Programs, S: EventSink>(
     request: &HttpRequest,
     id: &str,
-    record: bool,
+    recording: Recording,
     public: &Public<P, S>,
 ) -> Result<HttpResponse, Refusal> {
     let tracking =
         tracking_request(request, id, EventType::Impression, Rules::EVENT, &public.visitors)?;
-    let event = public.tracker.validate(&tracking).await?;
-    if record {
+    let event = public.tracker.look_up_and_validate(&tracking).await?;
+    if recording.is_on() {
         public.record(&event)?;
     }
     let mut response = pixel();
-    if record {
+    if recording.is_on() {
         public.add_event_id(&event.message_id, &tracking.client, &mut response);
     }
     Ok(response)

@@ -1,16 +1,17 @@
 //! The public listener, for ad clients.
 //!
 //! ```text
-//! connection → server → routes ─┬→ event, impression, click, conversion, batch → response
-//!  deadlines    limits   └→ health checks, documents
+//! server (accepts, wraps in connection) → routes ─┬→ event, impression, click, conversion, batch → response
+//!  limits          deadlines                      └→ health checks, documents
 //! ```
 //!
-//! - `routes` is the table of paths; read it first.
+//! - `routes` is the table of paths; read it first. `endpoint` lists those that record events, with their
+//!   methods.
 //! - Each endpoint is a file. It turns an HTTP request into a [`TrackingRequest`], has
 //!   [`crate::track`] validate and record it, and builds the response.
-//! - Endpoints share `state` (the listener's state), [`tracking_request`] and `client` (who asks
-//!   what), `body`, `pixel`, `visitors` (the cookie), `signatures` (of conversions) and
-//!   `rate_limits`.
+//! - Endpoints share `state` (the listener's state), [`tracking_request`] and `client` (the client of a
+//!   request), `body`, `pixel`, `visitors` (the cookie), `signatures` (of conversions), `click_settings`,
+//!   `rate_limits` and `cors`.
 //!
 //! [`TrackingRequest`]: crate::domain::TrackingRequest
 
@@ -33,12 +34,14 @@ mod server;
 mod signatures;
 mod state;
 mod tracking_request;
+mod value_parsers;
 mod visitors;
 
-pub use click_settings::{ClickSettings, signing_keys, web_url};
+pub use click_settings::ClickSettings;
 pub use rate_limits::{RateLimitSettings, RateLimits};
 pub use server::{ConnectionSettings, listen};
 pub use signatures::{ConversionGuard, ConversionSettings};
 pub use state::Public;
 pub use tracking_request::tracking_request;
+pub use value_parsers::{signing_keys, web_url};
 pub use visitors::VisitorSettings;

@@ -14,8 +14,8 @@ pub(super) const EVENT_ID: HeaderName = HeaderName::from_static("adtrack-event-i
 /// The header with the problem's code, for responses whose body cannot carry it.
 pub(super) const PROBLEM: HeaderName = HeaderName::from_static("adtrack-problem");
 
-/// What a path may end with, for software that recognizes images by their extension alone. If a program's
-/// id itself ends with it, the path has it twice.
+/// Optional extension of a pixel's path, for software that recognizes images by their extension alone. If the
+/// program's id itself ends in `.gif`, the path needs another `.gif`.
 pub(super) const ENDING: &str = ".gif";
 
 /// The response to an accepted request.

@@ -18,9 +18,9 @@ use crate::domain::rate_limit::{RateLimit, RateLimiter};
 #[command(next_help_heading = "Rate limit")]
 pub struct RateLimitSettings {
     /// Requests per second that a client address may make, from 1 to 10000; optionally, after a slash, how
-    /// many at once, from 1 to 100000 (`50/200`; default: as many as per second). More get 429. IPv6
-    /// addresses count by /64. Each task counts on its own: a fleet admits up to this limit times its number
-    /// of tasks. Unset: no limit.
+    /// many at once, from 1 to 100000 (`50/200`; default: as many as per second). Further requests get 429.
+    /// An IPv6 client is its /64. Each task counts on its own: a fleet admits up to this limit times its
+    /// number of tasks. Unset: no limit.
     #[arg(long, env)]
     pub rate_limit: Option<RateLimit>,
     /// Clients without a limit, such as partners' servers: addresses and CIDRs, separated by commas.
@@ -35,17 +35,22 @@ pub struct RateLimitSettings {
     pub rate_limit_direct_clients: bool,
 }
 
+/// The error for settings with which all clients would share one limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "RATE_LIMIT=\"{0}\": all clients behind a load balancer would share one limit; set TRUSTED_PROXIES \
+     to the load balancer's networks, or RATE_LIMIT_DIRECT_CLIENTS=true if clients connect to the \
+     tracker themselves"
+)]
+pub struct SharedRateLimit(RateLimit);
+
 impl RateLimitSettings {
     /// Refuses settings with which all clients would share one limit.
-    pub fn check(&self, visitors: &VisitorSettings) -> Result<(), String> {
+    pub fn check(&self, visitors: &VisitorSettings) -> Result<(), SharedRateLimit> {
         let knows_clients =
             self.rate_limit_direct_clients || !visitors.trusted_proxies.0.is_empty();
         match self.rate_limit {
-            Some(limit) if !knows_clients => Err(format!(
-                "RATE_LIMIT=\"{limit}\": all clients behind a load balancer would share one limit; \
-                 set TRUSTED_PROXIES to the load balancer's networks, or \
-                 RATE_LIMIT_DIRECT_CLIENTS=true if clients connect to the tracker themselves"
-            )),
+            Some(limit) if !knows_clients => Err(SharedRateLimit(limit)),
             _ => Ok(()),
         }
     }
@@ -61,7 +66,7 @@ pub struct RateLimits {
 }
 
 impl RateLimits {
-    /// The limit that the settings ask for; none if they ask for none.
+    /// `None` if no limit is configured.
     pub fn new(settings: &RateLimitSettings) -> Option<Self> {
         Some(Self {
             limiter: RateLimiter::new(settings.rate_limit?),
@@ -73,7 +78,7 @@ impl RateLimits {
 
     /// Refuses a request to `endpoint` beyond the limit. The address of a trusted proxy has no limit: it
     /// stands for clients whose addresses are unknown.
-    pub(super) fn check(
+    pub(super) fn check_rate(
         &self,
         request: &HttpRequest,
         endpoint: Endpoint,

@@ -45,7 +45,7 @@ pub struct ConnectionSettings {
     pub request_timeout_seconds: Duration,
 }
 
-/// Serves `public` on `listener` with so many `workers`, until its handle stops it. A graceful stop waits
+/// Serves `public` on `listener` with `workers` threads, until its handle stops it. A graceful stop waits
 /// for running requests, at most `shutdown_timeout`.
 pub fn listen<P, S>(
     listener: TcpListener,
@@ -68,7 +68,7 @@ where
         .shutdown_timeout(shutdown_timeout.as_secs())
         .disable_signals();
     let shutdown = builder.graceful_shutdown_signal();
-    // Does what actix_web::HttpServer does. That one cannot be given a connection type of our own.
+    // The same as actix_web::HttpServer, which does not accept a custom connection type.
     let server = builder.listen("public", listener, move || {
         let (public, shutdown) = (public.clone(), shutdown.clone());
         let connections = connections.clone();

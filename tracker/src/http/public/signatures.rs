@@ -1,4 +1,4 @@
-//! The signatures of conversions.
+//! Settings and checks of conversion signatures. Logs missing keys.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use adtrack_proto::ProgramId;
 use clap::Args;
 
-use super::click_settings::{signing_keys, signing_keys_text};
-use crate::domain::{Claim, PreparedProgram, Refusal, SigningKeys};
+use super::value_parsers::{signing_keys, signing_keys_text};
+use crate::domain::{ConversionClaim, PreparedProgram, Refusal, SigningKeys};
 
-/// At least so long between two log lines about a missing key.
+/// Minimum time between two log lines about a missing key.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Settings of conversions.
@@ -35,7 +35,7 @@ pub struct ConversionGuard {
 }
 
 impl ConversionGuard {
-    /// A guard with the keys that `settings` name.
+    /// Without any keys if neither setting is given.
     pub fn new(settings: &ConversionSettings) -> Self {
         let keys = settings.conversion_keys_file.as_ref().or(settings.conversion_keys.as_ref());
         Self { keys: keys.cloned().unwrap_or_default(), reported_at: Mutex::default() }
@@ -44,12 +44,12 @@ impl ConversionGuard {
     /// Refuses a claim that is not signed as `program` requires.
     pub(super) fn authorize(
         &self,
-        claim: &Claim<'_>,
+        claim: &ConversionClaim<'_>,
         program_id: &ProgramId,
         program: &PreparedProgram,
     ) -> Result<(), Refusal> {
         let Some(key_id) = &program.conversion_key_id else { return Ok(()) };
-        let outcome = claim.authorize(program_id, key_id, &self.keys);
+        let outcome = claim.verify_signature(program_id, key_id, &self.keys);
         if outcome == Err(Refusal::ConversionKeyUnavailable) {
             self.report_missing_key(program_id, key_id);
         }

@@ -7,7 +7,7 @@ use actix_web::http::ConnectionType;
 use actix_web::http::header::HeaderValue;
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::body::Bodies;
+use super::body::BodyBudget;
 use super::click_settings::ClickSettings;
 use super::endpoint::Endpoint;
 use super::pixel::EVENT_ID;
@@ -22,20 +22,20 @@ use crate::track::{EventSink, Programs, Tracker};
 /// The public listener's state.
 #[derive(Debug, Clone)]
 pub struct Public<P, S> {
-    /// The use case.
+    /// Validates and records events.
     pub tracker: Tracker<P, S>,
     /// For the health checks.
     pub health: Health,
-    /// The tracker's metrics.
+    /// Of the whole tracker; the listener updates `http`.
     pub metrics: Arc<Metrics>,
-    /// How visitors are recognized, and which pages may call.
+    /// How visitors and clients are recognized, and which pages' scripts may read responses.
     pub visitors: VisitorSettings,
-    /// The settings of clicks.
+    /// Keys of signed links, and the page for clicks that cannot be recorded.
     pub clicks: ClickSettings,
     /// Checks the signatures of conversions.
     pub conversions: Arc<ConversionGuard>,
     /// Bounds the memory of request bodies.
-    pub bodies: Arc<Bodies>,
+    pub bodies: Arc<BodyBudget>,
     /// Limits the requests of each client address; none without a limit.
     pub rate_limits: Option<Arc<RateLimits>>,
 }
@@ -57,7 +57,7 @@ impl<P, S> Public<P, S> {
         endpoint: Endpoint,
     ) -> Result<(), Refusal> {
         match &self.rate_limits {
-            Some(limits) => limits.check(request, endpoint, &self.visitors),
+            Some(limits) => limits.check_rate(request, endpoint, &self.visitors),
             None => Ok(()),
         }
     }
@@ -74,10 +74,10 @@ impl<P, S> Public<P, S> {
         if let Ok(id) = HeaderValue::from_str(message_id) {
             headers.insert(EVENT_ID, id);
         }
-        self.visitors.remember(client, headers);
+        self.visitors.set_cookie(client, headers);
     }
 
-    /// Records the duration of a request that started at `started_at`. Closes keep-alive connections
+    /// Observes the duration of a request that started at `started_at`. Closes keep-alive connections
     /// while draining, so that clients reconnect to another instance.
     pub(super) fn on_response(
         &self,

@@ -37,7 +37,7 @@ pub fn tracking_request<'a>(
     })
 }
 
-/// Tries the text as it is first: no character of an id needs percent-encoding, so few are encoded.
+/// Tries the text as is first, because ids are rarely percent-encoded.
 pub(super) fn parse_program_id(text: &str) -> Result<ProgramId, Refusal> {
     let decode = || ProgramId::parse(&percent_decode_str(text).decode_utf8().ok()?).ok();
     ProgramId::parse(text).ok().or_else(decode).ok_or(Refusal::InvalidProgramId)

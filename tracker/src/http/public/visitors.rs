@@ -69,6 +69,7 @@ pub enum SameSite {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Networks(pub Vec<IpNet>);
 
+// Not derived: the domain does not depend on clap.
 impl ValueEnum for PrivacySignals {
     fn value_variants<'a>() -> &'a [Self] {
         &[Self::GpcAndDnt, Self::Gpc, Self::None]
@@ -86,28 +87,28 @@ impl ValueEnum for PrivacySignals {
 impl VisitorSettings {
     /// The visitor that a `Cookie` header names; none if cookies are off. Ignores a value that is not a
     /// `UUIDv4`: a page or another host of the domain may have set it to anything.
-    pub(super) fn visitor_in(&self, cookies: &[u8]) -> Option<Uuid> {
+    pub(super) fn id_in_cookies(&self, cookies: &[u8]) -> Option<Uuid> {
         if self.cookie_max_age_days == 0 {
             return None;
         }
         cookies.split(|byte| *byte == b';').find_map(|pair| {
             let value = pair.trim_ascii().strip_prefix(COOKIE.as_bytes())?.strip_prefix(b"=")?;
             let id = Uuid::try_parse_ascii(value).ok()?;
-            let is_ours = value.len() == UUID_BYTES
+            let is_uuid_v4 = value.len() == UUID_BYTES
                 && id.get_version_num() == 4
                 && id.get_variant() == Variant::RFC4122;
-            is_ours.then_some(id)
+            is_uuid_v4.then_some(id)
         })
     }
 
     /// Whether `request` comes with a visitor's cookie.
-    pub(super) fn knows(&self, request: &HttpRequest) -> bool {
+    pub(super) fn has_cookie(&self, request: &HttpRequest) -> bool {
         let mut cookies = request.headers().get_all(COOKIES);
-        cookies.any(|cookies| self.visitor_in(cookies.as_bytes()).is_some())
+        cookies.any(|cookies| self.id_in_cookies(cookies.as_bytes()).is_some())
     }
 
     /// The id of a visitor who does not object: the cookie's, or a new one. Empty if cookies are off.
-    pub(super) fn visitor_id(&self, cookie: Option<Uuid>) -> String {
+    pub(super) fn id_or_new(&self, cookie: Option<Uuid>) -> String {
         if self.cookie_max_age_days == 0 {
             return String::new();
         }
@@ -115,7 +116,7 @@ impl VisitorSettings {
     }
 
     /// Sets or renews the cookie of a client that has a visitor id.
-    pub(super) fn remember(&self, client: &Client<'_>, headers: &mut HeaderMap) {
+    pub(super) fn set_cookie(&self, client: &Client<'_>, headers: &mut HeaderMap) {
         if !client.visitor_id.is_empty()
             && let Ok(cookie) = HeaderValue::try_from(self.cookie(&client.visitor_id))
         {
@@ -204,7 +205,7 @@ mod tests {
     #[test]
     fn ignores_cookies_that_are_not_uuid_v4() {
         let on = settings(&["--cookie-max-age-days=1"]);
-        let known = |cookies: String| on.visitor_in(cookies.as_bytes()).map(|id| id.to_string());
+        let known = |cookies: String| on.id_in_cookies(cookies.as_bytes()).map(|id| id.to_string());
         for cookies in [
             format!("adtrack_id={ID}"),
             format!("a=b; adtrack_id={ID};c"),
@@ -212,7 +213,7 @@ mod tests {
             format!("adtrack_id={}", ID.to_uppercase()),
         ] {
             assert_eq!(known(cookies.clone()).as_deref(), Some(ID), "{cookies}");
-            assert_eq!(settings(&[]).visitor_in(cookies.as_bytes()), None);
+            assert_eq!(settings(&[]).id_in_cookies(cookies.as_bytes()), None);
         }
         for cookies in [
             String::new(),

@@ -29,38 +29,38 @@ fn verified_local() -> LocalPrograms {
     local
 }
 
-fn program(version: &str, name: &str) -> Known {
+fn program(version: &str, name: &str) -> ProgramState {
     let json = format!(
         r#"{{"programId":"p","programName":"{name}","checksum":"1","customerId":1,
         "customerName":"c","valid":true,"version":"{version}"}}"#
     );
-    Known::of(Update::from_json(json.as_bytes()).unwrap())
+    ProgramState::of(Update::from_json(json.as_bytes()).unwrap())
 }
 
-fn deleted(version: &str) -> Known {
-    Known::Deleted(version.parse().unwrap())
+fn deleted(version: &str) -> ProgramState {
+    ProgramState::Deleted(version.parse().unwrap())
 }
 
-fn name(known: &Known) -> String {
-    match known {
-        Known::Program(program) => program.event_fields.to_event().program_name,
-        Known::Deleted(version) => format!("deleted at {version}"),
-        Known::Absent => "absent".to_owned(),
+fn name(state: &ProgramState) -> String {
+    match state {
+        ProgramState::Program(program) => program.event_fields.to_event().program_name,
+        ProgramState::Deleted(version) => format!("deleted at {version}"),
+        ProgramState::Absent => "absent".to_owned(),
     }
 }
 
 fn held(local: &LocalPrograms) -> String {
-    local.get(&id()).map_or("nothing".to_owned(), |cached| name(&cached.known))
+    local.get(&id()).map_or("nothing".to_owned(), |cached| name(&cached.state))
 }
 
 /// A complete read of Redis.
-fn load(local: &LocalPrograms, known: Known) -> String {
-    finish(local.begin_load(id()), known)
+fn load(local: &LocalPrograms, state: ProgramState) -> String {
+    finish(local.begin_load(id()), state)
 }
 
-fn finish(load: LoadGuard, known: Known) -> String {
-    match load.finish(known) {
-        LoadOutcome::Known(known) => name(&known),
+fn finish(load: LoadGuard, state: ProgramState) -> String {
+    match load.finish(state) {
+        LoadOutcome::Current(state) => name(&state),
         LoadOutcome::Outdated => "outdated".to_owned(),
     }
 }
@@ -70,7 +70,7 @@ fn full_local() -> LocalPrograms {
     let local = verified_local();
     for number in 0..CAPACITY {
         let load = local.begin_load(numbered_id(number));
-        assert!(matches!(load.finish(program("0.1", "other")), LoadOutcome::Known(_)));
+        assert!(matches!(load.finish(program("0.1", "other")), LoadOutcome::Current(_)));
     }
     local.inner.programs.run_pending_tasks();
     local
@@ -102,10 +102,10 @@ fn applies_deletions_as_updates() {
 #[test]
 fn replaces_absence_by_anything_and_nothing_by_absence() {
     let local = verified_local();
-    assert_eq!(load(&local, Known::Absent), "absent");
+    assert_eq!(load(&local, ProgramState::Absent), "absent");
     local.push(id(), program("0.0", "sample"));
     assert_eq!(held(&local), "sample");
-    assert_eq!(load(&local, Known::Absent), "sample");
+    assert_eq!(load(&local, ProgramState::Absent), "sample");
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn keeps_an_update_pushed_during_a_load_that_finds_nothing() {
     for local in [verified_local(), full_local()] {
         let load = local.begin_load(id());
         local.push(id(), program("0.1", "announced"));
-        assert_eq!(finish(load, Known::Absent), "announced");
+        assert_eq!(finish(load, ProgramState::Absent), "announced");
         assert_eq!(held(&local), "announced");
     }
 }
@@ -184,7 +184,7 @@ fn trusts_older_entries_once_they_are_verified() {
 #[test]
 fn forgets_unknown_ids_on_subscription() {
     let local = verified_local();
-    load(&local, Known::Absent);
+    load(&local, ProgramState::Absent);
     assert!(local.get_fresh(&id()).is_some());
     local.on_subscribed();
     assert!(local.get_fresh(&id()).is_none());
@@ -193,13 +193,13 @@ fn forgets_unknown_ids_on_subscription() {
 #[test]
 fn expires_entries_after_their_ttl() {
     let local = verified_local();
-    let age = |known: Known, seconds| {
+    let age = |state: ProgramState, seconds| {
         let at = Instant::now();
-        local.is_fresh(&Cached { known, at }, at + Duration::from_secs(seconds))
+        local.is_fresh(&CacheEntry { state, at }, at + Duration::from_secs(seconds))
     };
     assert!(age(program("0.1", "n"), 599) && !age(program("0.1", "n"), 600));
     assert!(age(deleted("0.1"), 599) && !age(deleted("0.1"), 600));
-    assert!(age(Known::Absent, 29) && !age(Known::Absent, 30));
+    assert!(age(ProgramState::Absent, 29) && !age(ProgramState::Absent, 30));
 }
 
 #[test]
@@ -207,7 +207,10 @@ fn never_evicts_programs_for_unknown_ids_or_a_bulk_feed() {
     let local = full_local();
     for number in 1_000..20_000 {
         let load = local.begin_load(numbered_id(number));
-        assert!(matches!(load.finish(Known::Absent), LoadOutcome::Known(Known::Absent)));
+        assert!(matches!(
+            load.finish(ProgramState::Absent),
+            LoadOutcome::Current(ProgramState::Absent)
+        ));
         assert_eq!(local.push(numbered_id(number), program("0.1", "bulk")), PushOutcome::NotHeld);
     }
     local.inner.programs.run_pending_tasks();

@@ -1,7 +1,7 @@
 //! Links that name their own landing page (`url=`), and their signatures.
 
 use adtrack_proto::ProgramId;
-use adtrack_proto::web_url::{self, Macros};
+use adtrack_proto::web_url::{self, InvalidUrl, Macros};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use url::Url;
 use crate::domain::SigningKeys;
 
 /// The parameter with the landing page.
-pub const URL: &str = "url";
+pub const URL_PARAMETER: &str = "url";
 /// The parameter with the signature: HMAC-SHA-256 in base64url without padding (RFC 4648, section 5).
 pub const SIGNATURE: &str = "sig";
 /// The parameter with the id of the signature's key.
@@ -21,18 +21,18 @@ pub const EXPIRES: &str = "at_expires";
 /// What a link's signature covers. It covers nothing else, because networks append parameters of their own.
 #[derive(Debug, Clone, Copy)]
 pub struct SignedLink<'a> {
-    /// The program.
+    /// The program that the link belongs to.
     pub program_id: &'a ProgramId,
     /// The landing page as given: decoded, with its macros.
     pub url: &'a str,
-    /// The key.
+    /// The id of the key.
     pub key_id: &'a str,
     /// When the signature expires, in Unix seconds.
     pub expires: i64,
 }
 
 impl SignedLink<'_> {
-    /// The signed text, different for each link: only the last part, the URL, may contain a line end. The
+    /// The signed text. It is unambiguous, because only its last part, the URL, can contain a line feed. The
     /// first line keeps signatures of other kinds from being valid for a link.
     fn text(&self) -> String {
         let Self { program_id, url, key_id, expires } = self;
@@ -52,10 +52,21 @@ impl SignedLink<'_> {
     }
 }
 
+/// Why a link may not lead to a landing page. Says it with the parameter as its subject.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidLandingPage {
+    /// Core data may not have it either.
+    #[error(transparent)]
+    Url(#[from] InvalidUrl),
+    /// A host that browsers read as another, which is given.
+    #[error("has a host that browsers read as `{0}`; write that")]
+    Host(String),
+}
+
 /// Parses the landing page of a link, which may come from anybody. In addition to the rules for core data
 /// ([`web_url::parse`]), its host must be written as browsers read it: no unusual notation of an IP address,
 /// no characters that are mapped to others, international names as `xn--…`.
-pub fn link_url(text: &str) -> Result<Url, String> {
+pub fn link_url(text: &str) -> Result<Url, InvalidLandingPage> {
     let url = web_url::parse(text, Macros::Allowed)?;
     let authority = web_url::split_at_authority(text).map_or("", |(authority, _)| authority);
     let host_end = if authority.starts_with('[') {
@@ -65,7 +76,7 @@ pub fn link_url(text: &str) -> Result<Url, String> {
     };
     let host = url.host_str().unwrap_or_default();
     if !host.eq_ignore_ascii_case(&authority[..host_end]) {
-        return Err(format!("has a host that browsers read as `{host}`; write that"));
+        return Err(InvalidLandingPage::Host(host.to_owned()));
     }
     Ok(url)
 }

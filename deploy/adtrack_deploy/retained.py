@@ -1,29 +1,30 @@
-"""Resources that hold something or refuse to be deleted, each found by its id in the stack.
+"""Resources that outlive their stack or are protected from deletion.
 
-A stack that failed has no outputs, and its deletion policies keep tables, streams, buckets, keys and
-repositories. So this goes by type and physical id: whether it is empty, how it is opened for deletion,
-how it is deleted, and the command with which a person does that.
+A stack whose creation failed has no outputs, and deletion policies keep tables, streams, buckets, keys and
+repositories. So these resources are identified by type and physical id. For each type: whether a resource is
+empty, how its protection is removed, how it is deleted, and the command that an operator can run to delete it.
 """
 
 import time
 
 from botocore.exceptions import ClientError
 
-# Until then a key, and with it whatever it encrypted, can be had back.
+# The waiting period of a key's deletion, during which the deletion can be cancelled.
 KEY_DAYS = 30
 GONE = {"ResourceNotFoundException", "NoSuchBucket", "RepositoryNotFoundException", "NotFoundException",
         "LoadBalancerNotFound", "LoadBalancerNotFoundException",
         "ReplicationGroupNotFoundFault", "SnapshotNotFoundFault", "CacheClusterNotFound"}
-# A load balancer writes it to see whether it may.
+# A load balancer writes it to test its permission.
 TEST_FILE = "ELBAccessLogTestFile"
-PATIENCE_SECONDS = 900
+WAIT_LIMIT_SECONDS = 900
 
 
-class Holding:
-    """A type of resources. What it cannot do is nothing to be done."""
+class RetainedResource:
+    """A resource type. The methods that a type does not override do nothing."""
 
     service = None
-    what = "resource"
+    kind = "resource"
+    deletion = "deleted"
 
     def __init__(self, client, region, client_of=None):
         self._client = client
@@ -35,18 +36,18 @@ class Holding:
         return True
 
     def unprotect(self, name):
-        """Has it no longer refuse to be deleted."""
+        """Removes deletion protection."""
 
     def delete(self, name):
-        """Deletes it, with what it holds."""
+        """Deletes the resource with everything in it."""
 
     def command(self, name):
-        """What a person types to delete it."""
+        """The command with which an operator deletes it."""
         return ""
 
 
-class Table(Holding):
-    service, what = "dynamodb", "table"
+class Table(RetainedResource):
+    service, kind = "dynamodb", "table"
 
     def is_empty(self, name):
         return not self._client.scan(TableName=name, Limit=1)["Items"]
@@ -67,7 +68,7 @@ class Table(Holding):
                 f"--table-name {name}")
 
     def _until_active(self, name):
-        give_up = time.monotonic() + PATIENCE_SECONDS
+        give_up = time.monotonic() + WAIT_LIMIT_SECONDS
         while time.monotonic() < give_up:
             table = self._client.describe_table(TableName=name)["Table"]
             replicas = [one.get("ReplicaStatus", "ACTIVE") for one in table.get("Replicas", [])]
@@ -77,7 +78,7 @@ class Table(Holding):
 
 
 class GlobalTable(Table):
-    what = "global table"
+    kind = "global table"
 
     def unprotect(self, name):
         super().unprotect(name)
@@ -87,7 +88,7 @@ class GlobalTable(Table):
 
     def delete(self, name):
         self.unprotect(name)
-        # DynamoDB takes one replica at a time, and a table with replicas cannot be deleted.
+        # DynamoDB removes one replica at a time, and a table with replicas cannot be deleted.
         for region in self._replicas(name):
             self._client.update_table(
                 TableName=name, ReplicaUpdates=[{"Delete": {"RegionName": region}}])
@@ -99,28 +100,28 @@ class GlobalTable(Table):
         return [one["RegionName"] for one in table.get("Replicas", []) if one["RegionName"] != self._region]
 
 
-class Stream(Holding):
-    service, what = "kinesis", "stream"
+class Stream(RetainedResource):
+    service, kind = "kinesis", "stream"
 
     def is_empty(self, name):
-        if self._is_going(name):
+        if self._is_deleting(name):
             return True
         pages = self._client.get_paginator("list_shards").paginate(StreamName=name)
-        return not any(self._holds(name, shard["ShardId"]) for page in pages for shard in page["Shards"])
+        return not any(self._has_records(name, shard["ShardId"]) for page in pages for shard in page["Shards"])
 
     def delete(self, name):
-        if not self._is_going(name):
+        if not self._is_deleting(name):
             self._client.delete_stream(StreamName=name, EnforceConsumerDeletion=True)
 
     def command(self, name):
         return (f"aws kinesis delete-stream --region {self._region} --stream-name {name} "
                 "--enforce-consumer-deletion")
 
-    def _is_going(self, name):
+    def _is_deleting(self, name):
         summary = self._client.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]
         return summary["StreamStatus"] == "DELETING"
 
-    def _holds(self, name, shard):
+    def _has_records(self, name, shard):
         iterator = self._client.get_shard_iterator(
             StreamName=name, ShardId=shard, ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
         while iterator:
@@ -134,8 +135,8 @@ class Stream(Holding):
         return False
 
 
-class Bucket(Holding):
-    service, what = "s3", "bucket"
+class Bucket(RetainedResource):
+    service, kind = "s3", "bucket"
 
     def is_empty(self, name):
         page = self._client.list_object_versions(Bucket=name, MaxKeys=2)
@@ -152,11 +153,11 @@ class Bucket(Holding):
                 refused = self._client.delete_objects(
                     Bucket=name, Delete={"Objects": objects, "Quiet": True}).get("Errors", [])
                 if refused:
-                    raise HoldingError(f"bucket {name}: {refused[0].get('Key')}: {refused[0].get('Message')}")
+                    raise DeletionError(f"bucket {name}: {refused[0].get('Key')}: {refused[0].get('Message')}")
         try:
             self._client.delete_bucket(Bucket=name)
         except ClientError as error:
-            # Somebody still writes to it, such as a load balancer; its stack goes first then.
+            # Something still writes to it, such as a load balancer. It is deleted once that is gone.
             if error.response["Error"]["Code"] != "BucketNotEmpty":
                 raise
 
@@ -164,8 +165,8 @@ class Bucket(Holding):
         return f"aws s3 rb s3://{name} --force --region {self._region}"
 
 
-class Repository(Holding):
-    service, what = "ecr", "images"
+class Repository(RetainedResource):
+    service, kind = "ecr", "image repository"
 
     def is_empty(self, name):
         return not self._client.describe_images(repositoryName=name, maxResults=1)["imageDetails"]
@@ -177,15 +178,16 @@ class Repository(Holding):
         return f"aws ecr delete-repository --region {self._region} --repository-name {name} --force"
 
 
-class Key(Holding):
-    service, what = "kms", f"key, in {KEY_DAYS} days,"
+class Key(RetainedResource):
+    service, kind = "kms", "key"
+    deletion = f"deletion scheduled, in {KEY_DAYS} days"
 
     def delete(self, name):
         try:
             self._client.schedule_key_deletion(
                 KeyId=name.rsplit("/", 1)[-1], PendingWindowInDays=KEY_DAYS)
         except ClientError as error:
-            # It is scheduled already.
+            # Its deletion is scheduled already.
             if error.response["Error"]["Code"] != "KMSInvalidStateException":
                 raise
 
@@ -193,19 +195,19 @@ class Key(Holding):
         return f"aws kms schedule-key-deletion --region {self._region} --key-id {name.rsplit('/', 1)[-1]}"
 
 
-class LoadBalancer(Holding):
-    service, what = "elbv2", "load balancer"
+class LoadBalancer(RetainedResource):
+    service, kind = "elbv2", "load balancer"
 
     def unprotect(self, name):
         self._client.modify_load_balancer_attributes(
             LoadBalancerArn=name, Attributes=[{"Key": "deletion_protection.enabled", "Value": "false"}])
 
 
-class HoldingError(Exception):
-    """Something that is not deleted although it should be."""
+class DeletionError(Exception):
+    """A resource could not be deleted."""
 
 
-# The key last: whatever it encrypts has to go before it.
+# The key last: what it encrypts must be deleted first.
 TYPES = {
     "AWS::ElasticLoadBalancingV2::LoadBalancer": LoadBalancer,
     "AWS::DynamoDB::Table": Table,
@@ -215,19 +217,19 @@ TYPES = {
     "AWS::ECR::Repository": Repository,
     "AWS::KMS::Key": Key,
 }
-# What deletion policies keep, and a person may want to keep.
+# The types that hold data.
 DATA = {name for name in TYPES if name != "AWS::ElasticLoadBalancingV2::LoadBalancer"}
 
 
-class Holdings:
-    """Those of a region. What is gone already is not an error."""
+class RetainedResources:
+    """The retained resources of a region. A resource that is deleted already is not an error."""
 
     def __init__(self, aws, region):
         self._aws = aws
         self._region = region
 
     def of(self, resources):
-        """The resources of a stack that hold something or are protected, in the order of TYPES."""
+        """Those of `resources` that can outlive their stack or be protected, in the order of TYPES."""
         order = list(TYPES)
         there = [one for one in resources
                  if one["ResourceType"] in TYPES and one.get("PhysicalResourceId")
@@ -244,14 +246,18 @@ class Holdings:
         self._unless_gone(resource, "delete", None)
 
     def describe(self, resource):
-        """Its kind and name, for a person."""
-        return f"{self._holding(resource).what} {resource['PhysicalResourceId']}"
+        """Its kind and name, for messages."""
+        return f"{self._typed(resource).kind} {resource['PhysicalResourceId']}"
+
+    def describe_deletion(self, resource):
+        """What `delete` has done, for messages."""
+        return self._typed(resource).deletion
 
     def command(self, resource):
-        return self._holding(resource).command(resource["PhysicalResourceId"])
+        return self._typed(resource).command(resource["PhysicalResourceId"])
 
     def snapshots(self, resources):
-        """Names of the snapshots that the deletion of Redis has left."""
+        """Names of the snapshots that were taken when Redis was deleted."""
         groups = [one["PhysicalResourceId"] for one in resources
                   if one["ResourceType"] == "AWS::ElastiCache::ReplicationGroup" and one.get("PhysicalResourceId")]
         return [name for group in groups for name in self._snapshots_of(group)]
@@ -270,14 +276,14 @@ class Holdings:
                 return []
             raise
 
-    def _holding(self, resource):
-        kind = TYPES[resource["ResourceType"]]
-        return kind(self._aws.client(kind.service, self._region), self._region,
-                    lambda region: self._aws.client(kind.service, region))
+    def _typed(self, resource):
+        of_type = TYPES[resource["ResourceType"]]
+        return of_type(self._aws.client(of_type.service, self._region), self._region,
+                       lambda region: self._aws.client(of_type.service, region))
 
     def _unless_gone(self, resource, action, otherwise):
         try:
-            return getattr(self._holding(resource), action)(resource["PhysicalResourceId"])
+            return getattr(self._typed(resource), action)(resource["PhysicalResourceId"])
         except ClientError as error:
             if error.response["Error"]["Code"] in GONE:
                 return otherwise
