@@ -11,11 +11,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use local_stack::stack::TABLE;
 
-use crate::faults::report_end;
 use crate::feed::{Feed, PROGRAMS, name, version};
 use crate::load::Load;
 use crate::plan::TRACKERS;
-use crate::rig::{Rig, files};
+use crate::processes::report_end;
+use crate::rig::{JOURNALS, Rig, client, files, names};
 use crate::rows::{Row, judge};
 
 /// How long the programs may take to come to rest, and rows and failed records to be stored. A function that
@@ -23,11 +23,14 @@ use crate::rows::{Row, judge};
 const REST_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long after that responses may show old core data.
 const STALE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a tracker may take to notice that a file of its journal is missing. It looks once per second.
+const JOURNAL_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(200);
 /// Gauges of a tracker at rest. Readiness covers the rest.
-const AT_REST: [(&str, &str); 5] = [
+const AT_REST: [(&str, &str); 6] = [
     ("adtrack_journal_bytes", "0"),
     ("adtrack_journal_outstanding_events", "0"),
+    ("adtrack_journal_damaged_total", "0"),
     ("adtrack_l2_loads_in_flight", "0"),
     ("adtrack_redis_connected", "1"),
     ("adtrack_subscribed", "1"),
@@ -83,7 +86,8 @@ pub async fn check(
     }
     problems.extend(until_none(REST_TIMEOUT, async || failed_records(rig)).await);
     rig.poison.lock().unwrap().clear();
-    problems.extend(garbage(rig).await);
+    problems.extend(until_none(JOURNAL_TIMEOUT, async || journal_files(rig)).await);
+    problems.extend(garbage(rig));
 
     let (anonymous_mib, handles) = usage(rig).await;
     if anonymous_mib.iter().any(|mib| *mib > MAX_ANONYMOUS_MIB) {
@@ -113,8 +117,7 @@ async fn until_none(timeout: Duration, mut find: impl AsyncFnMut() -> Vec<String
 
 /// What keeps the trackers from being at rest.
 async fn unrest(rig: &Rig) -> Vec<String> {
-    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build();
-    let client = client.unwrap();
+    let client = client();
     let get = async |url: String| {
         let response = client.get(url).send().await?;
         Ok::<_, reqwest::Error>((response.status(), response.text().await?))
@@ -231,19 +234,17 @@ fn failed_records(rig: &Rig) -> Vec<String> {
     differences
 }
 
+/// Journals that lack a file, or have one too many.
+fn journal_files(rig: &Rig) -> Vec<String> {
+    let found = JOURNALS.map(|journal| (journal, names(&rig.folder.join(journal))));
+    let wrong = found.into_iter().filter(|(_, names)| *names != rig.journal_files);
+    wrong.map(|(journal, names)| format!("the files of {journal} are {names:?}")).collect()
+}
+
 /// Files that should not be there.
-async fn garbage(rig: &Rig) -> Vec<String> {
-    let mut left = Vec::new();
-    for folder in ["tmp", "spill", "on-failure"] {
-        left.extend(files(&rig.folder.join(folder)));
-    }
-    for folder in ["journal", "journal-2"] {
-        let found = files(&rig.folder.join(folder)).len();
-        if found != rig.journal_files {
-            left.push(rig.folder.join(format!("{folder}: {found} files")));
-        }
-    }
-    left.iter().map(|path| format!("left behind: {}", path.display())).collect()
+fn garbage(rig: &Rig) -> Vec<String> {
+    let left = ["tmp", "spill", "on-failure"].map(|folder| files(&rig.folder.join(folder)));
+    left.concat().iter().map(|path| format!("left behind: {}", path.display())).collect()
 }
 
 /// Anonymous memory and number of file handles of each tracker.

@@ -1,9 +1,6 @@
 //! Makes the faults of a plan happen, and lifts them.
 
-use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_sdk_kinesis::types::{HashKeyRange, Shard};
 use local_stack::process::Signal;
@@ -14,28 +11,22 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::feed::Feed;
 use crate::plan::{Fault, Planned};
-use crate::rig::{GRACE_SECONDS, Rig};
+use crate::processes::{kill, remove_journal, stop, terminate};
+use crate::rig::{JOURNALS, MAX_CONNECTIONS, Rig};
 
-/// Connections of [`Fault::ConnectionsIdle`].
-const IDLE_CONNECTIONS: usize = 100;
-/// How long after a signal a tracker must have ended: its grace, and the time of a busy machine.
-const END_TIMEOUT: Duration = Duration::from_secs(GRACE_SECONDS + 10);
+/// Connections of [`Fault::ConnectionsIdle`]: all that a tracker serves, and those that it keeps for health checks.
+const IDLE_CONNECTIONS: usize = MAX_CONNECTIONS + 100;
 /// The event stream has at most this many open shards.
 const MAX_SHARDS: usize = 4;
 
 /// Carries out `plan`. Returns when every fault is lifted and every process runs again.
-pub async fn carry_out(rig: &Arc<Rig>, feed: &Arc<Feed>, plan: &[Planned]) {
+pub async fn carry_out(rig: &Rig, feed: &Feed, plan: &[Planned]) {
     let start = Instant::now();
-    let faults = plan.iter().cloned().enumerate().map(|(number, planned)| {
-        let (rig, feed) = (Arc::clone(rig), Arc::clone(feed));
-        tokio::spawn(async move {
-            sleep_until(start + planned.from).await;
-            inject(&rig, &feed, number as u64, &planned, start + planned.to).await;
-        })
+    let faults = plan.iter().enumerate().map(async |(number, planned)| {
+        sleep_until(start + planned.from).await;
+        inject(rig, feed, number as u64, planned, start + planned.to).await;
     });
-    for fault in futures::future::join_all(faults).await {
-        fault.unwrap();
-    }
+    futures::future::join_all(faults).await;
 }
 
 async fn inject(rig: &Rig, feed: &Feed, number: u64, planned: &Planned, until: Instant) {
@@ -69,26 +60,25 @@ async fn inject(rig: &Rig, feed: &Feed, number: u64, planned: &Planned, until: I
             sleep_until(until).await;
             feed.request_reload();
         }
-        Fault::TrackerKilled(tracker) => {
-            let _alone = rig.processes[tracker].lock().await;
-            report_end(rig, tracker).await;
-            rig.stack.lock().await.trackers()[tracker].process().kill().await;
+        Fault::RedisFull => {
+            set_max_memory(rig, "1").await;
             sleep_until(until).await;
-            rig.stack.lock().await.trackers()[tracker].launch_again().unwrap();
+            set_max_memory(rig, "0").await;
         }
-        Fault::TrackerTerminated(tracker) => end(rig, tracker, Signal::TERM, until).await,
-        Fault::TrackerHungUp(tracker) => end(rig, tracker, Signal::HUP, until).await,
-        Fault::TrackerStopped(tracker) => {
-            let _alone = rig.processes[tracker].lock().await;
-            rig.stack.lock().await.trackers()[tracker].process().signal(Signal::STOP);
-            sleep_until(until).await;
-            rig.stack.lock().await.trackers()[tracker].process().signal(Signal::CONT);
-        }
+        Fault::TrackerKilled(tracker) => kill(rig, tracker, until).await,
+        Fault::TrackerTerminated(tracker) => terminate(rig, tracker, Signal::TERM, until).await,
+        Fault::TrackerHungUp(tracker) => terminate(rig, tracker, Signal::HUP, until).await,
+        Fault::TrackerStopped(tracker) => stop(rig, tracker, until).await,
         Fault::LogUnread(tracker) => {
             rig.logs[tracker].read(false);
             sleep_until(until).await;
             rig.logs[tracker].read(true);
         }
+        Fault::JournalUnlocked(tracker) => {
+            // Fails if another fault has removed it.
+            let _ = std::fs::remove_file(rig.folder.join(JOURNALS[tracker]).join("lock"));
+        }
+        Fault::JournalRemoved(tracker) => remove_journal(rig, tracker, until).await,
         Fault::FunctionKilled(name) => {
             let function = Arc::clone(rig.stack.lock().await.function(name).unwrap());
             function.kill().await;
@@ -118,40 +108,10 @@ async fn inject(rig: &Rig, feed: &Feed, number: u64, planned: &Planned, until: I
     }
 }
 
-/// Reports a tracker that no fault has ended.
-pub async fn report_end(rig: &Rig, tracker: usize) {
-    if let Some(status) = rig.stack.lock().await.trackers()[tracker].process().exit_status() {
-        rig.report(format!("tracker {tracker} ended on its own: {status}"));
-    }
-}
-
-/// Ends a tracker with `signal` and starts it again.
-async fn end(rig: &Rig, tracker: usize, signal: Signal, until: Instant) {
-    let _alone = rig.processes[tracker].lock().await;
-    report_end(rig, tracker).await;
-    rig.stack.lock().await.trackers()[tracker].process().signal(signal);
-    let give_up = Instant::now() + END_TIMEOUT;
-    let status = loop {
-        let status = rig.stack.lock().await.trackers()[tracker].process().exit_status();
-        if status.is_some() || Instant::now() > give_up {
-            break status;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
-    match status {
-        None => rig.report(format!("tracker {tracker} runs {END_TIMEOUT:?} after {signal:?}")),
-        Some(status) if !is_graceful(status, signal) => {
-            rig.report(format!("tracker {tracker} ended after {signal:?} with {status}"));
-        }
-        Some(_) => {}
-    }
-    sleep_until(until).await;
-    rig.stack.lock().await.trackers()[tracker].launch_again().unwrap();
-}
-
-/// A process that has only just been started may not handle signals yet.
-fn is_graceful(status: ExitStatus, signal: Signal) -> bool {
-    status.success() || status.signal() == Some(signal.as_raw())
+/// Sets the bytes that Redis may use; 0: any number. Redis' default is not to evict keys.
+async fn set_max_memory(rig: &Rig, bytes: &str) {
+    let set = ["CONFIG", "SET", "maxmemory", bytes];
+    rig.stack.lock().await.redis.command::<()>(&set).await.unwrap();
 }
 
 /// Splits the widest open shard, or merges two adjacent ones if there are many.

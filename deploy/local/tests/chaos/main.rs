@@ -22,6 +22,7 @@ mod faults;
 mod feed;
 mod load;
 mod plan;
+mod processes;
 mod requests;
 mod rig;
 mod rows;
@@ -103,10 +104,20 @@ async fn keeps_its_promises_under_random_faults() {
             break;
         }
     }
-    match Arc::into_inner(rig) {
-        Some(rig) => rig.stack.into_inner().stop().await,
-        None => panic!("a task of the machine has not ended"),
-    }
+    let rig = Arc::into_inner(rig).expect("all tasks of the machine have ended");
+    rig.stack.into_inner().stop().await;
+    assert_eq!(children(), Vec::<String>::new(), "no process is left");
+}
+
+/// The processes that this one has started and that still run.
+fn children() -> Vec<String> {
+    let own = i32::try_from(std::process::id()).unwrap();
+    let all = procfs::process::all_processes().unwrap().filter_map(Result::ok);
+    let stats = all.filter_map(|process| process.stat().ok());
+    stats
+        .filter(|stat| stat.ppid == own)
+        .map(|stat| format!("{} {}", stat.pid, stat.comm))
+        .collect()
 }
 
 async fn run_epoch(

@@ -35,6 +35,8 @@ pub enum Fault {
     RedisKilled,
     /// Redis loses all keys, and is fed later.
     RedisEmptied,
+    /// Redis is full (`noeviction`): it refuses all writes.
+    RedisFull,
     /// `kill -9`, and a start.
     TrackerKilled(usize),
     /// SIGTERM, and a start after the process has ended.
@@ -45,13 +47,18 @@ pub enum Fault {
     TrackerStopped(usize),
     /// Nobody reads the log, which is a full pipe.
     LogUnread(usize),
+    /// The file `lock` of the journal is removed.
+    JournalUnlocked(usize),
+    /// The journal's folder is removed while the tracker runs. Once the tracker has restored it: `kill -9`, and a
+    /// start.
+    JournalRemoved(usize),
     /// All sandboxes of the function are killed.
     FunctionKilled(&'static str),
     /// All connections of clients are cut.
     ClientsCut(usize),
     /// Clients get no response; their requests arrive.
     ClientsSilent(usize),
-    /// Many clients connect and send nothing.
+    /// More clients than the tracker has room for connect and send nothing.
     ConnectionsIdle(usize),
     /// A shard of the event stream is split, or two are merged.
     Resharded,
@@ -77,17 +84,19 @@ impl Fault {
 
     fn part(&self) -> Option<Part> {
         match *self {
-            Self::RedisKilled | Self::RedisEmptied => Some(Part::RedisServer),
+            Self::RedisKilled | Self::RedisEmptied | Self::RedisFull => Some(Part::RedisServer),
             Self::RedisSilent => Some(Part::RedisNetwork),
             Self::TrackerKilled(tracker)
             | Self::TrackerTerminated(tracker)
             | Self::TrackerHungUp(tracker)
-            | Self::TrackerStopped(tracker) => Some(Part::Tracker(tracker)),
+            | Self::TrackerStopped(tracker)
+            | Self::JournalRemoved(tracker) => Some(Part::Tracker(tracker)),
             Self::LogUnread(tracker) => Some(Part::Log(tracker)),
             Self::ClientsSilent(tracker) => Some(Part::Clients(tracker)),
             Self::Calls(..)
             | Self::RedisCut
             | Self::RedisClientsKilled
+            | Self::JournalUnlocked(_)
             | Self::FunctionKilled(_)
             | Self::ClientsCut(_)
             | Self::ConnectionsIdle(_)
@@ -155,7 +164,7 @@ pub fn plan(seed: u64, epoch: u64) -> Vec<Planned> {
 fn draw(dice: &mut fastrand::Rng) -> Fault {
     let tracker = dice.usize(0..TRACKERS);
     // Faults that have many forms, or many moments at which they may hit, get more throws.
-    match dice.usize(0..30) {
+    match dice.usize(0..34) {
         0..6 => calls(Service::Kinesis, dice),
         6..10 => calls(Service::DynamoDb, dice),
         10 => Fault::RedisCut,
@@ -163,17 +172,20 @@ fn draw(dice: &mut fastrand::Rng) -> Fault {
         12 => Fault::RedisClientsKilled,
         13 => Fault::RedisKilled,
         14 => Fault::RedisEmptied,
-        15..18 => Fault::TrackerKilled(tracker),
-        18..20 => Fault::TrackerTerminated(tracker),
-        20 => Fault::TrackerHungUp(tracker),
-        21 => Fault::TrackerStopped(tracker),
-        22 => Fault::LogUnread(tracker),
-        23 => Fault::FunctionKilled("kinesis-consumer"),
-        24 => Fault::FunctionKilled("redis-updater"),
-        25 => Fault::ClientsCut(tracker),
-        26 => Fault::ClientsSilent(tracker),
-        27 => Fault::ConnectionsIdle(tracker),
-        28 => Fault::Resharded,
+        15 => Fault::RedisFull,
+        16..19 => Fault::TrackerKilled(tracker),
+        19..21 => Fault::TrackerTerminated(tracker),
+        21 => Fault::TrackerHungUp(tracker),
+        22 => Fault::TrackerStopped(tracker),
+        23 => Fault::LogUnread(tracker),
+        24 => Fault::JournalUnlocked(tracker),
+        25..27 => Fault::JournalRemoved(tracker),
+        27 => Fault::FunctionKilled("kinesis-consumer"),
+        28 => Fault::FunctionKilled("redis-updater"),
+        29 => Fault::ClientsCut(tracker),
+        30 => Fault::ClientsSilent(tracker),
+        31 => Fault::ConnectionsIdle(tracker),
+        32 => Fault::Resharded,
         _ => Fault::Poisoned,
     }
 }
@@ -239,6 +251,6 @@ mod tests {
     fn every_kind_occurs() {
         let kinds: BTreeSet<_> =
             (0..200).flat_map(|epoch| plan(3, epoch)).map(|planned| planned.fault.name()).collect();
-        assert_eq!(kinds.len(), 17, "{kinds:?}");
+        assert_eq!(kinds.len(), 20, "{kinds:?}");
     }
 }

@@ -1,14 +1,18 @@
 //! The stack under test, with everything that the machine needs to disturb and to observe it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aws_sdk_kinesis::primitives::Blob;
 use local_stack::faults::Fault as CallFault;
+use local_stack::process::Process;
 use local_stack::tcp_proxy::TcpProxy;
 use local_stack::{Stack, StackOptions};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::pipe::fcntl_setpipe_size;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
@@ -17,6 +21,12 @@ use crate::plan::{Service, TRACKERS};
 
 /// How long a tracker may drain after a signal: shorter than many outages, so that it has to spill.
 pub const GRACE_SECONDS: u64 = 2;
+/// Connections that a tracker serves at a time.
+pub const MAX_CONNECTIONS: usize = 300;
+/// File handles of a tracker: those of its connections, and the reserve that it keeps for everything else.
+const MAX_HANDLES: u64 = MAX_CONNECTIONS as u64 + 256;
+/// The folders of the trackers' journals.
+pub const JOURNALS: [&str; TRACKERS] = ["journal", "journal-2"];
 
 pub struct Rig {
     pub stack: tokio::sync::Mutex<Stack>,
@@ -24,14 +34,14 @@ pub struct Rig {
     pub dynamodb: aws_sdk_dynamodb::Client,
     pub folder: PathBuf,
     pub binaries: PathBuf,
-    /// A proxy before each tracker.
+    /// A proxy in front of each tracker.
     pub clients: Vec<TcpProxy>,
-    /// Each tracker's log.
+    /// The log of each tracker.
     pub logs: Vec<Log>,
     /// Held while a fault stops a tracker's process. Starting it again may last longer than planned.
     pub processes: Vec<tokio::sync::Mutex<()>>,
-    /// Number of files in a tracker's journal.
-    pub journal_files: usize,
+    /// The files of a tracker's journal.
+    pub journal_files: BTreeSet<String>,
     /// What goes wrong with calls at the moment, by number of the fault.
     calls: Mutex<Vec<(u64, Service, CallFault, f64)>>,
     /// The data of the records that can never be processed, since the last check.
@@ -48,6 +58,9 @@ pub struct Log {
 
 impl Rig {
     pub async fn start(folder: &Path) -> Arc<Self> {
+        // Idle clients, and the servers of all others, are in this process.
+        let limit = getrlimit(Resource::Nofile).maximum;
+        setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit }).unwrap();
         let binaries = Path::new(env!("CARGO_BIN_EXE_local-stack")).parent().unwrap().to_owned();
         for name in ["spill", "tmp", "logs"] {
             std::fs::create_dir_all(folder.join(name)).unwrap();
@@ -55,19 +68,23 @@ impl Rig {
         let logs = ["tracker", "tracker-2"].map(|name| Log::start(&folder.join("logs"), name));
         let settings = [
             ("JOURNAL_MAX_BYTES", (32 << 20).to_string()),
+            ("MAX_CONNECTIONS", MAX_CONNECTIONS.to_string()),
             ("SHUTDOWN_GRACE_SECONDS", GRACE_SECONDS.to_string()),
             ("SPILL_URL", format!("file://{}", folder.join("spill").display())),
             ("TMPDIR", folder.join("tmp").display().to_string()),
         ];
         let options = StackOptions {
             faults: true,
-            tracker_environment: Some(settings.map(|(name, value)| (name.to_owned(), value)).to_vec()),
+            tracker_environment: Some(
+                settings.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+            ),
             trackers: TRACKERS,
             ..StackOptions::new(&binaries, folder)
         };
         let mut stack = Stack::start(&options).await.unwrap();
         let mut clients = Vec::new();
         for tracker in stack.trackers() {
+            limit_handles(tracker.process());
             let address = tracker.public_url().strip_prefix("http://").unwrap();
             clients.push(TcpProxy::start(address.parse().unwrap()).await.unwrap());
         }
@@ -80,7 +97,7 @@ impl Rig {
             clients,
             logs: logs.into(),
             processes: (0..TRACKERS).map(|_| tokio::sync::Mutex::default()).collect(),
-            journal_files: files(&folder.join("journal")).len(),
+            journal_files: names(&folder.join(JOURNALS[0])),
             calls: Mutex::default(),
             poison: Mutex::default(),
             problems: Mutex::default(),
@@ -95,6 +112,26 @@ impl Rig {
     pub async fn management_urls(&self) -> Vec<String> {
         let mut stack = self.stack.lock().await;
         stack.trackers().iter().map(|tracker| tracker.management_url().to_owned()).collect()
+    }
+
+    /// Starts a tracker again after it has ended. Does not wait until it serves.
+    pub async fn launch(&self, tracker: usize) {
+        let mut stack = self.stack.lock().await;
+        stack.trackers()[tracker].launch_again().unwrap();
+        limit_handles(stack.trackers()[tracker].process());
+    }
+
+    /// Whether a tracker serves, which it does only with its journal open.
+    pub async fn has_opened_journal(&self, tracker: usize) -> bool {
+        let (url, id) = {
+            let mut stack = self.stack.lock().await;
+            let tracker = &mut stack.trackers()[tracker];
+            (format!("{}/health/live", tracker.management_url()), tracker.process().id())
+        };
+        let response = client().get(url).send().await;
+        let Ok(response) = response else { return false };
+        let live: serde_json::Value = response.json().await.unwrap_or_default();
+        id.is_some() && live["processId"].as_u64() == id.map(u64::from)
     }
 
     pub fn report(&self, problem: impl Into<String>) {
@@ -135,6 +172,17 @@ impl Rig {
         let put = self.kinesis.put_record().stream_name(stream).partition_key(key);
         put.data(Blob::new(data)).send().await.unwrap();
     }
+}
+
+/// A client of the management listeners.
+pub fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build().unwrap()
+}
+
+fn limit_handles(process: &Process) {
+    let Some(id) = process.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)) else { return };
+    let limit = Rlimit { current: Some(MAX_HANDLES), maximum: Some(MAX_HANDLES) };
+    prlimit(Some(id), Resource::Nofile, limit).unwrap();
 }
 
 impl Log {
@@ -178,4 +226,10 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
         }
     }
     files
+}
+
+/// The names of the files in `folder`.
+pub fn names(folder: &Path) -> BTreeSet<String> {
+    let names = files(folder).into_iter();
+    names.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect()
 }
