@@ -7,7 +7,7 @@ use local_stack::process::Signal;
 use local_stack::stack::{CORE_DATA_STREAM, EVENT_STREAM};
 use local_stack::tcp_proxy::Passing;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::feed::Feed;
 use crate::plan::{Fault, Planned};
@@ -94,7 +94,8 @@ async fn inject(rig: &Rig, feed: &Feed, number: u64, planned: &Planned, until: I
             let address = url.strip_prefix("http://").unwrap();
             // Fails while the tracker does not run.
             let connect = (0..IDLE_CONNECTIONS).map(|_| TcpStream::connect(address));
-            let _connections = futures::future::join_all(connect).await;
+            // No connection is accepted while the tracker is stopped.
+            let _connections = timeout_at(until, futures::future::join_all(connect)).await;
             sleep_until(until).await;
         }
         Fault::Resharded => reshard(rig).await,
