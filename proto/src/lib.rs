@@ -20,6 +20,7 @@ pub mod program;
 mod program_id;
 mod program_json;
 pub mod samples;
+pub mod sequence_number;
 pub mod store_script;
 mod validity;
 mod version;

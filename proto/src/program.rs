@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+pub use crate::program_json::{REPLACES, replaced_by};
 pub use crate::validity::Validity;
 use crate::{ProgramId, Version};
 

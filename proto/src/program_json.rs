@@ -56,6 +56,22 @@ impl Update {
     }
 }
 
+/// The member of a record, of a hash and of a message on the Redis channel that names a wrong version. The
+/// update replaces that version although it is newer.
+pub const REPLACES: &str = "replaces";
+
+/// The version that a record or a message replaces, if it names a valid one.
+pub fn replaced_by(json: &[u8]) -> Option<Version> {
+    #[derive(serde::Deserialize)]
+    struct Replaces {
+        replaces: String,
+    }
+    // Nearly no record has it, so most are not parsed twice.
+    let quoted = br#""replaces""#;
+    json.windows(quoted.len()).any(|window| window == quoted).then_some(())?;
+    serde_json::from_slice::<Replaces>(json).ok()?.replaces.parse().ok()
+}
+
 fn to_json(raw: &RawRecord) -> String {
     #[expect(clippy::expect_used, reason = "strings, numbers and booleans always serialize")]
     serde_json::to_string(raw).expect("core data serializes")

@@ -1,7 +1,11 @@
 //! Decodes a Kinesis record's bytes into an update. Pure.
 
-use adtrack_proto::program::{CoreData, InvalidCoreData, Update};
-use adtrack_proto::{InvalidVersion, Version};
+use adtrack_proto::program::{CoreData, InvalidCoreData, Update, replaced_by};
+use adtrack_proto::store_script::Bounds;
+use adtrack_proto::{InvalidVersion, Version, sequence_number};
+use adtrack_runtime::lambda::StreamRecord;
+use adtrack_runtime::redis_access::BoundedUpdate;
+use jiff::Timestamp;
 
 /// Why a record can never be stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +22,28 @@ pub enum InvalidUpdate {
 pub fn decode(data: &[u8], epoch: u64, sequence_number: &str) -> Result<Update, InvalidUpdate> {
     let core_data = CoreData::from_json(data)?;
     Ok(Update { version: Version::new(epoch, sequence_number)?, core_data })
+}
+
+/// The bounds of the versions that the stream can have given by `now`. Epochs are raised by one, and a
+/// function with the next epoch may already run.
+pub fn bounds_of_stream(records: &[StreamRecord], epoch: u64, now: Timestamp) -> Bounds {
+    let seconds = |at: Timestamp| u64::try_from(at.as_second()).unwrap_or_default();
+    let highest_sequence = records.last().and_then(|record| {
+        let arrived_at = seconds(record.arrived_at);
+        sequence_number::highest_possible(&record.sequence_number, arrived_at, seconds(now))
+    });
+    Bounds { highest_epoch: Some(epoch.saturating_add(1)), highest_sequence, replaces: None }
+}
+
+/// Decodes the update in `record`, with the bounds of its stream and the wrong version that it names, if any.
+pub fn decode_bounded(
+    record: &StreamRecord,
+    epoch: u64,
+    of_stream: &Bounds,
+) -> Result<BoundedUpdate, InvalidUpdate> {
+    let update = decode(&record.data, epoch, &record.sequence_number)?;
+    let bounds = Bounds { replaces: replaced_by(&record.data), ..of_stream.clone() };
+    Ok(BoundedUpdate { update, bounds })
 }
 
 #[cfg(test)]

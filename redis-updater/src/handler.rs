@@ -1,15 +1,18 @@
 //! Handles one invocation: takes a batch of core data, and returns the records to retry.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
+use adtrack_runtime::backoff::Backoff;
 use adtrack_runtime::lambda::{
     BatchMetrics, BatchResponse, FailureStore, KinesisEvent, records_of, report,
 };
+use adtrack_runtime::log_sampling::LogSampling;
 use adtrack_runtime::telemetry;
 use jiff::Timestamp;
 
-use crate::decode::decode;
+use crate::decode::{bounds_of_stream, decode_bounded};
 use crate::store::{ProgramStore, StoreOutcome};
 
 /// The function's name in failed records and metrics.
@@ -18,12 +21,20 @@ pub const FUNCTION: &str = "redis-updater";
 /// The part of the invocation's time that is reserved for the response.
 const RESPONSE_RESERVE: Duration = Duration::from_millis(500);
 
+/// How long a batch that was not stored, in part or as a whole, is held back before it is reported.
+const BACKOFF: Backoff =
+    Backoff { base: Duration::from_millis(100), ceiling: Duration::from_secs(5) };
+/// With the ceiling above, one line in about two minutes.
+const FAILURE_LOG: LogSampling = LogSampling { first: 3, every: 50 };
+
 /// The Lambda function `redis-updater`.
 pub struct Handler {
     store: ProgramStore,
     failures: FailureStore,
     epoch: u64,
     metrics_namespace: String,
+    /// Batches in a row that were not stored as a whole.
+    failed_batches: AtomicU32,
 }
 
 impl Handler {
@@ -35,7 +46,7 @@ impl Handler {
         epoch: u64,
         metrics_namespace: String,
     ) -> Self {
-        Self { store, failures, epoch, metrics_namespace }
+        Self { store, failures, epoch, metrics_namespace, failed_batches: AtomicU32::new(0) }
     }
 
     /// Stores and publishes the updates of a batch, and responds before `deadline`.
@@ -44,8 +55,9 @@ impl Handler {
         let mut updates = Vec::with_capacity(records.len());
         let mut carriers = Vec::with_capacity(records.len());
         let mut poison_records = Vec::new();
+        let of_stream = bounds_of_stream(&records, self.epoch, Timestamp::now());
         for record in &records {
-            match decode(&record.data, self.epoch, &record.sequence_number) {
+            match decode_bounded(record, self.epoch, &of_stream) {
                 Ok(update) => {
                     updates.push(update);
                     carriers.push(record.sequence_number.clone());
@@ -56,10 +68,13 @@ impl Handler {
 
         let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
         let work = async {
-            tokio::join!(self.store.store(&updates), self.failures.keep(&poison_records, deadline))
+            tokio::join!(
+                self.store.store_bounded(&updates),
+                self.failures.keep(&poison_records, deadline)
+            )
         };
         let result = tokio::time::timeout(left.saturating_sub(RESPONSE_RESERVE), work).await;
-        let mut superseded = 0;
+        let (mut superseded, mut failed, mut problem) = (0, 0_usize, None);
         let retry: BTreeSet<String> = match result {
             Ok((outcomes, mut retry)) => {
                 for (outcome, sequence_number) in outcomes.into_iter().zip(carriers) {
@@ -67,7 +82,8 @@ impl Handler {
                         StoreOutcome::Stored => {}
                         StoreOutcome::Superseded => superseded += 1,
                         StoreOutcome::Failed(error) => {
-                            tracing::warn!(sequence_number, error, "an update was not stored");
+                            failed += 1;
+                            problem.get_or_insert(error);
                             retry.insert(sequence_number);
                         }
                     }
@@ -84,6 +100,7 @@ impl Handler {
             }
         };
 
+        self.on_stored(failed, problem, deadline).await;
         let metrics = BatchMetrics {
             namespace: &self.metrics_namespace,
             function: FUNCTION,
@@ -95,5 +112,25 @@ impl Handler {
         telemetry::write_line(&metrics.to_emf(Timestamp::now()));
         tracing::debug!(records = records.len(), superseded, retries = retry.len(), "batch");
         report(retry)
+    }
+
+    /// Logs a failure now and then, and waits after it, longer each time: Lambda invokes again at once.
+    async fn on_stored(&self, failed: usize, problem: Option<String>, deadline: SystemTime) {
+        let Some(problem) = problem else {
+            self.failed_batches.store(0, Ordering::Relaxed);
+            return;
+        };
+        let failures = self.failed_batches.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        if FAILURE_LOG.includes(failures) {
+            tracing::error!(
+                updates = failed,
+                batches = failures,
+                error = problem,
+                "updates were not stored; they are left for a retry"
+            );
+        }
+        let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
+        tokio::time::sleep(BACKOFF.delay(failures).min(left.saturating_sub(RESPONSE_RESERVE)))
+            .await;
     }
 }

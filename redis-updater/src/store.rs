@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use adtrack_proto::keys;
 use adtrack_proto::program::Update;
-use adtrack_runtime::redis_access::{RedisAccess, RedisConnection, RedisTimeouts};
+use adtrack_runtime::redis_access::{
+    BoundedUpdate, RedisAccess, RedisConnection, RedisTimeouts, is_full,
+};
 use redis::RedisResult;
 use tokio::sync::Mutex;
 
@@ -39,89 +40,118 @@ impl ProgramStore {
         Self { access, connection: Mutex::new(None) }
     }
 
+    /// Stores and publishes `updates` as [`Self::store_bounded`] does, without bounds.
+    pub async fn store(&self, updates: &[Update]) -> Vec<StoreOutcome> {
+        let updates: Vec<_> = updates.iter().cloned().map(BoundedUpdate::from).collect();
+        self.store_bounded(&updates).await
+    }
+
     /// Stores and publishes `updates`. Returns an outcome for each, in their order.
     ///
     /// If the connection of the last invocation fails, connects again and sends all updates once more;
-    /// their versions make that harmless.
-    pub async fn store(&self, updates: &[Update]) -> Vec<StoreOutcome> {
+    /// their versions make that harmless. Stops after a pipeline of which Redis stored nothing.
+    pub async fn store_bounded(&self, updates: &[BoundedUpdate]) -> Vec<StoreOutcome> {
         let mut held = self.connection.lock().await;
         if let Some(connection) = held.take() {
-            let outcomes = self.store_through(&connection, updates).await;
-            if have_succeeded(&outcomes) {
+            let attempt = self.store_through(&connection, updates).await;
+            if attempt.is_connection_good() {
                 *held = Some(connection);
-                return outcomes;
+                return attempt.outcomes;
             }
             // Its server may be gone, or may be a primary that became a replica.
-            tracing::warn!("Redis failed on an earlier invocation's connection; connecting again");
+            tracing::debug!("Redis failed on an earlier invocation's connection; connecting again");
         }
         let connection = match self.access.connect().await {
             Ok(connection) => connection,
             Err(error) => {
-                tracing::error!(%error, updates = updates.len(), "Redis cannot be reached");
-                return vec![StoreOutcome::Failed(error.to_string()); updates.len()];
+                let problem = format!("Redis cannot be reached: {error}");
+                return vec![StoreOutcome::Failed(problem); updates.len()];
             }
         };
-        let outcomes = self.store_through(&connection, updates).await;
-        if have_succeeded(&outcomes) {
+        let attempt = self.store_through(&connection, updates).await;
+        if attempt.is_connection_good() {
             *held = Some(connection);
         }
-        outcomes
+        attempt.outcomes
     }
 
     async fn store_through(
         &self,
         connection: &RedisConnection,
-        updates: &[Update],
-    ) -> Vec<StoreOutcome> {
-        let mut outcomes = Vec::with_capacity(updates.len());
-        for chunk in updates.chunks(UPDATES_PER_PIPELINE) {
+        updates: &[BoundedUpdate],
+    ) -> Attempt {
+        let mut attempt = Attempt { outcomes: Vec::with_capacity(updates.len()), is_full: false };
+        let mut chunks = updates.chunks(UPDATES_PER_PIPELINE);
+        for chunk in chunks.by_ref() {
             let responses = connection.store(chunk, self.access.channel()).await;
-            outcomes.extend(outcomes_of(responses, chunk.len()));
+            if let Some(problem) = attempt.add(responses, chunk.len()) {
+                // Redis would not store the rest either.
+                attempt.outcomes.resize(updates.len(), StoreOutcome::Failed(problem));
+                break;
+            }
         }
-        if outcomes.iter().all(|outcome| matches!(outcome, StoreOutcome::Failed(_))) {
-            return outcomes;
+        if attempt.outcomes.iter().all(|outcome| matches!(outcome, StoreOutcome::Failed(_))) {
+            return attempt;
         }
-        // Sets the mark only after updates are stored. While it is missing, trackers never report a program
-        // as unknown.
-        let mark = async {
-            connection.mark_loaded().await.map_err(|error| format!("{}: {error}", keys::LOADED))
-        };
         // A failover to a replica that lacks the updates would lose what was reported as stored.
-        let replicas = async {
-            connection.wait_for_replicas(REPLICA_TIMEOUT).await.map_err(|error| error.to_string())
-        };
-        // Concurrently, which is one round trip if there is no replica to wait for.
-        let confirmed = async { tokio::try_join!(mark, replicas) };
-        if let Err(error) = confirmed.await {
-            tracing::error!(error, updates = updates.len(), "a batch is not safe in Redis");
-            outcomes.fill(StoreOutcome::Failed(error));
+        if let Err(error) = connection.wait_for_replicas(REPLICA_TIMEOUT).await {
+            let problem = format!("the batch is not safe in Redis: {error}");
+            attempt.outcomes.fill(StoreOutcome::Failed(problem));
+            attempt.is_full = false;
         }
-        outcomes
+        attempt
     }
 }
 
-fn have_succeeded(outcomes: &[StoreOutcome]) -> bool {
-    !outcomes.iter().any(|outcome| matches!(outcome, StoreOutcome::Failed(_)))
+/// The outcomes of one attempt to store updates through one connection.
+struct Attempt {
+    outcomes: Vec<StoreOutcome>,
+    /// Redis refused some because it is full.
+    is_full: bool,
 }
 
-/// The outcomes of `count` updates, from the responses to their pipeline.
-fn outcomes_of(responses: RedisResult<Vec<RedisResult<bool>>>, count: usize) -> Vec<StoreOutcome> {
-    match responses {
-        Ok(responses) if responses.len() == count => responses
-            .into_iter()
-            .map(|response| match response {
-                Ok(true) => StoreOutcome::Stored,
-                Ok(false) => StoreOutcome::Superseded,
-                Err(error) => StoreOutcome::Failed(error.to_string()),
-            })
-            .collect(),
-        Ok(responses) => {
-            let error = format!("Redis gave {} responses to {count} commands", responses.len());
-            vec![StoreOutcome::Failed(error); count]
-        }
-        Err(error) => {
-            tracing::error!(%error, updates = count, "Redis did not take a pipeline");
-            vec![StoreOutcome::Failed(error.to_string()); count]
-        }
+impl Attempt {
+    /// Whether to keep the connection: nothing failed, or only because Redis is full.
+    fn is_connection_good(&self) -> bool {
+        self.is_full
+            || !self.outcomes.iter().any(|outcome| matches!(outcome, StoreOutcome::Failed(_)))
+    }
+
+    /// Adds the outcomes of `count` updates, from the responses to their pipeline. Returns the problem if
+    /// Redis stored none of them.
+    fn add(
+        &mut self,
+        responses: RedisResult<Vec<RedisResult<bool>>>,
+        count: usize,
+    ) -> Option<String> {
+        let problem = match responses {
+            Ok(responses) if responses.len() == count => {
+                let added = self.outcomes.len();
+                for response in responses {
+                    self.is_full |= response.as_ref().is_err_and(is_full);
+                    self.outcomes.push(match response {
+                        Ok(true) => StoreOutcome::Stored,
+                        Ok(false) => StoreOutcome::Superseded,
+                        Err(error) if is_full(&error) => StoreOutcome::Failed(format!(
+                            "Redis is full, raise its memory: {error}"
+                        )),
+                        Err(error) => StoreOutcome::Failed(error.to_string()),
+                    });
+                }
+                let mut problems = self.outcomes[added..].iter().map(|outcome| match outcome {
+                    StoreOutcome::Failed(problem) => Some(problem.clone()),
+                    StoreOutcome::Stored | StoreOutcome::Superseded => None,
+                });
+                let first = problems.next().flatten();
+                return first.filter(|_| problems.all(|problem| problem.is_some()));
+            }
+            Ok(responses) => {
+                format!("Redis gave {} responses to {count} commands", responses.len())
+            }
+            Err(error) => format!("a pipeline failed: {error}"),
+        };
+        let outcomes = self.outcomes.len() + count;
+        self.outcomes.resize(outcomes, StoreOutcome::Failed(problem.clone()));
+        Some(problem)
     }
 }

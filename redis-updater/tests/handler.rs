@@ -1,101 +1,17 @@
 //! The function, invoked as Lambda does it, with a real redis-server.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use std::collections::HashMap;
+mod harness;
+
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use adtrack_proto::program::{CoreData, Update};
 use adtrack_proto::store_script::TOMBSTONE_SECONDS;
-use adtrack_runtime::lambda::FailureStore;
-use adtrack_runtime::redis_access::RedisAccess;
-use clap::Parser;
-use futures::StreamExt;
-use local_stack::RedisServer;
-use local_stack::lambda::{Record, payload};
-use local_stack::ports::Port;
+use harness::{Function, NONE, next, program, program_store, record};
+use local_stack::lambda::Record;
 use redis::AsyncCommands;
-use redis_updater::config::Config;
-use redis_updater::handler::{FUNCTION, Handler};
-use redis_updater::store::{ProgramStore, TIMEOUTS};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-
-const CHANNEL: &str = "program-updates";
-
-struct Function {
-    handler: Handler,
-    redis: RedisServer,
-    folder: TempDir,
-}
-
-fn program_store(redis: &RedisServer) -> ProgramStore {
-    let url = format!("--redis-url={}", redis.url());
-    let arguments = ["redis-updater", &url, "--failed-records-url=file:///unused"];
-    let config = Config::try_parse_from(arguments).unwrap();
-    ProgramStore::new(RedisAccess::new(&config.redis, TIMEOUTS).unwrap())
-}
-
-impl Function {
-    async fn start() -> Self {
-        Self::start_in_epoch(0).await
-    }
-
-    async fn start_in_epoch(epoch: u64) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let redis = RedisServer::start(Port::Any, &folder.path().join("redis")).await.unwrap();
-        let failed = folder.path().join("failed");
-        let failures =
-            FailureStore::open(FUNCTION, &format!("file://{}", failed.display())).unwrap();
-        let store = program_store(&redis);
-        Self { handler: Handler::new(store, failures, epoch, "adtrack".to_owned()), redis, folder }
-    }
-
-    async fn invoke(&self, records: &[Record]) -> Vec<String> {
-        let event = serde_json::from_slice(&payload("arn:stream", "shardId-000000000000", records));
-        let deadline = SystemTime::now() + Duration::from_secs(20);
-        let response = self.handler.handle(event.unwrap(), deadline).await;
-        response.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()
-    }
-
-    async fn hash(&self, id: &str) -> HashMap<String, String> {
-        let mut connection = self.redis.connection().await.unwrap();
-        connection.hgetall(format!("program:{{{id}}}")).await.unwrap()
-    }
-
-    async fn name(&self, id: &str) -> String {
-        self.hash(id).await.remove("programName").unwrap_or_default()
-    }
-
-    /// Subscribes to the channel of updates.
-    async fn subscribe(&self) -> redis::aio::PubSubStream {
-        let client = redis::Client::open(self.redis.url()).unwrap();
-        let mut subscription = client.get_async_pubsub().await.unwrap();
-        subscription.subscribe(CHANNEL).await.unwrap();
-        subscription.into_on_message()
-    }
-}
-
-async fn next(messages: &mut redis::aio::PubSubStream) -> Update {
-    let message = tokio::time::timeout(Duration::from_secs(5), messages.next()).await;
-    Update::from_json(message.expect("a message within 5 s").unwrap().get_payload_bytes()).unwrap()
-}
-
-fn program(id: &str, name: &str) -> Value {
-    json!({"programId": id, "programName": name, "checksum": "1", "customerId": 1,
-        "customerName": "c", "valid": true})
-}
-
-fn record(sequence_number: &str, json: &Value) -> Record {
-    Record {
-        sequence_number: sequence_number.to_owned(),
-        partition_key: "key".into(),
-        data: json.to_string().into_bytes(),
-        arrived_at: 1_767_323_046.0,
-    }
-}
-
-const NONE: Vec<String> = Vec::new();
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stores_and_publishes_an_update_with_its_version() {
@@ -108,8 +24,11 @@ async fn stores_and_publishes_an_update_with_its_version() {
     assert_eq!(update.version.to_string(), "3.495");
     let values = Update::HASH_FIELDS.map(|field| hash.get(field).cloned());
     assert_eq!(Update::from_hash(values.into()).unwrap(), Some(update));
-    let mut connection = function.redis.connection().await.unwrap();
-    assert!(connection.exists::<_, bool>("adtrack:loaded").await.unwrap());
+    assert_eq!(
+        function.mark().await,
+        None,
+        "only mark-loaded knows whether Redis has all programs"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -223,7 +142,7 @@ async fn stores_a_batch_of_several_pipelines() {
     assert_eq!(function.invoke(&batch).await, NONE);
     let mut connection = function.redis.connection().await.unwrap();
     let keys: usize = redis::cmd("DBSIZE").query_async(&mut connection).await.unwrap();
-    assert_eq!(keys, 1_234 + 1);
+    assert_eq!(keys, 1_234);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -297,16 +216,6 @@ async fn replaces_a_connection_to_a_demoted_primary() {
     let own = ids(&before).len() - 1;
     let kept = ids(&before).iter().filter(|id| after.contains(id)).count();
     assert_eq!((own, kept), (1, 1), "the function has a new connection");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn does_not_mark_redis_as_loaded_if_nothing_was_stored() {
-    let function = Function::start().await;
-    let mut connection = function.redis.connection().await.unwrap();
-    let acl = ["SETUSER", "default", "-evalsha"];
-    let _: () = redis::cmd("ACL").arg(&acl).query_async(&mut connection).await.unwrap();
-    assert_eq!(function.invoke(&[record("1", &program("p", "one"))]).await, ["1"]);
-    assert!(!connection.exists::<_, bool>("adtrack:loaded").await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]

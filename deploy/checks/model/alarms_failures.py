@@ -60,6 +60,7 @@ DAY = {
     ("tracker", "adtrack_journal_capacity_bytes"): level(8 * GIB, 16 * GIB),
     ("tracker", "adtrack_subscribed"): ((1, 12),),
     ("tracker", "adtrack_redis_connected"): ((1, 12),),
+    ("tracker", "adtrack_core_data_loaded"): ((1, 12),),
     ("tracker", "adtrack_journal_damaged_total"): ((0, 12),),
     ("tracker", "adtrack_journal_lost_files"): ((0, 12),),
     ("tracker", "adtrack_task_protection_failed_total"): ((0, 12),),
@@ -122,7 +123,8 @@ FAILURES = [
             {("balancer", "TargetResponseTime"): ((0.002, 2), (0.4, 1)), ("balancer", "RequestCount"): ones(3)},
             minutes=HOUR, regime=NIGHT),
     Failure("no metric of anything", dict.fromkeys(DAY, NOTHING), recovers=8, rings={
-        "HealthyTargets": 6, "AvailabilityFast": 4, "JournalAge": 4, "Subscription": 4, "RedisConnection": 4}),
+        "HealthyTargets": 6, "AvailabilityFast": 4, "JournalAge": 4, "Subscription": 4, "RedisConnection": 4,
+        "CoreDataLoaded": 4}),
     # The load balancer.
     *_simple("Target5xx", *TARGET, ones(160), ones(75), ones(4_000), 6),
     *_simple("LoadBalancer5xx", *BALANCER, ones(32), ones(14), ones(4_000), 6),
@@ -177,7 +179,8 @@ FAILURES = [
     Failure("a stretch of a journal is damaged", {("tracker", "adtrack_journal_damaged_total"): among(1, 11)},
             {"JournalDamaged": 2}, minutes=1),
     Failure("the metrics agents are gone", dict.fromkeys(OF_AGENT, NOTHING),
-            {"JournalAge": 4, "Subscription": 4, "RedisConnection": 4, "MetricsAgents": 14}),
+            {"JournalAge": 4, "Subscription": 4, "RedisConnection": 4, "CoreDataLoaded": 4,
+             "MetricsAgents": 14}),
     Failure("a metrics agent of three is gone", {AGE: level(0.4, 0.1, of=4)}, {"MetricsAgents": 14}),
     Failure("a metrics agent is gone for ten minutes", {AGE: level(0.4, 0.1, of=4)}, minutes=10),
     Failure("a tracker of three starts", {AGE: level(0.4, 0.1, of=4), HEALTHY: ((2, 3),)}),
@@ -188,6 +191,7 @@ FAILURES = [
               {("tracker", name): flapping(level(0, 1), level(1, 1), "xx.xx.xx.xx.")})
       for name in ("adtrack_subscribed", "adtrack_redis_connected")),
     *_simple("RedisConnection", "tracker", "adtrack_redis_connected", level(0, 1), None, ((0, 12),), 4),
+    *_simple("CoreDataLoaded", "tracker", "adtrack_core_data_loaded", level(0, 1), None, ((0, 12),), 4),
     # From response to row.
     *_simple("ResponseToRow", *ROWS, ((50_000, 1), (300, 59)), ((22_000, 1), (300, 59)), ((300_000, 60),), 4),
     Failure("rows are late every other minute",
@@ -199,7 +203,8 @@ FAILURES = [
     Failure("a tolerable wait in journal and stream", {AGE: level(12, 0.1), ROWS: ((12_000, 1), (300, 59))}),
     Failure("rows are late, and the metrics agents are gone",
             dict.fromkeys(OF_AGENT, NOTHING) | {ROWS: ((50_000, 1), (300, 59))},
-            {"ResponseToRow": 4, "JournalAge": 4, "Subscription": 4, "RedisConnection": 4, "MetricsAgents": 14}),
+            {"ResponseToRow": 4, "JournalAge": 4, "Subscription": 4, "RedisConnection": 4, "CoreDataLoaded": 4,
+             "MetricsAgents": 14}),
     Failure("nothing reaches the stream", {AGE: level(50, 0.1)}, {"ResponseToRow": 4, "JournalAge": 4}, regime=NIGHT),
     *_simple("EventStreamThrottles", "kinesis-consumer's stream", "WriteProvisionedThroughputExceeded",
              among(160, 59_000), among(75, 59_000), among(9_000, 0), 6),
@@ -240,7 +245,8 @@ FAILURES = [
             {"Subscription": 4, "CoreDataToTrackers": 4}, regime=NIGHT),
     Failure("core data is late, and the metrics agents are gone",
             dict.fromkeys(OF_AGENT, NOTHING) | {STORES: ((20_000, 1), (300, 59))},
-            {"CoreDataToTrackers": 4, "JournalAge": 4, "Subscription": 4, "RedisConnection": 4, "MetricsAgents": 14}),
+            {"CoreDataToTrackers": 4, "JournalAge": 4, "Subscription": 4, "RedisConnection": 4, "CoreDataLoaded": 4,
+             "MetricsAgents": 14}),
     # Redis, each node.
     *(failure for number in (1, 2, 3) for failure in [
         *_simple("RedisMemory", f"node{number}", "DatabaseMemoryUsagePercentage",

@@ -80,7 +80,8 @@ OURS = {
     # How many samples there are says how many agents report.
     "adtrack_journal_oldest_seconds": ("Maximum", "SampleCount"), "adtrack_journal_bytes": LEVEL,
     "adtrack_journal_capacity_bytes": ("Minimum",), "adtrack_subscribed": ("Minimum",),
-    "adtrack_redis_connected": ("Minimum",), "OldestRecordAge": LEVEL, "adtrack_journal_lost_files": LEVEL,
+    "adtrack_redis_connected": ("Minimum",), "adtrack_core_data_loaded": ("Minimum",),
+    "OldestRecordAge": LEVEL, "adtrack_journal_lost_files": LEVEL,
 }
 
 

@@ -253,6 +253,7 @@ ALARMS = {
     "adtrack adtrack_journal_lost_files": ["observability-events"],
     "adtrack adtrack_subscribed": ["observability-core-data", "observability-objectives"],
     "adtrack adtrack_redis_connected": ["observability-core-data"],
+    "adtrack adtrack_core_data_loaded": ["observability-core-data"],
     "adtrack Failures": ["observability-events", "observability-core-data"],
     "adtrack DifferingRepeats": ["observability-events"],
     "adtrack adtrack_task_protection_failed_total": ["observability-events"],

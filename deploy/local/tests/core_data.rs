@@ -270,3 +270,67 @@ async fn warm_start_loads_every_program_once() {
         stack.stop().await;
     }
 }
+
+/// Redis loses everything and then gets one update. No tracker, running or restarted, reports an existing program
+/// as unknown, before or after all core data is published again and marked as loaded.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_update_after_a_loss_makes_no_program_unknown() {
+    let _alone = run_alone().await;
+    const PROGRAMS: u64 = 200;
+    let (mut stack, _folder) = start_stack(&[], &[]).await;
+    let kinesis = stack.kinesis().await;
+    let publish = async |numbers: std::ops::Range<u64>| {
+        for number in numbers {
+            let data = json!({"programId": format!("p{number}"), "programName": "n",
+                "checksum": "1", "customerId": 1, "customerName": "c", "valid": true});
+            let put = kinesis.put_record().stream_name(CORE_DATA_STREAM);
+            let put = put.partition_key(number.to_string()).data(Blob::new(data.to_string()));
+            put.send().await.unwrap();
+        }
+    };
+    let holds = async |stack: &Stack, keys: u64| {
+        until("Redis holds them", async || {
+            stack.redis.command::<u64>(&["DBSIZE"]).await.unwrap() == keys
+        })
+        .await;
+    };
+    let client = client();
+    publish(0..PROGRAMS).await;
+    holds(&stack, PROGRAMS).await;
+    let count = PROGRAMS.to_string();
+    let _: () = stack.redis.command(&["SET", "adtrack:loaded", &count]).await.unwrap();
+    for number in [0, PROGRAMS - 1] {
+        assert_eq!(get_event(&client, stack.tracker_url(), number).await.0, 200);
+    }
+
+    let _: () = stack.redis.command(&["FLUSHALL"]).await.unwrap();
+    publish(7..8).await;
+    holds(&stack, 1).await;
+    for is_new in [false, true] {
+        if is_new {
+            stack.kill_tracker().await;
+            stack.start_tracker_again().await.unwrap();
+        }
+        let mut statuses = std::collections::BTreeMap::<u16, u64>::new();
+        for number in 0..PROGRAMS {
+            let (status, _) = get_event(&client, stack.tracker_url(), number).await;
+            *statuses.entry(status).or_default() += 1;
+        }
+        println!("new: {is_new}, responses {statuses:?}");
+        assert_eq!(statuses.get(&404), None, "{statuses:?}");
+        assert_eq!(metric(&stack, "adtrack_core_data_loaded").await, 0.0);
+    }
+
+    publish(0..PROGRAMS).await;
+    holds(&stack, PROGRAMS).await;
+    assert_eq!(get_event(&client, stack.tracker_url(), PROGRAMS).await.0, 503, "not marked yet");
+    let _: () = stack.redis.command(&["SET", "adtrack:loaded", &count]).await.unwrap();
+    until("an unknown program is unknown", async || {
+        get_event(&client, stack.tracker_url(), PROGRAMS).await.0 == 404
+    })
+    .await;
+    for number in 0..PROGRAMS {
+        assert_eq!(get_event(&client, stack.tracker_url(), number).await.0, 200);
+    }
+    stack.stop().await;
+}

@@ -13,7 +13,7 @@ use helpers::{Traffic, client, connection, get_event, run_alone, start_stack, st
 use local_stack::ports::{self, Port};
 use local_stack::process::Signal;
 use local_stack::stack::CORE_DATA_STREAM;
-use local_stack::tcp_proxy::TcpProxy;
+use local_stack::tcp_proxy::{Passing, TcpProxy};
 use local_stack::{RedisServer, Stack};
 use serde_json::json;
 use tempfile::TempDir;
@@ -88,9 +88,9 @@ async fn tls_with_user_and_password() {
     .await
     .unwrap();
     // Only the rights that the tracker and redis-updater need.
-    let rights = "+hmget +hget +exists +info +role +wait +set +hset +del +expire +type +publish \
-                  +subscribe +ping +script|load +evalsha +client ~program:* \
-                  ~adtrack:loaded &program-updates";
+    let rights = "+hmget +hget +exists +get +dbsize +info +role +wait +set +hset +hkeys +hdel +del \
+                  +expire +persist +type +publish +subscribe +ping +script|load +evalsha +client \
+                  ~program:* ~adtrack:loaded &program-updates";
     let user: Vec<_> = ["ACL", "SETUSER", "adtrack", "on", ">pass/word"]
         .into_iter()
         .chain(rights.split(' '))
@@ -252,8 +252,13 @@ async fn works_with_a_cluster_of_three() {
         is_healthy
     })
     .await;
+    // The first two nodes are dead: one refuses connections, one accepts them and never responds.
+    let closed = ports::free("nobody", Port::Any).await.unwrap();
+    let silent = TcpProxy::start(nodes[0].0.address()).await.unwrap();
+    silent.set(Passing::Nothing);
+    let url = format!("redis://{closed},{},{}", silent.address, nodes[0].0.address());
     let (stack, _folder) = start_stack(
-        &[("REDIS_URL", nodes[0].0.url()), ("REDIS_CLUSTER", "true".to_owned())],
+        &[("REDIS_URL", url), ("REDIS_CLUSTER", "true".to_owned())],
         &[("WARM_UP_SECONDS", "5")],
     )
     .await;
@@ -262,13 +267,45 @@ async fn works_with_a_cluster_of_three() {
         let keys: u64 = node.command(&["DBSIZE"]).await.unwrap();
         assert!(keys > 0, "every node has some programs");
     }
-    // The mark that all programs are loaded is found on any node, so an unknown program is a 404.
-    assert_eq!(get_event(&client(), stack.tracker_url(), 1_000).await.0, 404);
+    // The mark is on one of the nodes, and is found through any. It is set while two of 32 programs are
+    // still to come, which are not counted again; the 33rd is.
+    let client = client();
+    assert_eq!(get_event(&client, stack.tracker_url(), 1_000).await.0, 503);
+    let set = async |value: &str| -> bool {
+        let mut is_set = false;
+        for (node, _) in &nodes {
+            // The others say where it is.
+            is_set |= node.command::<()>(&["SET", "adtrack:loaded", value]).await.is_ok();
+        }
+        is_set
+    };
+    let mark = async || {
+        let mut mark = None;
+        for (node, _) in &nodes {
+            mark = mark
+                .or(node.command::<Option<u64>>(&["GET", "adtrack:loaded"]).await.unwrap_or(None));
+        }
+        mark
+    };
+    assert!(set("32").await);
+    check_updates(&stack, 30..33).await;
+    until("the 33rd is counted", async || mark().await == Some(33)).await;
+    assert_eq!(get_event(&client, stack.tracker_url(), 1_000).await.0, 404);
+    let tombstone = json!({"programId": "p32", "deleted": true}).to_string();
+    let put = stack.kinesis().await.put_record().stream_name(CORE_DATA_STREAM).partition_key("32");
+    put.data(Blob::new(tombstone)).send().await.unwrap();
+    until("the deletion is counted", async || mark().await == Some(32)).await;
+    // Far fewer than there should be.
+    assert!(set("500").await);
+    until("unknown is unavailable", async || {
+        get_event(&client, stack.tracker_url(), 1_001).await.0 == 503
+    })
+    .await;
     // After a restart, the tracker's warm-up loads all programs, so that no request has to.
     let mut stack = stack;
     stack.kill_tracker().await;
     stack.start_tracker_again().await.unwrap();
-    assert_eq!(helpers::metric(&stack, "adtrack_l1_entries").await, 30.0);
+    assert_eq!(helpers::metric(&stack, "adtrack_l1_entries").await, 33.0);
     until_named(&stack, 7, "second").await;
     assert_eq!(helpers::metric(&stack, r#"adtrack_l2_loads_total{result="found"}"#).await, 0.0);
     stack.stop().await;

@@ -179,6 +179,9 @@ async fn each_program_sends_what_is_listed() {
         [("REDIS_URL", tracker.as_str()), ("SAMPLE_PROGRAMS", "false"), ("WARM_UP_SECONDS", "5")];
     let (mut stack, _folder) = start_stack(&[("REDIS_URL", url("redis-updater"))], &settings).await;
 
+    // An operator marks an empty Redis as loaded, so that programs are counted.
+    let operator = url("core-data");
+    core_data(&operator, &["mark-loaded", "--count", "0"]).await;
     feed(&stack, 1).await;
     until_known(&stack, 1).await;
     // A program that nobody asked for yet is read; a lost subscription is made again and verified.
@@ -187,14 +190,20 @@ async fn each_program_sends_what_is_listed() {
     let _: u64 = redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await.unwrap();
     feed(&stack, 3).await;
     until_known(&stack, 3).await;
-    // What is deleted leaves a tombstone that expires.
+    // A deletion leaves a tombstone that expires, without the other members; a program that comes back no longer
+    // expires. A foreign key is deleted.
     publish(&stack, &json!({"programId": "p3", "deleted": true})).await;
+    until("p3 is gone", async || get_event(&client(), stack.tracker_url(), 3).await.0 == 404).await;
+    feed(&stack, 3).await;
+    until_known(&stack, 3).await;
+    let _: () = redis.command(&["SET", "program:{p4}", "text"]).await.unwrap();
+    feed(&stack, 4).await;
+    until_known(&stack, 4).await;
     // A start warms up.
     stack.kill_tracker().await;
     stack.start_tracker_again().await.unwrap();
     until_known(&stack, 1).await;
     // An operator.
-    let operator = url("core-data");
     let programs = own.path().join("programs.jsonl");
     std::fs::write(&programs, r#"{"programId": "p1", "deleted": true}"#).unwrap();
     core_data(&operator, &["get", "p1"]).await;

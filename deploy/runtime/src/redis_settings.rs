@@ -12,10 +12,11 @@ use crate::cli::{boolean, non_empty};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Redis")]
 pub struct RedisSettings {
-    /// URL of Redis: redis:// or rediss:// (TLS), with user and password if it needs them.
-    /// [default: redis://127.0.0.1:6379]
-    #[arg(long, env, hide_env_values = true, value_parser = redis_url)]
-    pub redis_url: Option<Url>,
+    /// URL of Redis: redis:// or rediss:// (TLS), with user and password if it needs them. Several nodes
+    /// are separated by commas, as further URLs or as further HOST:PORT of the same URL; if one of them
+    /// does not respond, the next is tried. [default: redis://127.0.0.1:6379]
+    #[arg(long, env, hide_env_values = true, value_parser = redis_urls)]
+    pub redis_url: Option<RedisUrls>,
     /// Host of Redis, instead of REDIS_URL.
     #[arg(long, env, value_parser = non_empty("a host name or address"), conflicts_with = "redis_url")]
     pub redis_host: Option<String>,
@@ -26,13 +27,17 @@ pub struct RedisSettings {
     /// the URL.
     #[arg(long, env)]
     pub redis_password_file: Option<PathBuf>,
-    /// Whether Redis is a cluster. If so, the URL names any of its nodes.
+    /// Whether Redis is a cluster. If so, the URL names one or more of its nodes.
     #[arg(long, env, default_value = "false", value_parser = boolean, action = clap::ArgAction::Set)]
     pub redis_cluster: bool,
     /// Pub/sub channel of core-data updates.
     #[arg(long, env, default_value = keys::DEFAULT_CHANNEL, value_parser = non_empty("a channel name"))]
     pub redis_channel: String,
 }
+
+/// The URLs of one or more nodes, in the order in which they are tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisUrls(Vec<Url>);
 
 /// An invalid setting of Redis. The message is one line that names the setting.
 #[derive(Debug, thiserror::Error)]
@@ -49,25 +54,27 @@ pub enum RedisSettingsError {
 }
 
 impl RedisSettings {
-    /// The URL to connect to, with the password.
-    pub fn url(&self) -> Result<Url, RedisSettingsError> {
-        let mut url = match (&self.redis_url, &self.redis_host) {
-            (Some(url), _) => url.clone(),
+    /// The URLs to connect to, with the password; at least one.
+    pub fn urls(&self) -> Result<Vec<Url>, RedisSettingsError> {
+        let mut urls = match (&self.redis_url, &self.redis_host) {
+            (Some(RedisUrls(urls)), _) => urls.clone(),
             (None, host) => {
                 let host = host.as_deref().unwrap_or("127.0.0.1");
                 let bracketed =
                     if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-                redis_url(&format!("redis://{bracketed}:{}", self.redis_port))
-                    .map_err(|_| RedisSettingsError::Host(host.to_owned()))?
+                let url = redis_url(&format!("redis://{bracketed}:{}", self.redis_port));
+                vec![url.map_err(|_| RedisSettingsError::Host(host.to_owned()))?]
             }
         };
         if let Some(path) = &self.redis_password_file {
             let password = read_password(path)
                 .map_err(|error| RedisSettingsError::PasswordFile(path.clone(), error))?;
-            // Fails only for a URL without a host, which `redis_url` rejects.
-            let _ = url.set_password(Some(&password));
+            for url in &mut urls {
+                // Fails only for a URL without a host, which `redis_url` rejects.
+                let _ = url.set_password(Some(&password));
+            }
         }
-        Ok(url)
+        Ok(urls)
     }
 }
 
@@ -78,7 +85,7 @@ fn read_password(path: &Path) -> std::io::Result<String> {
 fn redis_url(text: &str) -> Result<Url, String> {
     let expected = || {
         "expected redis://HOST:PORT/DATABASE or rediss://USER:PASSWORD@HOST:PORT/DATABASE, with a \
-         number or nothing as DATABASE"
+         number or nothing as DATABASE; several are separated by commas"
             .to_owned()
     };
     let url = Url::parse(text).map_err(|_| expected())?;
@@ -87,6 +94,25 @@ fn redis_url(text: &str) -> Result<Url, String> {
         && url.host_str().is_some_and(|host| !host.is_empty())
         && (database.is_empty() || database.parse::<u16>().is_ok());
     if usable { Ok(url) } else { Err(expected()) }
+}
+
+/// Reads URLs that are separated by commas, and URLs with several hosts. Commas in a user's name or password
+/// separate nothing.
+fn redis_urls(text: &str) -> Result<RedisUrls, String> {
+    let mut urls = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() || urls.is_empty() {
+        let next = [",redis://", ",rediss://"].iter().filter_map(|scheme| rest.find(scheme)).min();
+        let (one, behind) = next.map_or((rest, ""), |at| (&rest[..at], &rest[at + 1..]));
+        rest = behind;
+        let hosts_at = one.rfind('@').map(|at| at + 1).or_else(|| Some(one.find("://")? + 3));
+        let (before, hosts) = one.split_at(hosts_at.unwrap_or_default());
+        let (hosts, path) = hosts.split_at(hosts.find('/').unwrap_or(hosts.len()));
+        for host in hosts.split(',') {
+            urls.push(redis_url(&format!("{before}{host}{path}"))?);
+        }
+    }
+    Ok(RedisUrls(urls))
 }
 
 #[cfg(test)]
@@ -103,7 +129,8 @@ mod tests {
 
     fn url(arguments: &[&str]) -> String {
         let all = ["command"].iter().chain(arguments);
-        Command::try_parse_from(all).unwrap().redis.url().unwrap().to_string()
+        let urls = Command::try_parse_from(all).unwrap().redis.urls().unwrap();
+        urls.iter().map(Url::to_string).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
@@ -112,6 +139,19 @@ mod tests {
         assert_eq!(url(&["--redis-url", "rediss://u:p@h:1"]), "rediss://u:p@h:1");
         assert_eq!(url(&["--redis-host", "h", "--redis-port", "7"]), "redis://h:7");
         assert_eq!(url(&["--redis-host", "::1"]), "redis://[::1]:6379");
+    }
+
+    #[test]
+    fn reads_several_nodes() {
+        for (text, expected) in [
+            ("redis://a:1,redis://b:2", "redis://a:1 redis://b:2"),
+            ("rediss://u:p@a:1,b:2,c/3", "rediss://u:p@a:1/3 rediss://u:p@b:2/3 rediss://u:p@c/3"),
+            ("redis://u:p,w@a:1,b:2", "redis://u:p,w@a:1 redis://u:p,w@b:2"),
+            ("redis://a:1,b:2,rediss://c:3", "redis://a:1 redis://b:2 rediss://c:3"),
+            ("redis://[::1]:1,[::2]:2", "redis://[::1]:1 redis://[::2]:2"),
+        ] {
+            assert_eq!(url(&["--redis-url", text]), expected, "{text}");
+        }
     }
 
     #[test]
@@ -127,8 +167,19 @@ mod tests {
 
     #[test]
     fn rejects_invalid_redis_urls() {
-        for text in ["redis://h:1/notadb", "", "h:6379", "http://h", "redis://", "redis:h"] {
-            assert!(redis_url(text).is_err(), "{text:?}");
+        for text in [
+            "redis://h:1/notadb",
+            "",
+            ",",
+            "h:6379",
+            "http://h",
+            "redis://",
+            "redis:h",
+            "redis://h:1,",
+            "redis://h:1,,i:2",
+            "redis://h:1,http://i:2",
+        ] {
+            assert!(redis_urls(text).is_err(), "{text:?}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use adtrack_proto::ProgramId;
+use adtrack_proto::{InvalidVersion, ProgramId, Version};
 use adtrack_runtime::cli::{non_empty, seconds};
 use adtrack_runtime::redis_settings::RedisSettings;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -33,6 +33,12 @@ pub enum Command {
     /// Compares a file with what Redis holds and lists the differences.
     #[command(after_help = VERIFY_HELP)]
     Verify(VerifyArguments),
+    /// Sets how many programs Redis should hold: once after the first publish, and after a loss.
+    #[command(after_help = MARK_LOADED_HELP)]
+    MarkLoaded(MarkLoadedArguments),
+    /// Publishes one program in place of a wrong version that is newer than anything on the stream.
+    #[command(after_help = REPAIR_HELP)]
+    Repair(RepairArguments),
 }
 
 const PUBLISH_HELP: &str = "\
@@ -74,6 +80,31 @@ Examples:
 Exit status: 0 equal; 1 something differs; 64 usage; 65 a record is invalid; 66 the file cannot be
 read; 69 Redis cannot be read; 74 the temporary file cannot be used.";
 
+const MARK_LOADED_HELP: &str = "\
+Sets the key adtrack:loaded. Until it is set, trackers respond with 503 for unknown programs, not 404,
+because Redis may have been emptied. redis-updater keeps the number up to date, but never creates the
+key. While Redis holds less than half of the programs, it still counts as not loaded, so you may run the
+command before all of them have arrived.
+
+Examples:
+  core-data mark-loaded --count 200000
+  core-data publish programs.csv && core-data mark-loaded --count 200000
+
+Exit status: 0 set; 64 usage; 69 Redis cannot be reached or refused it.";
+
+const REPAIR_HELP: &str = "\
+Redis and trackers ignore updates that are older than what they hold. So a version that an intruder or
+a mistake made newer than anything on the stream blocks all updates of its program. `core-data get`
+shows the version. This command publishes the program's last record in the file, which replaces that
+version and no other.
+
+Example:
+  core-data repair programs.csv --program 212313 --replaces 0.99999999
+
+Exit status: 0 the record is on every stream; 64 usage; 65 a record is invalid, or the file does not have
+the program; 66 the file cannot be read; 69 Kinesis did not accept the record; 74 the temporary file
+cannot be used.";
+
 /// The arguments of commands that read a file of core data.
 #[derive(Debug, Args)]
 pub struct InputArguments {
@@ -100,11 +131,9 @@ pub enum Format {
     Csv,
 }
 
-/// Arguments of `publish`.
+/// The streams to publish to.
 #[derive(Debug, Args)]
-pub struct PublishArguments {
-    #[command(flatten)]
-    pub input: InputArguments,
+pub struct StreamArguments {
     /// Region of a core-data stream; repeat the flag to publish to several. [default: the AWS SDK's
     /// own]
     #[arg(long = "region", value_name = "REGION", value_parser = non_empty("the name of an AWS region"))]
@@ -112,9 +141,46 @@ pub struct PublishArguments {
     /// Name of the Kinesis stream.
     #[arg(long, env = "CORE_DATA_STREAM", default_value = "adtrack-core-data", value_parser = non_empty("the name of a Kinesis stream"))]
     pub stream: String,
+}
+
+/// Arguments of `publish`.
+#[derive(Debug, Args)]
+pub struct PublishArguments {
+    #[command(flatten)]
+    pub input: InputArguments,
+    #[command(flatten)]
+    pub streams: StreamArguments,
     /// Check the file and send nothing; needs no AWS credentials.
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// Arguments of `mark-loaded`.
+#[derive(Debug, Args)]
+pub struct MarkLoadedArguments {
+    /// Number of programs, without deleted ones.
+    #[arg(long, value_name = "PROGRAMS", value_parser = clap::value_parser!(u64).range(..=MAX_PROGRAMS))]
+    pub count: u64,
+    #[command(flatten)]
+    pub redis: RedisSettings,
+}
+
+/// Far more than Redis can hold, and exact in Lua.
+const MAX_PROGRAMS: u64 = 1_000_000_000_000;
+
+/// Arguments of `repair`.
+#[derive(Debug, Args)]
+pub struct RepairArguments {
+    #[command(flatten)]
+    pub input: InputArguments,
+    /// The program to publish.
+    #[arg(long, value_name = "PROGRAM_ID", value_parser = program_id)]
+    pub program: ProgramId,
+    /// The wrong version, as `core-data get` shows it.
+    #[arg(long, value_name = "VERSION", value_parser = version)]
+    pub replaces: Version,
+    #[command(flatten)]
+    pub streams: StreamArguments,
 }
 
 /// Arguments of `get`.
@@ -151,4 +217,8 @@ pub struct VerifyArguments {
 
 fn program_id(text: &str) -> Result<ProgramId, String> {
     ProgramId::parse(text).map_err(|error| error.to_string())
+}
+
+fn version(text: &str) -> Result<Version, String> {
+    text.parse().map_err(|error: InvalidVersion| error.to_string())
 }

@@ -29,9 +29,9 @@ pub async fn run(arguments: &GetArguments) -> Result<Exit, Failure> {
     }
 }
 
-/// The message for a Redis that holds no core data.
+/// The message for a Redis that is not marked as holding core data.
 pub fn no_core_data() -> String {
-    "Redis holds no core data at all (the key adtrack:loaded is missing): nothing was published yet, \
-     or Redis restarted empty; publish the core data again"
+    "Redis may hold no core data at all (the key adtrack:loaded is missing): nothing was published yet, or \
+     Redis restarted empty; publish all core data, then run core-data mark-loaded"
         .to_owned()
 }

@@ -4,7 +4,8 @@
 //! publish  file → input: records with line and column → spool: checks all of them
 //!                                    spool → outbox: batches → stream: Kinesis, one per region
 //! verify   file → input → spool → redis: compares, program by program
-//! get, watch                      redis
+//! get, watch, mark-loaded         redis
+//! repair   file → input → spool → stream
 //! ```
 //!
 //! Only `redis` knows Redis, and only `stream` knows Kinesis.
@@ -13,11 +14,13 @@ mod arguments;
 mod exit;
 mod get;
 mod input;
+mod mark_loaded;
 mod outbox;
 mod output;
 mod progress;
 mod publish;
 mod redis;
+mod repair;
 mod signals;
 mod spool;
 mod stream;
@@ -51,5 +54,7 @@ async fn run(command: &Command) -> Result<Exit, Failure> {
         Command::Get(arguments) => get::run(arguments).await,
         Command::Watch(arguments) => watch::run(arguments).await,
         Command::Verify(arguments) => verify::run(arguments).await,
+        Command::MarkLoaded(arguments) => mark_loaded::run(arguments).await,
+        Command::Repair(arguments) => repair::run(arguments).await,
     }
 }

@@ -62,12 +62,28 @@ pub async fn run(arguments: &PublishArguments) -> Result<Exit, Failure> {
         output::line("dry run: nothing is sent");
         return Ok(Exit::Success);
     }
-    let streams = Stream::open(&arguments.regions, &arguments.stream).await?;
+    let streams = Stream::open(&arguments.streams.regions, &arguments.streams.stream).await?;
     let total = spool.counts.records();
     let progress = Progress::start("publishing", total * streams.len() as u64);
     let outcomes = publish_to_all(&streams, &spool, &progress).await;
     progress.finish();
-    summarise(&outcomes?, total)
+    let exit = summarise(&outcomes?, total)?;
+    output::line(format_args!(
+        "if this is all core data, and Redis is new or was emptied: core-data mark-loaded --count {}",
+        spool.programs_left
+    ));
+    Ok(exit)
+}
+
+/// Sends one record, for as long as a batch is retried.
+pub async fn put_one(stream: &Stream, record: SpooledRecord) -> Result<(), Failure> {
+    match put(stream, vec![record], &CancellationToken::new()).await.stop {
+        Some(Stop::Failed(exit, problem)) => Err(Failure::new(
+            exit,
+            format!("{}: the record was not sent: {problem}", stream.region),
+        )),
+        Some(Stop::Interrupted) | None => Ok(()),
+    }
 }
 
 /// Publishes to all regions concurrently; none waits for another.

@@ -1,10 +1,12 @@
-//! Redis for `get`, `watch` and `verify`. No other module of the command knows Redis.
+//! Redis for `get`, `watch`, `verify` and `mark-loaded`. No other module of the command knows Redis.
 
 use std::time::Duration;
 
+use adtrack_proto::ProgramId;
 use adtrack_proto::program::Update;
-use adtrack_proto::{ProgramId, keys};
-use adtrack_runtime::redis_access::{RedisAccess, RedisConnection, RedisTimeouts, hash_of, within};
+use adtrack_runtime::redis_access::{
+    CoreDataState, RedisAccess, RedisConnection, RedisTimeouts, hash_of, is_marked_command, within,
+};
 use adtrack_runtime::redis_settings::RedisSettings;
 use futures::StreamExt;
 use redis::aio::{PubSub, PubSubSink};
@@ -38,10 +40,13 @@ impl Redis {
     /// Checks the settings; does not connect yet.
     pub fn new(settings: &RedisSettings) -> Result<Self, Failure> {
         let usage = |error: String| Failure::new(Exit::Usage, error);
-        let url = settings.url().map_err(|error| usage(error.to_string()))?;
+        let urls = settings.urls().map_err(|error| usage(error.to_string()))?;
         // Without user and password, because messages end up in logs.
-        let host = url.host_str().unwrap_or_default();
-        let address = format!("{}://{host}:{}", url.scheme(), url.port().unwrap_or(6379));
+        let addresses = urls.iter().map(|url| {
+            let host = url.host_str().unwrap_or_default();
+            format!("{}://{host}:{}", url.scheme(), url.port().unwrap_or(6379))
+        });
+        let address = addresses.collect::<Vec<_>>().join(", ");
         let access =
             RedisAccess::new(settings, TIMEOUTS).map_err(|error| usage(error.to_string()))?;
         Ok(Self { access, address })
@@ -73,13 +78,25 @@ pub struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Whether Redis holds any core data.
+    /// Whether Redis is marked as holding core data.
     pub async fn holds_core_data(&self) -> Result<bool, Failure> {
-        let mut exists = redis::cmd("EXISTS");
-        exists.arg(keys::LOADED);
-        let responses = self.query(vec![exists]).await?;
-        let exists: RedisResult<bool> = responses.into_iter().next().map_or(Ok(false), value);
-        exists.map_err(|error| self.redis.failure(&error))
+        let responses = self.query(vec![is_marked_command()]).await?;
+        let is_marked = responses.into_iter().next().map_or(Ok(false), value);
+        is_marked.map_err(|error| self.redis.failure(&error))
+    }
+
+    /// Sets the number of programs that Redis should hold.
+    pub async fn mark_loaded(&self, programs: u64) -> Result<(), Failure> {
+        self.connection.mark_loaded(programs).await.map_err(|error| self.redis.failure(&error))
+    }
+
+    /// How many programs Redis holds if that is far fewer than its mark says.
+    pub async fn too_few_held(&self, mark: u64) -> Result<Option<u64>, Failure> {
+        match self.connection.core_data_state(Some(mark)).await {
+            Ok(CoreDataState::Depleted { held, .. }) => Ok(Some(held)),
+            Ok(CoreDataState::Loaded | CoreDataState::Unmarked) => Ok(None),
+            Err(error) => Err(self.redis.failure(&error)),
+        }
     }
 
     /// Reads what Redis holds for each program, in their order, in one round trip.
@@ -89,7 +106,8 @@ impl Reader<'_> {
             return Ok(Vec::new());
         }
         let responses = self.query(program_ids.iter().map(hash_of).collect()).await?;
-        responses.into_iter().map(|response| self.stored_value(value(response))).collect()
+        let stored = program_ids.iter().zip(responses);
+        stored.map(|(id, response)| self.stored_value(id, value(response))).collect()
     }
 
     async fn query(&self, commands: Vec<Cmd>) -> Result<Vec<RedisResult<Value>>, Failure> {
@@ -99,10 +117,15 @@ impl Reader<'_> {
 
     fn stored_value(
         &self,
+        program_id: &ProgramId,
         response: RedisResult<Vec<Option<String>>>,
     ) -> Result<StoredValue, Failure> {
         match response.map(Update::from_hash) {
             Ok(Ok(None)) => Ok(StoredValue::Nothing),
+            Ok(Ok(Some(update))) if update.core_data.program_id() != program_id => {
+                let other = update.core_data.program_id();
+                Ok(StoredValue::Unreadable(format!("it names another program, {other}")))
+            }
             Ok(Ok(Some(update))) => Ok(StoredValue::Update(Box::new(update))),
             Ok(Err(error)) => Ok(StoredValue::Unreadable(error.to_string())),
             Err(error) if error.code() == Some("WRONGTYPE") => {

@@ -4,9 +4,10 @@
 //! as a file does, memory use does not depend on the file's size, and a change to the file meanwhile
 //! has no effect.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Display;
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufRead, BufReader, BufWriter, Lines, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -41,6 +42,8 @@ pub struct Spool {
     file: Arc<File>,
     /// How many records the file has.
     pub counts: Counts,
+    /// How many programs there are once the file's last record of each is stored.
+    pub programs_left: usize,
 }
 
 /// How many records a file has.
@@ -145,14 +148,16 @@ struct Check {
     writer: BufWriter<File>,
     counts: Counts,
     unknown_members: BTreeMap<String, u64>,
+    /// The hashes of the programs that are not deleted so far: an eighth of their ids' memory.
+    programs: HashSet<u64>,
 }
 
 impl Check {
     fn new(name: String, skip_invalid: bool) -> Result<Self, Failure> {
         let file = tempfile::tempfile().map_err(|error| temporary(&error))?;
         let writer = BufWriter::with_capacity(64 * 1024, file);
-        let (counts, unknown_members) = Default::default();
-        Ok(Self { name, skip_invalid, writer, counts, unknown_members })
+        let (counts, unknown_members, programs) = Default::default();
+        Ok(Self { name, skip_invalid, writer, counts, unknown_members, programs })
     }
 
     fn run(
@@ -180,13 +185,22 @@ impl Check {
         }
         self.finish(broken)?;
         let file = self.writer.into_inner().map_err(|error| temporary(error.error()))?;
-        Ok(Spool { file: Arc::new(file), counts: self.counts })
+        let programs_left = self.programs.len();
+        Ok(Spool { file: Arc::new(file), counts: self.counts, programs_left })
     }
 
     fn keep(&mut self, core_data: &CoreData) -> io::Result<()> {
+        let mut hasher = DefaultHasher::new();
+        core_data.program_id().hash(&mut hasher);
         match core_data {
-            CoreData::Program(_) => self.counts.programs += 1,
-            CoreData::Deleted(_) => self.counts.deletions += 1,
+            CoreData::Program(_) => {
+                self.counts.programs += 1;
+                self.programs.insert(hasher.finish());
+            }
+            CoreData::Deleted(_) => {
+                self.counts.deletions += 1;
+                self.programs.remove(&hasher.finish());
+            }
         }
         // Neither an id nor compact JSON has a line end, and an id has no space.
         writeln!(self.writer, "{} {}", core_data.program_id(), core_data.to_json())

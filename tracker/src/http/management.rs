@@ -90,8 +90,9 @@ async fn fill(management: web::Data<Management>) -> HttpResponse {
         return Problem::NotFound.to_response();
     }
     let updates = samples::updates();
-    match management.redis.store(&updates, &management.channel).await {
-        Ok(()) => HttpResponse::Ok().json(json!({"programs": updates.len()})),
+    let programs = updates.len();
+    match management.redis.store(updates, &management.channel).await {
+        Ok(()) => HttpResponse::Ok().json(json!({"programs": programs})),
         Err(error) => {
             tracing::warn!(%error, "the sample programs cannot be loaded");
             Problem::from(Refusal::CoreDataUnavailable).to_response()

@@ -16,6 +16,7 @@ pub struct ProgramMetrics {
     pub loads_absent: IntCounter,
     pub loads_failed: IntCounter,
     pub loads_rejected: IntCounter,
+    pub loads_invalid: IntCounter,
     pub load_seconds: Histogram,
     pub loads_in_flight: IntGauge,
     pub updates_applied: IntCounter,
@@ -25,6 +26,7 @@ pub struct ProgramMetrics {
     pub subscribed: IntGauge,
     pub subscriptions: IntCounter,
     pub redis_connected: IntGauge,
+    pub core_data_loaded: IntGauge,
     pub verifications: IntCounter,
     pub verified_at: IntGauge,
 }
@@ -58,6 +60,11 @@ impl ProgramMetrics {
             loads_absent: loads.with_label_values(&["absent"]),
             loads_failed: loads.with_label_values(&["failed"]),
             loads_rejected: loads.with_label_values(&["rejected"]),
+            loads_invalid: registrar.counter(
+                "adtrack_l2_invalid_total",
+                "Reads of programs that Redis holds in a form that cannot be used: malformed, or \
+                 another program's",
+            )?,
             load_seconds: registrar.histogram(
                 "adtrack_l2_load_seconds",
                 "Duration of a read of Redis",
@@ -76,6 +83,10 @@ impl ProgramMetrics {
             )?,
             redis_connected: registrar
                 .gauge("adtrack_redis_connected", "1 while the data connection to Redis is up")?,
+            core_data_loaded: registrar.gauge(
+                "adtrack_core_data_loaded",
+                "1 while Redis holds the core data that it should: alarm on this one",
+            )?,
             verifications: registrar.counter(
                 "adtrack_l1_verifications_total",
                 "Complete verifications of L1 against Redis",

@@ -1,13 +1,16 @@
 //! The data connection to Redis. A task of its own makes, watches and replaces it, so that no request ever
 //! waits for a connection.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use adtrack_proto::keys;
 use adtrack_runtime::backoff::Backoff;
 use adtrack_runtime::log_sampling::LogSampling;
-use adtrack_runtime::redis_access::{Identity, RedisAccess, RedisConnection, RedisTimeouts};
+use adtrack_runtime::redis_access::{
+    CoreDataState, Identity, RedisAccess, RedisConnection, RedisTimeouts, mark_command, mark_of,
+};
 use redis::{RedisResult, Value};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -36,7 +39,7 @@ pub(super) const RECONNECT_LOG: LogSampling = LogSampling { first: 1, every: 60 
 pub struct RedisLink {
     connection: watch::Receiver<Option<RedisConnection>>,
     was_connected: Flag,
-    loaded: Flag,
+    loaded: watch::Receiver<bool>,
     probe_request: Arc<Notify>,
 }
 
@@ -46,7 +49,11 @@ pub struct LinkKeeper {
     access: RedisAccess,
     connection: watch::Sender<Option<RedisConnection>>,
     was_connected: Flag,
-    loaded: Flag,
+    loaded: watch::Sender<bool>,
+    /// The last state of core data that a probe found, to log changes only.
+    state: Mutex<Option<CoreDataState>>,
+    /// Probes in a row that did not find it.
+    failed_counts: AtomicU32,
     probe_request: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
@@ -55,17 +62,20 @@ impl RedisLink {
     /// A link to Redis, and the task that keeps its connection.
     pub fn new(access: RedisAccess, metrics: Arc<Metrics>) -> (Self, LinkKeeper) {
         let (sender, receiver) = watch::channel(None);
+        let (loaded_sender, loaded) = watch::channel(false);
         let link = Self {
             connection: receiver,
             was_connected: Flag::default(),
-            loaded: Flag::default(),
+            loaded,
             probe_request: Arc::new(Notify::new()),
         };
         let keeper = LinkKeeper {
             access,
             connection: sender,
             was_connected: link.was_connected.clone(),
-            loaded: link.loaded.clone(),
+            loaded: loaded_sender,
+            state: Mutex::default(),
+            failed_counts: AtomicU32::new(0),
             probe_request: Arc::clone(&link.probe_request),
             metrics,
         };
@@ -82,9 +92,9 @@ impl RedisLink {
         self.connection.borrow().is_some()
     }
 
-    /// Whether Redis held core data when it was last probed.
+    /// Whether Redis held the core data that it should when it was last probed.
     pub fn is_loaded(&self) -> bool {
-        self.loaded.is_set()
+        *self.loaded.borrow()
     }
 
     /// Whether there has ever been a connection.
@@ -106,6 +116,15 @@ impl RedisLink {
             std::future::pending::<()>().await;
         }
         self.wait_until_connected().await;
+    }
+
+    /// Waits until Redis, having held the core data that it should, no longer does.
+    pub async fn wait_for_loss(&mut self) {
+        for state in [true, false] {
+            if self.loaded.wait_for(|loaded| *loaded == state).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Asks the keeper to probe at once, because a command timed out or the connection failed.
@@ -197,13 +216,50 @@ impl LinkKeeper {
 
     /// Reads as a request does: a user that may connect but not read counts as no connection.
     async fn probe(&self, connection: &RedisConnection) -> RedisResult<()> {
-        let (mut read, mut loaded) = (redis::cmd("HMGET"), redis::cmd("EXISTS"));
+        let mut read = redis::cmd("HMGET");
         read.arg(keys::PROBE).arg("version");
-        loaded.arg(keys::LOADED);
-        let replies: RedisResult<Vec<Value>> =
-            connection.query_each(vec![read, loaded]).await?.into_iter().collect();
-        let loaded = replies?.last().is_some_and(|loaded| *loaded != Value::Int(0));
-        self.loaded.set(loaded);
+        let mut replies = connection.query_each(vec![read, mark_command()]).await?;
+        let mark = mark_of(replies.pop().unwrap_or(Ok(Value::Nil)))?;
+        replies.into_iter().collect::<RedisResult<Vec<Value>>>()?;
+        match connection.core_data_state(mark).await {
+            Ok(state) => {
+                self.failed_counts.store(0, Ordering::Relaxed);
+                self.announce_state(state);
+            }
+            // In a cluster it takes all nodes to count the programs, but only one to read a program.
+            Err(error) => {
+                let failures = self.failed_counts.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+                if RECONNECT_LOG.includes(failures) {
+                    tracing::warn!(%error, failures, "the programs in Redis cannot be counted; what was known of them stays");
+                }
+            }
+        }
         Ok(())
+    }
+
+    fn announce_state(&self, state: CoreDataState) {
+        let is_loaded = state == CoreDataState::Loaded;
+        self.loaded.send_replace(is_loaded);
+        self.metrics.programs.core_data_loaded.set(i64::from(is_loaded));
+        let kind = |state| std::mem::discriminant(&state);
+        let before = self.state.lock().unwrap_or_else(PoisonError::into_inner).replace(state);
+        if before.map(kind) == Some(kind(state)) {
+            return;
+        }
+        match state {
+            CoreDataState::Loaded => tracing::info!("Redis holds core data"),
+            CoreDataState::Unmarked => tracing::error!(
+                key = keys::LOADED,
+                "the mark of loaded core data is missing: Redis is new or was emptied, so unknown programs \
+                 get 503. Publish all core data and run core-data mark-loaded"
+            ),
+            CoreDataState::Depleted { expected, held } => tracing::error!(
+                key = keys::LOADED,
+                expected,
+                held,
+                "Redis holds far fewer programs than its mark says, so unknown programs get 503. Publish \
+                 all core data"
+            ),
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use adtrack_proto::ProgramId;
+use adtrack_runtime::log_sampling::LogSampling;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
@@ -23,6 +24,9 @@ const MAX_LOADS: usize = 32;
 const MAX_IDS: usize = 64;
 /// Maximum number of requests in the loader's queue. Further loads fail at once.
 const MAX_WAITING: usize = 16_384;
+
+/// Logs an invalid program that is requested all the time only now and then.
+const INVALID_LOG: LogSampling = LogSampling { first: 5, every: 1_000 };
 
 type LoadResult = Result<ProgramState, CoreDataUnavailable>;
 
@@ -187,8 +191,13 @@ impl Source<'_> {
             ReadError::Unavailable | ReadError::NotLoaded => {
                 tracing::debug!(%error, "programs cannot be read");
             }
-            ReadError::Redis(_) | ReadError::Malformed(..) => {
-                tracing::warn!(%error, "programs cannot be read");
+            ReadError::Redis(_) => tracing::warn!(%error, "programs cannot be read"),
+            ReadError::Malformed(..) | ReadError::OfAnother(..) => {
+                let invalid = &self.metrics.programs.loads_invalid;
+                invalid.inc();
+                if INVALID_LOG.includes(u32::try_from(invalid.get()).unwrap_or(u32::MAX)) {
+                    tracing::error!(%error, "Redis holds an invalid program, which gets 503; publish it again");
+                }
             }
         }
         Err(CoreDataUnavailable)

@@ -67,6 +67,8 @@ struct Load {
     readers: usize,
     /// The newest update since the first of them started.
     pushed: Option<ProgramState>,
+    /// A version that was retracted since then.
+    retracted: Option<Version>,
 }
 
 /// A read of Redis under way. Dropping it without [`Self::finish`] cancels the load.
@@ -255,6 +257,23 @@ impl LocalPrograms {
         outcome
     }
 
+    /// Drops the entry of `id` if it has exactly `version`, which cannot be true and was replaced in Redis.
+    /// Loads under way do not bring it back. Returns whether there was such an entry.
+    pub fn retract(&self, id: &ProgramId, version: &Version) -> bool {
+        let inner = &self.inner;
+        let mut loads = inner.loads();
+        if let Some(load) = loads.get_mut(id) {
+            load.retracted = Some(version.clone());
+            load.pushed = load.pushed.take().filter(|pushed| pushed.version() != Some(version));
+        }
+        let mut is_held = false;
+        inner.programs.entry(id.clone()).and_compute_with(|held| {
+            is_held = held.is_some_and(|held| held.value().state.version() == Some(version));
+            if is_held { Op::Remove } else { Op::Nop }
+        });
+        is_held
+    }
+
     /// Ids and versions of all entries: programs and tombstones, not unknown ids.
     pub fn versions(&self) -> Vec<(ProgramId, Version)> {
         self.inner
@@ -262,6 +281,11 @@ impl LocalPrograms {
             .iter()
             .filter_map(|(id, cached)| Some(((*id).clone(), cached.state.version()?.clone())))
             .collect()
+    }
+
+    /// Removes the entries for unknown ids: they were not known to be absent.
+    pub fn forget_absent(&self) {
+        self.inner.absent.invalidate_all();
     }
 
     /// Removes all entries.
@@ -335,8 +359,15 @@ impl LoadGuard {
         if since != UNSUBSCRIBED && inner.nanos(self.started_at) < since {
             return LoadOutcome::Outdated;
         }
-        let pushed = loads.get(&self.id).and_then(|load| load.pushed.clone());
-        let state = newest(read, pushed);
+        let load = loads.get(&self.id);
+        let is_retracted = load.is_some_and(|load| {
+            load.retracted.is_some() && load.retracted.as_ref() == read.version()
+        });
+        let state = match load.and_then(|load| load.pushed.clone()) {
+            Some(pushed) if is_retracted => pushed,
+            None if is_retracted => return LoadOutcome::Outdated,
+            pushed => newest(read, pushed),
+        };
         let held = inner.store(self.id.clone(), state, self.started_at);
         drop(loads);
         LoadOutcome::Current(held)

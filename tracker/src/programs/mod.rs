@@ -14,7 +14,10 @@
 //! is broken is silently lost. Three things together keep L1 right nevertheless.
 //!
 //! 1. *Versions.* Every value carries its place in the core-data stream's order. L1 never
-//!    replaces an entry with an older version, from whichever source and in whichever order.
+//!    replaces an entry with an older version, from whichever source and in whichever order. The one
+//!    exception is a version that no record of the stream can have had (forged, or written by hand): the
+//!    update that replaces it in Redis names it in `replaces`, and L1 drops exactly that version, whether
+//!    it learns of it through a push or through verification.
 //! 2. *Trust.* L1 believes an entry only if every change since the entry was read has been pushed. One
 //!    moment, `trusted_since`, says so for all entries at once:
 //!

@@ -1,8 +1,10 @@
 //! L2: programs in Redis.
 
-use adtrack_proto::program::Update;
+use adtrack_proto::program::{REPLACES, Update};
 use adtrack_proto::{ProgramId, Version, keys};
-use adtrack_runtime::redis_access::{Scan, hash_of};
+use adtrack_runtime::redis_access::{
+    BoundedUpdate, CoreDataState, Scan, hash_of, is_marked_command, mark_command, mark_of,
+};
 use redis::{Cmd, FromRedisValue, RedisError, RedisResult, Value};
 
 use super::link::RedisLink;
@@ -26,9 +28,24 @@ pub enum ReadError {
     /// The hash of a program is not valid.
     #[error("the hash of program {0} is malformed: {1}")]
     Malformed(ProgramId, adtrack_proto::program::InvalidCoreData),
-    /// Redis holds no core data at all, so a missing program is not known to be absent.
-    #[error("Redis is empty: the key `{}` is missing; load core data", keys::LOADED)]
+    /// The hash is another program's.
+    #[error("the hash of program {0} names the program {1}")]
+    OfAnother(ProgramId, ProgramId),
+    /// Redis does not hold the core data that it should, so a missing program is not known to be absent.
+    #[error(
+        "Redis does not hold all core data: the key `{}` is missing, or there are far fewer programs than it says",
+        keys::LOADED
+    )]
     NotLoaded,
+}
+
+/// What Redis holds of a program's versions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredVersion {
+    /// The version; `None` if Redis does not hold the program.
+    pub version: Option<Version>,
+    /// An impossible version that was replaced. A tracker that holds it has to let go of it.
+    pub replaced: Option<Version>,
 }
 
 impl RedisPrograms {
@@ -43,9 +60,13 @@ impl RedisPrograms {
         &self,
         ids: &[ProgramId],
     ) -> Result<Vec<Result<ProgramState, ReadError>>, ReadError> {
-        let commands = ids.iter().map(hash_of).chain([loaded_command()]);
+        let commands = ids.iter().map(hash_of).chain([is_marked_command()]);
         let mut replies = self.query(commands.collect()).await?;
-        let loaded: RedisResult<bool> = value(replies.pop());
+        let loaded = match value(replies.pop()) {
+            // The mark is newer than the last probe, or too few programs have arrived since it was set.
+            Ok(true) if !self.link.is_loaded() => self.is_loaded().await,
+            is_marked => is_marked,
+        };
         let state = |(id, reply)| match (state_of(id, value(Some(reply))?)?, &loaded) {
             (Some(state), _) => Ok(state),
             (None, Ok(true)) => Ok(ProgramState::Absent),
@@ -55,20 +76,29 @@ impl RedisPrograms {
         Ok(ids.iter().zip(replies).map(state).collect())
     }
 
+    /// Whether Redis holds the core data that its mark says.
+    async fn is_loaded(&self) -> RedisResult<bool> {
+        let Some(connection) = self.link.connection() else { return Ok(false) };
+        let mark = connection.query_each(vec![mark_command()]).await?.pop();
+        let state = connection.core_data_state(mark_of(mark.unwrap_or(Ok(Value::Nil)))?).await?;
+        Ok(state == CoreDataState::Loaded)
+    }
+
     /// The versions that Redis holds for `ids`, in their order.
-    pub async fn versions(&self, ids: &[ProgramId]) -> Result<Vec<Option<Version>>, ReadError> {
-        let version_of = |id: &ProgramId| {
+    pub async fn versions(&self, ids: &[ProgramId]) -> Result<Vec<StoredVersion>, ReadError> {
+        let field_of = |id: &ProgramId, field| {
             let mut command = redis::cmd("HGET");
-            command.arg(keys::program(id)).arg("version");
+            command.arg(keys::program(id)).arg(field);
             command
         };
-        let replies = self.query(ids.iter().map(version_of).collect()).await?;
-        let version = |reply| {
-            let text: Option<String> = value(Some(reply))?;
+        let commands = ids.iter().flat_map(|id| [field_of(id, "version"), field_of(id, REPLACES)]);
+        let mut replies = self.query(commands.collect()).await?.into_iter();
+        let mut next = || -> Result<Option<Version>, ReadError> {
+            let text: Option<String> = value(replies.next())?;
             // An invalid version counts as none. A read of the whole program reports it as malformed.
             Ok(text.and_then(|text| text.parse().ok()))
         };
-        replies.into_iter().map(version).collect()
+        ids.iter().map(|_| Ok(StoredVersion { version: next()?, replaced: next()? })).collect()
     }
 
     /// The next programs of a scan. The list may be empty before the end; none at the end.
@@ -84,13 +114,20 @@ impl RedisPrograms {
         Ok(self.link.connection().ok_or(ReadError::Unavailable)?.scan().await?)
     }
 
-    /// Stores and publishes `updates`, as redis-updater does.
-    pub async fn store(&self, updates: &[Update], channel: &str) -> Result<(), ReadError> {
+    /// Stores and publishes `updates`, as redis-updater does, and marks Redis as holding core data if it is
+    /// not marked yet.
+    pub async fn store(&self, updates: Vec<Update>, channel: &str) -> Result<(), ReadError> {
         let connection = self.link.connection().ok_or(ReadError::Unavailable)?;
-        for reply in connection.store(updates, channel).await? {
+        let updates: Vec<_> = updates.into_iter().map(BoundedUpdate::from).collect();
+        for reply in connection.store(&updates, channel).await? {
             reply?;
         }
-        Ok(connection.mark_loaded().await?)
+        let is_marked = connection.query_each(vec![is_marked_command()]).await?.pop();
+        if !value::<bool>(is_marked)? {
+            connection.mark_loaded(connection.key_count().await?).await?;
+        }
+        self.link.request_probe();
+        Ok(())
     }
 
     async fn query(&self, commands: Vec<Cmd>) -> Result<Vec<RedisResult<Value>>, ReadError> {
@@ -112,12 +149,6 @@ impl RedisPrograms {
     }
 }
 
-fn loaded_command() -> Cmd {
-    let mut command = redis::cmd("EXISTS");
-    command.arg(keys::LOADED);
-    command
-}
-
 fn value<T: FromRedisValue>(reply: Option<RedisResult<Value>>) -> RedisResult<T> {
     Ok(T::from_redis_value(reply.unwrap_or(Ok(Value::Nil))?)?)
 }
@@ -125,5 +156,8 @@ fn value<T: FromRedisValue>(reply: Option<RedisResult<Value>>) -> RedisResult<T>
 fn state_of(id: &ProgramId, hash: Vec<Option<String>>) -> Result<Option<ProgramState>, ReadError> {
     let update = Update::from_hash(hash);
     let update = update.map_err(|error| ReadError::Malformed(id.clone(), error))?;
-    Ok(update.map(ProgramState::of))
+    match update.as_ref().map(|update| update.core_data.program_id()) {
+        Some(other) if other != id => Err(ReadError::OfAnother(id.clone(), other.clone())),
+        _ => Ok(update.map(ProgramState::of)),
+    }
 }

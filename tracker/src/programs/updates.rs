@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use adtrack_proto::program::Update;
+use adtrack_proto::program::{Update, replaced_by};
 use adtrack_proto::{ProgramId, Version};
 use adtrack_runtime::redis_access::{RedisAccess, within};
 use futures::StreamExt;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::link::{PING_INTERVAL, RECONNECT, RECONNECT_LOG, RedisLink, TIMEOUT};
 use super::loader::LoaderHandle;
 use super::local::{LocalPrograms, ProgramState, PushOutcome};
-use super::redis::RedisPrograms;
+use super::redis::{RedisPrograms, StoredVersion};
 use crate::flag::Flag;
 use crate::metrics::Metrics;
 
@@ -98,9 +98,18 @@ impl Updates {
             self.verify().await;
             std::future::pending().await
         };
+        // What was absent just before a loss was noticed may have been lost already.
+        let mut loss = self.link.clone();
+        let forget_absent = async {
+            loop {
+                loss.wait_for_loss().await;
+                self.local.forget_absent();
+            }
+        };
         let mut link = self.link.clone();
         tokio::select! {
             error = apply => error,
+            error = forget_absent => error,
             error = watch(sink) => error,
             error = verify => error,
             // It may be another server, whose updates this subscription does not get.
@@ -114,6 +123,9 @@ impl Updates {
         match Update::from_json(message) {
             Ok(update) => {
                 let id = update.core_data.program_id().clone();
+                if let Some(replaced) = replaced_by(message) {
+                    self.retract(&id, &replaced);
+                }
                 let counter = match self.local.push(id, ProgramState::of(update)) {
                     PushOutcome::Applied => &self.metrics.programs.updates_applied,
                     PushOutcome::Older => &self.metrics.programs.updates_ignored,
@@ -125,6 +137,13 @@ impl Updates {
                 self.metrics.programs.updates_malformed.inc();
                 tracing::warn!(%error, channel = self.access.channel(), "a message is not a valid core-data update");
             }
+        }
+    }
+
+    /// Drops a version that cannot be true.
+    fn retract(&self, id: &ProgramId, version: &Version) {
+        if self.local.retract(id, version) {
+            tracing::warn!(program = %id, %version, "dropped a version that the stream cannot have given");
         }
     }
 
@@ -166,9 +185,16 @@ impl Updates {
         join_all(checks).await.into_iter().flatten().collect()
     }
 
-    /// Reloads the program if Redis has a newer version. Returns whether L1 is up to date then.
-    async fn is_current(&self, id: &ProgramId, held: &Version, stored: Option<Version>) -> bool {
-        let Some(stored) = stored.filter(|stored| stored > held) else { return true };
+    /// Reloads the program if Redis has a newer version, or has replaced the `held` one. Returns whether L1
+    /// is up to date then.
+    async fn is_current(&self, id: &ProgramId, held: &Version, stored: StoredVersion) -> bool {
+        let is_replaced = stored.replaced.as_ref() == Some(held);
+        if is_replaced {
+            self.retract(id, held);
+        }
+        let Some(stored) = stored.version.filter(|stored| is_replaced || stored > held) else {
+            return true;
+        };
         let read = self.loader.reload(id).await;
         read.is_ok_and(|state| state.version().is_some_and(|version| *version >= stored))
     }

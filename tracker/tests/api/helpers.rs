@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use adtrack_proto::aggregate;
 use adtrack_proto::event::TrackingEvent;
 use adtrack_proto::program::{CoreData, Update};
+use adtrack_proto::store_script::Bounds;
 use adtrack_proto::{ProgramId, keys, samples, store_script};
 use adtrack_runtime::redis_access::RedisAccess;
 use aws_sdk_kinesis::types::ShardIteratorType;
@@ -81,6 +82,7 @@ impl Setup {
         let streams = aws_sdk_kinesis::Client::new(&shared);
         aws::create_stream(&streams, STREAM, self.stream_shards).await.unwrap();
         let redis_url = redis.url();
+        let names_redis = self.flags.iter().any(|flag| flag.starts_with("--redis-url="));
         let flags = [
             "tracker",
             "--listen-addr=127.0.0.1:0",
@@ -91,8 +93,8 @@ impl Setup {
         ]
         .map(str::to_owned)
         .into_iter()
+        .chain((!names_redis).then(|| format!("--redis-url={redis_url}")))
         .chain([
-            format!("--redis-url={redis_url}"),
             format!("--journal-dir={}", folder.path().join("journal").display()),
             "--journal-max-bytes=8388608".to_owned(),
         ])
@@ -114,19 +116,24 @@ impl Setup {
     }
 }
 
-/// Stores and publishes an update, as redis-updater does.
+/// Stores and publishes an update, and marks Redis as loaded, as redis-updater did before it counted programs.
 pub async fn store(redis: &RedisServer, update: &Update) -> i64 {
-    let call = store_script::Call::new(update, keys::DEFAULT_CHANNEL);
+    let stored = store_unmarked(redis, update, &Bounds::default()).await;
+    let _: () = redis.command(&["SET", keys::LOADED, "1"]).await.unwrap();
+    stored
+}
+
+/// Stores and publishes an update, as redis-updater does, in place of a version that is out of `bounds`.
+pub async fn store_unmarked(redis: &RedisServer, update: &Update, bounds: &Bounds) -> i64 {
+    let call = store_script::Call::new(update, keys::DEFAULT_CHANNEL).within(bounds);
     let mut connection = redis.connection().await.unwrap();
-    let stored = redis::Script::new(store_script::SOURCE)
+    redis::Script::new(store_script::SOURCE)
         .key(call.key)
+        .key(keys::LOADED)
         .arg(call.arguments)
         .invoke_async(&mut connection)
         .await
-        .unwrap();
-    let _: () =
-        redis::cmd("SET").arg(keys::LOADED).arg(1).query_async(&mut connection).await.unwrap();
-    stored
+        .unwrap()
 }
 
 /// A valid program with this name.

@@ -18,6 +18,7 @@ mod open_redirects;
 mod privacy;
 mod programs;
 mod rate_limits;
+mod redis_loss;
 mod settings;
 mod task_protection;
 mod traffic;

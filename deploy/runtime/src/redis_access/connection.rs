@@ -40,7 +40,20 @@ struct Primary {
     /// Its address; `None` for the server that is connected.
     address: Option<Address>,
     replicas: usize,
+    /// How many hash slots it has.
+    slots: u64,
 }
+
+/// The keys of one node, and its part of the key space.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NodeSize {
+    pub(super) keys: u64,
+    /// Of [`SLOTS`].
+    pub(super) slots: u64,
+}
+
+/// The hash slots of a cluster. A server on its own has all of them.
+pub(super) const SLOTS: u64 = 16_384;
 
 /// The identity of the server that a connection leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +124,26 @@ impl RedisConnection {
         Ok(Some(Identity { run_id, primary: role == "master" }))
     }
 
+    /// Whether the connected server is a primary. True in a cluster, whose client writes to primaries.
+    pub(super) async fn is_primary(&self) -> RedisResult<bool> {
+        let Self::Server(_) = self else { return Ok(true) };
+        let role: Value = self.query(&redis::cmd("ROLE")).await?;
+        Ok(is_role_of_primary(&role))
+    }
+
+    /// The keys of each primary.
+    pub(super) async fn sizes(&self) -> RedisResult<Vec<NodeSize>> {
+        if let Self::Server(_) = self {
+            let keys = self.query(&redis::cmd("DBSIZE")).await?;
+            return Ok(vec![NodeSize { keys, slots: SLOTS }]);
+        }
+        let sizes = self.primaries().await?.into_iter().map(|primary| async move {
+            let keys = self.query_at(&primary.address, redis::cmd("DBSIZE")).await?;
+            Ok(NodeSize { keys, slots: primary.slots })
+        });
+        join_all(sizes).await.into_iter().collect()
+    }
+
     /// Waits until, for every primary with replicas, at least one replica holds what this connection
     /// wrote. Fails if that takes longer than `limit`.
     pub async fn wait_for_replicas(&self, limit: Duration) -> RedisResult<()> {
@@ -157,28 +190,28 @@ impl RedisConnection {
     /// The addresses of a cluster's nodes.
     pub(super) async fn nodes(&self) -> RedisResult<Vec<Address>> {
         let slots: Value = self.query(redis::cmd("CLUSTER").arg("SLOTS")).await?;
-        Ok(nodes_of(&slots).into_iter().flatten().collect())
+        Ok(ranges_of(&slots).into_iter().flat_map(|range| range.nodes).collect())
     }
 
     async fn primaries(&self) -> RedisResult<Vec<Primary>> {
         match self {
             Self::Server(_) => {
                 let role: Value = self.query(&redis::cmd("ROLE")).await?;
-                Ok(vec![Primary { address: None, replicas: replicas_of(&role) }])
+                Ok(vec![Primary { address: None, replicas: replicas_of(&role), slots: SLOTS }])
             }
             Self::Cluster(_) => {
-                let slots: Value = self.query(redis::cmd("CLUSTER").arg("SLOTS")).await?;
-                let by_address: BTreeMap<Address, usize> = nodes_of(&slots)
-                    .into_iter()
-                    .filter_map(|nodes| {
-                        let (primary, replicas) = nodes.split_first()?;
-                        Some((primary.clone(), replicas.len()))
-                    })
-                    .collect();
-                Ok(by_address
-                    .into_iter()
-                    .map(|(address, replicas)| Primary { address: Some(address), replicas })
-                    .collect())
+                let slots_reply: Value = self.query(redis::cmd("CLUSTER").arg("SLOTS")).await?;
+                let mut by_address = BTreeMap::<Address, Primary>::new();
+                for Range { slots, nodes } in ranges_of(&slots_reply) {
+                    let Some((address, replicas)) = nodes.split_first() else { continue };
+                    let primary = by_address.entry(address.clone()).or_insert_with(|| Primary {
+                        address: Some(address.clone()),
+                        replicas: replicas.len(),
+                        slots: 0,
+                    });
+                    primary.slots += slots;
+                }
+                Ok(by_address.into_values().collect())
             }
         }
     }
@@ -207,6 +240,14 @@ impl RedisConnection {
     }
 }
 
+/// Whether a response to `ROLE` is a primary's.
+fn is_role_of_primary(role: &Value) -> bool {
+    let Value::Array(parts) = role else { return false };
+    parts
+        .first()
+        .is_some_and(|role| String::from_redis_value_ref(role).is_ok_and(|role| role == "master"))
+}
+
 /// The number of connected replicas in a primary's response to `ROLE`: role, offset, replicas.
 fn replicas_of(role: &Value) -> usize {
     let Value::Array(parts) = role else { return 0 };
@@ -216,9 +257,18 @@ fn replicas_of(role: &Value) -> usize {
     }
 }
 
-/// The nodes of each range of slots in a response to `CLUSTER SLOTS`: the primary, then its replicas.
-fn nodes_of(slots: &Value) -> Vec<Vec<Address>> {
-    let Value::Array(ranges) = slots else { return Vec::new() };
+/// A range of a cluster's slots.
+#[derive(Debug, PartialEq, Eq)]
+struct Range {
+    /// How many slots it has.
+    slots: u64,
+    /// The primary, then its replicas.
+    nodes: Vec<Address>,
+}
+
+/// The ranges in a response to `CLUSTER SLOTS`.
+fn ranges_of(reply: &Value) -> Vec<Range> {
+    let Value::Array(ranges) = reply else { return Vec::new() };
     let node = |value: &Value| match value {
         Value::Array(parts) => {
             let host = String::from_redis_value_ref(parts.first()?).ok()?;
@@ -227,13 +277,13 @@ fn nodes_of(slots: &Value) -> Vec<Vec<Address>> {
         }
         _ => None,
     };
-    ranges
-        .iter()
-        .filter_map(|range| match range {
-            Value::Array(parts) => Some(parts.iter().skip(2).filter_map(node).collect()),
-            _ => None,
-        })
-        .collect()
+    let range = |value: &Value| {
+        let Value::Array(parts) = value else { return None };
+        let slot = |at| parts.get(at).and_then(|slot| u64::from_redis_value_ref(slot).ok());
+        let slots = (slot(1)? + 1).checked_sub(slot(0)?)?;
+        Some(Range { slots, nodes: parts.iter().skip(2).filter_map(node).collect() })
+    };
+    ranges.iter().filter_map(range).collect()
 }
 
 #[cfg(test)]
@@ -250,8 +300,10 @@ mod tests {
         let primary = |replicas| Value::Array(vec![text("master"), Value::Int(14), replicas]);
         assert_eq!(replicas_of(&primary(Value::Array(vec![replica]))), 1);
         assert_eq!(replicas_of(&primary(Value::Array(vec![]))), 0);
-        let replica = [text("slave"), text("127.0.0.1"), Value::Int(7_000)];
-        assert_eq!(replicas_of(&Value::Array(replica.into())), 0);
+        assert!(is_role_of_primary(&primary(Value::Array(vec![]))));
+        let replica = Value::Array([text("slave"), text("127.0.0.1"), Value::Int(7_000)].into());
+        assert_eq!(replicas_of(&replica), 0);
+        assert!(!is_role_of_primary(&replica));
     }
 
     #[test]
@@ -264,6 +316,7 @@ mod tests {
         let slots =
             Value::Array(vec![range(vec![node(1), node(2)]), range(vec![node(3), unknown])]);
         let at = |port| ("10.0.0.1".to_owned(), port);
-        assert_eq!(nodes_of(&slots), [vec![at(1), at(2)], vec![at(3)]]);
+        let expected = |nodes| Range { slots: 5_461, nodes };
+        assert_eq!(ranges_of(&slots), [expected(vec![at(1), at(2)]), expected(vec![at(3)])]);
     }
 }

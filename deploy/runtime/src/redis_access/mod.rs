@@ -13,7 +13,9 @@ use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult};
 use url::Url;
 
 pub use connection::{Identity, RedisConnection, Scan};
-pub use store::hash_of;
+pub use store::{
+    BoundedUpdate, CoreDataState, hash_of, is_full, is_marked_command, mark_command, mark_of,
+};
 
 use crate::redis_settings::{RedisSettings, RedisSettingsError};
 
@@ -29,9 +31,11 @@ pub struct RedisTimeouts {
 /// Connects to Redis. TLS trusts the system's certificates, or those in `SSL_CERT_FILE`.
 #[derive(Debug, Clone)]
 pub struct RedisAccess {
-    /// The configured URL, and in a cluster also the nodes that were last seen, so that losing the
-    /// configured node does not mean losing the cluster.
-    nodes: Arc<Mutex<Vec<Url>>>,
+    /// The configured URLs, in the order in which they are tried.
+    seeds: Vec<Url>,
+    /// In a cluster the nodes that were last seen, so that losing the configured nodes does not mean
+    /// losing the cluster. Otherwise the node that was last connected to, if there are several.
+    seen: Arc<Mutex<Vec<Url>>>,
     cluster: bool,
     channel: String,
     timeouts: RedisTimeouts,
@@ -43,10 +47,13 @@ impl RedisAccess {
         settings: &RedisSettings,
         timeouts: RedisTimeouts,
     ) -> Result<Self, RedisSettingsError> {
-        let url = settings.url()?;
-        Client::open(url.as_str()).map_err(RedisSettingsError::Url)?;
+        let seeds = settings.urls()?;
+        for url in &seeds {
+            Client::open(url.as_str()).map_err(RedisSettingsError::Url)?;
+        }
         Ok(Self {
-            nodes: Arc::new(Mutex::new(vec![url])),
+            seeds,
+            seen: Arc::default(),
             cluster: settings.redis_cluster,
             channel: settings.redis_channel.clone(),
             timeouts,
@@ -63,19 +70,48 @@ impl RedisAccess {
         if self.cluster { self.connect_cluster().await } else { self.connect_server().await }
     }
 
+    /// Connects to the first node that responds and is a primary; to a replica only if there is no primary.
     async fn connect_server(&self) -> RedisResult<RedisConnection> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.timeouts.connect))
             .set_response_timeout(Some(self.timeouts.response));
-        let [client, ..] = &*self.clients()? else { return Err(no_node()) };
-        let connection = client.get_multiplexed_async_connection_with_config(&config);
-        connection.await.map(RedisConnection::Server)
+        let (mut replica, mut last_error) = (None, no_node());
+        for url in &self.seeds {
+            let client = Client::open(url.as_str())?;
+            match client.get_multiplexed_async_connection_with_config(&config).await {
+                Ok(connection) => {
+                    let connection = RedisConnection::Server(connection);
+                    let is_primary = match self.seeds.len() {
+                        1 => Ok(true),
+                        _ => connection.is_primary().await,
+                    };
+                    match is_primary {
+                        Ok(true) => return Ok(self.connected_to(url, connection)),
+                        // A user that only reads may not ask for the role.
+                        Err(error) if error.code() == Some("NOPERM") => {
+                            return Ok(self.connected_to(url, connection));
+                        }
+                        Ok(false) => {
+                            replica.get_or_insert((url, connection));
+                        }
+                        Err(error) => last_error = error,
+                    }
+                }
+                Err(error) => last_error = error,
+            }
+        }
+        let (url, connection) = replica.ok_or(last_error)?;
+        Ok(self.connected_to(url, connection))
+    }
+
+    fn connected_to(&self, url: &Url, connection: RedisConnection) -> RedisConnection {
+        *lock(&self.seen) = vec![url.clone()];
+        connection
     }
 
     async fn connect_cluster(&self) -> RedisResult<RedisConnection> {
         let RedisTimeouts { connect, response } = self.timeouts;
-        let known = lock(&self.nodes).clone();
-        let client = ClusterClient::builder(known.iter().map(Url::as_str))
+        let client = ClusterClient::builder(self.known().iter().map(Url::as_str))
             .connection_timeout(connect)
             .response_timeout(response)
             // Includes all redirections and retries.
@@ -84,21 +120,27 @@ impl RedisAccess {
             .min_retry_wait(10)
             .max_retry_wait(100)
             .build()?;
-        let connection = within(connect, client.get_async_connection()).await?;
+        // The client tries all nodes at once and waits for the slowest of them, for `connect` at most; then
+        // it asks one for the slots.
+        let connection = within(connect + response, client.get_async_connection()).await?;
         let connection = RedisConnection::Cluster(connection);
         let addresses = connection.nodes().await?;
-        let mut nodes = lock(&self.nodes);
-        nodes.truncate(1);
-        if let Some(seed) = nodes.first().cloned() {
-            nodes.extend(addresses.iter().filter_map(|address| url_of(&seed, address)));
+        if let Some(seed) = self.seeds.first() {
+            *lock(&self.seen) =
+                addresses.iter().filter_map(|address| url_of(seed, address)).collect();
         }
         Ok(connection)
     }
 
-    /// Subscribes to the channel. In a cluster any node will do, because nodes forward messages.
+    /// Subscribes to the channel. In a cluster any node will do, because nodes forward messages; otherwise
+    /// it has to be the primary if there is one: a replica that is cut off from it would forward nothing.
     pub async fn subscribe(&self) -> RedisResult<PubSub> {
+        if !self.cluster && self.seeds.len() > 1 {
+            self.connect_server().await?;
+        }
         let mut last = no_node();
-        for client in self.clients()? {
+        for url in self.known() {
+            let client = Client::open(url.as_str())?;
             let subscribe = async {
                 let mut subscription = client.get_async_pubsub().await?;
                 subscription.subscribe(&self.channel).await?;
@@ -112,8 +154,15 @@ impl RedisAccess {
         Err(last)
     }
 
-    fn clients(&self) -> RedisResult<Vec<Client>> {
-        lock(&self.nodes).iter().map(|url| Client::open(url.as_str())).collect()
+    /// All known nodes: those that were last seen, then the configured ones.
+    fn known(&self) -> Vec<Url> {
+        let mut known = lock(&self.seen).clone();
+        for seed in &self.seeds {
+            if !known.contains(seed) {
+                known.push(seed.clone());
+            }
+        }
+        known
     }
 }
 

@@ -41,6 +41,10 @@ async fn get_prints_what_redis_holds() {
             ""
         );
     }
+    let unmarked = local.run(&["get", "c"]).await;
+    assert!(unmarked.err.contains("run core-data mark-loaded"), "{unmarked:?}");
+    let marked = local.run(&["mark-loaded", "--count", "1"]).await;
+    assert_eq!((marked.status, marked.err.as_str()), (Some(0), ""), "{marked:?}");
     let unknown = local.run(&["get", "c"]).await;
     assert_eq!(unknown.status, Some(1), "{unknown:?}");
     assert!(unknown.err.contains("Redis does not hold c:"), "{unknown:?}");
@@ -51,6 +55,33 @@ async fn get_prints_what_redis_holds() {
         (Some(69), 1),
         "{unavailable:?}"
     );
+    local.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_reports_an_empty_redis_as_one_problem() {
+    let local = Local::start().await;
+    let two = local.file("two", &[program("a", "x"), program("b", "x")].join("\n"));
+    let verify_two = async || local.run(&["verify", two.to_str().unwrap()]).await;
+    let empty = verify_two().await;
+    assert_eq!(empty.status, Some(1), "{empty:?}");
+    assert!(empty.err.contains("run core-data mark-loaded"), "{empty:?}");
+    assert_eq!(empty.out.lines().count(), 1, "no program is listed: {empty:?}");
+
+    // One of the programs is there. Whether Redis is marked or not, the other one is listed.
+    let one = local.file("one", &program("a", "x"));
+    assert_eq!(local.publish(&one).await.status, Some(0));
+    let arrived = local.run(&["verify", one.to_str().unwrap(), "--wait", "20"]).await;
+    assert_eq!(arrived.status, Some(0), "{arrived:?}");
+    for mark in [None, Some("2")] {
+        if let Some(count) = mark {
+            assert_eq!(local.run(&["mark-loaded", "--count", count]).await.status, Some(0));
+        }
+        let partial = verify_two().await;
+        assert_eq!((partial.status, partial.err.as_str()), (Some(1), ""), "{partial:?}");
+        let lines: Vec<&str> = partial.out.lines().skip(1).collect();
+        assert_eq!(lines, ["b: missing", "2 programs compared, 1 differ"], "{partial:?}");
+    }
     local.stop().await;
 }
 

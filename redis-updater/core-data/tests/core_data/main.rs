@@ -5,3 +5,4 @@
 mod local;
 mod look;
 mod publish;
+mod repair;

@@ -1,0 +1,25 @@
+//! `core-data mark-loaded`: sets how many programs Redis should hold.
+
+use indicatif::HumanCount;
+
+use super::arguments::MarkLoadedArguments;
+use super::exit::{Exit, Failure};
+use super::output;
+use super::redis::Redis;
+
+pub async fn run(arguments: &MarkLoadedArguments) -> Result<Exit, Failure> {
+    let count = arguments.count;
+    let redis = Redis::new(&arguments.redis)?;
+    let connection = redis.connect().await?;
+    connection.mark_loaded(count).await?;
+    output::line(format_args!("adtrack:loaded is {count}"));
+    if let Some(held) = connection.too_few_held(count).await? {
+        eprintln!(
+            "Redis holds {} so far, far fewer than {}: trackers report no program as unknown until more \
+             arrive",
+            HumanCount(held),
+            HumanCount(count)
+        );
+    }
+    Ok(Exit::Success)
+}
