@@ -41,11 +41,12 @@ const MAX_HANDLES: usize = 128;
 
 /// What a check has measured.
 #[derive(Debug, Default)]
-pub struct Measured {
+pub struct Measurements {
     pub rows: usize,
     /// Number of objects that trackers had spilled.
     pub spilled: usize,
-    pub rest: Duration,
+    /// How long the check took: most of it until everything was at rest.
+    pub took: Duration,
     pub anonymous_mib: Vec<u64>,
     pub handles: Vec<usize>,
 }
@@ -57,7 +58,7 @@ pub async fn check(
     load: &Arc<Load>,
     first: u64,
     next: u64,
-) -> (Measured, Vec<String>) {
+) -> (Measurements, Vec<String>) {
     let started_at = Instant::now();
     let mut problems = until_none(REST_TIMEOUT, async || unrest(rig).await).await;
     for tracker in 0..TRACKERS {
@@ -65,7 +66,7 @@ pub async fn check(
     }
     let spilled = files(&rig.folder.join("spill")).len();
     problems.extend(redrive(rig).await);
-    problems.extend(stale(feed, load, next).await);
+    problems.extend(stale_programs(feed, load, next).await);
     problems.extend(std::mem::take(&mut *load.truth.problems.lock().unwrap()));
 
     let mut rows = Vec::new();
@@ -98,8 +99,13 @@ pub async fn check(
     }
     delete(rig, &rows).await;
     problems.extend(std::mem::take(&mut *rig.problems.lock().unwrap()));
-    let measured =
-        Measured { rows: rows.len(), spilled, rest: started_at.elapsed(), anonymous_mib, handles };
+    let measured = Measurements {
+        rows: rows.len(),
+        spilled,
+        took: started_at.elapsed(),
+        anonymous_mib,
+        handles,
+    };
     (measured, problems)
 }
 
@@ -160,7 +166,7 @@ async fn redrive(rig: &Rig) -> Option<String> {
 }
 
 /// Programs of which a tracker's response does not show what was fed last. Numbers its requests from `next` on.
-async fn stale(feed: &Feed, load: &Load, mut next: u64) -> Vec<String> {
+async fn stale_programs(feed: &Feed, load: &Load, mut next: u64) -> Vec<String> {
     until_none(STALE_TIMEOUT, async || {
         let mut stale = Vec::new();
         for (program, tracker) in
@@ -168,7 +174,7 @@ async fn stale(feed: &Feed, load: &Load, mut next: u64) -> Vec<String> {
         {
             let found = load.get(next, program, tracker).await;
             next += 1;
-            let fed = feed.fed(program);
+            let fed = feed.latest(program);
             let expected = match fed.is_deleted {
                 true => (404, None),
                 false => (200, Some(name(program, fed.version))),

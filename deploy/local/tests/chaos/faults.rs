@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::feed::Feed;
-use crate::plan::{Fault, Planned};
+use crate::plan::{Fault, PlannedFault};
 use crate::processes::{kill, remove_journal, stop, terminate};
 use crate::rig::{JOURNALS, MAX_CONNECTIONS, Rig};
 
@@ -20,7 +20,7 @@ const IDLE_CONNECTIONS: usize = MAX_CONNECTIONS + 100;
 const MAX_SHARDS: usize = 4;
 
 /// Carries out `plan`. Returns when every fault is lifted and every process runs again.
-pub async fn carry_out(rig: &Rig, feed: &Feed, plan: &[Planned]) {
+pub async fn carry_out(rig: &Rig, feed: &Feed, plan: &[PlannedFault]) {
     let start = Instant::now();
     let faults = plan.iter().enumerate().map(async |(number, planned)| {
         sleep_until(start + planned.from).await;
@@ -29,7 +29,7 @@ pub async fn carry_out(rig: &Rig, feed: &Feed, plan: &[Planned]) {
     futures::future::join_all(faults).await;
 }
 
-async fn inject(rig: &Rig, feed: &Feed, number: u64, planned: &Planned, until: Instant) {
+async fn inject(rig: &Rig, feed: &Feed, number: u64, planned: &PlannedFault, until: Instant) {
     match planned.fault {
         Fault::Calls(service, fault, share) => {
             rig.add_call_fault(number, service, fault, share).await;

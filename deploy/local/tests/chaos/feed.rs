@@ -29,7 +29,7 @@ const MARK_LOADED: &str = "local keys = redis.call('KEYS', 'program:*')
 
 /// What was last fed of a program.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Fed {
+pub struct FedProgram {
     pub version: u64,
     pub is_deleted: bool,
     /// Whether it was deleted at any time since the last epoch's end.
@@ -38,7 +38,7 @@ pub struct Fed {
 
 #[derive(Default)]
 pub struct Feed {
-    programs: Mutex<BTreeMap<u64, Fed>>,
+    programs: Mutex<BTreeMap<u64, FedProgram>>,
     reload: AtomicBool,
 }
 
@@ -48,7 +48,7 @@ pub fn name(program: u64, version: u64) -> String {
 
 impl Feed {
     /// What was last fed of `program`. While a record is on its way, it may already be in use.
-    pub fn fed(&self, program: u64) -> Fed {
+    pub fn latest(&self, program: u64) -> FedProgram {
         self.programs.lock().unwrap().get(&program).copied().unwrap_or_default()
     }
 
@@ -67,7 +67,7 @@ impl Feed {
     pub async fn run(
         self: Arc<Self>,
         rig: Arc<Rig>,
-        mut dice: fastrand::Rng,
+        mut rng: fastrand::Rng,
         stop: Arc<AtomicBool>,
     ) {
         let mut is_marked = true;
@@ -77,7 +77,7 @@ impl Feed {
             if self.reload.swap(false, Ordering::Relaxed) {
                 is_marked = false;
                 for program in 0..PROGRAMS {
-                    self.publish(&rig, program, self.fed(program).is_deleted).await;
+                    self.publish(&rig, program, self.latest(program).is_deleted).await;
                 }
             }
             if !is_marked {
@@ -87,8 +87,8 @@ impl Feed {
                 return;
             }
             if !stops {
-                let program = dice.u64(0..PROGRAMS);
-                let is_deleted = program >= FIRST_DELETABLE && dice.u8(0..3) == 0;
+                let program = rng.u64(0..PROGRAMS);
+                let is_deleted = program >= FIRST_DELETABLE && rng.u8(0..3) == 0;
                 self.publish(&rig, program, is_deleted).await;
             } else if Instant::now() > *give_up.get_or_insert(Instant::now() + RELOAD_TIMEOUT) {
                 return rig.report("Redis does not have what was fed");
@@ -130,7 +130,7 @@ impl Feed {
             hashes.query_async(&mut connection).await;
         let is_loaded = stored.is_ok_and(|stored| {
             stored.into_iter().zip(0..).all(|((stored_name, deleted), program)| {
-                let fed = self.fed(program);
+                let fed = self.latest(program);
                 match fed.is_deleted {
                     true => deleted.as_deref() == Some("true"),
                     false => stored_name == Some(name(program, fed.version)),
@@ -146,7 +146,7 @@ impl Feed {
 /// The program's version that a response or a row shows; `None` if it shows none that was ever fed.
 pub fn version(feed: &Feed, program: u64, program_name: &str) -> Option<u64> {
     let version = program_name.strip_prefix(&format!("p{program} v"))?.parse().ok()?;
-    (1..=feed.fed(program).version).contains(&version).then_some(version)
+    (1..=feed.latest(program).version).contains(&version).then_some(version)
 }
 
 /// The program's name in a response.

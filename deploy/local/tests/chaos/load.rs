@@ -47,7 +47,7 @@ impl Load {
     pub async fn run(
         self: Arc<Self>,
         mut number: u64,
-        mut dice: fastrand::Rng,
+        mut rng: fastrand::Rng,
         stop: Arc<AtomicBool>,
     ) -> u64 {
         let mut tick = tokio::time::interval(Duration::from_secs(1) / REQUESTS_PER_SECOND);
@@ -55,11 +55,11 @@ impl Load {
         let mut requests = tokio::task::JoinSet::new();
         while !stop.load(Ordering::Relaxed) {
             tick.tick().await;
-            let request = Request::draw(&mut dice, &mut number, &mut repeatable);
-            let tracker = dice.usize(0..TRACKERS);
-            let is_impatient = dice.u8(0..30) == 0;
+            let request = Request::draw(&mut rng, &mut number, &mut repeatable);
+            let tracker = rng.usize(0..TRACKERS);
+            let is_impatient = rng.u8(0..30) == 0;
             let timeout = match is_impatient {
-                true => Duration::from_millis(dice.u64(0..IMPATIENCE_MS)),
+                true => Duration::from_millis(rng.u64(0..IMPATIENCE_MS)),
                 false => TIMEOUT,
             };
             let load = Arc::clone(&self);
@@ -147,7 +147,7 @@ impl Load {
     /// Why `request` must not get `status`.
     fn unexpected(&self, request: &Request, status: u16) -> Option<&'static str> {
         let may_be_unknown =
-            request.program() >= PROGRAMS || self.feed.fed(request.program()).was_deleted;
+            request.program() >= PROGRAMS || self.feed.latest(request.program()).was_deleted;
         match (request, status) {
             (_, 503) => None,
             (_, 404) if may_be_unknown => None,

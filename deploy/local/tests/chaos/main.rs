@@ -11,7 +11,7 @@
 //!
 //! | variable | |
 //! |---|---|
-//! | `ADTRACK_CHAOS_MINUTES` | how long new epochs start |
+//! | `ADTRACK_CHAOS_MINUTES` | how long new epochs start; 0: one epoch |
 //! | `ADTRACK_CHAOS_SEED` | the seed; without it, a random one |
 //! | `ADTRACK_CHAOS_EPOCH` | the first epoch; 1 by default |
 //! | `ADTRACK_CHAOS_WITHOUT` | kinds of faults that are left out, with commas, to find the one that matters |
@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 
 use feed::Feed;
 use load::{Load, NUMBERS_PER_EPOCH, Truth};
-use plan::{Planned, dice};
+use plan::{PlannedFault, rng};
 use rig::Rig;
 
 /// Seed and length of the short form.
@@ -61,11 +61,33 @@ impl Settings {
             length: minutes.map_or(SHORT, |minutes| Duration::from_secs(60 * minutes)),
             seed: variable("SEED").unwrap_or(seed),
             first_epoch: variable("EPOCH").unwrap_or(1),
-            without: variable::<String>("WITHOUT")
-                .map(|names| names.split(',').map(ToOwned::to_owned).collect())
-                .unwrap_or_default(),
+            without: without(),
         }
     }
+
+    /// The command that carries out `epoch` alone.
+    fn replay(&self, epoch: u64) -> String {
+        let command = format!("make chaos SEED={} EPOCH={epoch} MINUTES=0", self.seed);
+        match &self.without[..] {
+            [] => command,
+            names => format!("{command} WITHOUT={}", names.join(",")),
+        }
+    }
+}
+
+/// The kinds of faults that are left out.
+fn without() -> Vec<String> {
+    let names = variable::<String>("WITHOUT").unwrap_or_default();
+    let names: Vec<_> =
+        names.split(',').filter(|name| !name.is_empty()).map(ToOwned::to_owned).collect();
+    let kinds = plan::kinds();
+    for name in &names {
+        assert!(
+            kinds.contains(name),
+            "WITHOUT={name} is not a kind of fault; expected some of {kinds:?}"
+        );
+    }
+    names
 }
 
 /// The value of a variable; `None` if it is not set or empty.
@@ -126,17 +148,17 @@ async fn run_epoch(
     truth: &Arc<Truth>,
     settings: &Settings,
     epoch: u64,
-    plan: &[Planned],
+    plan: &[PlannedFault],
 ) -> Vec<String> {
     let first = epoch * NUMBERS_PER_EPOCH;
-    let dice = |purpose| dice(settings.seed, epoch, purpose);
+    let rng = |purpose| rng(settings.seed, epoch, purpose);
     feed.begin_epoch();
     truth.statuses.lock().unwrap().clear();
     let stop = Arc::<AtomicBool>::default();
-    let feeding = Arc::clone(feed).run(Arc::clone(rig), dice("core data"), Arc::clone(&stop));
+    let feeding = Arc::clone(feed).run(Arc::clone(rig), rng("core data"), Arc::clone(&stop));
     let feeding = tokio::spawn(feeding);
     let load = Load::new(rig.urls(), Arc::clone(truth), Arc::clone(feed));
-    let loading = tokio::spawn(Arc::clone(&load).run(first, dice("load"), Arc::clone(&stop)));
+    let loading = tokio::spawn(Arc::clone(&load).run(first, rng("load"), Arc::clone(&stop)));
 
     faults::carry_out(rig, feed, plan).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -149,12 +171,12 @@ async fn run_epoch(
     let load = Load::new(rig.urls(), Arc::clone(truth), Arc::clone(feed));
     let (measured, problems) = check::check(rig, feed, &load, first, next).await;
     println!(
-        "epoch {epoch}: {} faults, responses {statuses:?}, {} rows, {} spilled objects, at rest after {:.1} s; trackers: {:?} MiB, {:?} \
-         handles{}",
+        "epoch {epoch}: {} faults, responses {statuses:?}, {} rows, {} spilled objects, checked \
+         within {:.1} s; trackers: {:?} MiB, {:?} handles{}",
         plan.len(),
         measured.rows,
         measured.spilled,
-        measured.rest.as_secs_f64(),
+        measured.took.as_secs_f64(),
         measured.anonymous_mib,
         measured.handles,
         if problems.is_empty() { "" } else { " FAILED" },
@@ -165,7 +187,7 @@ async fn run_epoch(
 fn failure(
     settings: &Settings,
     epoch: u64,
-    plan: &[Planned],
+    plan: &[PlannedFault],
     problems: &[String],
     folder: &dyn std::fmt::Display,
 ) -> String {
@@ -175,6 +197,6 @@ fn failure(
     lines.push("the faults:".to_owned());
     lines.extend(plan.iter().map(|planned| format!("  {planned}")));
     lines.push(format!("logs and journals: {folder}"));
-    lines.push(format!("again: make chaos SEED={seed} EPOCH={epoch} MINUTES=1"));
+    lines.push(format!("again: {}", settings.replay(epoch)));
     lines.join("\n")
 }

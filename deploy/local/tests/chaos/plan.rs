@@ -1,5 +1,6 @@
 //! What goes wrong in an epoch: which faults, on what, from when to when. Pure.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use local_stack::faults::Fault as CallFault;
@@ -66,7 +67,7 @@ pub enum Fault {
     Poisoned,
 }
 
-/// What two faults cannot have at the same time.
+/// What only one fault can affect at a time.
 #[derive(Debug, PartialEq, Eq)]
 enum Part {
     RedisServer,
@@ -109,13 +110,13 @@ impl Fault {
 /// A fault and its time, from the epoch's start. A fault that is over at once has an end, too, after which
 /// what it broke is started again.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Planned {
+pub struct PlannedFault {
     pub from: Duration,
     pub to: Duration,
     pub fault: Fault,
 }
 
-impl Planned {
+impl PlannedFault {
     fn excludes(&self, other: &Self) -> bool {
         self.fault.part().is_some()
             && self.fault.part() == other.fault.part()
@@ -124,35 +125,36 @@ impl Planned {
     }
 }
 
-impl std::fmt::Display for Planned {
+impl std::fmt::Display for PlannedFault {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (from, to) = (self.from.as_secs_f64(), self.to.as_secs_f64());
         write!(formatter, "{from:6.2} to {to:5.2} s: {:?}", self.fault)
     }
 }
 
-/// The dice of an epoch. Each `purpose` has dice of its own, so that one does not depend on another's throws.
-pub fn dice(seed: u64, epoch: u64, purpose: &str) -> fastrand::Rng {
+/// The random numbers of an epoch. Each `purpose` has its own, so that what one draws does not depend on how many
+/// numbers another took.
+pub fn rng(seed: u64, epoch: u64, purpose: &str) -> fastrand::Rng {
     let purpose = purpose.bytes().fold(0_u64, |hash, byte| hash * 31 + u64::from(byte));
-    let mut dice = fastrand::Rng::with_seed(seed);
+    let mut rng = fastrand::Rng::with_seed(seed);
     for number in [epoch, purpose] {
-        dice = fastrand::Rng::with_seed(dice.u64(..).wrapping_add(number));
+        rng = fastrand::Rng::with_seed(rng.u64(..).wrapping_add(number));
     }
-    dice
+    rng
 }
 
 /// The faults of an epoch, in the order of their start.
-pub fn plan(seed: u64, epoch: u64) -> Vec<Planned> {
-    let mut dice = dice(seed, epoch, "faults");
-    let mut plan = Vec::<Planned>::new();
-    for _ in 0..dice.usize(FAULTS) {
-        let fault = draw(&mut dice);
+pub fn plan(seed: u64, epoch: u64) -> Vec<PlannedFault> {
+    let mut rng = rng(seed, epoch, "faults");
+    let mut plan = Vec::<PlannedFault>::new();
+    for _ in 0..rng.usize(FAULTS) {
+        let fault = draw(&mut rng);
         let length = LENGTH.as_secs_f64();
-        let from = dice.f64() * (length - SHORTEST_SECONDS);
-        let lasts = SHORTEST_SECONDS + dice.f64() * (LONGEST_SECONDS - SHORTEST_SECONDS);
+        let from = rng.f64() * (length - SHORTEST_SECONDS);
+        let lasts = SHORTEST_SECONDS + rng.f64() * (LONGEST_SECONDS - SHORTEST_SECONDS);
         let to = length.min(from + lasts);
         let [from, to] = [from, to].map(Duration::from_secs_f64);
-        let planned = Planned { from, to, fault };
+        let planned = PlannedFault { from, to, fault };
         if !plan.iter().any(|other| other.excludes(&planned)) {
             plan.push(planned);
         }
@@ -161,12 +163,18 @@ pub fn plan(seed: u64, epoch: u64) -> Vec<Planned> {
     plan
 }
 
-fn draw(dice: &mut fastrand::Rng) -> Fault {
-    let tracker = dice.usize(0..TRACKERS);
-    // Faults that have many forms, or many moments at which they may hit, get more throws.
-    match dice.usize(0..34) {
-        0..6 => calls(Service::Kinesis, dice),
-        6..10 => calls(Service::DynamoDb, dice),
+/// The names of all kinds of faults.
+pub fn kinds() -> BTreeSet<String> {
+    let mut rng = fastrand::Rng::with_seed(0);
+    (0..1_000).map(|_| draw(&mut rng).name()).collect()
+}
+
+fn draw(rng: &mut fastrand::Rng) -> Fault {
+    let tracker = rng.usize(0..TRACKERS);
+    // Faults that have many forms, or many moments at which they may hit, are drawn more often.
+    match rng.usize(0..34) {
+        0..6 => calls(Service::Kinesis, rng),
+        6..10 => calls(Service::DynamoDb, rng),
         10 => Fault::RedisCut,
         11 => Fault::RedisSilent,
         12 => Fault::RedisClientsKilled,
@@ -190,26 +198,25 @@ fn draw(dice: &mut fastrand::Rng) -> Fault {
     }
 }
 
-fn calls(service: Service, dice: &mut fastrand::Rng) -> Fault {
-    let fault = match dice.usize(0..7) {
-        0 => CallFault::Latency(Duration::from_millis(dice.u64(50..1_500))),
+fn calls(service: Service, rng: &mut fastrand::Rng) -> Fault {
+    let fault = match rng.usize(0..7) {
+        0 => CallFault::Latency(Duration::from_millis(rng.u64(50..1_500))),
         1 => CallFault::ServerError,
         2 => CallFault::Throttled,
         3 => CallFault::SilentSuccess,
         4 => CallFault::Reset,
         5 => CallFault::BlackHole,
-        // Only `PutRecords` fails in part.
-        _ if service == Service::Kinesis => CallFault::Partial(dice.f64()),
-        _ => CallFault::Throttled,
+        // `PutRecords` fails in part.
+        _ if service == Service::Kinesis => CallFault::Partial(rng.f64()),
+        // A program has about 5 rows per second.
+        _ => CallFault::HotIndex(1.0 + 4.0 * rng.f64()),
     };
     // Often all calls fail.
-    Fault::Calls(service, fault, (dice.f64() * 1.5).min(1.0))
+    Fault::Calls(service, fault, (rng.f64() * 1.5).min(1.0))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     #[test]
@@ -220,8 +227,8 @@ mod tests {
     }
 
     #[test]
-    fn purposes_have_dice_of_their_own() {
-        assert_ne!(dice(7, 3, "faults").u64(..), dice(7, 3, "load").u64(..));
+    fn purposes_have_random_numbers_of_their_own() {
+        assert_ne!(rng(7, 3, "faults").u64(..), rng(7, 3, "load").u64(..));
     }
 
     #[test]
@@ -249,8 +256,9 @@ mod tests {
 
     #[test]
     fn every_kind_occurs() {
-        let kinds: BTreeSet<_> =
-            (0..200).flat_map(|epoch| plan(3, epoch)).map(|planned| planned.fault.name()).collect();
-        assert_eq!(kinds.len(), 20, "{kinds:?}");
+        assert_eq!(kinds().len(), 20, "{:?}", kinds());
+        let planned = (0..200).flat_map(|epoch| plan(3, epoch));
+        let planned: BTreeSet<_> = planned.map(|planned| planned.fault.name()).collect();
+        assert_eq!(planned, kinds());
     }
 }

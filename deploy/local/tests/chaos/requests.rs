@@ -1,4 +1,4 @@
-//! The requests of the load, drawn by chance. Pure.
+//! The requests of the load, drawn at random. Pure.
 
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
@@ -91,15 +91,15 @@ impl Event {
         self.first % 1_000 * 1_000_000 + 500_000
     }
 
-    /// An event drawn by chance, or a repeat of one of `repeatable`.
-    fn draw(dice: &mut fastrand::Rng, number: u64, repeatable: &mut Vec<Self>) -> Self {
-        if !repeatable.is_empty() && dice.u8(0..5) == 0 {
-            return repeatable[dice.usize(0..repeatable.len())].clone();
+    /// An event drawn at random, or a repeat of one of `repeatable`.
+    fn draw(rng: &mut fastrand::Rng, number: u64, repeatable: &mut Vec<Self>) -> Self {
+        if !repeatable.is_empty() && rng.u8(0..5) == 0 {
+            return repeatable[rng.usize(0..repeatable.len())].clone();
         }
         let kinds = [Kind::Event, Kind::Event, Kind::Impression, Kind::Click, Kind::Conversion];
-        let kind = kinds[dice.usize(0..kinds.len())];
-        let mut event = Self::new(number, kind, dice.u64(0..PROGRAMS));
-        event.has_client_id |= kind != Kind::Click && dice.u8(0..4) == 0;
+        let kind = kinds[rng.usize(0..kinds.len())];
+        let mut event = Self::new(number, kind, rng.u64(0..PROGRAMS));
+        event.has_client_id |= kind != Kind::Click && rng.u8(0..4) == 0;
         if event.has_client_id {
             repeatable.push(event.clone());
         }
@@ -109,19 +109,19 @@ impl Event {
 
 impl Request {
     /// Draws a request. Takes a number for each of its events from `number` on.
-    pub fn draw(dice: &mut fastrand::Rng, number: &mut u64, repeatable: &mut Vec<Event>) -> Self {
+    pub fn draw(rng: &mut fastrand::Rng, number: &mut u64, repeatable: &mut Vec<Event>) -> Self {
         let first = *number;
         *number += 1;
-        match dice.u8(0..20) {
-            0 => Self::Head(first, Event::new(first, Kind::Event, dice.u64(0..PROGRAMS))),
-            1 => Self::Invalid(first, dice.usize(0..INVALID.len())),
+        match rng.u8(0..20) {
+            0 => Self::Head(first, Event::new(first, Kind::Event, rng.u64(0..PROGRAMS))),
+            1 => Self::Invalid(first, rng.usize(0..INVALID.len())),
             2 => Self::UnknownProgram(first, Event::new(first, Kind::Event, PROGRAMS)),
             3..=4 => {
-                *number = first + dice.u64(1..=LARGEST_BATCH);
-                let draw = |number| (number, Event::draw(dice, number, repeatable));
+                *number = first + rng.u64(1..=LARGEST_BATCH);
+                let draw = |number| (number, Event::draw(rng, number, repeatable));
                 Self::Batch((first..*number).map(draw).collect())
             }
-            _ => Self::Single(first, Event::draw(dice, first, repeatable)),
+            _ => Self::Single(first, Event::draw(rng, first, repeatable)),
         }
     }
 

@@ -79,6 +79,8 @@ impl Rig {
                 settings.map(|(name, value)| (name.to_owned(), value)).to_vec(),
             ),
             trackers: TRACKERS,
+            // Few, so that a program's rows are in one that can be hot.
+            index_buckets: Some(1),
             ..StackOptions::new(&binaries, folder)
         };
         let mut stack = Stack::start(&options).await.unwrap();

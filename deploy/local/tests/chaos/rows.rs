@@ -41,7 +41,7 @@ pub fn judge(
                 .wrong
                 .push(format!("row {id} of request {number}, which was refused: {event:?}"));
         }
-        for name in altered(row, *number, event, &is_fed) {
+        for name in altered_attributes(row, *number, event, &is_fed) {
             let value = row.get(name);
             verdict.wrong.push(format!("row {id} of {event:?} is altered: {name} is {value:?}"));
         }
@@ -75,7 +75,7 @@ fn text<'a>(row: &'a Row, name: &str) -> &'a str {
 }
 
 /// The attributes of the row that are not what the request said.
-fn altered(
+fn altered_attributes(
     row: &Row,
     number: u64,
     event: &Event,
@@ -150,7 +150,7 @@ mod tests {
     }
 
     /// Judges `rows` of request 7, which has the id `a`, and its repeat 8, with `outcome`.
-    fn judged(rows: &[Row], outcome: Outcome) -> (usize, Vec<String>) {
+    fn judge_request_7(rows: &[Row], outcome: Outcome) -> (usize, Vec<String>) {
         let repeat = Event { outcome, ..accepted(7, "a") };
         let events = BTreeMap::from([(7, accepted(7, "a")), (8, repeat)]);
         let verdict = judge(&events, rows, 7, |program, name| (program, name) == (3, "p3 v1"));
@@ -160,14 +160,14 @@ mod tests {
     #[test]
     fn accepts_one_row_for_an_event_and_its_repeats() {
         for number in [7, 8] {
-            let found = judged(&[row("a", number, 7)], Outcome::Unknown);
+            let found = judge_request_7(&[row("a", number, 7)], Outcome::Unknown);
             assert_eq!(found, (0, vec![]), "the row of {number}");
         }
     }
 
     #[test]
     fn finds_a_lost_event() {
-        assert_eq!(judged(&[], Outcome::Unknown), (1, vec![]));
+        assert_eq!(judge_request_7(&[], Outcome::Unknown), (1, vec![]));
     }
 
     #[test]
@@ -184,7 +184,7 @@ mod tests {
             (vec![altered], Outcome::Unknown, "checksum"),
             (vec![renamed], Outcome::Unknown, "program_name"),
         ] {
-            let (_, wrong) = judged(&rows, outcome);
+            let (_, wrong) = judge_request_7(&rows, outcome);
             assert!(wrong.len() == 1 && wrong[0].contains(problem), "{problem}: {wrong:?}");
         }
     }
