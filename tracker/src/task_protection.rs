@@ -112,7 +112,7 @@ impl TaskProtection {
     }
 
     async fn check_journal(&mut self) {
-        let age = self.metrics.delivery.journal_oldest_seconds.get();
+        let age = self.journal.oldest_age();
         let wanted = wants_protection(self.wanted, age, self.after);
         if wanted != self.wanted {
             self.wanted = wanted;
@@ -182,11 +182,10 @@ impl TaskProtection {
     }
 }
 
-/// Whether to protect the task, given the journal's `age` in seconds, and the age `after` which it is. Protection ends
+/// Whether to protect the task, given the journal's `age`, and the age `after` which it is. Protection ends
 /// well below the limit, so that an age near the limit does not toggle it.
-fn wants_protection(wanted: bool, age: f64, after: Duration) -> bool {
-    let after = after.as_secs_f64();
-    age >= if wanted { after / 2.0 } else { after }
+fn wants_protection(wanted: bool, age: Duration, after: Duration) -> bool {
+    age >= if wanted { after / 2 } else { after }
 }
 
 impl Protection {
@@ -225,7 +224,8 @@ mod tests {
     fn does_not_toggle_near_the_limit() {
         let mut wanted = false;
         let states = [0.0, 29.9, 30.0, 29.0, 16.0, 31.0, 14.0, 29.0].map(|age| {
-            wanted = wants_protection(wanted, age, Duration::from_secs(30));
+            wanted =
+                wants_protection(wanted, Duration::from_secs_f64(age), Duration::from_secs(30));
             wanted
         });
         assert_eq!(states, [false, false, true, true, true, true, false, false]);

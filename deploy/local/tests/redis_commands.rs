@@ -207,6 +207,8 @@ async fn each_program_sends_what_is_listed() {
     let programs = own.path().join("programs.jsonl");
     std::fs::write(&programs, r#"{"programId": "p1", "deleted": true}"#).unwrap();
     core_data(&operator, &["get", "p1"]).await;
+    // For a missing program, it checks whether there is a mark.
+    core_data(&operator, &["get", "missing"]).await;
     core_data(&operator, &["verify", programs.to_str().unwrap()]).await;
     let _watching = core_data_command(&operator, &["watch"]).spawn().unwrap();
     let (mut last, mut since) = (recorded.lock().unwrap().clone(), Instant::now());

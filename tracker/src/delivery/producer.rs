@@ -7,7 +7,6 @@ use std::time::Duration;
 use adtrack_proto::aggregate::Aggregate;
 use adtrack_runtime::kinesis::{PutError, PutOutcome};
 use adtrack_runtime::log_sampling::LogSampling;
-use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -322,11 +321,7 @@ impl Producer {
     /// Updates the journal's metrics.
     fn observe(&mut self) {
         self.report_fill_level();
-        let now = Timestamp::now().as_millisecond();
-        let oldest = self.reader.oldest().and_then(|oldest| i64::try_from(oldest).ok());
-        let age = oldest.map_or(0, |oldest| now.saturating_sub(oldest).max(0));
         let metrics = &self.metrics;
-        metrics.delivery.journal_oldest_seconds.set(age as f64 / 1_000.0);
         metrics
             .delivery
             .journal_outstanding

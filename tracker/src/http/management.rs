@@ -64,6 +64,7 @@ async fn metrics(management: web::Data<Management>) -> HttpResponse {
     let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     metrics.programs.local_entries.set(gauge(management.local.len()));
     metrics.delivery.journal_bytes.set(gauge(management.journal.used_bytes()));
+    metrics.delivery.journal_oldest_seconds.set(management.journal.oldest_age().as_secs_f64());
     metrics.delivery.journal_capacity.set(gauge(management.journal.capacity_bytes()));
     for (task, is_stalled) in management.progress.tasks_stalled() {
         metrics.task.stalled.with_label_values(&[task]).set(i64::from(is_stalled));

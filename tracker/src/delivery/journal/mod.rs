@@ -81,6 +81,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 pub use reader::{Claim, JournalReader};
 pub use salvage::Salvage;
 pub use watch::JournalWatch;
@@ -224,6 +226,13 @@ impl Journal {
     /// one event per ring; any thread may ask at any time.
     pub fn oldest_accepted_at(&self) -> Option<u64> {
         self.inner.rings.iter().filter_map(Ring::oldest_accepted_at).min()
+    }
+
+    /// How long that event has waited; zero if there is none, or if the clock was set back.
+    pub fn oldest_age(&self) -> Duration {
+        let accepted_at = self.oldest_accepted_at().and_then(|at| i64::try_from(at).ok());
+        let age = accepted_at.map_or(0, |at| Timestamp::now().as_millisecond().saturating_sub(at));
+        Duration::from_millis(u64::try_from(age).unwrap_or(0))
     }
 
     /// How often the file of a ring was removed, shortened or unreadable since the journal was opened.

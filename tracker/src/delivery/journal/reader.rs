@@ -39,7 +39,6 @@ struct Cursor {
 #[derive(Debug)]
 struct Outstanding {
     end: u64,
-    accepted_at: u64,
     bytes: usize,
     acknowledged: bool,
 }
@@ -66,12 +65,7 @@ impl JournalReader {
                     cursor.position = end;
                     let ticket = cursor.first_ticket + cursor.outstanding.len() as u64;
                     let bytes = record.payload.len();
-                    cursor.outstanding.push_back(Outstanding {
-                        end,
-                        accepted_at: record.accepted_at,
-                        bytes,
-                        acknowledged: false,
-                    });
+                    cursor.outstanding.push_back(Outstanding { end, bytes, acknowledged: false });
                     self.unacknowledged.0 += 1;
                     self.unacknowledged.1 += bytes;
                     return Some((record.payload.into(), Claim { ring, ticket }));
@@ -144,12 +138,6 @@ impl JournalReader {
         let rings = self.journal.rings().iter();
         let unread = rings.zip(&self.cursors).map(|(ring, cursor)| ring.head() - cursor.position);
         unread.sum::<u64>() * super::memory::WORD
-    }
-
-    /// When the oldest event whose space is not free yet was accepted, in milliseconds since the Unix epoch.
-    /// None if there is none.
-    pub fn oldest(&self) -> Option<u64> {
-        self.cursors.iter().filter_map(|cursor| Some(cursor.outstanding.front()?.accepted_at)).min()
     }
 
     /// Damaged stretches found so far.
