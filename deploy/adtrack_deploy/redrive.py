@@ -1,7 +1,8 @@
 """Lists failed records, copies them for repair, and puts them back on the stream that they came from.
 
 Reads two formats: the functions' own (one record per file, its `data` in base64), and what an event-source
-mapping writes on failure (a whole batch, as Lambda got it).
+mapping writes on failure (a whole batch, as Lambda got it). A record that kinesis-consumer kept whole, because
+very many of its user records are invalid, is an aggregate. It is put back as it is.
 """
 
 import argparse
@@ -15,7 +16,13 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from .output import run
+
 USAGE, DATA, FAILED = 64, 65, 69
+
+
+class NotAcknowledged(Exception):
+    """A response that does not say that the stream has a record."""
 
 
 class Folder:
@@ -87,16 +94,22 @@ def records_of(content):
 
 
 def put(kinesis, record, stream):
-    """Puts a record on the stream that it came from, or on `stream`."""
+    """Puts a record on the stream that it came from, or on `stream`. Raises NotAcknowledged if the response does
+    not say that the stream has it."""
     where = {"StreamName": stream} if stream else {"StreamARN": record["stream"]}
-    kinesis.put_record(**where, PartitionKey=record["key"] or "redriven", Data=record["data"])
+    response = kinesis.put_record(**where, PartitionKey=record["key"] or "redriven", Data=record["data"])
+    if not response.get("SequenceNumber"):
+        raise NotAcknowledged("PutRecord: the response has no sequence number; the file stays")
 
 
 def main(argv=None, out=print):
     parser = argparse.ArgumentParser(prog="deploy/redrive-failed", description=(
         "Puts failed records back on the stream that they came from, and removes each file once its records "
         "are on the stream. An event keeps its id, so it becomes one row however often it is sent. Region, "
-        "endpoints and credentials come from the AWS SDK's own chain."))
+        "endpoints and credentials come from the AWS SDK's own chain."), epilog=(
+        "Exit status: 0 success; 64 usage error; 65 some files are not failed records, and stay; 69 AWS or a file "
+        "failed; 74 success, but standard output could not be written. A closed standard output ends the report, not "
+        "the work."))
     parser.add_argument("where", help="a folder, file:///FOLDER or s3://BUCKET/PREFIX")
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--list", action="store_true", help="count the records by reason; change nothing")
@@ -118,7 +131,7 @@ def main(argv=None, out=print):
     except ValueError as error:
         print(f"redrive-failed: {error}", file=sys.stderr)
         return USAGE
-    except (BotoCoreError, ClientError, OSError) as error:
+    except (BotoCoreError, ClientError, OSError, NotAcknowledged) as error:
         print(f"redrive-failed: {error}", file=sys.stderr)
         return FAILED
 
@@ -148,4 +161,4 @@ def _each(store, names, arguments, out):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("redrive-failed", main))

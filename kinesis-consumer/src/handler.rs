@@ -6,15 +6,14 @@ use std::time::{Duration, SystemTime};
 
 use adtrack_proto::aggregate;
 use adtrack_runtime::lambda::{
-    BatchMetrics, BatchResponse, FailureStore, KinesisEvent, PoisonRecord, StreamRecord,
-    records_of, report,
+    BatchMetrics, BatchResponse, FailureStore, KinesisEvent, StreamRecord, records_of, report,
 };
 use adtrack_runtime::telemetry;
-use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::decode::decode;
 use crate::item::{Row, RowSettings};
+use crate::poison::{Poison, Source};
 use crate::store::{EventTable, Unwritten};
 
 /// The function's name in failed records and metrics.
@@ -47,20 +46,6 @@ struct Rows<'a> {
     differing: usize,
 }
 
-/// Where an event came from: a user record within a Kinesis record.
-#[derive(Debug)]
-struct Source<'a> {
-    kinesis_record: &'a StreamRecord,
-    sub_sequence_number: u32,
-    data: Bytes,
-}
-
-impl Source<'_> {
-    fn poison(&self, reason: String) -> PoisonRecord {
-        self.kinesis_record.poison_within(self.sub_sequence_number, self.data.clone(), reason)
-    }
-}
-
 impl Handler {
     /// Writes rows to `table` and invalid records to `failures`; metrics go to `metrics_namespace`.
     pub fn new(
@@ -75,17 +60,22 @@ impl Handler {
     /// Stores the events of a batch, and responds before `deadline`.
     pub async fn handle(&self, event: KinesisEvent, deadline: SystemTime) -> BatchResponse {
         let records = records_of(event);
-        let (rows, poison_records) = self.rows_of(&records);
+        let (rows, mut poison) = self.rows_of(&records);
         let collapsed = rows.events - rows.rows.len();
 
         let write_deadline = write_deadline(deadline);
+        let invalid = poison.take();
         let (unwritten, mut retry) = tokio::join!(
             self.table.write(&rows.rows, write_deadline),
-            self.failures.keep(&poison_records, write_deadline),
+            self.failures.keep(&invalid, write_deadline),
         );
 
-        let refused = rows.refused_records(&unwritten);
-        retry.extend(self.failures.keep(&refused, deadline - RESPONSE_RESERVE).await);
+        for (row, reason) in &unwritten.refused {
+            for source in rows.sources_of(row) {
+                poison.add(source, format!("DynamoDB refuses it: {reason}"));
+            }
+        }
+        retry.extend(self.failures.keep(&poison.take(), deadline - RESPONSE_RESERVE).await);
         retry.extend(rows.retryable_sequence_numbers(&unwritten));
 
         let differing = rows.differing + unwritten.differing.len();
@@ -98,7 +88,7 @@ impl Handler {
             );
         }
 
-        let (failures, retries) = (poison_records.len() + refused.len(), retry.len());
+        let (failures, retries) = (poison.count(), retry.len());
         let metrics = BatchMetrics {
             namespace: &self.metrics_namespace,
             function: FUNCTION,
@@ -112,14 +102,16 @@ impl Handler {
         report(retry)
     }
 
-    fn rows_of<'a>(&self, records: &'a [StreamRecord]) -> (Rows<'a>, Vec<PoisonRecord>) {
+    fn rows_of<'a>(&self, records: &'a [StreamRecord]) -> (Rows<'a>, Poison<'a>) {
         let stored_at = Timestamp::now();
         let mut rows = Rows::default();
-        let mut poison_records = Vec::new();
+        let mut poison = Poison::default();
         for record in records {
             let Some(user_records) = aggregate::user_records(&record.data) else {
                 let reason = "an aggregate with the right checksum that is not valid protobuf";
-                poison_records.push(record.poison(reason.to_owned()));
+                let (sub_sequence_number, data) = (0, record.data.clone());
+                let whole = Source { kinesis_record: record, sub_sequence_number, data };
+                poison.add(&whole, reason.to_owned());
                 continue;
             };
             for (sub_sequence_number, data) in (0..).zip(user_records) {
@@ -129,11 +121,11 @@ impl Handler {
                         let (arrived_at, settings) = (record.arrived_at, self.rows);
                         rows.add(Row { event, arrived_at, stored_at, settings }, source);
                     }
-                    Err(error) => poison_records.push(source.poison(error.to_string())),
+                    Err(error) => poison.add(&source, error.to_string()),
                 }
             }
         }
-        (rows, poison_records)
+        (rows, poison)
     }
 }
 
@@ -157,15 +149,6 @@ impl<'a> Rows<'a> {
                 self.rows.push(row);
             }
         }
-    }
-
-    /// The records of the rows that DynamoDB always refuses.
-    fn refused_records(&self, unwritten: &Unwritten<'_>) -> Vec<PoisonRecord> {
-        let refused = unwritten.refused.iter().flat_map(|(row, reason)| {
-            let reason = format!("DynamoDB refuses it: {reason}");
-            self.sources_of(row).iter().map(move |source| source.poison(reason.clone()))
-        });
-        refused.collect()
     }
 
     fn retryable_sequence_numbers(&self, unwritten: &Unwritten<'_>) -> Vec<String> {

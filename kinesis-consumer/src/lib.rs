@@ -10,4 +10,5 @@ pub mod config;
 pub mod decode;
 pub mod handler;
 pub mod item;
+mod poison;
 pub mod store;

@@ -1,8 +1,11 @@
 //! Writes rows to the DynamoDB table of events.
+//!
+//! A row is written when DynamoDB's response says so. A 200 that says nothing, such as an empty body from
+//! something between the function and DynamoDB, leaves all rows of its call to be retried.
 
 mod once;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
 
 use adtrack_runtime::backoff::Backoff;
@@ -192,9 +195,23 @@ impl EventTable {
                     _ => CallError::Retryable(text),
                 }
             })?;
-        let unprocessed = output.unprocessed_items.unwrap_or_default();
-        Ok(unprocessed.into_values().flatten().filter_map(id_of).collect())
+        let ids = rows.iter().map(|row| row.id());
+        unprocessed_ids(output.unprocessed_items, ids).map_err(CallError::Retryable)
     }
+}
+
+/// The ids of the rows that a response says are unprocessed; `sent` are those of the call. DynamoDB names
+/// every unprocessed row, and sends an empty map if there are none. A response without the map, or with rows
+/// that were not sent, does not say what was written.
+fn unprocessed_ids<'a>(
+    unprocessed: Option<HashMap<String, Vec<WriteRequest>>>,
+    sent: impl Iterator<Item = &'a str>,
+) -> Result<HashSet<String>, String> {
+    let requests = unprocessed.ok_or("the response has no UnprocessedItems")?;
+    let sent: HashSet<&str> = sent.collect();
+    let id_of_sent = |request| id_of(request).filter(|id| sent.contains(id.as_str()));
+    let ids: Option<_> = requests.into_values().flatten().map(id_of_sent).collect();
+    ids.ok_or_else(|| "UnprocessedItems names a row that the call did not have".to_owned())
 }
 
 /// Passes `rows` to `write` in chunks, several at a time.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod faults;
+mod poison;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -176,7 +177,7 @@ async fn keeps_invalid_records_whole_and_stores_the_others() {
 fn aggregate(user_records: Vec<Vec<u8>>) -> Vec<u8> {
     let mut aggregate = Aggregate::default();
     user_records.into_iter().for_each(|data| aggregate.push(data.into()));
-    aggregate.finish("key").to_vec()
+    aggregate.encode("key")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -257,6 +258,43 @@ async fn retries_throttles_and_service_errors() {
     assert_eq!(function.invoke(&events(0..5)).await, Vec::<String>::new());
     assert_eq!(function.row_count().await, 5);
     assert_eq!(function.proxy.calls(), 4);
+}
+
+/// Bodies of a 200 that do not say that anything was written.
+const LIES: [&str; 7] = [
+    "",
+    "{}",
+    "<html>It works!</html>",
+    r#"{"message":"ok"}"#,
+    r#"{"UnprocessedItems":null}"#,
+    r#"{"UnprocessedItems":{"events":[{"PutRequest":{"Item":{"id":{"S":"another's"}}}}]}}"#,
+    r#"{"UnprocessedItems":{"events":[{"PutRequest":{"Item":{}}}]}}"#,
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_that_does_not_say_so_writes_no_rows() {
+    let function = Function::start(LIES.map(Fault::Lie).to_vec()).await;
+    assert_eq!(function.invoke(&events(0..5)).await, Vec::<String>::new());
+    assert_eq!(function.row_count().await, 5);
+    assert_eq!(function.proxy.items_per_call(), [5; LIES.len() + 1], "all rows each time");
+
+    let endless = LIES.iter().cycle().copied().map(Fault::Lie).take(1_000).collect();
+    let function = Function::start(endless).await;
+    let batch = [events(0..2), vec![record(9, conversion(1, 1).encode_to_vec())]].concat();
+    let reported = function.invoke_within(&batch, Duration::from_secs(2)).await;
+    assert_eq!(reported, ["1000", "1001", "9"]);
+    assert_eq!(function.row_count().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_that_does_not_say_so_writes_no_row_that_is_written_once() {
+    let lies = LIES.map(Fault::Lie).to_vec();
+    let calls = lies.len() + 1;
+    let function = Function::start(lies).await;
+    let batch = [record(1, conversion(1, 5).encode_to_vec())];
+    assert_eq!(function.invoke(&batch).await, Vec::<String>::new());
+    assert_eq!((function.row_count().await, function.amount(1).await), (1, 5));
+    assert_eq!(function.proxy.calls(), calls);
 }
 
 #[tokio::test(flavor = "multi_thread")]

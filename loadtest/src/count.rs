@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use adtrack_runtime::outln;
 use tokio::sync::mpsc;
 
 use crate::stack::{RunningStack, StackError};
@@ -26,7 +27,7 @@ pub(crate) async fn run(stack: &RunningStack, load: &Load) -> Result<bool, Stack
     let Load { requests, rate } = *load;
     // Marks this run's events, so that other traffic does not count.
     let run = format!("{}-{}", std::process::id(), unix_millis());
-    println!("Sending {requests} requests at {rate}/s.");
+    outln!("Sending {requests} requests at {rate}/s.");
     let start = Instant::now();
     let programs = ["212312", "212313", "212314"];
     let paths = (0..requests)
@@ -40,16 +41,16 @@ pub(crate) async fn run(stack: &RunningStack, load: &Load) -> Result<bool, Stack
     let ((sent, took), followed) = tokio::join!(send, stack.follow(follow, PATIENCE));
     let delays = followed?;
     for (status, count) in traffic::count_by_status(&sent) {
-        println!("  {count:>7} × {status}");
+        outln!("  {count:>7} × {status}");
     }
-    println!(
+    outln!(
         "  {:.0}/s; latency from the intended time: {}",
         f64::from(requests) / took.as_secs_f64(),
         traffic::format_percentiles(sent.iter().map(|request| request.latency).collect())
     );
 
     let ids = sent.iter().filter(|request| request.message_id.is_some()).count();
-    println!(
+    outln!(
         "  from response to row: {}",
         traffic::format_percentiles(delays.values().copied().collect())
     );
@@ -57,12 +58,12 @@ pub(crate) async fn run(stack: &RunningStack, load: &Load) -> Result<bool, Stack
     let rows = stack.count_rows(&run).await?;
     let accepted = sent.iter().filter(|request| is_accepted(request)).count();
     let lost = ids - delays.len();
-    println!("  {accepted} accepted, {rows} rows, {lost} of the accepted ids missing");
+    outln!("  {accepted} accepted, {rows} rows, {lost} of the accepted ids missing");
 
     let counts_agree = accepted == rows && lost == 0 && ids == accepted;
     let complete = u32::try_from(accepted) == Ok(requests);
     let ok = counts_agree && complete;
-    println!("{}", if ok { "OK: each request became exactly one row." } else { "NOT OK." });
+    outln!("{}", if ok { "OK: each request became exactly one row." } else { "NOT OK." });
     Ok(ok)
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use adtrack_runtime::outln;
 use tokio::sync::mpsc;
 
 use crate::stack::{RunningStack, StackError};
@@ -29,7 +30,7 @@ const KINDS: [(&str, &str); 10] = [
 
 /// Runs the demo. True if every accepted event became a row and the core-data change arrived.
 pub(crate) async fn run(stack: &RunningStack) -> Result<bool, StackError> {
-    println!("1. {REQUESTS} requests at {RATE}/s to {}\n", stack.tracker_url);
+    outln!("1. {REQUESTS} requests at {RATE}/s to {}\n", stack.tracker_url);
     let paths = KINDS.iter().cycle().take(REQUESTS).map(|(path, _)| (*path).to_owned());
     let (accepted, follow) = mpsc::unbounded_channel();
     // Looks for rows while requests are sent, so that the time from response to row is right.
@@ -45,7 +46,7 @@ pub(crate) async fn run(stack: &RunningStack) -> Result<bool, StackError> {
 
 /// Sends three events in one request, of which the last names an unknown program.
 async fn send_batch(stack: &RunningStack) -> Result<bool, StackError> {
-    println!("3. A batch: POST /events, with an impression, a conversion, and a mistake\n");
+    outln!("3. A batch: POST /events, with an impression, a conversion, and a mistake\n");
     let body = serde_json::json!([
         {"programId": "212313", "eventType": "impression", "eventId": "demo-1"},
         {"programId": "212313", "eventType": "conversion", "transactionId": "demo-order-1",
@@ -57,7 +58,7 @@ async fn send_batch(stack: &RunningStack) -> Result<bool, StackError> {
     let response = request.timeout(PATIENCE).send().await?;
     let status = response.status();
     let text = response.text().await?;
-    println!("   {} {text}\n", status.as_u16());
+    outln!("   {} {text}\n", status.as_u16());
     let body: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
     Ok(body["accepted"] == 2 && body["refused"] == 1)
 }
@@ -67,14 +68,14 @@ fn show_responses(requests: &[SentRequest]) {
         let of_kind: Vec<_> =
             requests.iter().filter(|request| request.path == kind).cloned().collect();
         for (status, count) in count_by_status(&of_kind) {
-            println!("   {count:>4} × {status}   GET {kind:<62} {meaning}");
+            outln!("   {count:>4} × {status}   GET {kind:<62} {meaning}");
         }
     }
     if let Some(example) = requests.iter().find(|request| request.path == KINDS[0].0) {
-        println!("\n   {}", example.body);
+        outln!("\n   {}", example.body);
     }
     let latencies = requests.iter().map(|request| request.latency).collect();
-    println!("\n   latency                {}\n", format_percentiles(latencies));
+    outln!("\n   latency                {}\n", format_percentiles(latencies));
 }
 
 async fn show_rows(
@@ -85,13 +86,13 @@ async fn show_rows(
     let accepted: Vec<_> =
         requests.iter().filter_map(|request| request.message_id.clone()).collect();
     let found = accepted.iter().filter(|id| rows.contains_key(*id)).count();
-    println!("2. Their rows in DynamoDB, through Kinesis and kinesis-consumer\n");
-    println!("   {found} of {} accepted events have a row", accepted.len());
+    outln!("2. Their rows in DynamoDB, through Kinesis and kinesis-consumer\n");
+    outln!("   {found} of {} accepted events have a row", accepted.len());
     if let Some(id) = accepted.first() {
-        println!("\n   {}", stack.describe_row(id).await?);
+        outln!("\n   {}", stack.describe_row(id).await?);
     }
     let delays = rows.values().copied().collect();
-    println!("\n   from response to row   {}\n", format_percentiles(delays));
+    outln!("\n   from response to row   {}\n", format_percentiles(delays));
     Ok(found == accepted.len())
 }
 
@@ -99,7 +100,7 @@ async fn show_rows(
 async fn change_program(stack: &RunningStack) -> Result<bool, StackError> {
     let id = "212314";
     let name = format!("program3, renamed at {}", unix_seconds());
-    println!("4. A core-data change: program {id} is renamed on the core-data stream\n");
+    outln!("4. A core-data change: program {id} is renamed on the core-data stream\n");
     let json = serde_json::json!({
         "programId": id, "programName": name, "checksum": "125", "customerId": 9125,
         "customerName": "Customer3", "valid": true, "landingUrl": "https://shop.example/p/3",
@@ -113,16 +114,16 @@ async fn change_program(stack: &RunningStack) -> Result<bool, StackError> {
         let response = client.get(&url).timeout(PATIENCE).send().await?;
         let body = response.text().await.unwrap_or_default();
         if body.contains(&name) {
-            println!(
+            outln!(
                 "   from PutRecord to the first response with the new name {:.2?}",
                 put.elapsed()
             );
-            println!("   (redis-updater stored it in Redis, pub/sub pushed it to the tracker)\n");
+            outln!("   (redis-updater stored it in Redis, pub/sub pushed it to the tracker)\n");
             return Ok(true);
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    println!("   no response had the new name within {PATIENCE:?}\n");
+    outln!("   no response had the new name within {PATIENCE:?}\n");
     Ok(false)
 }
 

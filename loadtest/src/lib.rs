@@ -7,6 +7,7 @@
 //!                                          │ ids                    └→ report (JSON, HTML)
 //!                                          └→ verify: log ⋈ table ────────┘
 //! ```
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic if nobody reads them")]
 
 pub mod aws_call;
 pub mod cli;
@@ -24,6 +25,7 @@ pub mod run;
 pub mod sample;
 pub mod scenario;
 pub mod schedule;
+pub mod stack_folder;
 pub mod surroundings;
 pub mod target;
 pub mod threshold;

@@ -1,8 +1,10 @@
 //! The view of a run in progress, on standard output.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
+
+use adtrack_runtime::{outln, output};
 
 use crate::recorder::{Failure, Slice, percentile};
 use crate::report::time;
@@ -46,7 +48,7 @@ impl View {
             let lines = self.block(slice, elapsed);
             self.redraw(&lines);
         } else if slice.index % PLAIN_EVERY == PLAIN_EVERY - 1 || elapsed == self.length {
-            println!("{}", self.line(slice, elapsed));
+            outln!("{}", self.line(slice, elapsed));
         }
     }
 
@@ -120,10 +122,7 @@ impl View {
             let _ = writeln!(text, "\x1b[2K{line}");
         }
         self.drawn = lines.len();
-        // A closed standard output does not end the run.
-        let mut out = std::io::stdout();
-        let _ = out.write_all(text.as_bytes());
-        let _ = out.flush();
+        output::text(text);
     }
 }
 

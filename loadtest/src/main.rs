@@ -1,10 +1,12 @@
 //! The `loadtest` program: reads the command line, runs a command, and sets the exit status.
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic if nobody reads them")]
 
 use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 
 use adtrack_runtime::cli as runtime_cli;
+use adtrack_runtime::{errln, outln, output};
 use loadtest::cli::{Arguments, Command, RunArguments, ScenarioCommand};
 use loadtest::compare::compare;
 use loadtest::report::{Report, summary};
@@ -32,7 +34,11 @@ async fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(exit) => return exit,
     };
-    match arguments.command {
+    output::finish(execute(arguments.command).await)
+}
+
+async fn execute(command: Command) -> ExitCode {
+    match command {
         Command::Run(arguments) => run(*arguments).await,
         Command::Scenarios => list_scenarios(),
         Command::Scenario { command: ScenarioCommand::Show { name } } => show_scenario(&name),
@@ -49,11 +55,11 @@ async fn run(arguments: RunArguments) -> ExitCode {
         Err(error) => return failure(error),
     };
     let report = &outcome.report;
-    println!("\n{}", summary(report));
-    println!("Report: {}", outcome.base.with_extension("html").display());
-    println!("        {}", outcome.base.with_extension("json").display());
+    outln!("\n{}", summary(report));
+    outln!("Report: {}", outcome.base.with_extension("html").display());
+    outln!("        {}", outcome.base.with_extension("json").display());
     for problem in &outcome.problems {
-        eprintln!("loadtest: {problem}");
+        errln!("loadtest: {problem}");
     }
     if report.run.interrupted {
         ExitCode::from(EXIT_INTERRUPTED)
@@ -71,7 +77,7 @@ async fn run(arguments: RunArguments) -> ExitCode {
 fn list_scenarios() -> ExitCode {
     for (name, toml) in BUILT_IN {
         match Scenario::parse(toml, name) {
-            Ok(scenario) => println!("{name:<12} {}", scenario.description),
+            Ok(scenario) => outln!("{name:<12} {}", scenario.description),
             Err(error) => return failure(error),
         }
     }
@@ -81,7 +87,7 @@ fn list_scenarios() -> ExitCode {
 fn show_scenario(name: &str) -> ExitCode {
     match Scenario::load(name) {
         Ok((_, toml)) => {
-            print!("{toml}");
+            output::text(toml);
             ExitCode::SUCCESS
         }
         Err(error) => runtime_cli::usage_error(error),
@@ -91,7 +97,7 @@ fn show_scenario(name: &str) -> ExitCode {
 fn compare_files(a: &Path, b: &Path) -> ExitCode {
     match (Report::read(a), Report::read(b)) {
         (Ok(a), Ok(b)) => {
-            print!("{}", compare(&a, &b));
+            output::text(compare(&a, &b));
             ExitCode::SUCCESS
         }
         (Err(error), _) | (_, Err(error)) => runtime_cli::usage_error(error),
@@ -116,6 +122,6 @@ async fn run_on_stack(count: Option<Load>) -> ExitCode {
 }
 
 fn failure(problem: impl Display) -> ExitCode {
-    eprintln!("loadtest: {problem}");
+    errln!("loadtest: {problem}");
     ExitCode::FAILURE
 }

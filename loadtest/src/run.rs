@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use adtrack_runtime::outln;
 use procfs::{CpuInfo, Current};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -19,6 +20,7 @@ use crate::request::{self, Kind, Program, Traffic};
 use crate::sample::{Sample, Sampler};
 use crate::scenario::{Connections, Scenario, ScenarioError};
 use crate::schedule::Schedule;
+use crate::stack_folder::StackFolder;
 use crate::surroundings::Surroundings;
 use crate::target::{Hosts, Target, TargetError};
 use crate::verify::{EventTable, Findings, Follower, Plan, VerifyError};
@@ -130,9 +132,12 @@ struct Prepared {
 pub async fn run(arguments: RunArguments) -> Result<Outcome, RunError> {
     let prepared = Prepared::new(arguments)?;
     let Some(url) = &prepared.arguments.url else {
-        let folder = prepared.folder.join(format!("stack-{}", prepared.id));
-        println!("Starting a local stack.");
-        let stack = LocalStack::start(&folder).await?;
+        for left in StackFolder::remove_abandoned(&prepared.folder) {
+            outln!("Removed {}, which a killed run had left.", left.display());
+        }
+        let folder = StackFolder::create(&prepared.folder, &prepared.id)?;
+        outln!("Starting a local stack.");
+        let stack = LocalStack::start(&folder.path).await?;
         let url = stack.variables.get("TRACKER_URL").cloned().unwrap_or_default();
         let surroundings = Surroundings::of_stack(&stack.variables).await;
         let outcome = match Target::parse(&url, Hosts::ThisMachine) {
@@ -141,8 +146,9 @@ pub async fn run(arguments: RunArguments) -> Result<Outcome, RunError> {
         };
         stack.stop().await;
         if outcome.is_ok() {
-            // The logs are kept if the run failed. A folder that cannot be removed does no harm.
-            let _ = std::fs::remove_dir_all(&folder);
+            folder.remove();
+        } else {
+            folder.keep_logs();
         }
         return outcome;
     };
@@ -199,7 +205,7 @@ impl Prepared {
         let kinds = traffic.kinds.clone();
         let (running, streams) =
             engine::start(self.job(target, surroundings, traffic)).map_err(RunError::Start)?;
-        println!(
+        outln!(
             "{}: {:.0} requests in {:.0} s to {}.",
             self.name,
             self.schedule.expected(),
@@ -243,7 +249,7 @@ impl Prepared {
         let samples = samples.await.unwrap_or_default();
         let findings = match following {
             Some(following) => {
-                println!(
+                outln!(
                     "Waiting for the rows of the last events, up to {}.",
                     self.scenario.verify.settle
                 );
@@ -295,7 +301,7 @@ impl Prepared {
         if self.scenario.preloads()
             && let Some(stream) = &surroundings.core_data
         {
-            println!("Loading {} programs.", programs.len());
+            outln!("Loading {} programs.", programs.len());
             let disabled = request::disabled(&self.scenario);
             core_data::preload(stream, &target.url, programs, &disabled).await?;
         }
@@ -486,7 +492,7 @@ impl Interrupts {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
                 }
-                println!(
+                outln!(
                     "\nInterrupted: ending with a report. Press ctrl-C again to not wait for rows."
                 );
                 sender.send_replace(true);

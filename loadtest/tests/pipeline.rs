@@ -1,7 +1,10 @@
 //! A run against the whole pipeline: the report's figures of rows, core data and the tracker.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
-use std::process::Command;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use loadtest::report::Report;
 
@@ -59,4 +62,44 @@ fn follows_accepted_events_and_core_data_updates() {
     assert_eq!((core_data.stale_answers, core_data.never_answered), (0, 0));
     let tracker = figures.tracker.expect("the run read the tracker's process");
     assert!(tracker.cpu_seconds > 0.0 && tracker.rss_anon_max_bytes > 0);
+}
+
+fn stack_folders(folder: &Path) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.to_string_lossy().contains("/stack-")).collect()
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let give_up_at = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < give_up_at, "not within 60 s: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn the_next_run_removes_what_a_killed_one_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = folder.path().join("scenario.toml");
+    std::fs::write(&scenario, SCENARIO).unwrap();
+    let run = |duration: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+        command.arg("run").arg(&scenario).args(["--duration", duration, "--report"]);
+        command.arg(folder.path().join("report")).stdout(Stdio::null());
+        command
+    };
+    let journal = |stack: &PathBuf| stack.join("stack/journal").exists();
+    let mut killed = run("5m").spawn().unwrap();
+    until("the tracker has a journal", || stack_folders(folder.path()).iter().any(journal));
+
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let [left] = stack_folders(folder.path()).try_into().unwrap();
+    let lock = File::open(left.join("lock")).unwrap();
+    until("its stack ended", || lock.try_lock().is_ok());
+    lock.unlock().unwrap();
+    let status = run("1s").status().unwrap();
+
+    assert!(matches!(status.code(), Some(0 | 3)), "{status}");
+    assert_eq!(stack_folders(folder.path()), Vec::<PathBuf>::new());
 }

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
             let mut aggregate = Aggregate::default();
             input.lines().for_each(|line| aggregate.push(line.to_owned().into()));
             let hex: String =
-                aggregate.finish("key").iter().map(|byte| format!("{byte:02x}")).collect();
+                aggregate.encode("key").iter().map(|byte| format!("{byte:02x}")).collect();
             println!("{hex}");
             ExitCode::SUCCESS
         }

@@ -5,7 +5,7 @@
 //! F3 89 9A C2 | protobuf AggregatedRecord | MD5 of the protobuf
 //! ```
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use md5::{Digest, Md5};
 use prost::Message;
 
@@ -21,10 +21,11 @@ const MD5_BYTES: usize = 16;
 /// What a user record adds to its data: tags and lengths.
 const OVERHEAD_BYTES: usize = 10;
 
-/// An aggregate being filled.
-#[derive(Debug, Default)]
+/// User records that become one Kinesis record.
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct Aggregate {
-    records: Vec<Record>,
+    /// Without a key: [`Self::encode`] writes it.
+    message: AggregatedRecord,
     bytes: usize,
 }
 
@@ -33,17 +34,17 @@ impl Aggregate {
     pub fn push(&mut self, data: Bytes) {
         self.bytes += data.len() + OVERHEAD_BYTES;
         let record = Record { data, ..Record::default() };
-        self.records.push(record);
+        self.message.records.push(record);
     }
 
     /// The number of user records.
     pub fn len(&self) -> usize {
-        self.records.len()
+        self.message.records.len()
     }
 
     /// Whether it has no user records.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.message.records.is_empty()
     }
 
     /// An upper bound on the encoded records' size; the frame around them is not included.
@@ -51,26 +52,27 @@ impl Aggregate {
         self.bytes
     }
 
-    /// Encodes the Kinesis record's data, to be put under `partition_key`. A lone user record is not
-    /// wrapped, because every reader accepts plain records too.
-    pub fn finish(mut self, partition_key: &str) -> Bytes {
-        if self.records.len() == 1
-            && let Some(record) = self.records.pop()
-        {
-            return record.data;
+    /// Encodes the Kinesis record's data, to be put under `partition_key` and under no other: readers that
+    /// follow the Kinesis Client Library drop user records whose key hashes to another shard than the one
+    /// that they were read from. A lone user record is not wrapped, because every reader accepts plain
+    /// records too.
+    pub fn encode(&self, partition_key: &str) -> Vec<u8> {
+        if let [record] = self.message.records.as_slice() {
+            return record.data.to_vec();
         }
-        let message = AggregatedRecord {
+        let keys = AggregatedRecord {
             partition_key_table: vec![partition_key.to_owned()],
-            records: self.records,
             ..AggregatedRecord::default()
         };
-        let length = message.encoded_len();
-        let mut bytes = BytesMut::with_capacity(MAGIC.len() + length + MD5_BYTES);
+        // Protobuf joins messages by concatenation; the keys are the first field.
+        let length = keys.encoded_len() + self.message.encoded_len();
+        let mut bytes = Vec::with_capacity(MAGIC.len() + length + MD5_BYTES);
         bytes.extend_from_slice(&MAGIC);
-        message.encode_raw(&mut bytes);
+        keys.encode_raw(&mut bytes);
+        self.message.encode_raw(&mut bytes);
         let digest = Md5::digest(&bytes[MAGIC.len()..]);
         bytes.extend_from_slice(&digest);
-        bytes.freeze()
+        bytes
     }
 }
 
@@ -84,14 +86,8 @@ pub fn user_records(data: &Bytes) -> Option<Vec<Bytes>> {
 }
 
 fn aggregate_message(data: &Bytes) -> Option<Bytes> {
-    let end = data.len().checked_sub(MD5_BYTES)?;
-    if end < MAGIC.len() || !data.starts_with(&MAGIC) {
-        return None;
-    }
-    let mut message = data.slice(..end);
-    message.advance(MAGIC.len());
-    let digest = Md5::digest(&message);
-    (digest[..] == data[end..]).then_some(message)
+    let (message, digest) = data.strip_prefix(&MAGIC)?.split_last_chunk::<MD5_BYTES>()?;
+    (Md5::digest(message)[..] == digest[..]).then(|| data.slice_ref(message))
 }
 
 #[cfg(test)]
@@ -100,20 +96,50 @@ mod tests {
 
     use super::*;
 
-    fn aggregate(records: &[Bytes]) -> Bytes {
+    fn of(records: &[Bytes]) -> Aggregate {
         let mut aggregate = Aggregate::default();
         for record in records {
             aggregate.push(record.clone());
         }
+        aggregate
+    }
+
+    fn aggregate(records: &[Bytes]) -> Bytes {
+        let aggregate = of(records);
+        let bytes = aggregate.encode("key");
         let bound = aggregate.bytes() + MAGIC.len() + MD5_BYTES + 40;
-        let bytes = aggregate.finish("key");
         assert!(bytes.len() <= bound, "{} > {bound}", bytes.len());
-        bytes
+        bytes.into()
+    }
+
+    #[test]
+    fn counts_its_user_records_and_their_bytes() {
+        let empty = Aggregate::default();
+        let two = of(&["a".into(), "bc".into()]);
+
+        assert!(empty.is_empty() && !two.is_empty());
+        assert_eq!((empty.len(), empty.bytes()), (0, 0));
+        assert_eq!((two.len(), two.bytes()), (2, 3 + 2 * OVERHEAD_BYTES));
+    }
+
+    #[test]
+    fn has_the_key_of_the_attempt_inside() {
+        let aggregate = of(&["a".into(), "bc".into()]);
+        for key in ["first", "another key, of another length"] {
+            let bytes = aggregate.encode(key);
+
+            let message = &bytes[MAGIC.len()..bytes.len() - MD5_BYTES];
+            let decoded = AggregatedRecord::decode(message).unwrap();
+            assert_eq!(decoded.partition_key_table, [key]);
+            assert!(decoded.records.iter().all(|record| record.partition_key_index == 0));
+            let data = Bytes::from(bytes);
+            assert_eq!(user_records(&data), Some(vec!["a".into(), "bc".into()]));
+        }
     }
 
     #[test]
     fn writes_the_kpl_format() {
-        let bytes = aggregate(&["a".into(), "bc".into()]);
+        let bytes = of(&["a".into(), "bc".into()]).encode("key");
         // Key table "key"; two records with the index written out, as proto2 requires.
         let message = b"\x0a\x03key\x1a\x05\x08\x00\x1a\x01a\x1a\x06\x08\x00\x1a\x02bc";
         assert_eq!(bytes[..4], MAGIC);
@@ -128,12 +154,29 @@ mod tests {
 
     #[test]
     fn reads_a_record_that_only_looks_like_an_aggregate_as_plain() {
-        let mut bytes = aggregate(&["a".into(), "b".into()]).to_vec();
-        *bytes.last_mut().unwrap() ^= 1;
-        for data in [bytes, MAGIC.to_vec(), vec![0; 40], vec![]] {
+        let valid = aggregate(&["a".into(), "b".into()]);
+        let (mut wrong_magic, mut wrong_checksum) = (valid.to_vec(), valid.to_vec());
+        wrong_magic[0] ^= 1;
+        *wrong_checksum.last_mut().unwrap() ^= 1;
+        let mut cases = vec![wrong_magic, wrong_checksum, vec![0; 40], vec![]];
+        // Too short for a checksum.
+        cases.extend((0..MD5_BYTES).map(|length| [&MAGIC[..], &vec![0; length]].concat()));
+        for data in cases {
             let data = Bytes::from(data);
             assert_eq!(user_records(&data), Some(vec![data.clone()]));
         }
+    }
+
+    #[test]
+    fn an_aggregate_may_be_empty() {
+        let data = [&MAGIC[..], &Md5::digest(b"")].concat();
+        assert_eq!(user_records(&data.into()), Some(vec![]));
+    }
+
+    #[test]
+    fn encodes_into_a_buffer_of_the_right_size() {
+        let bytes = of(&["a".into(), "bc".into()]).encode("key");
+        assert_eq!(bytes.capacity(), bytes.len());
     }
 
     #[test]

@@ -225,3 +225,41 @@ mod tag {
     pub(super) const STATUS: u32 = 25;
     pub(super) const HOST: u32 = 27;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An event of a usual size takes one allocation, and not much more memory than it needs.
+    #[test]
+    fn the_buffer_of_an_event_is_large_enough_and_not_much_larger() {
+        for length in [0, 1, 40, 300] {
+            let text = "x".repeat(length);
+            let name = |number: u8| format!("{number}{text}");
+            let parameters = (0..4).map(|number| (name(number), text.clone())).collect();
+            let request = RequestFields {
+                user_agent: &text,
+                is_valid: true,
+                message_id: "019a9c3e-7d0f-7a51-8f6e-0123456789ab",
+                event_type: EventType::Click,
+                occurred_at_ms: 1_763_712_000_000,
+                received_at_ms: 1_763_712_000_001,
+                visitor_id: "",
+                click_id: "",
+                impression_id: "",
+                referrer: &text,
+                client_ip: "192.0.2.0",
+                traffic_flags: &[],
+                parameters: &parameters,
+                conversion: None,
+                invalid_reason: None,
+                client_event_id: "",
+                host: &text,
+            };
+            let mut bytes = Vec::new();
+            request.encode(&mut bytes);
+            let (hint, needed) = (request.size_hint(), bytes.len());
+            assert!((needed..needed + 130).contains(&hint), "{length}: {hint} for {needed}");
+        }
+    }
+}

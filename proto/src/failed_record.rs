@@ -38,3 +38,33 @@ impl FailedRecord {
         format!("{function}/{day}/{shard_id}/{sequence_number}-{sub_sequence_number}.json")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn object_name_depends_only_on_the_place_in_the_stream() {
+        let record = FailedRecord {
+            function: "f".into(),
+            stream_arn: "arn".into(),
+            shard_id: "shardId-000000000001".into(),
+            sequence_number: "4959".into(),
+            sub_sequence_number: 3,
+            partition_key: "k".into(),
+            arrived_at: "2026-01-02T03:04:05Z".into(),
+            failed_at: "2026-01-03T00:00:00Z".into(),
+            reason: "r".into(),
+            data: "AA==".into(),
+        };
+        assert_eq!(record.object_name(), "f/2026-01-02/shardId-000000000001/4959-3.json");
+        let later = FailedRecord {
+            failed_at: "2026-01-04T00:00:00Z".into(),
+            reason: "other".into(),
+            ..record
+        };
+        assert_eq!(later.object_name(), "f/2026-01-02/shardId-000000000001/4959-3.json");
+        let unknown = FailedRecord { arrived_at: "?".into(), ..later };
+        assert_eq!(unknown.object_name(), "f/unknown-day/shardId-000000000001/4959-3.json");
+    }
+}

@@ -57,6 +57,13 @@ mod tests {
     }
 
     #[test]
+    fn a_map_of_ids_is_searched_by_text() {
+        let id = ProgramId::parse("212313").unwrap();
+        let map = std::collections::BTreeMap::from([(id, 1)]);
+        assert_eq!((map.get("212313"), map.get("2")), (Some(&1), None));
+    }
+
+    #[test]
     fn rejects_everything_else() {
         for text in ["", "a b", "a/b", "ü", "a%20", "{a}", "a\n", "a\0", &"x".repeat(129)] {
             assert_eq!(ProgramId::parse(text), Err(InvalidProgramId), "{text:?}");

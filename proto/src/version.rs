@@ -117,6 +117,12 @@ mod tests {
     }
 
     #[test]
+    fn has_an_epoch_and_a_sequence() {
+        let version = version("12.345");
+        assert_eq!((version.epoch(), version.sequence()), (12, "345"));
+    }
+
+    #[test]
     fn ignores_leading_zeros() {
         assert_eq!(version("00.007"), version("0.7"));
         assert_eq!(version("0.000"), Version::zero());

@@ -63,6 +63,41 @@ fn full_event() -> TrackingEvent {
     }
 }
 
+/// What the table, the archive and hashed ids have: a name that changes changes them.
+#[test]
+fn names_on_the_wire_stay() {
+    for (event_type, name) in [
+        (EventType::Unspecified, "unspecified"),
+        (EventType::Event, "event"),
+        (EventType::Impression, "impression"),
+        (EventType::Click, "click"),
+        (EventType::Conversion, "conversion"),
+    ] {
+        assert_eq!(event_type.name(), name);
+    }
+    for (reason, name) in [
+        (InvalidReason::ProgramDisabled, "program_disabled"),
+        (InvalidReason::ProgramNotStarted, "program_not_started"),
+        (InvalidReason::ProgramEnded, "program_ended"),
+    ] {
+        assert_eq!(reason.as_str(), name);
+    }
+}
+
+#[test]
+fn the_fields_of_a_program_decode_as_an_event() {
+    let expected = TrackingEvent {
+        program_id: "212313".into(),
+        checksum: "124".into(),
+        customer_id: 9124,
+        program_name: "program2".into(),
+        customer_name: "Customer2".into(),
+        is_test: true,
+        ..TrackingEvent::default()
+    };
+    assert_eq!(ProgramFields::of(&full_program()).to_event(), expected);
+}
+
 #[test]
 fn event_has_its_golden_bytes() {
     assert_eq!(hex(&full_event().encode_to_vec()), golden("tracking_event.hex").trim());
@@ -156,6 +191,13 @@ fn calls_the_script_with_version_channel_message_expiry_and_fields() {
     assert_eq!(call.arguments[..4], ["1", "495903382714", "channel", &deleted.to_json()]);
     assert_eq!(call.arguments[4], "34560000");
     assert_eq!(call.arguments[5..7], ["version", "1.495903382714"]);
+
+    let program = update(CoreData::Program(Box::new(full_program())));
+    let call = Call::new(&program, "channel");
+    assert_eq!((call.key.as_str(), call.arguments[4].as_str()), ("program:{212313}", "0"));
+    let fields: Vec<_> =
+        program.to_hash().into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
+    assert_eq!(call.arguments[5..], fields);
 }
 
 #[test]

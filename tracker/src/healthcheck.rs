@@ -16,7 +16,7 @@ pub fn run(listen_addr: SocketAddr) -> ExitCode {
     match request_liveness(reachable(listen_addr)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tracker healthcheck: {listen_addr}: {error}");
+            adtrack_runtime::errln!("tracker healthcheck: {listen_addr}: {error}");
             ExitCode::FAILURE
         }
     }

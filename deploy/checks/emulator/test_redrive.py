@@ -1,8 +1,14 @@
 """Failed records go back to their stream: once, repaired, from a folder or a bucket."""
 
 import base64
+import hashlib
+import http.server
 import json
+import os
 import re
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -81,6 +87,63 @@ def test_a_batch_that_lambda_gave_up(stream, tmp_path):
     assert redrive.main([str(folder), "--keep"]) == 0
     assert records() == [("1", b"\x01"), ("2", b"\x02")]
     assert (folder / "batch").exists()
+
+
+def test_an_aggregate_that_was_kept_whole_goes_back_as_it_is(stream, tmp_path, capsys):
+    """120,000 empty user records, as kinesis-consumer keeps them: one file, one record."""
+    arn, records = stream
+    message = b"\x0a\x03key" + b"\x1a\x04\x08\x00\x1a\x00" * 120_000
+    aggregate = b"\xf3\x89\x9a\xc2" + message + hashlib.md5(message).digest()
+    folder = tmp_path / "failed"
+    folder.mkdir()
+    (folder / "4959-0.json").write_text(failed(arn, aggregate, "key"))
+    assert redrive.main(["--list", str(folder)]) == 0
+    assert "1 files, 1 records" in capsys.readouterr().out
+    assert redrive.main([str(folder)]) == 0
+    # The key inside is the key outside, still.
+    assert records() == [("key", aggregate)]
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(("target", "status", "said"), [
+    ("closed", 0, ""), ("/dev/full", 74, "redrive-failed: standard output: No space left on device")])
+def test_the_work_is_done_whether_its_output_is_read_or_not(stream, tmp_path, target, status, said):
+    arn, records = stream
+    folder = tmp_path / "failed"
+    folder.mkdir()
+    (folder / "x.json").write_text(failed(arn, b"again"))
+    reader, writer = os.pipe()
+    os.close(reader)
+    if target != "closed":
+        writer = os.open(target, os.O_WRONLY)
+    done = subprocess.run([sys.executable, "-m", "adtrack_deploy.redrive", str(folder)], stdout=writer,
+                          stderr=subprocess.PIPE, text=True, cwd=ROOT / "deploy", check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr.startswith(said), done.stderr.count("\n")) == (status, True, bool(said))
+    assert records() == [("k", b"again")]
+
+
+def test_a_record_that_is_not_acknowledged_stays(tmp_path, monkeypatch, capsys):
+    class Liar(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "application/x-amz-json-1.1")
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Liar) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name, value in {"AWS_ACCESS_KEY_ID": "e", "AWS_SECRET_ACCESS_KEY": "e", "AWS_DEFAULT_REGION": HOME,
+                            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}"}.items():
+            monkeypatch.setenv(name, value)
+        (tmp_path / "x.json").write_text(failed(f"arn:aws:kinesis:{HOME}:123456789012:stream/events", b"again"))
+        assert redrive.main([str(tmp_path)]) == 69
+        server.shutdown()
+    assert (tmp_path / "x.json").exists() and "no sequence number" in capsys.readouterr().err
 
 
 def test_what_is_no_failed_record_stays(stream, tmp_path, capsys):

@@ -41,12 +41,14 @@ DAY = {
     ("balancer", "HealthyHostCount"): ((3, 3),),
     ("balancer", "UnHealthyHostCount"): ((0, 3),),
     ("balancer", "TargetResponseTime"): QUICK,
+    ("kinesis-consumer's stream", "IncomingRecords"): ones(600),
+    ("redis-updater's stream", "IncomingRecords"): ones(90),
     ("kinesis-consumer's stream", "WriteProvisionedThroughputExceeded"): ((0, 60_000),),
     ("kinesis-consumer's stream", "ReadProvisionedThroughputExceeded"): ((0, 240),),
     ("redis-updater's stream", "WriteProvisionedThroughputExceeded"): ((0, 100),),
     ("redis-updater's stream", "ReadProvisionedThroughputExceeded"): ((0, 240),),
     **{(function, name): samples for function in ("kinesis-consumer", "redis-updater") for name, samples in {
-        "IteratorAge": ((200, 50), (700, 10)), "Errors": ((0, 60),), "Throttles": ((0, 60),),
+        "Invocations": ones(60), "IteratorAge": ((200, 50), (700, 10)), "Errors": ((0, 60),), "Throttles": ((0, 60),),
         "Records": ((90, 60),), "Failures": ((0, 60),), "Retries": ((0, 60),),
         "OldestRecordAge": ((300, 50), (1_200, 10)), "DifferingRepeats": ((0, 60),)}.items()},
     # None of these comes at all while there is nothing to count.
@@ -115,7 +117,24 @@ HEALTHY = ("balancer", "HealthyHostCount")
 AGE, BYTES = ("tracker", "adtrack_journal_oldest_seconds"), ("tracker", "adtrack_journal_bytes")
 ROWS, STORES = ("kinesis-consumer", "OldestRecordAge"), ("redis-updater", "OldestRecordAge")
 SUBSCRIBED = ("tracker", "adtrack_subscribed")
+OF_INVOCATIONS = ("Invocations", "IteratorAge", "Errors", "Throttles", "Records", "Failures", "Retries",
+                  "OldestRecordAge", "DifferingRepeats")
 SLOW = ((0.002, 58_000), (0.2, 2_000))
+
+
+def _idle(alarm, function):
+    """A function that is not invoked, although records come; and what only looks like it."""
+    invoked, records = (function, "Invocations"), (f"{function}'s stream", "IncomingRecords")
+    silent = {(function, name): NOTHING for name in OF_INVOCATIONS}
+    yield Failure(f"the stream of {function} was recreated, and nothing reads it", silent, {alarm: 6})
+    yield Failure(f"one record a minute, and nothing invokes {function}",
+                  silent | {records: ones(1)}, {alarm: 6}, regime=NIGHT)
+    yield Failure(f"{function} is not invoked for four minutes", silent, minutes=4)
+    # A record late in a minute is read in the next one.
+    yield Failure(f"a record now and then for {function}",
+                  {records: flapping(ones(1), NOTHING, "x.x.x.x.x.x."),
+                   invoked: flapping(ones(1), NOTHING, ".x.x.x.x.x.x")}, regime=NIGHT)
+
 
 FAILURES = [
     Failure("a healthy day", {}, minutes=HOUR),
@@ -217,6 +236,7 @@ FAILURES = [
     Failure("kinesis-consumer is behind", {("kinesis-consumer", "IteratorAge"): ((100_000, 10), (200, 50)),
                                            ROWS: ((100_000, 10), (200, 50))},
             {"ConsumerIteratorAge": 6, "ResponseToRow": 4}),
+    *_idle("ConsumerIdle", "kinesis-consumer"),
     *_simple("ConsumerErrors", "kinesis-consumer", "Errors", among(1, 59), None, among(60, 0), 4),
     *_simple("ConsumerThrottles", "kinesis-consumer", "Throttles", among(20, 60), among(7, 60), among(900, 0), 6),
     *_simple("ConsumerFailedRecords", "kinesis-consumer", "Failures", among(1, 59), None, None, 2),
@@ -235,6 +255,7 @@ FAILURES = [
              among(160, 900), among(75, 900), among(9_000, 0), 6),
     *_simple("UpdaterIteratorAge", "redis-updater", "IteratorAge",
              ((50_000, 1), (200, 59)), ((18_000, 1), (200, 59)), ((900_000, 60),), 4),
+    *_idle("UpdaterIdle", "redis-updater"),
     *_simple("UpdaterErrors", "redis-updater", "Errors", among(1, 59), None, among(60, 0), 4),
     *_simple("UpdaterThrottles", "redis-updater", "Throttles", among(20, 60), among(7, 60), among(900, 0), 6),
     *_simple("UpdaterFailedRecords", "redis-updater", "Failures", among(1, 59), None, None, 2),

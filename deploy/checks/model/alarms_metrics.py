@@ -52,10 +52,13 @@ AWS = {
         "TargetResponseTime": Metric(_ELB, (_BALANCER, _GROUP), ("p99", "p99.9"), "Seconds"),
     },
     "stream": {
+        "IncomingRecords": Metric("AWS/Kinesis", _STREAM, COUNT, "Count"),
         "WriteProvisionedThroughputExceeded": Metric("AWS/Kinesis", _STREAM, COUNT, "Count"),
         "ReadProvisionedThroughputExceeded": Metric("AWS/Kinesis", _STREAM, COUNT, "Count"),
     },
     "function": {
+        # Not there in a minute without an invocation.
+        "Invocations": Metric("AWS/Lambda", _FUNCTION, COUNT, "Count"),
         "IteratorAge": Metric("AWS/Lambda", _FUNCTION, LEVEL, "Milliseconds"),
         "Errors": Metric("AWS/Lambda", _FUNCTION, COUNT, "Count"),
         "Throttles": Metric("AWS/Lambda", _FUNCTION, COUNT, "Count"),

@@ -40,6 +40,19 @@ pub enum Fault {
     Reset,
     /// The call gets no response and is not executed.
     BlackHole,
+    /// The response is 200, but does not say that anything was done; the call is not executed.
+    Lie(Lie),
+}
+
+/// A response of 200 that acknowledges nothing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Lie {
+    /// This body.
+    Body(&'static str),
+    /// To `PutRecords`: this entry for each record.
+    Entry(&'static str),
+    /// To `PutRecords`: entries that are valid, but one too few.
+    OneEntryTooFew,
 }
 
 /// The proxy, stopped on drop.
@@ -170,6 +183,24 @@ async fn call(State(proxy): State<Proxy>, headers: HeaderMap, body: Bytes) -> Re
             tokio::time::sleep(FOREVER).await;
             StatusCode::GATEWAY_TIMEOUT.into_response()
         }
+        Some(Fault::Lie(lie)) => {
+            let content_type = [("content-type", "application/x-amz-json-1.1")];
+            (content_type, lie.body(&body)).into_response()
+        }
+    }
+}
+
+impl Lie {
+    fn body(self, request: &[u8]) -> String {
+        let request: Value = serde_json::from_slice(request).unwrap_or_default();
+        let records = request["Records"].as_array().map_or(0, Vec::len);
+        let valid = r#"{"SequenceNumber":"49","ShardId":"shardId-000000000000"}"#;
+        let entries = match self {
+            Self::Body(body) => return body.to_owned(),
+            Self::Entry(entry) => vec![entry; records],
+            Self::OneEntryTooFew => vec![valid; records.saturating_sub(1)],
+        };
+        format!(r#"{{"FailedRecordCount":0,"Records":[{}]}}"#, entries.join(","))
     }
 }
 

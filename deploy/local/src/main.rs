@@ -1,11 +1,12 @@
 //! `make run`: runs the stack in the foreground until Ctrl-C.
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic if nobody reads them")]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use adtrack_runtime::cli;
 use adtrack_runtime::telemetry::{self, LogFormat, LogSettings};
+use adtrack_runtime::{cli, errln, outln, output};
 use clap::Parser;
 use local_stack::ports::Port;
 use local_stack::stack::PortPlan;
@@ -15,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 mod env_file;
 mod parent;
 mod report;
+mod watch;
 
 use env_file::EnvFile;
 
@@ -82,9 +84,9 @@ async fn main() -> ExitCode {
         log_format: LogFormat::Text,
     });
     match run(arguments).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => output::finish(ExitCode::SUCCESS),
         Err(error) => {
-            eprintln!("local-stack: {error}");
+            errln!("local-stack: {error}");
             ExitCode::FAILURE
         }
     }
@@ -129,9 +131,9 @@ async fn run(arguments: Arguments) -> Result<(), StackError> {
     report::announce(&stack, &options, &env_file, started.elapsed());
     tokio::select! {
         () = &mut stop => {}
-        () = watch(&mut stack, &folder) => {}
+        () = watch::run(&mut stack, &folder) => {}
     }
-    println!(
+    outln!(
         "\nStopping: the tracker drains, then the rest ends. Press Ctrl-C again to stop at once."
     );
     let again = wait_for_signal();
@@ -141,7 +143,7 @@ async fn run(arguments: Arguments) -> Result<(), StackError> {
         () = again => {}
     }
     env_file.remove();
-    println!("Stopped.");
+    outln!("Stopped.");
     Ok(())
 }
 
@@ -151,18 +153,6 @@ async fn start(options: &StackOptions) -> Result<Stack, StackError> {
         stack.load_samples().await?;
     }
     Ok(stack)
-}
-
-/// Prints a message if the tracker ends on its own. The rest keeps running, so that you can start
-/// another tracker by hand. Never returns.
-async fn watch(stack: &mut Stack, folder: &Path) {
-    if let Some(tracker) = stack.tracker() {
-        let status = tracker.wait().await;
-        let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-        let log = folder.join("logs/tracker.log");
-        println!("\nThe tracker ended ({status}); its log is {}.", log.display());
-    }
-    std::future::pending::<()>().await;
 }
 
 /// Waits for a signal or, if `with_parent`, for the end of the parent process.

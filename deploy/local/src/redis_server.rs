@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use crate::StackError;
@@ -67,7 +68,7 @@ impl RedisServer {
         }
     }
 
-    /// Starts the server again on the same port, empty.
+    /// Starts the server again on the same port, empty. After an error none runs.
     pub async fn start_again(&mut self) -> Result<(), StackError> {
         self.kill().await;
         std::fs::create_dir_all(&self.folder)
@@ -87,7 +88,11 @@ impl RedisServer {
             "install it (Debian: apt-get install redis-server)",
         )?;
         self.process = Some(process);
-        self.wait_until_ready(&log).await
+        let ready = self.wait_until_ready(&log).await;
+        if ready.is_err() {
+            self.kill().await;
+        }
+        ready
     }
 
     /// Stops the server with SIGTERM, or kills it after 2 s.
@@ -120,6 +125,14 @@ impl RedisServer {
     /// Opens a new connection.
     pub async fn connection(&self) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
         redis::Client::open(self.url())?.get_multiplexed_async_connection().await
+    }
+
+    /// Waits until the server ends on its own. Never returns if it does not run.
+    pub async fn wait_for_end(&mut self) -> std::io::Result<ExitStatus> {
+        let Some(process) = &mut self.process else { return std::future::pending().await };
+        let status = process.wait().await;
+        self.process = None;
+        status
     }
 
     /// Runs a command on a new connection, as redis-cli would.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use adtrack_runtime::outln;
 use local_stack::ports::Port;
 use local_stack::stack::{CORE_DATA_STREAM, EVENT_STREAM, TABLE};
 use local_stack::{Stack, StackOptions};
@@ -25,11 +26,11 @@ pub(crate) fn announce(stack: &Stack, options: &StackOptions, env_file: &EnvFile
         ("Redis", value("REDIS_URL"), "redis-server".to_owned()),
         ("functions", functions, "their real binaries".to_owned()),
     ];
-    println!("\nadtrack runs on this machine (ready in {:.1} s)\n", took.as_secs_f32());
+    outln!("\nadtrack runs on this machine (ready in {:.1} s)\n", took.as_secs_f32());
     for (part, place, note) in rows.into_iter().filter(|(_, place, _)| !place.is_empty()) {
-        println!("  {part:<10} {place:<33} {note}");
+        outln!("  {part:<10} {place:<33} {note}");
     }
-    println!("  logs, failed records              {}", options.folder.display());
+    outln!("  logs, failed records              {}", options.folder.display());
     for (part, default, url) in [
         ("the tracker", options.ports.tracker, stack.tracker_url()),
         ("its management", options.ports.management, stack.management_url()),
@@ -41,18 +42,18 @@ pub(crate) fn announce(stack: &Stack, options: &StackOptions, env_file: &EnvFile
             && !url.is_empty()
             && !url.ends_with(&format!(":{port}"))
         {
-            println!("  Port {port} was busy: {part} took the next free one.");
+            outln!("  Port {port} was busy: {part} took the next free one.");
         }
     }
     let file = env_file.path.display();
     let mut demo = "make demo".to_owned();
     if env_file.is_second_choice {
-        println!("  Another stack runs here: this one's environment is in {file}.");
+        outln!("  Another stack runs here: this one's environment is in {file}.");
         demo = format!("make demo ENV_FILE={file}");
     }
-    println!("\nIn a second terminal:\n");
-    println!("  . {file}");
-    println!("  curl -i $TRACKER_URL/event/212313");
-    println!("  {demo}\n");
-    println!("Ctrl-C stops everything.");
+    outln!("\nIn a second terminal:\n");
+    outln!("  . {file}");
+    outln!("  curl -i $TRACKER_URL/event/212313");
+    outln!("  {demo}\n");
+    outln!("Ctrl-C stops everything.");
 }

@@ -1,6 +1,7 @@
 //! The stack: starts its parts in order, and stops them in reverse order.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,6 +100,15 @@ pub struct Faults {
     pub dynamodb: FaultProxy,
     /// Between the trackers, the functions and Redis.
     pub redis: TcpProxy,
+}
+
+/// What has ended on its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The first tracker's process.
+    Tracker,
+    /// The stack's Redis.
+    Redis,
 }
 
 /// A running stack. [`Stack::stop`] stops it gracefully; dropping it kills everything that runs.
@@ -200,6 +210,21 @@ impl Stack {
     /// The function named `name`; `None` if the stack has none.
     pub fn function(&self, name: &str) -> Option<&Arc<Function>> {
         self.functions.iter().find(|function| function.name() == name)
+    }
+
+    /// Waits until the first tracker or Redis ends on its own. Reports each end once.
+    pub async fn wait_for_end(&mut self) -> (Ended, std::io::Result<ExitStatus>) {
+        let Self { trackers, redis, .. } = self;
+        let tracker_end = async {
+            match trackers.first_mut() {
+                Some(tracker) => tracker.wait_for_end().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            status = tracker_end => (Ended::Tracker, status),
+            status = redis.wait_for_end() => (Ended::Redis, status),
+        }
     }
 
     /// Kills the first tracker, as `kill -9` does.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use crate::StackError;
@@ -15,6 +16,8 @@ const STOP_GRACE: Duration = Duration::from_secs(26);
 #[derive(Debug)]
 pub struct Tracker {
     process: Process,
+    /// Whether its end was reported.
+    has_ended: bool,
     binary: PathBuf,
     environment: Vec<(String, String)>,
     log: PathBuf,
@@ -37,6 +40,7 @@ impl Tracker {
         ]);
         let mut tracker = Self {
             process: start_process(&binary, &environment, &log)?,
+            has_ended: false,
             binary,
             environment,
             log,
@@ -66,6 +70,7 @@ impl Tracker {
     /// wait until it is healthy.
     pub fn launch_again(&mut self) -> Result<(), StackError> {
         self.process = start_process(&self.binary, &self.environment, &self.log)?;
+        self.has_ended = false;
         Ok(())
     }
 
@@ -73,6 +78,16 @@ impl Tracker {
     pub async fn start_again(&mut self) -> Result<(), StackError> {
         self.launch_again()?;
         self.wait_until_healthy().await
+    }
+
+    /// Waits until the process ends on its own. Reports its end once, and never returns after that.
+    pub(crate) async fn wait_for_end(&mut self) -> std::io::Result<ExitStatus> {
+        if self.has_ended {
+            return std::future::pending().await;
+        }
+        let status = self.process.wait().await;
+        self.has_ended = true;
+        status
     }
 
     pub(crate) async fn stop(self) {

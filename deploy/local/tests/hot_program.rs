@@ -66,9 +66,9 @@ async fn put(stack: &Stack) {
         for event in hot.iter().chain(others) {
             aggregate.push(event.encode_to_vec().into());
         }
-        let data = Blob::new(aggregate.finish("key"));
-        let record = PutRecordsRequestEntry::builder().partition_key(number.to_string());
-        record.data(data).build().unwrap()
+        let key = number.to_string();
+        let data = Blob::new(aggregate.encode(&key));
+        PutRecordsRequestEntry::builder().partition_key(key).data(data).build().unwrap()
     });
     let kinesis = stack.kinesis().await;
     let put = kinesis.put_records().stream_name(EVENT_STREAM).set_records(Some(records.collect()));

@@ -244,6 +244,30 @@ async fn finds_new_shards() {
     until("both halves are read", || function.batches.lock().unwrap().concat().len() == 10).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn ends_with_its_stream_and_reads_no_other_of_its_name() {
+    let setup = Setup::new().await;
+    setup.put(keys(0..5)).await;
+    let (function, mapping) = setup.run(setup.settings(), |_| Ok(Value::Null));
+    until("the records arrived", || function.batches.lock().unwrap().concat().len() == 5).await;
+
+    // Times of creation are whole seconds.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    setup.client.delete_stream().stream_name(STREAM).send().await.unwrap();
+    let create = async || aws::create_stream(&setup.client, STREAM, 1).await.is_ok();
+    while !create().await {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    until("it noticed", || mapping.has_ended()).await;
+    setup.put(keys(5..8)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(function.batches.lock().unwrap().concat(), keys(0..5));
+
+    let (function, mapping) = setup.run(setup.settings(), |_| Ok(Value::Null));
+    until("a new one reads them", || function.batches.lock().unwrap().concat() == keys(5..8)).await;
+    assert!(!mapping.has_ended());
+}
+
 /// A function whose bootstrap is a shell script.
 fn script_function(folder: &Path, script: &str, timeout: Duration) -> Arc<Function> {
     use std::os::unix::fs::PermissionsExt;

@@ -6,15 +6,25 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 struct Running {
     child: Child,
+    /// What it printed since it was ready.
+    later_output: Arc<Mutex<String>>,
     output: String,
     env_file: PathBuf,
     environment: HashMap<String, String>,
+}
+
+/// A test that fails leaves nothing running.
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+    }
 }
 
 /// Starts it with its files in `folder` and its ports from `first` on.
@@ -24,9 +34,13 @@ fn start(folder: &Path, first: u16) -> Running {
 }
 
 fn start_with(arguments: &[&str], folder: &Path, first: u16) -> Running {
+    start_command(Command::new(env!("CARGO_BIN_EXE_local-stack")).args(arguments), folder, first)
+}
+
+/// Starts a command that passes further arguments on to `local-stack`.
+fn start_command(command: &mut Command, folder: &Path, first: u16) -> Running {
     let port = |part: u16| (first + 20 * part).to_string();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_local-stack"))
-        .args(arguments)
+    let mut child = command
         .arg("--folder")
         .arg(folder)
         .args(["--tracker-port", &port(0), "--management-port", &port(1)])
@@ -42,7 +56,15 @@ fn start_with(arguments: &[&str], folder: &Path, first: u16) -> Running {
         assert!(read > 0, "the stack ended early: {output}");
     }
     // Whatever it says from now on must not block it.
-    std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+    let later_output = Arc::<Mutex<String>>::default();
+    let later = Arc::clone(&later_output);
+    std::thread::spawn(move || {
+        for line in reader.lines().map_while(Result::ok) {
+            let mut later = later.lock().unwrap();
+            later.push_str(&line);
+            later.push('\n');
+        }
+    });
     let line = output.lines().find_map(|line| line.trim().strip_prefix(". "));
     let env_file = PathBuf::from(line.expect("the output names the file to source"));
     let environment = std::fs::read_to_string(&env_file)
@@ -51,7 +73,7 @@ fn start_with(arguments: &[&str], folder: &Path, first: u16) -> Running {
         .filter_map(|line| line.strip_prefix("export ")?.split_once('='))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    Running { child, output, env_file, environment }
+    Running { child, later_output, output, env_file, environment }
 }
 
 /// Names of the processes whose environment or command line contains `folder`.
@@ -77,6 +99,18 @@ fn until_gone(folder: &Path) {
         assert!(Instant::now() < give_up, "{:?}", processes_of(folder));
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let give_up_at = Instant::now() + Duration::from_secs(30);
+    while !holds().await {
+        assert!(Instant::now() < give_up_at, "not within 30 s: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn kill(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), signal).unwrap();
 }
 
 fn end(mut running: Running, signal: Signal) -> Duration {
@@ -197,4 +231,109 @@ fn names_a_missing_binary() {
     let errors = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(errors.contains("kinesis-consumer is not there; build it with"), "{errors}");
+}
+
+/// Id of the process that has this name, and `text` in its environment or command line.
+fn process_of(text: &str, name: &str) -> Option<u32> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    ids.find(|id| {
+        let read = |file: &str| std::fs::read(format!("/proc/{id}/{file}")).unwrap_or_default();
+        let has_text = |file| String::from_utf8_lossy(&read(file)).contains(text);
+        read("comm").starts_with(name.as_bytes()) && (has_text("cmdline") || has_text("environ"))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_a_killed_redis_and_starts_it_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = start(folder.path(), 26_000);
+    let event = |id: &str| format!("{}/event/{id}", running.environment["TRACKER_URL"]);
+    let status_of = async |id: &str| reqwest::get(event(id)).await.unwrap().status().as_u16();
+    assert_eq!(status_of("212313").await, 200);
+    let said = |text: &str| running.later_output.lock().unwrap().contains(text);
+
+    // redis-server replaces its command line by its name and address.
+    let address = running.environment["REDIS_URL"].strip_prefix("redis://").unwrap();
+    kill(process_of(address, "redis-server").unwrap(), Signal::KILL);
+    until("it says that Redis runs again", async || said("It runs again, empty.")).await;
+
+    assert!(said("redis-server ended (signal: 9 (SIGKILL)); its log is "));
+    assert_eq!(status_of("212313").await, 200, "from memory");
+    until("others are unavailable", async || status_of("nobody").await == 503).await;
+    let fill = format!("{}/cache/fill", running.environment["MANAGEMENT_URL"]);
+    until("core data is there again", async || {
+        let filled = reqwest::Client::new().post(&fill).send().await.unwrap();
+        filled.status().is_success() && status_of("nobody").await == 404
+    })
+    .await;
+    end(running, Signal::TERM);
+    until_gone(folder.path());
+}
+
+#[test]
+fn a_parent_that_starts_other_programs_does_not_stop_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let env_file = folder.path().join("stack.env");
+    let mut shell = Command::new("sh");
+    // It starts programs as fast as it can, for as long as the stack runs.
+    shell
+        .args(["-c", r#""$0" "$@" & while kill -0 $! 2>/dev/null; do /bin/true; done"#])
+        .arg(env!("CARGO_BIN_EXE_local-stack"))
+        .args(["--stop-with-parent", "--env-file", env_file.to_str().unwrap()]);
+    let running = start_command(&mut shell, &folder.path().join("run"), 27_000);
+    let folder_name = folder.path().to_str().unwrap();
+    let stack = process_of(folder_name, "local-stack").unwrap();
+
+    std::thread::sleep(Duration::from_secs(15));
+
+    assert!(env_file.exists(), "{}", running.later_output.lock().unwrap());
+    assert_eq!(process_of(folder_name, "local-stack"), Some(stack));
+    end(running, Signal::KILL);
+    let give_up_at = Instant::now() + Duration::from_secs(30);
+    while !processes_of(folder.path()).is_empty() {
+        assert!(Instant::now() < give_up_at, "it ends with its parent");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn an_interrupted_make_stops_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let makefile = folder.path().join("Makefile");
+    std::fs::write(&makefile, "run:\n\t@exec $(STACK)\n").unwrap();
+    let env_file = folder.path().join("stack.env");
+    let port = |part: u16| (28_000 + 20 * part).to_string();
+    let run = folder.path().join("run");
+    let stack = [
+        env!("CARGO_BIN_EXE_local-stack"),
+        "--stop-with-parent --env-file",
+        env_file.to_str().unwrap(),
+        "--folder",
+        run.to_str().unwrap(),
+        &format!("--tracker-port {} --management-port {}", port(0), port(1)),
+        &format!("--kinesis-port {} --dynamodb-port {}", port(2), port(3)),
+        &format!("--redis-port {}", port(4)),
+    ];
+    // SIGINT is ignored in tests that run in the background of a shell.
+    let mut make = Command::new("env")
+        .args(["--default-signal=INT", "make", "-f"])
+        .arg(&makefile)
+        .arg(format!("STACK={}", stack.join(" ")))
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let give_up_at = Instant::now() + Duration::from_secs(60);
+    while !std::fs::read_to_string(&env_file).is_ok_and(|text| text.contains("MANAGEMENT_URL=")) {
+        assert!(Instant::now() < give_up_at, "it is not ready");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // A poll finds make as it usually is.
+    std::thread::sleep(Duration::from_secs(2));
+
+    kill(make.id(), Signal::INT);
+    make.wait().unwrap();
+
+    assert!(!env_file.exists());
+    until_gone(folder.path());
 }

@@ -3,13 +3,14 @@
 //! (`EX_USAGE` in sysexits.h).
 
 use std::fmt::Display;
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
+
+use crate::{errln, output};
 
 /// The exit status for an invalid configuration: `EX_USAGE`.
 pub const EXIT_USAGE: u8 = 64;
@@ -19,9 +20,8 @@ pub const EXIT_USAGE: u8 = 64;
 pub fn parse<T: Parser>() -> Result<T, ExitCode> {
     T::try_parse().map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // Printing fails only if standard output is closed.
-            let _ = error.print();
-            ExitCode::SUCCESS
+            output::text(error.render());
+            output::finish(ExitCode::SUCCESS)
         }
         _ => usage_error(one_line::<T>(&error)),
     })
@@ -40,15 +40,7 @@ pub fn failure(problem: impl Display) -> ExitCode {
 }
 
 fn print_problem(problem: impl Display) {
-    // Fails only if standard error is closed; the status says enough.
-    let _ = writeln!(io::stderr(), "{}: {problem}", program_name());
-}
-
-fn program_name() -> String {
-    std::env::args_os()
-        .next()
-        .and_then(|path| Some(std::path::Path::new(&path).file_name()?.to_str()?.to_owned()))
-        .unwrap_or_else(|| "adtrack".to_owned())
+    errln!("{}: {problem}", output::program_name());
 }
 
 /// Formats clap's error as `LISTEN_ADDR="x": expected …`.

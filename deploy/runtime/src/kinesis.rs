@@ -123,8 +123,12 @@ impl Stream {
 
 impl PutOutcome {
     /// Reads the response to a call with `count` records. The stream has a record only if the response
-    /// names its sequence number.
+    /// names its sequence number. Kinesis' responses have an entry for each record, in the same order; with
+    /// any other number of entries, none says which record it is about.
     fn of(results: Vec<PutRecordsResultEntry>, count: usize) -> Self {
+        if results.len() != count {
+            return Self { rejections: vec![Some(NO_RESULT.to_owned()); count] };
+        }
         let rejection = |result: PutRecordsResultEntry| match result {
             PutRecordsResultEntry { error_code: Some(code), .. } => Some(code),
             PutRecordsResultEntry { sequence_number: Some(number), .. } if !number.is_empty() => {
@@ -132,9 +136,7 @@ impl PutOutcome {
             }
             _ => Some(NO_RESULT.to_owned()),
         };
-        let mut rejections: Vec<_> = results.into_iter().map(rejection).collect();
-        rejections.resize(count, Some(NO_RESULT.to_owned()));
-        Self { rejections }
+        Self { rejections: results.into_iter().map(rejection).collect() }
     }
 
     /// See [`Self::rejections`].
@@ -223,11 +225,20 @@ mod tests {
             result(Some(""), None),
             result(Some("49591"), Some("InternalFailure")),
         ];
-        let outcome = PutOutcome::of(results, 6);
-        let delivered: Vec<_> = (0..7).map(|position| outcome.is_delivered(position)).collect();
-        assert_eq!(delivered, [true, false, false, false, false, false, false]);
+        let outcome = PutOutcome::of(results, 5);
+        let delivered: Vec<_> = (0..6).map(|position| outcome.is_delivered(position)).collect();
+        assert_eq!(delivered, [true, false, false, false, false, false]);
         let codes: Vec<_> = outcome.error_codes().collect();
         let throttled = "ProvisionedThroughputExceededException";
-        assert_eq!(codes, [throttled, NO_RESULT, NO_RESULT, "InternalFailure", NO_RESULT]);
+        assert_eq!(codes, [throttled, NO_RESULT, NO_RESULT, "InternalFailure"]);
+    }
+
+    #[test]
+    fn counts_nothing_as_delivered_if_the_response_has_another_number_of_records() {
+        let results = vec![result(Some("49590"), None), result(Some("49591"), None)];
+        for count in [1, 3] {
+            let outcome = PutOutcome::of(results.clone(), count);
+            assert_eq!(outcome.error_codes().collect::<Vec<_>>(), vec![NO_RESULT; count]);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What adtrack's processes share: configuration, logs and backoff; access to Kinesis streams (feature
 //! `kinesis`), Redis (`redis`) and object stores (`storage`); and, for the Lambda functions (`lambda`),
 //! parsing a batch of Kinesis records and storing those that can never succeed.
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic if nobody reads them")]
 
 pub mod backoff;
 pub mod cli;
@@ -10,6 +11,7 @@ pub mod kinesis;
 pub mod lambda;
 pub mod log_sampling;
 pub mod log_writer;
+pub mod output;
 #[cfg(feature = "redis")]
 pub mod redis_access;
 #[cfg(feature = "redis")]

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata};
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
-use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
+use aws_sdk_dynamodb::types::{ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure};
 use futures::StreamExt;
 
 use super::{BACKOFF, EventTable, Unwritten};
@@ -73,10 +73,15 @@ impl EventTable {
             .set_item(Some(row.item()))
             .condition_expression("attribute_not_exists(id)")
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            // Otherwise the response to a successful call is empty, and shows nothing.
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send();
         let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
         let error = match tokio::time::timeout(left, call).await {
-            Ok(Ok(_)) => return Outcome::Stored,
+            Ok(Ok(output)) if output.consumed_capacity.is_some() => return Outcome::Stored,
+            Ok(Ok(_)) => {
+                return Outcome::Retryable("the response has no ConsumedCapacity".to_owned());
+            }
             Ok(Err(error)) => error,
             Err(_) => return Outcome::Retryable("no response in time".to_owned()),
         };

@@ -19,12 +19,16 @@ pub enum Fault {
     Unprocessed(usize),
     /// The call is throttled.
     Throttled,
+    /// DynamoDB refuses the call for good.
+    Refused,
     /// The response is a 500.
     ServerError,
     /// The connection breaks in the middle of the response.
     Reset,
     /// No response comes.
     Silence,
+    /// The response is a 200 with this body, and the call is not executed.
+    Lie(&'static str),
 }
 
 pub struct FaultyDynamoDb {
@@ -92,6 +96,7 @@ async fn call(State(proxy): State<Proxy>, headers: HeaderMap, body: Bytes) -> Re
         Some(Fault::Throttled) => {
             return error(StatusCode::BAD_REQUEST, "ProvisionedThroughputExceededException");
         }
+        Some(Fault::Refused) => return error(StatusCode::BAD_REQUEST, "ValidationException"),
         Some(Fault::ServerError) => {
             return error(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError");
         }
@@ -101,6 +106,9 @@ async fn call(State(proxy): State<Proxy>, headers: HeaderMap, body: Bytes) -> Re
             return axum::body::Body::from_stream(broken).into_response();
         }
         Some(Fault::Silence) => tokio::time::sleep(Duration::from_secs(60)).await,
+        Some(Fault::Lie(body)) => {
+            return ([("content-type", "application/x-amz-json-1.0")], body).into_response();
+        }
     }
     let mut forward = proxy.client.post(&proxy.upstream).body(request.to_string());
     for name in ["x-amz-target", "content-type", "authorization", "x-amz-date"] {

@@ -52,14 +52,15 @@ Examples:
 
 Exit status: 0 all records are on every stream; 64 usage; 65 a record is invalid, nothing was sent;
 66 the file cannot be read; 69 Kinesis did not take all records; 74 the temporary file cannot be
-used; 130 interrupted.";
+used, or standard output not written; 130 interrupted.";
 
 const GET_HELP: &str = "\
 Example:
   core-data get 212313
 
 Exit status: 0 printed (a deleted program too: \"deleted\":true); 1 Redis holds nothing for it; 64
-usage; 65 what Redis holds is not a valid program; 69 Redis cannot be read.";
+usage; 65 what Redis holds is not a valid program; 69 Redis cannot be read; 74 standard output cannot be
+written.";
 
 const WATCH_HELP: &str = "\
 Ends with status 0 at Ctrl-C, at SIGTERM or when its output is closed. Misses updates that are pushed
@@ -78,7 +79,7 @@ Examples:
   core-data publish programs.csv && core-data verify programs.csv --wait 60
 
 Exit status: 0 equal; 1 something differs; 64 usage; 65 a record is invalid; 66 the file cannot be
-read; 69 Redis cannot be read; 74 the temporary file cannot be used.";
+read; 69 Redis cannot be read; 74 the temporary file cannot be used, or standard output not written.";
 
 const MARK_LOADED_HELP: &str = "\
 Sets the key adtrack:loaded. Until it is set, trackers respond with 503 for unknown programs, not 404,

@@ -18,8 +18,9 @@ pub enum Exit {
     NoInput = 66,
     /// `EX_UNAVAILABLE`: Kinesis or Redis refused the call or could not be reached.
     Unavailable = 69,
-    /// `EX_IOERR`: the temporary file cannot be written or read, or signals cannot be listened for.
-    Io = 74,
+    /// `EX_IOERR`: the temporary file cannot be written or read, standard output cannot be written, or signals
+    /// cannot be listened for.
+    Io = adtrack_runtime::output::EXIT_IO,
     /// Ctrl-C or SIGTERM stopped the command before it was done.
     Interrupted = 130,
 }

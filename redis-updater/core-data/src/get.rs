@@ -1,8 +1,9 @@
 //! `core-data get`: prints what Redis holds for a program.
 
+use adtrack_runtime::output;
+
 use super::arguments::GetArguments;
 use super::exit::{Exit, Failure};
-use super::output;
 use super::redis::{Redis, StoredValue};
 
 pub async fn run(arguments: &GetArguments) -> Result<Exit, Failure> {

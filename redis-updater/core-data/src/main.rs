@@ -9,6 +9,7 @@
 //! ```
 //!
 //! Only `redis` knows Redis, and only `stream` knows Kinesis.
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic if nobody reads them")]
 
 mod arguments;
 mod exit;
@@ -16,7 +17,6 @@ mod get;
 mod input;
 mod mark_loaded;
 mod outbox;
-mod output;
 mod progress;
 mod publish;
 mod redis;
@@ -29,7 +29,7 @@ mod watch;
 
 use std::process::ExitCode;
 
-use adtrack_runtime::cli;
+use adtrack_runtime::{cli, errln, output};
 use arguments::{Arguments, Command};
 use exit::{Exit, Failure};
 
@@ -39,13 +39,13 @@ async fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(exit) => return exit,
     };
-    match run(&arguments.command).await {
+    output::finish(match run(&arguments.command).await {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            eprintln!("core-data: {failure}");
+            errln!("core-data: {failure}");
             failure.exit.into()
         }
-    }
+    })
 }
 
 async fn run(command: &Command) -> Result<Exit, Failure> {

@@ -1,10 +1,10 @@
 //! `core-data mark-loaded`: sets how many programs Redis should hold.
 
+use adtrack_runtime::{errln, output};
 use indicatif::HumanCount;
 
 use super::arguments::MarkLoadedArguments;
 use super::exit::{Exit, Failure};
-use super::output;
 use super::redis::Redis;
 
 pub async fn run(arguments: &MarkLoadedArguments) -> Result<Exit, Failure> {
@@ -14,7 +14,7 @@ pub async fn run(arguments: &MarkLoadedArguments) -> Result<Exit, Failure> {
     connection.mark_loaded(count).await?;
     output::line(format_args!("adtrack:loaded is {count}"));
     if let Some(held) = connection.too_few_held(count).await? {
-        eprintln!(
+        errln!(
             "Redis holds {} so far, far fewer than {}: trackers report no program as unknown until more \
              arrive",
             HumanCount(held),

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use adtrack_runtime::errln;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
 /// The time between two lines.
@@ -46,13 +47,13 @@ impl Progress {
         if last.elapsed() >= LINE_INTERVAL {
             *last = Instant::now();
             let (done, total) = (self.bar.position(), self.bar.length().unwrap_or_default());
-            eprintln!("{}: {} of {}", self.what, HumanCount(done), HumanCount(total));
+            errln!("{}: {} of {}", self.what, HumanCount(done), HumanCount(total));
         }
     }
 
     /// Prints `line` on standard error, above the bar.
     pub fn print(&self, line: &str) {
-        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.suspend(|| errln!("{line}"));
     }
 
     /// Removes the bar.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use adtrack_proto::ProgramId;
 use adtrack_runtime::backoff::Backoff;
+use adtrack_runtime::output;
 use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::FuturesUnordered;
@@ -13,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use super::arguments::PublishArguments;
 use super::exit::{Exit, Failure};
 use super::outbox::Outbox;
-use super::output;
 use super::progress::Progress;
 use super::signals::StopSignals;
 use super::spool::{self, Spool, SpoolReader, SpooledRecord};

@@ -2,11 +2,11 @@
 
 use adtrack_proto::Version;
 use adtrack_proto::program::REPLACES;
+use adtrack_runtime::output;
 use futures::future::join_all;
 
 use super::arguments::RepairArguments;
 use super::exit::{Exit, Failure};
-use super::output;
 use super::publish;
 use super::spool::{self, Spool, SpooledRecord};
 use super::stream::Stream;

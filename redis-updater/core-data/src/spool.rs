@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use adtrack_proto::ProgramId;
 use adtrack_proto::program::CoreData;
-use adtrack_runtime::storage;
+use adtrack_runtime::{errln, storage};
 use indicatif::HumanCount;
 
 use super::arguments::InputArguments;
@@ -219,7 +219,7 @@ impl Check {
     fn print(&mut self, problem: &Problem) {
         self.counts.skipped += 1;
         if self.skip_invalid || self.counts.skipped <= MAX_PRINTED {
-            eprintln!("{}:{problem}", self.name);
+            errln!("{}:{problem}", self.name);
         }
     }
 
@@ -227,10 +227,10 @@ impl Check {
     fn finish(&self, broken: bool) -> Result<(), Failure> {
         let Counts { skipped, .. } = self.counts;
         if !self.skip_invalid && skipped > MAX_PRINTED {
-            eprintln!("and {} more", HumanCount(skipped - MAX_PRINTED));
+            errln!("and {} more", HumanCount(skipped - MAX_PRINTED));
         }
         for (name, count) in &self.unknown_members {
-            eprintln!(
+            errln!(
                 "{}: warning: {name:?} is not a member of a program and is left out ({} records)",
                 self.name,
                 HumanCount(*count)

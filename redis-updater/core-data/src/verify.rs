@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use adtrack_proto::program::{CoreData, Update};
 use adtrack_proto::{ProgramId, Version};
+use adtrack_runtime::output;
 use indicatif::HumanCount;
 
 use super::arguments::VerifyArguments;
 use super::exit::{Exit, Failure};
 use super::get::no_core_data;
-use super::output;
 use super::redis::{Reader, Redis, StoredValue};
 use super::spool::{self, Spool, SpooledRecord};
 
@@ -144,15 +144,14 @@ fn describe_members(expected: &CoreData, stored: &Update) -> String {
 }
 
 fn report(programs: usize, differences: &[Difference]) -> Result<Exit, Failure> {
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    for Difference { expected, description } in differences {
-        if writeln!(out, "{}: {description}", expected.program_id).is_err() {
-            // The reader closed the pipe.
-            return Ok(Exit::Differs);
+    output::write(|out| {
+        let mut out = std::io::BufWriter::new(out);
+        for Difference { expected, description } in differences {
+            writeln!(out, "{}: {description}", expected.program_id)?;
         }
-    }
-    let counted = HumanCount(differences.len() as u64);
-    let _ = writeln!(out, "{} programs compared, {counted} differ", HumanCount(programs as u64));
-    let _ = out.flush();
+        let counted = HumanCount(differences.len() as u64);
+        writeln!(out, "{} programs compared, {counted} differ", HumanCount(programs as u64))?;
+        out.flush()
+    });
     Ok(if differences.is_empty() { Exit::Success } else { Exit::Differs })
 }

@@ -1,11 +1,11 @@
 //! `core-data watch`: prints updates as they are pushed.
 
-use std::io::{self, Write};
 use std::time::Duration;
 
 use adtrack_proto::ProgramId;
 use adtrack_proto::program::Update;
 use adtrack_runtime::backoff::Backoff;
+use adtrack_runtime::{errln, output};
 
 use super::arguments::WatchArguments;
 use super::exit::{Exit, Failure};
@@ -26,14 +26,14 @@ pub async fn run(arguments: &WatchArguments) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// Returns when standard output is closed.
+/// Returns when standard output accepts no more.
 async fn watch(redis: &Redis, program: Option<&ProgramId>) {
     let mut failures = 0;
     loop {
         let result = match redis.subscribe().await {
             Ok(subscription) => {
                 failures = 0;
-                eprintln!("subscribed");
+                errln!("subscribed");
                 subscription.run(|message| !concerns(message, program) || print(message)).await
             }
             Err(failure) => Err(failure),
@@ -42,7 +42,7 @@ async fn watch(redis: &Redis, program: Option<&ProgramId>) {
         failures += 1;
         // Reports a long outage only once.
         if failures == 1 {
-            eprintln!("not subscribed: {failure}. Updates that are pushed meanwhile are missed");
+            errln!("not subscribed: {failure}. Updates that are pushed meanwhile are missed");
         }
         tokio::time::sleep(BACKOFF.delay(failures)).await;
     }
@@ -55,8 +55,7 @@ fn concerns(message: &[u8], program: Option<&ProgramId>) -> bool {
     })
 }
 
-/// Returns false once standard output is closed.
+/// Returns false once standard output accepts no more.
 fn print(message: &[u8]) -> bool {
-    let mut out = io::stdout().lock();
-    out.write_all(message).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()).is_ok()
+    output::write(|out| out.write_all(message).and_then(|()| out.write_all(b"\n")))
 }

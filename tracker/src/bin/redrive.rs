@@ -1,5 +1,6 @@
 //! Puts events on the event stream that trackers could not deliver: what they spilled at shutdown, and what is
 //! left in a journal.
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic if nobody reads them")]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,6 +8,7 @@ use std::process::ExitCode;
 use adtrack_runtime::cli::{self, non_empty};
 use adtrack_runtime::storage::{EXPECTED, storage_url};
 use adtrack_runtime::telemetry::{self, LogSettings};
+use adtrack_runtime::{errln, outln, output};
 use aws_config::BehaviorVersion;
 use clap::{Parser, Subcommand};
 use tracker::delivery::{
@@ -22,7 +24,7 @@ const CHUNK_BYTES: usize = 4 * 1024 * 1024;
 /// It is safe to run it again, or several at a time: an event's id is the key of its row. AWS region,
 /// endpoints and credentials come from the AWS SDK's default chain.
 #[derive(Debug, Parser)]
-#[command(version, subcommand_negates_reqs = true)]
+#[command(version, subcommand_negates_reqs = true, after_help = HELP)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -38,6 +40,10 @@ struct Arguments {
     #[command(flatten)]
     logs: LogSettings,
 }
+
+const HELP: &str = "\
+Exit status: 0 everything is on the stream; 1 objects or files failed and are kept; 64 usage error; 74 everything is \
+on the stream, but standard output could not be written. A closed standard output ends the report, not the work.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -85,17 +91,17 @@ async fn main() -> ExitCode {
         }
         Source::Spilled(store) => (redrive(store, &stream, arguments.keep).await, "objects"),
     };
-    match outcome {
+    output::finish(match outcome {
         Ok(0) => ExitCode::SUCCESS,
         Ok(failed) => {
-            eprintln!("redrive: {failed} {kind} failed and are kept; the log says why");
+            errln!("redrive: {failed} {kind} failed and are kept; the log says why");
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("redrive: {error}");
+            errln!("redrive: {error}");
             ExitCode::FAILURE
         }
-    }
+    })
 }
 
 /// Why events are not redriven.
@@ -119,18 +125,18 @@ async fn redrive_journal(
 ) -> Result<usize, Failure> {
     // First, because it sets files aside that no tracker has tried to open yet.
     match drain(folder, stream, keep).await {
-        Ok(count) => println!("{}: {count} events", folder.display()),
+        Ok(count) => outln!("{}: {count} events", folder.display()),
         Err(Failure::Journal(JournalError::Locked(_))) => {
-            println!("{}: a tracker uses it; only damaged files are read", folder.display());
+            outln!("{}: a tracker uses it; only damaged files are read", folder.display());
         }
         Err(error) => return Err(error),
     }
     let files = Salvage::files(folder).map_err(|error| Failure::File(folder.to_owned(), error))?;
-    println!("{} damaged files", files.len());
+    outln!("{} damaged files", files.len());
     let mut failed = 0;
     for file in files {
         match salvage(&file, stream, keep).await {
-            Ok(count) => println!("{}: {count} events", file.display()),
+            Ok(count) => outln!("{}: {count} events", file.display()),
             Err(error) => {
                 failed += 1;
                 tracing::error!(file = %file.display(), %error, "the file cannot be redriven; it is kept");
@@ -194,7 +200,7 @@ async fn salvage(file: &Path, stream: &EventStream, keep: bool) -> Result<usize,
 /// Returns how many objects failed.
 async fn redrive(store: &SpillStore, stream: &EventStream, keep: bool) -> Result<usize, Failure> {
     let names = store.list().await?;
-    println!("{} objects", names.len());
+    outln!("{} objects", names.len());
     let mut failed = 0;
     for name in names {
         let outcome = async {
@@ -207,7 +213,7 @@ async fn redrive(store: &SpillStore, stream: &EventStream, keep: bool) -> Result
             Ok::<_, RedriveError>(count)
         };
         match outcome.await {
-            Ok(count) => println!("{name}: {count} events"),
+            Ok(count) => outln!("{name}: {count} events"),
             Err(error) => {
                 failed += 1;
                 tracing::error!(object = %name, %error, "the object cannot be redriven; it is kept");

@@ -1,9 +1,11 @@
 //! Signs links that name their own landing page.
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic if nobody reads them")]
 
 use std::process::ExitCode;
 
 use adtrack_proto::ProgramId;
 use adtrack_runtime::cli;
+use adtrack_runtime::{outln, output};
 use clap::Parser;
 use jiff::Timestamp;
 use tracker::domain::SigningKeys;
@@ -51,7 +53,7 @@ Example:
 
 To add a key: printf '2026-a=%s\\n' \"$(head -c 32 /dev/urandom | base64)\" >>link-keys
 
-Exit status: 0 success; 64 usage error.";
+Exit status: 0 success; 64 usage error; 74 standard output could not be written.";
 
 fn main() -> ExitCode {
     let arguments: Arguments = match cli::parse() {
@@ -60,8 +62,8 @@ fn main() -> ExitCode {
     };
     match signed_link(&arguments) {
         Ok(link) => {
-            println!("{link}");
-            ExitCode::SUCCESS
+            outln!("{link}");
+            output::finish(ExitCode::SUCCESS)
         }
         Err(error) => cli::usage_error(error),
     }

@@ -1,45 +1,41 @@
 //! Packs records into `PutRecords` calls, and separates rejected records from delivered ones. Pure.
 
+use super::journal::Claim;
 use adtrack_proto::aggregate::Aggregate;
 use adtrack_runtime::kinesis::PutOutcome;
-use bytes::Bytes;
-use uuid::Uuid;
-
-use super::journal::Claim;
 
 /// The maximum number of records in a `PutRecords` call.
 const MAX_RECORDS: usize = 500;
 /// The maximum size of a call in bytes: well below `PutRecords`' 5 MiB, because every call in flight holds a
 /// copy.
 const MAX_BYTES: usize = 1024 * 1024;
-/// The length of a partition key: a UUID as text.
-const PARTITION_KEY_BYTES: usize = 36;
+/// What a record adds to its events in a call: a partition key (a UUID as text), outside and inside, and the
+/// aggregate's frame.
+const FRAME_BYTES: usize = 100;
 
 /// An aggregate is closed when it reaches this size in bytes: the usual size of the KPL, and two of
 /// Kinesis' 25 KB billing units.
 pub const AGGREGATE_BYTES: usize = 50_000;
 
-/// A Kinesis record: an aggregate of events, or a single event.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A Kinesis record: an aggregate of events, or a single event. It is encoded, with a partition key, for each
+/// attempt to send it.
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct StreamRecord {
-    /// Random, so that records spread evenly over the shards.
-    pub partition_key: Uuid,
-    /// The bytes on the wire.
-    pub data: Bytes,
-    /// By which its events are acknowledged in the journal.
+    /// The events.
+    pub aggregate: Aggregate,
+    /// By which they are acknowledged in the journal.
     pub claims: Vec<Claim>,
 }
 
 impl StreamRecord {
-    /// The record of an aggregate, under a random partition key.
-    pub fn new(aggregate: Aggregate, claims: Vec<Claim>) -> Self {
-        let partition_key = Uuid::new_v4();
-        Self { partition_key, data: aggregate.finish(&partition_key.to_string()), claims }
+    /// An upper bound on its size in a call.
+    fn bytes(&self) -> usize {
+        self.aggregate.bytes() + FRAME_BYTES
     }
 }
 
 /// The records of one `PutRecords` call.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct Batch {
     /// The records.
     pub records: Vec<StreamRecord>,
@@ -47,7 +43,7 @@ pub struct Batch {
 }
 
 /// A batch after its call.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct SplitBatch {
     /// The records that the stream took.
     pub delivered: Batch,
@@ -56,11 +52,11 @@ pub struct SplitBatch {
 }
 
 impl Batch {
-    /// Whether a record of `data_bytes` bytes fits.
-    pub fn has_room_for(&self, data_bytes: usize) -> bool {
+    /// Whether a record with `event_bytes` bytes of events fits.
+    pub fn has_room_for(&self, event_bytes: usize) -> bool {
         self.is_empty()
             || self.records.len() < MAX_RECORDS
-                && self.bytes + data_bytes + PARTITION_KEY_BYTES <= MAX_BYTES
+                && self.bytes + event_bytes + FRAME_BYTES <= MAX_BYTES
     }
 
     /// Whether everything of `other` fits.
@@ -77,7 +73,7 @@ impl Batch {
 
     /// Adds the record. The caller has checked that it fits.
     pub fn push(&mut self, record: StreamRecord) {
-        self.bytes += record.data.len() + PARTITION_KEY_BYTES;
+        self.bytes += record.bytes();
         self.records.push(record);
     }
 
@@ -120,15 +116,23 @@ impl Batch {
 mod tests {
     use super::*;
 
-    fn record(number: u128, length: usize) -> StreamRecord {
-        let partition_key = Uuid::from_u128(number);
-        StreamRecord { partition_key, data: vec![0; length].into(), claims: Vec::new() }
+    /// A record of one event with these bytes.
+    fn record(byte: u8, length: usize) -> StreamRecord {
+        let mut record = StreamRecord::default();
+        record.aggregate.push(vec![byte; length].into());
+        record
+    }
+
+    /// What a record of one event takes in a batch, in addition to the event.
+    fn overhead() -> usize {
+        record(0, 0).bytes()
     }
 
     fn full_batch(length: usize) -> Batch {
         let mut batch = Batch::default();
-        while batch.has_room_for(length) {
-            batch.push(record(0, length));
+        let record = record(0, length);
+        while batch.has_room_for(record.aggregate.bytes()) {
+            batch.push(record.clone());
         }
         batch
     }
@@ -137,9 +141,20 @@ mod tests {
     fn is_full_at_500_records_or_1_mib() {
         assert_eq!(full_batch(200).records.len(), 500);
         let large = full_batch(50_000);
-        assert_eq!(large.records.len(), MAX_BYTES / 50_036);
+        assert_eq!(large.records.len(), MAX_BYTES / (50_000 + overhead()));
         assert!(large.bytes <= MAX_BYTES);
         assert_eq!(full_batch(2_000_000).records.len(), 1, "a large record goes alone");
+    }
+
+    #[test]
+    fn counts_at_least_the_bytes_of_a_record_on_the_wire() {
+        let key = uuid::Uuid::new_v4().to_string();
+        for (events, length) in [(1, 0), (2, 0), (2, 300), (200, 250)] {
+            let mut record = StreamRecord::default();
+            (0..events).for_each(|_| record.aggregate.push(vec![7; length].into()));
+            let on_the_wire = key.len() + record.aggregate.encode(&key).len();
+            assert!(record.bytes() >= on_the_wire, "{} < {on_the_wire}", record.bytes());
+        }
     }
 
     #[test]
@@ -150,7 +165,7 @@ mod tests {
         assert!(batch.has_room_for_all(&other));
         batch.append(other);
         assert_eq!(batch.records, [record(0, 10), record(1, 20)]);
-        assert_eq!(batch.bytes, 30 + 2 * PARTITION_KEY_BYTES);
+        assert_eq!(batch.bytes, 30 + 2 * overhead());
         assert!(!full_batch(50_000).has_room_for_all(&full_batch(50_000)));
         assert!(!batch.has_room_for_all(&full_batch(10)), "500 records already");
     }
@@ -160,11 +175,10 @@ mod tests {
         let mut batch = Batch::default();
         (0..3).for_each(|number| batch.push(record(number, 10)));
         let rest = batch.split_off_first();
-        assert_eq!((batch.records.as_slice(), batch.bytes), (&[record(0, 10)][..], 46));
-        assert_eq!(
-            (rest.records.as_slice(), rest.bytes),
-            (&[record(1, 10), record(2, 10)][..], 92)
-        );
+        let one = 10 + overhead();
+        assert_eq!((batch.records.as_slice(), batch.bytes), (&[record(0, 10)][..], one));
+        let others = [record(1, 10), record(2, 10)];
+        assert_eq!((rest.records.as_slice(), rest.bytes), (&others[..], 2 * one));
         assert!(batch.split_off_first().is_empty());
         assert!(Batch::default().split_off_first().is_empty());
     }
@@ -177,6 +191,6 @@ mod tests {
             batch.split(&PutOutcome::new(vec![None, Some("InternalFailure".to_owned()), None]));
         assert_eq!(delivered.records, [record(0, 10), record(2, 10)]);
         assert_eq!(rejected.records, [record(1, 10), record(3, 10)]);
-        assert_eq!(rejected.bytes, 2 * (10 + PARTITION_KEY_BYTES));
+        assert_eq!(rejected.bytes, 2 * (10 + overhead()));
     }
 }

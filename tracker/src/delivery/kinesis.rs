@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use adtrack_runtime::kinesis::{Entry, PutError, PutOutcome, Stream, Timeouts};
 use aws_config::SdkConfig;
+use uuid::Uuid;
 
 use super::batch::{Batch, StreamRecord};
 
@@ -22,12 +23,16 @@ impl EventStream {
         Self(Stream::new(shared, name, TIMEOUTS))
     }
 
-    /// Sends the batch in one call.
+    /// Sends the batch in one call. Each record gets a new partition key, a random one: aggregates spread
+    /// evenly over the shards, and one that a throttled shard rejected probably goes to another next time.
     pub async fn put(&self, batch: &Batch) -> Result<PutOutcome, PutError> {
-        let entry = |record: &StreamRecord| Entry {
-            partition_key: record.partition_key.to_string(),
-            data: record.data.to_vec(),
-        };
-        self.0.put(batch.records.iter().map(entry)).await
+        self.0.put(batch.records.iter().map(|record| entry(record, Uuid::new_v4()))).await
     }
+}
+
+/// The key is the same outside and inside, as [`Aggregate::encode`](adtrack_proto::aggregate::Aggregate::encode)
+/// asks.
+fn entry(record: &StreamRecord, key: Uuid) -> Entry {
+    let partition_key = key.to_string();
+    Entry { data: record.aggregate.encode(&partition_key), partition_key }
 }

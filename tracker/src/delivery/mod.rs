@@ -24,7 +24,7 @@
 //! 2. Memory is bounded: at most 6 MiB of events are read and not acknowledged, and at most four calls are
 //!    in flight, each with one copy of its batch. In an outage events wait on disk.
 //! 3. A rejected record never holds back later ones: it is retried without them, under another partition
-//!    key.
+//!    key, inside the aggregate as well as outside.
 //! 4. The order of events is not kept.
 //!
 //! A crash leaves the journal as it is; the next start delivers from there.

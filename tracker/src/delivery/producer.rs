@@ -10,7 +10,6 @@ use adtrack_runtime::log_sampling::LogSampling;
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
-use uuid::Uuid;
 
 use super::EventStream;
 use super::batch::{AGGREGATE_BYTES, Batch, SplitBatch, StreamRecord};
@@ -217,7 +216,7 @@ impl Producer {
             return None;
         }
         self.metrics.delivery.events_per_record.observe(claims.len() as f64);
-        Some(StreamRecord::new(aggregate, claims))
+        Some(StreamRecord { aggregate, claims })
     }
 
     /// Frees the space of what the stream took, and schedules the rest to be sent again.
@@ -248,8 +247,7 @@ impl Producer {
         self.acknowledge(&delivered);
         if !rejected.is_empty() {
             self.metrics.delivery.retried_records.inc_by(rejected.records.len() as u64);
-            let batch = with_new_partition_keys(rejected);
-            self.schedule.retry(PendingBatch { batch, failures: failures + 1 }, now);
+            self.schedule.retry(PendingBatch { batch: rejected, failures: failures + 1 }, now);
         }
     }
 
@@ -331,15 +329,6 @@ impl Producer {
             .journal_damaged
             .inc_by(self.reader.damaged_stretches() - metrics.delivery.journal_damaged.get());
     }
-}
-
-/// Gives the records new partition keys, so that they probably go to another shard than the one that
-/// rejected them.
-fn with_new_partition_keys(mut batch: Batch) -> Batch {
-    for record in &mut batch.records {
-        record.partition_key = Uuid::new_v4();
-    }
-    batch
 }
 
 /// Which of the journal's events a batch takes.

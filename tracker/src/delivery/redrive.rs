@@ -41,7 +41,7 @@ pub async fn put_all(stream: &EventStream, events: Vec<Bytes>) -> Result<(), Red
             {
                 aggregate.push(event);
             }
-            batch.push(StreamRecord::new(aggregate, Vec::new()));
+            batch.push(StreamRecord { aggregate, claims: Vec::new() });
         }
         put(stream, batch).await?;
     }

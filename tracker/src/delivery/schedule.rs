@@ -60,7 +60,7 @@ struct Retry {
 }
 
 /// A batch, and how often sending its records has failed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub struct PendingBatch {
     /// What to send.
     pub batch: Batch,
@@ -176,9 +176,7 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use proptest::prelude::*;
-    use uuid::Uuid;
 
     use super::super::batch::StreamRecord;
     use super::*;
@@ -186,9 +184,9 @@ mod tests {
     fn batch(records: usize) -> Batch {
         let mut batch = Batch::default();
         for number in 0..records {
-            let partition_key = Uuid::from_u128(number as u128);
-            let data = Bytes::from_static(b"event");
-            batch.push(StreamRecord { partition_key, data, claims: Vec::new() });
+            let mut record = StreamRecord::default();
+            record.aggregate.push(number.to_string().into());
+            batch.push(record);
         }
         batch
     }

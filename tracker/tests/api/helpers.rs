@@ -40,11 +40,19 @@ pub struct Setup {
     pub samples: bool,
     pub stream_shards: i32,
     pub kinesis: Option<EmbeddedServer>,
+    /// Where the tracker finds Kinesis, if not where the tests do: a proxy.
+    pub kinesis_endpoint: Option<String>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { flags: Vec::new(), samples: true, stream_shards: 1, kinesis: None }
+        Self {
+            flags: Vec::new(),
+            samples: true,
+            stream_shards: 1,
+            kinesis: None,
+            kinesis_endpoint: None,
+        }
     }
 }
 
@@ -81,6 +89,10 @@ impl Setup {
         let shared = aws::sdk_config(&kinesis.url).await;
         let streams = aws_sdk_kinesis::Client::new(&shared);
         aws::create_stream(&streams, STREAM, self.stream_shards).await.unwrap();
+        let shared = match &self.kinesis_endpoint {
+            Some(endpoint) => aws::sdk_config(endpoint).await,
+            None => shared,
+        };
         let redis_url = redis.url();
         let names_redis = self.flags.iter().any(|flag| flag.starts_with("--redis-url="));
         let flags = [

@@ -1,6 +1,7 @@
 //! Tests the tracker over HTTP, with a real redis-server and an embedded Kinesis.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod acknowledgements;
 mod batches;
 mod clicks;
 mod conversions;

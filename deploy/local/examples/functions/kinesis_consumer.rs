@@ -173,10 +173,11 @@ impl Shape {
                 aggregate.push(event.encode_to_vec().into());
                 in_record.push(event.message_id.clone());
             }
+            let partition_key = Uuid::now_v7().to_string();
             let record = Record {
                 sequence_number: format!("4966{:052}", records.len()),
-                partition_key: Uuid::now_v7().to_string(),
-                data: aggregate.finish("key").to_vec(),
+                data: aggregate.encode(&partition_key),
+                partition_key,
                 arrived_at: 1_767_323_046.5,
             };
             bytes += record.payload_bytes();

@@ -19,17 +19,25 @@
 //! - A batch that has been retried more often, or is older, than the settings allow goes to the on-failure
 //!   folder as a whole, and the checkpoint moves past it.
 //!
+//! # A stream that is deleted
+//!
+//! A mapping ends with its stream, even if another stream is created under the same name: shards and sequence
+//! numbers of the old one mean nothing in the new one. AWS keeps such a mapping, and does not promise that it
+//! ever reads the new stream. Here, it never does; a new mapping has to be started.
+//!
 //! The checkpoint is in memory. After a restart, the mapping reads from the oldest record again, which makes
 //! the stand-in harsher than AWS. Functions have to cope with it, since delivery is at least once.
 
 use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use adtrack_runtime::backoff::Backoff;
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::error::DisplayErrorContext;
+use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::ShardIteratorType;
 use serde_json::json;
 use tokio::task::{JoinHandle, JoinSet};
@@ -40,6 +48,8 @@ use super::function::Invoke;
 
 /// AWS's limit for the payload of a synchronous invocation.
 const MAX_PAYLOAD_BYTES: usize = 6 * 1024 * 1024;
+/// The code of the error for a stream that does not exist.
+const NO_STREAM: &str = "ResourceNotFoundException";
 /// How often to look for new shards.
 const SHARD_POLL: Duration = Duration::from_secs(5);
 /// How often to read an idle shard. AWS does it once per second; here a person is waiting.
@@ -75,8 +85,18 @@ pub struct EventSourceMapping {
 impl EventSourceMapping {
     /// Starts to feed `function`, from the stream's oldest record on (`TRIM_HORIZON`).
     pub fn start<F: Invoke>(client: Client, function: Arc<F>, settings: MappingSettings) -> Self {
-        let mapping = Arc::new(Mapping { client, function, settings });
+        let mapping = Arc::new(Mapping {
+            client,
+            function,
+            settings,
+            is_stream_gone: AtomicBool::new(false),
+        });
         Self { task: tokio::spawn(mapping.run()) }
+    }
+
+    /// Whether it has ended, because its stream was deleted.
+    pub fn has_ended(&self) -> bool {
+        self.task.is_finished()
     }
 }
 
@@ -90,6 +110,7 @@ struct Mapping<F> {
     client: Client,
     function: Arc<F>,
     settings: MappingSettings,
+    is_stream_gone: AtomicBool,
 }
 
 /// A batch to invoke the function with. Bisection turns one into two.
@@ -99,11 +120,13 @@ struct Attempt {
 }
 
 impl<F: Invoke> Mapping<F> {
-    /// Looks for shards and polls each in a task of its own. All tasks end with this one.
+    /// Looks for shards and polls each in a task of its own. All tasks end with this one. Returns after the
+    /// stream was deleted, and what was read of it is processed.
     async fn run(self: Arc<Self>) {
         let mut pollers = JoinSet::new();
         let mut known = HashSet::new();
-        loop {
+        let mut created_at = None;
+        while !self.is_gone(&mut created_at).await {
             match self.client.list_shards().stream_name(&self.settings.stream).send().await {
                 Ok(output) => {
                     for shard in output.shards.unwrap_or_default() {
@@ -117,6 +140,32 @@ impl<F: Invoke> Mapping<F> {
             }
             tokio::time::sleep(SHARD_POLL).await;
         }
+        self.is_stream_gone.store(true, Ordering::Relaxed);
+        tracing::error!(
+            stream = self.settings.stream,
+            "the stream was deleted; as on AWS, a new stream of its name is not read until the event-source \
+             mapping is recreated: restart the local stack"
+        );
+        while pollers.join_next().await.is_some() {}
+    }
+
+    /// Whether the stream that was there at first is deleted. `created_at` is its time of creation, none as
+    /// long as it was never there.
+    async fn is_gone(&self, created_at: &mut Option<DateTime>) -> bool {
+        let name = &self.settings.stream;
+        match self.client.describe_stream_summary().stream_name(name).send().await {
+            Ok(output) => {
+                let now = output.stream_description_summary.map(|it| it.stream_creation_timestamp);
+                let is_another = created_at.is_some() && now != *created_at;
+                *created_at = now;
+                is_another
+            }
+            Err(error) if error.code() == Some(NO_STREAM) => created_at.is_some(),
+            Err(error) => {
+                self.warn("DescribeStreamSummary", &DisplayErrorContext(&error));
+                false
+            }
+        }
     }
 
     async fn poll(&self, shard_id: &str) {
@@ -124,7 +173,7 @@ impl<F: Invoke> Mapping<F> {
         let mut iterator = None;
         let mut read = VecDeque::new();
         let mut first_read_at = Instant::now();
-        loop {
+        while !self.is_stream_gone.load(Ordering::Relaxed) {
             let Some(current) = iterator.take() else {
                 iterator = self.iterator(shard_id, checkpoint.clone()).await;
                 continue;
@@ -132,6 +181,8 @@ impl<F: Invoke> Mapping<F> {
             let output = self.client.get_records().shard_iterator(current).send().await;
             let (records, next) = match output {
                 Ok(output) => (output.records, output.next_shard_iterator),
+                // Its stream is deleted, as the mapping notices soon.
+                Err(error) if error.code() == Some(NO_STREAM) => break,
                 Err(error) => {
                     self.warn("GetRecords", &DisplayErrorContext(&error));
                     tokio::time::sleep(RECORD_POLL).await;
@@ -159,6 +210,9 @@ impl<F: Invoke> Mapping<F> {
             if idle {
                 tokio::time::sleep(RECORD_POLL).await;
             }
+        }
+        if !read.is_empty() {
+            self.process(shard_id, read.into()).await;
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use local_stack::faults::Fault as CallFault;
+use local_stack::faults::{Fault as CallFault, Lie};
 
 /// Number of trackers.
 pub const TRACKERS: usize = 2;
@@ -11,6 +11,9 @@ pub const TRACKERS: usize = 2;
 pub const LENGTH: Duration = Duration::from_secs(12);
 
 const FAULTS: std::ops::RangeInclusive<usize> = 6..=14;
+/// Responses of 200 to `PutRecords` that acknowledge nothing, or too little.
+const LIES: [Lie; 4] =
+    [Lie::Body("{}"), Lie::Body("<html>"), Lie::Entry("{}"), Lie::OneEntryTooFew];
 const SHORTEST_SECONDS: f64 = 0.2;
 const LONGEST_SECONDS: f64 = 5.0;
 
@@ -199,15 +202,16 @@ fn draw(rng: &mut fastrand::Rng) -> Fault {
 }
 
 fn calls(service: Service, rng: &mut fastrand::Rng) -> Fault {
-    let fault = match rng.usize(0..7) {
+    let fault = match rng.usize(0..8) {
         0 => CallFault::Latency(Duration::from_millis(rng.u64(50..1_500))),
         1 => CallFault::ServerError,
         2 => CallFault::Throttled,
         3 => CallFault::SilentSuccess,
         4 => CallFault::Reset,
         5 => CallFault::BlackHole,
-        // `PutRecords` fails in part.
-        _ if service == Service::Kinesis => CallFault::Partial(rng.f64()),
+        // Of `PutRecords`.
+        6 if service == Service::Kinesis => CallFault::Partial(rng.f64()),
+        _ if service == Service::Kinesis => CallFault::Lie(LIES[rng.usize(0..LIES.len())]),
         // A program has about 5 rows per second.
         _ => CallFault::HotIndex(1.0 + 4.0 * rng.f64()),
     };

@@ -87,6 +87,12 @@ impl Local {
         RunOutput::from(self.command(arguments).output().await.unwrap())
     }
 
+    /// Runs the command with its standard output at `stdout`.
+    pub async fn run_into(&self, arguments: &[&str], stdout: Stdio) -> RunOutput {
+        let child = self.command(arguments).stdout(stdout).stderr(Stdio::piped()).spawn();
+        RunOutput::from(child.unwrap().wait_with_output().await.unwrap())
+    }
+
     pub async fn publish(&self, path: &Path) -> RunOutput {
         self.run(&["publish", path.to_str().unwrap()]).await
     }

@@ -9,6 +9,17 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::local::{Local, deleted, interrupt, program};
 
+fn full_disk() -> Stdio {
+    std::fs::File::options().write(true).open("/dev/full").unwrap().into()
+}
+
+/// A pipe that its reader has closed.
+fn closed_pipe() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn get_prints_what_redis_holds() {
     let mut local = Local::start().await;
@@ -45,6 +56,14 @@ async fn get_prints_what_redis_holds() {
     assert!(unmarked.err.contains("run core-data mark-loaded"), "{unmarked:?}");
     let marked = local.run(&["mark-loaded", "--count", "1"]).await;
     assert_eq!((marked.status, marked.err.as_str()), (Some(0), ""), "{marked:?}");
+    let lost = local.run_into(&["get", "a"], full_disk()).await;
+    assert_eq!(lost.status, Some(74), "{lost:?}");
+    assert!(lost.err.contains("standard output: No space left"), "{lost:?}");
+    let verify = ["verify", file.to_str().unwrap()];
+    assert_eq!(local.run_into(&verify, full_disk()).await.status, Some(74));
+    assert_eq!(local.run_into(&verify, closed_pipe()).await.status, Some(0));
+    let unread = local.run_into(&["get", "a"], closed_pipe()).await;
+    assert_eq!((unread.status, unread.err.as_str()), (Some(0), ""), "{unread:?}");
     let unknown = local.run(&["get", "c"]).await;
     assert_eq!(unknown.status, Some(1), "{unknown:?}");
     assert!(unknown.err.contains("Redis does not hold c:"), "{unknown:?}");
