@@ -13,7 +13,7 @@ ENV_FILE := $(TARGET)/local-stack.env
 # Shows how far a build is, by a script in Python; a machine without Python has cargo's own report.
 BUILD := $(if $(shell command -v python3),deploy/local/build )cargo build --locked --workspace --bins
 
-.PHONY: help build run demo count loadtest spike soak test lint bench bench-functions fan-out scaling instructions page schemathesis prove advisories fmt redis-server release check-deploy image packages replay mutants
+.PHONY: help build run demo count loadtest spike soak test lint bench bench-functions fan-out scaling instructions page schemathesis prove chaos advisories fmt redis-server release check-deploy image packages replay mutants
 
 help: ## lists the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -106,6 +106,11 @@ prove: redis-server ## the long tests: 50 kills, outages, 200,000 programs, mill
 	deploy/checks/valkey
 	deploy/checks/mutate --all
 	deploy/checks/image
+
+chaos: redis-server ## random faults for an hour (MINUTES=m): nothing lost, doubled, stale or stuck; SEED=n [EPOCH=k] replays
+	@$(BUILD)
+	ADTRACK_CHAOS_MINUTES=$(or $(MINUTES),60) ADTRACK_CHAOS_SEED=$(SEED) ADTRACK_CHAOS_EPOCH=$(EPOCH) \
+	ADTRACK_CHAOS_WITHOUT=$(WITHOUT) cargo test --locked --workspace --test chaos keeps_its_promises -- --nocapture
 
 mutants: redis-server ## mutation tests: what no test of its own crate notices (hours; PART=proto: minutes)
 	@deploy/checks/mutants $(PART)

@@ -169,7 +169,7 @@ fn sequence_number(shard_created_at: u64, record: u64, arrived_at: u64) -> Strin
     let mut decimal = vec![0_u32];
     for digit in hex.chars() {
         let mut carry = digit.to_digit(16).unwrap();
-        for place in decimal.iter_mut() {
+        for place in &mut decimal {
             carry += *place * 16;
             *place = carry % 10;
             carry /= 10;

@@ -78,7 +78,8 @@ async fn one_write_at_a_time(
 ) -> Response {
     let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok());
     let action = target.and_then(|target| target.rsplit('.').next()).unwrap_or_default();
-    let (writes, reads) = (action.starts_with("PutRecord"), action == "GetRecords");
+    let writes = action.starts_with("PutRecord") || ["SplitShard", "MergeShards"].contains(&action);
+    let reads = action == "GetRecords";
     // Read the whole body before taking the lock, so that a slow client does not block others.
     let (parts, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else {

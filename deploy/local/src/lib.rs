@@ -19,6 +19,7 @@ pub mod process;
 pub mod redis_server;
 pub mod stack;
 pub mod tcp_proxy;
+pub mod tracker;
 
 pub use error::StackError;
 pub use redis_server::RedisServer;

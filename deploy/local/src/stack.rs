@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::aws::{self, DUMMY_CREDENTIAL, EmbeddedServer, REGION};
 use crate::faults::FaultProxy;
 use crate::lambda::{EventSourceMapping, Function, FunctionSettings, MappingSettings};
 use crate::ports::{self, Port};
 use crate::process::{Process, own_binary};
+use crate::tcp_proxy::TcpProxy;
+use crate::tracker::{Tracker, http_client};
 use crate::{RedisServer, StackError};
 
 /// Name of the event stream.
@@ -19,9 +21,6 @@ pub const CORE_DATA_STREAM: &str = "adtrack-core-data";
 /// Name of the table of events.
 pub const TABLE: &str = "adtrack-events";
 
-/// The tracker drains within its grace (25 s), and the whole stack ends within 30 s.
-const TRACKER_STOP_GRACE: Duration = Duration::from_secs(26);
-const TRACKER_START_TIMEOUT: Duration = Duration::from_secs(20);
 const TRACKER_START_ATTEMPTS: u32 = 3;
 
 /// The ports of the stack's parts.
@@ -52,12 +51,14 @@ pub struct StackOptions {
     pub shards: i32,
     /// Whether the functions run. Without them, the streams fill up.
     pub functions: bool,
-    /// Environment of the tracker, in addition to the stack's; `None`: no tracker runs.
+    /// Environment of the trackers, in addition to the stack's; `None`: no tracker runs.
     pub tracker_environment: Option<Vec<(String, String)>>,
+    /// Number of trackers, each with a journal of its own.
+    pub trackers: usize,
     /// How long a mapping waits for a batch to fill.
     pub batching_window: Duration,
-    /// Whether the tracker reaches Kinesis, and the functions DynamoDB, through proxies that can inject
-    /// faults.
+    /// Whether the trackers reach Kinesis, the functions DynamoDB, and all of them the stack's Redis, through
+    /// proxies that can inject faults.
     pub faults: bool,
     /// Number of index partitions for an hour of a program's events; `None`: the table has no index.
     pub index_buckets: Option<u32>,
@@ -81,6 +82,7 @@ impl StackOptions {
             shards: 2,
             functions: true,
             tracker_environment: Some(Vec::new()),
+            trackers: 1,
             batching_window: Duration::ZERO,
             faults: false,
             index_buckets: None,
@@ -92,32 +94,21 @@ impl StackOptions {
 /// The proxies of a stack that can inject faults.
 #[derive(Debug)]
 pub struct Faults {
-    /// Between the tracker and Kinesis.
+    /// Between the trackers and Kinesis.
     pub kinesis: FaultProxy,
     /// Between the functions and DynamoDB.
     pub dynamodb: FaultProxy,
+    /// Between the trackers, the functions and Redis.
+    pub redis: TcpProxy,
 }
 
 /// What has ended on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// The tracker's process.
+    /// The first tracker's process.
     Tracker,
     /// The stack's Redis.
     Redis,
-}
-
-/// The stack's tracker, with everything needed to start it again.
-#[derive(Debug)]
-struct Tracker {
-    process: Process,
-    /// Whether its end was reported.
-    has_ended: bool,
-    binary: PathBuf,
-    environment: Vec<(String, String)>,
-    log: PathBuf,
-    public: String,
-    management: String,
 }
 
 /// A running stack. [`Stack::stop`] stops it gracefully; dropping it kills everything that runs.
@@ -133,7 +124,7 @@ pub struct Stack {
     pub on_failure: PathBuf,
     /// The proxies that inject faults, if the options ask for them.
     pub faults: Option<Faults>,
-    tracker: Option<Tracker>,
+    trackers: Vec<Tracker>,
     mappings: Vec<EventSourceMapping>,
     functions: Vec<Arc<Function>>,
     kinesis: EmbeddedServer,
@@ -161,7 +152,7 @@ impl Stack {
             failed_records,
             on_failure,
             faults: None,
-            tracker: None,
+            trackers: Vec::new(),
             mappings: Vec::new(),
             functions: Vec::new(),
             kinesis,
@@ -172,13 +163,16 @@ impl Stack {
             stack.faults = Some(Faults {
                 kinesis: FaultProxy::start(&stack.kinesis.url).await?,
                 dynamodb: FaultProxy::start(&stack.dynamodb.url).await?,
+                redis: TcpProxy::start(stack.redis.address()).await?,
             });
         }
         if options.functions {
             stack.start_functions(options, &folder).await?;
         }
         if let Some(extra) = &options.tracker_environment {
-            stack.start_tracker(options, extra, &folder).await?;
+            for _ in 0..options.trackers {
+                stack.start_tracker(options, extra, &folder).await?;
+            }
         }
         Ok(stack)
     }
@@ -193,32 +187,38 @@ impl Stack {
         aws_sdk_dynamodb::Client::new(&aws::sdk_config(&self.dynamodb.url).await)
     }
 
-    /// The tracker's public URL; empty if the stack has no tracker.
+    /// The first tracker's public URL; empty if the stack has no tracker.
     pub fn tracker_url(&self) -> &str {
-        self.tracker.as_ref().map_or("", |tracker| &tracker.public)
+        self.trackers.first().map_or("", Tracker::public_url)
     }
 
-    /// The tracker's management URL; empty if the stack has no tracker.
+    /// The first tracker's management URL; empty if the stack has no tracker.
     pub fn management_url(&self) -> &str {
-        self.tracker.as_ref().map_or("", |tracker| &tracker.management)
+        self.trackers.first().map_or("", Tracker::management_url)
     }
 
-    /// The tracker's process; `None` if the stack has no tracker.
+    /// The first tracker's process; `None` if the stack has no tracker.
     pub fn tracker(&mut self) -> Option<&mut Process> {
-        self.tracker.as_mut().map(|tracker| &mut tracker.process)
+        self.trackers.first_mut().map(Tracker::process)
     }
 
-    /// Waits until the tracker or Redis ends on its own. Reports each end once.
+    /// All trackers.
+    pub fn trackers(&mut self) -> &mut [Tracker] {
+        &mut self.trackers
+    }
+
+    /// The function named `name`; `None` if the stack has none.
+    pub fn function(&self, name: &str) -> Option<&Arc<Function>> {
+        self.functions.iter().find(|function| function.name() == name)
+    }
+
+    /// Waits until the first tracker or Redis ends on its own. Reports each end once.
     pub async fn wait_for_end(&mut self) -> (Ended, std::io::Result<ExitStatus>) {
-        let Self { tracker, redis, .. } = self;
+        let Self { trackers, redis, .. } = self;
         let tracker_end = async {
-            match tracker {
-                Some(tracker) if !tracker.has_ended => {
-                    let status = tracker.process.wait().await;
-                    tracker.has_ended = true;
-                    status
-                }
-                _ => std::future::pending().await,
+            match trackers.first_mut() {
+                Some(tracker) => tracker.wait_for_end().await,
+                None => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -227,26 +227,24 @@ impl Stack {
         }
     }
 
-    /// Kills the tracker, as `kill -9` does.
+    /// Kills the first tracker, as `kill -9` does.
     pub async fn kill_tracker(&mut self) {
-        if let Some(tracker) = &mut self.tracker {
-            tracker.process.kill().await;
+        if let Some(tracker) = self.tracker() {
+            tracker.kill().await;
         }
     }
 
-    /// Starts the tracker again after it has ended, with the same addresses and the same journal.
+    /// Starts the first tracker again after it has ended, with the same addresses and the same journal.
     pub async fn start_tracker_again(&mut self) -> Result<(), StackError> {
-        match &mut self.tracker {
+        match self.trackers.first_mut() {
             Some(tracker) => tracker.start_again().await,
             None => Ok(()),
         }
     }
 
-    /// Stops everything. The tracker is first, so that it can drain into Kinesis.
+    /// Stops everything. The trackers are first, so that they can drain into Kinesis.
     pub async fn stop(mut self) {
-        if let Some(tracker) = self.tracker.take() {
-            tracker.process.stop(TRACKER_STOP_GRACE).await;
-        }
+        futures::future::join_all(self.trackers.drain(..).map(Tracker::stop)).await;
         self.mappings.clear();
         let functions =
             futures::future::join_all(self.functions.iter().map(|function| function.stop()));
@@ -276,10 +274,7 @@ impl Stack {
             [("kinesis-consumer", EVENT_STREAM), ("redis-updater", CORE_DATA_STREAM)]
         {
             let mut environment = self.environment.clone();
-            if let Some(faults) = &self.faults {
-                let url = faults.dynamodb.url.clone();
-                environment.push(("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), url));
-            }
+            environment.extend(self.proxies(options));
             if let Some(buckets) = options.index_buckets {
                 environment.push(("INDEX_BUCKETS".to_owned(), buckets.to_string()));
             }
@@ -325,12 +320,15 @@ impl Stack {
                 started => break started?,
             }
         };
-        for (name, value) in
-            [("TRACKER_URL", &tracker.public), ("MANAGEMENT_URL", &tracker.management)]
-        {
-            self.environment.push((name.to_owned(), value.clone()));
+        if self.trackers.is_empty() {
+            for (name, url) in [
+                ("TRACKER_URL", tracker.public_url()),
+                ("MANAGEMENT_URL", tracker.management_url()),
+            ] {
+                self.environment.push((name.to_owned(), url.to_owned()));
+            }
         }
-        self.tracker = Some(tracker);
+        self.trackers.push(tracker);
         Ok(())
     }
 
@@ -342,34 +340,40 @@ impl Stack {
     ) -> Result<Tracker, StackError> {
         let public = ports::free("the tracker", options.ports.tracker).await?;
         let management = ports::free("the tracker's management", options.ports.management).await?;
+        let suffix = match self.trackers.len() {
+            0 => String::new(),
+            others => format!("-{}", others + 1),
+        };
         let mut environment = self.environment.clone();
         environment.extend([
-            ("LISTEN_ADDR".to_owned(), public.to_string()),
-            ("MANAGEMENT_ADDR".to_owned(), management.to_string()),
-            ("JOURNAL_DIR".to_owned(), folder.join("journal").display().to_string()),
+            (
+                "JOURNAL_DIR".to_owned(),
+                folder.join(format!("journal{suffix}")).display().to_string(),
+            ),
             // A quarter of the default: enough here, and small enough for a folder in memory.
             ("JOURNAL_MAX_BYTES".to_owned(), (256 << 20).to_string()),
             ("SAMPLE_PROGRAMS".to_owned(), "true".to_owned()),
             // There is no load balancer to wait for.
             ("SHUTDOWN_DELAY_SECONDS".to_owned(), "0".to_owned()),
         ]);
-        if let Some(faults) = &self.faults {
-            environment.push(("AWS_ENDPOINT_URL_KINESIS".to_owned(), faults.kinesis.url.clone()));
-        }
+        environment.extend(self.proxies(options));
         environment.extend_from_slice(extra);
         let binary = own_binary(&options.binaries, "tracker")?;
-        let log = folder.join("logs/tracker.log");
-        let mut tracker = Tracker {
-            process: start_process(&binary, &environment, &log)?,
-            has_ended: false,
-            binary,
-            environment,
-            log,
-            public: format!("http://{public}"),
-            management: format!("http://{management}"),
-        };
-        tracker.wait_until_healthy().await?;
-        Ok(tracker)
+        let log = folder.join(format!("logs/tracker{suffix}.log"));
+        Tracker::start(binary, environment, log, public, management).await
+    }
+
+    /// The environment with which a program goes through the stack's proxies, if there are any. There is none in
+    /// front of a Redis other than the stack's own.
+    fn proxies(&self, options: &StackOptions) -> Vec<(String, String)> {
+        let Some(faults) = &self.faults else { return Vec::new() };
+        let mut proxies = vec![
+            ("AWS_ENDPOINT_URL_KINESIS".to_owned(), faults.kinesis.url.clone()),
+            ("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), faults.dynamodb.url.clone()),
+            ("REDIS_URL".to_owned(), format!("redis://{}", faults.redis.address)),
+        ];
+        proxies.extend_from_slice(&options.redis_environment);
+        proxies
     }
 
     /// Has the tracker store its sample programs.
@@ -414,53 +418,4 @@ fn absolute(folder: &Path) -> Result<PathBuf, StackError> {
     let file_error = |error| StackError::File(folder.to_owned(), error);
     std::fs::create_dir_all(folder).map_err(file_error)?;
     std::fs::canonicalize(folder).map_err(file_error)
-}
-
-fn start_process(
-    binary: &Path,
-    environment: &[(String, String)],
-    log: &Path,
-) -> Result<Process, StackError> {
-    let remedy = "build it with `cargo build --workspace`";
-    Process::start("tracker", binary, std::iter::empty::<&str>(), environment, log, remedy)
-}
-
-impl Tracker {
-    async fn start_again(&mut self) -> Result<(), StackError> {
-        self.process = start_process(&self.binary, &self.environment, &self.log)?;
-        self.has_ended = false;
-        self.wait_until_healthy().await
-    }
-
-    /// Waits until this process, and not another one on its ports, is healthy.
-    async fn wait_until_healthy(&mut self) -> Result<(), StackError> {
-        let client = http_client();
-        let get = async |url: String| {
-            client.get(url).timeout(Duration::from_secs(1)).send().await?.error_for_status()
-        };
-        let give_up = Instant::now() + TRACKER_START_TIMEOUT;
-        while Instant::now() < give_up && self.process.exit_status().is_none() {
-            let live: Result<serde_json::Value, _> =
-                match get(format!("{}/health/live", self.management)).await {
-                    Ok(response) => response.json().await,
-                    Err(error) => Err(error),
-                };
-            let id = self.process.id().map(u64::from);
-            let is_own = live.is_ok_and(|live| live["processId"].as_u64() == id);
-            if is_own && get(format!("{}/health/check", self.public)).await.is_ok() {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Err(StackError::NotReady {
-            part: "the tracker".into(),
-            seconds: TRACKER_START_TIMEOUT.as_secs(),
-            log: self.log.display().to_string(),
-        })
-    }
-}
-
-/// A client for loopback. It ignores proxies that the environment names.
-fn http_client() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().build().unwrap_or_default()
 }

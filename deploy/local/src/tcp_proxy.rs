@@ -1,5 +1,5 @@
-//! A TCP proxy that can stop forwarding, like a network that loses packets. It closes no connection, and
-//! forwards what it held back once it may.
+//! A TCP proxy that can stop forwarding, like a network that loses packets: it then closes no connection, and
+//! forwards what it held back once it may. It can also cut all connections.
 
 use std::net::SocketAddr;
 
@@ -30,6 +30,7 @@ pub struct TcpProxy {
     pub address: SocketAddr,
     passing: watch::Sender<Passing>,
     upstream: watch::Sender<SocketAddr>,
+    cuts: watch::Sender<()>,
     server: JoinHandle<()>,
 }
 
@@ -42,20 +43,26 @@ impl TcpProxy {
             .map_err(|error| StackError::Provisioning(format!("a TCP proxy: {error}")))?;
         let (passing, passes) = watch::channel(Passing::All);
         let (upstream, current_upstream) = watch::channel(upstream);
+        let (cuts, cut) = watch::channel(());
         let server = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 let upstream = *current_upstream.borrow();
-                connections.spawn(connect(client, upstream, passes.clone()));
+                connections.spawn(connect(client, upstream, passes.clone(), cut.clone()));
                 while connections.try_join_next().is_some() {}
             }
         });
-        Ok(Self { address, passing, upstream, server })
+        Ok(Self { address, passing, upstream, cuts, server })
     }
 
     /// Sets what is forwarded from now on.
     pub fn set(&self, passing: Passing) {
         self.passing.send_replace(passing);
+    }
+
+    /// Closes all connections. New ones are accepted.
+    pub fn cut(&self) {
+        self.cuts.send_replace(());
     }
 
     /// Sets the server of new connections. Existing connections keep theirs.
@@ -70,7 +77,13 @@ impl Drop for TcpProxy {
     }
 }
 
-async fn connect(client: TcpStream, upstream: SocketAddr, passes: watch::Receiver<Passing>) {
+async fn connect(
+    client: TcpStream,
+    upstream: SocketAddr,
+    passes: watch::Receiver<Passing>,
+    mut cuts: watch::Receiver<()>,
+) {
+    cuts.mark_unchanged();
     let Ok(upstream) = TcpStream::connect(upstream).await else { return };
     let (from_client, to_client) = client.into_split();
     let (from_upstream, to_upstream) = upstream.into_split();
@@ -78,6 +91,7 @@ async fn connect(client: TcpStream, upstream: SocketAddr, passes: watch::Receive
     tokio::select! {
         () = pump(from_client, to_upstream, passes.clone(), Passing::Requests) => {}
         () = pump(from_upstream, to_client, passes, Passing::All) => {}
+        _ = cuts.changed() => {}
     }
 }
 

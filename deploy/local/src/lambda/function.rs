@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::body::Bytes;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::runtime_api::{Invocation, RuntimeApi};
 use crate::StackError;
@@ -38,6 +38,7 @@ pub struct Function {
     idle: Mutex<Vec<Sandbox>>,
     places: Arc<Semaphore>,
     started: AtomicU32,
+    kills: Notify,
 }
 
 /// Why an invocation failed.
@@ -74,7 +75,27 @@ impl Function {
     /// A function without a sandbox; the first invocation starts one.
     pub fn new(settings: FunctionSettings) -> Arc<Self> {
         let places = Arc::new(Semaphore::new(settings.concurrency));
-        Arc::new(Self { settings, idle: Mutex::default(), places, started: AtomicU32::new(0) })
+        Arc::new(Self {
+            settings,
+            idle: Mutex::default(),
+            places,
+            started: AtomicU32::new(0),
+            kills: Notify::new(),
+        })
+    }
+
+    /// Name of the function.
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// Kills all sandboxes, as `kill -9` does. Invocations that run in them fail.
+    pub async fn kill(&self) {
+        self.kills.notify_waiters();
+        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        for mut sandbox in idle {
+            sandbox.process.kill().await;
+        }
     }
 
     /// Starts a sandbox, so that the first invocation does not have to wait for one.
@@ -184,6 +205,7 @@ impl Invoke for Function {
             status = sandbox.process.wait() => Err(InvokeError::Crashed(
                 status.map_or_else(|error| error.to_string(), |status| status.to_string()),
             )),
+            () = self.kills.notified() => Err(InvokeError::Crashed("it was killed".to_owned())),
             () = tokio::time::sleep(self.settings.timeout) => {
                 Err(InvokeError::TimedOut(self.settings.timeout))
             }
