@@ -8,10 +8,13 @@ use adtrack_proto::rank::rank;
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 
-use crate::repeats::{CLICK_RANK, RANK};
-
 /// A row: attribute names and values.
 pub type Item = HashMap<String, AttributeValue>;
+
+/// The attribute with the rank of the copy that a row keeps.
+pub const RANK: &str = "rank";
+/// The attribute with the rank of the copy whose click id a row took over.
+pub const CLICK_RANK: &str = "click_rank";
 
 const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
 

@@ -19,12 +19,8 @@ use std::cmp::min_by;
 use adtrack_proto::rank::rank_prefix;
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use crate::item::{Item, Row};
+use crate::item::{CLICK_RANK, Item, RANK, Row};
 
-/// The rank of the copy that a row keeps.
-pub const RANK: &str = "rank";
-/// The rank of the copy whose click id a row took over.
-pub const CLICK_RANK: &str = "click_rank";
 const CLICK_ID: &str = "click_id";
 
 /// The attributes that must be the same when an event is repeated: billing and attribution depend on

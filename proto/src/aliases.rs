@@ -5,6 +5,9 @@
 
 use std::collections::BTreeMap;
 
+/// The maximum length of a parameter's name in bytes.
+pub const MAX_PARAMETER_NAME_BYTES: usize = 64;
+
 /// The parameters that `/conversion` reads itself, which aliases may lead to.
 pub const CONVERSION_PARAMETERS: [&str; 12] = [
     "transaction_id",

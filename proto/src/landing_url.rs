@@ -6,8 +6,7 @@
 
 use std::fmt;
 
-use crate::aliases::letters;
-use crate::program::MAX_PARAMETER_NAME_BYTES;
+use crate::aliases::{MAX_PARAMETER_NAME_BYTES, letters};
 use crate::web_url::split_at_authority;
 
 /// The macro of the click's id.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+pub use crate::aliases::MAX_PARAMETER_NAME_BYTES;
 use crate::landing_url::macro_mistakes;
 pub use crate::program_json::{REPLACES, replaced_by};
 pub use crate::validity::Validity;
@@ -15,8 +16,6 @@ pub const MAX_ALIASES: usize = 20;
 pub const MAX_STATUS_ALIASES: usize = 50;
 /// The maximum length of a network's value of `status` in bytes.
 pub const MAX_STATUS_BYTES: usize = 64;
-/// The maximum length of a parameter's name in bytes.
-pub const MAX_PARAMETER_NAME_BYTES: usize = 64;
 /// The maximum length of a signing key's id in bytes.
 pub const MAX_KEY_ID_BYTES: usize = 64;
 /// The maximum number of entries of `allowedHosts`.

@@ -23,8 +23,7 @@ use aws_sdk_dynamodb::types::{
 use futures::StreamExt;
 
 use super::{BACKOFF, EventTable, Unwritten};
-use crate::item::{Item, Row};
-use crate::repeats::{CLICK_RANK, RANK};
+use crate::item::{CLICK_RANK, Item, RANK, Row};
 
 /// Concurrent rows per invocation. Rows are written one by one, because `BatchWriteItem` takes no condition, and
 /// in `TransactWriteItems` one existing row fails the whole call, at twice the price.
