@@ -44,7 +44,7 @@ type Error = Box<dyn std::error::Error>;
 
 const PROGRAM: &str = r#"{"programId":"212313","programName":"program2","checksum":"124",
     "customerId":9124,"customerName":"Customer2","valid":true,"version":"0.1"}"#;
-const HELLO: &str = r#"{"userAgent":"","programId":"212313","programName":"program2","checksum":"124","customerId":9124,"customerName":"Customer2","messageId":"019b7ca9-8f2e-7707-8707-070707070707","valid":true}"#;
+const HELLO: &str = r#"{"userAgent":"","programId":"212313","programName":"program2","checksum":"124","customerId":9124,"customerName":"Customer2","messageId":"019b7ca9-8f2e-7707-8707-070707070707","valid":true,"customerIdText":"9124"}"#;
 
 struct Null;
 
@@ -182,6 +182,7 @@ async fn serve<S: EventSink + Send + Sync + 'static>(address: &str, sink: S) -> 
         conversions: Arc::default(),
         bodies: Arc::default(),
         rate_limits: RateLimits::new(&rate_limits).map(Arc::new),
+        repair_log: Arc::default(),
     });
     let listener = std::net::TcpListener::bind(address)?;
     Ok(public::listen(listener, public, &connections, 1, Duration::from_secs(30))?.await?)

@@ -53,7 +53,8 @@ window.adtrack = {
 	scan,
 	conversion: (programId, more) => send({
 		eventType: 'conversion', programId,
-		clickId: new URL(location).searchParams.get('click_id') || undefined,
+		clickId: new URL(location).searchParams.getAll('click_id')
+			.filter(id => /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i.test(id)).pop(),
 		...more
 	})
 };

@@ -181,6 +181,7 @@ impl App {
             clicks: config.clicks.clone(),
             bodies: Arc::default(),
             rate_limits: RateLimits::new(&config.rate_limits).map(Arc::new),
+            repair_log: Arc::default(),
         };
         let management = Management {
             local,

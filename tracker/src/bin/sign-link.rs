@@ -127,12 +127,21 @@ fn expires_in(text: &str) -> Result<Timestamp, String> {
         i64::from(number).checked_mul(unit)
     };
     seconds()
+        .filter(|seconds| *seconds <= signed_link::MAX_LIFETIME_SECONDS)
         .and_then(|seconds| Timestamp::from_second(Timestamp::now().as_second() + seconds).ok())
-        .ok_or_else(|| "expected a number of minutes, hours or days: 30m, 12h, 90d".to_owned())
+        .ok_or_else(|| {
+            "expected a number of minutes, hours or days, at most 100 years: 30m, 12h, 90d"
+                .to_owned()
+        })
 }
 
 fn expires(text: &str) -> Result<Timestamp, String> {
-    let expected = || "expected a time in the future, such as 2027-01-01T00:00:00Z".to_owned();
+    let expected = || {
+        "expected a time in the future, at most 100 years ahead, such as 2027-01-01T00:00:00Z"
+            .to_owned()
+    };
     let at: Timestamp = text.parse().map_err(|_| expected())?;
-    if at > Timestamp::now() { Ok(at) } else { Err(expected()) }
+    let now = Timestamp::now();
+    let is_plausible = at.as_second() <= now.as_second() + signed_link::MAX_LIFETIME_SECONDS;
+    if at > now && is_plausible { Ok(at) } else { Err(expected()) }
 }

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use adtrack_proto::ProgramId;
 use adtrack_proto::event::{ConversionFields, InvalidReason, RequestFields};
 
 use super::refusal::Refusal;
 use super::request::message_id;
-use super::{Conversion, MessageId, PreparedProgram, TrackingRequest, check_program_match};
+use super::{
+    Conversion, MessageId, PreparedProgram, Repairs, TrackingRequest, check_program_match,
+};
 
 /// The parameters that are recorded if the client objects to tracking.
 const NO_PARAMETERS: &BTreeMap<String, String> = &BTreeMap::new();
@@ -66,7 +69,11 @@ impl<'a> TrackedEvent<'a> {
                 host: &client.host,
             })
         };
-        client.traffic_flags.with_names(with_flags)
+        let mut traffic_flags = client.traffic_flags;
+        if !parameters.repairs.is_empty() {
+            traffic_flags.insert(parameters.repairs.traffic_flags());
+        }
+        traffic_flags.with_names(with_flags)
     }
 
     /// When the request was received, in milliseconds since the Unix epoch.
@@ -78,7 +85,7 @@ impl<'a> TrackedEvent<'a> {
     pub fn to_json(&self) -> String {
         let user_agent = &self.request.client.user_agent;
         let fields = &self.program.response_fields;
-        let mut json = String::with_capacity(user_agent.len() + fields.len() + 100);
+        let mut json = String::with_capacity(user_agent.len() + fields.len() + 150);
         json.push_str(r#"{"userAgent":"#);
         push_json_text(&mut json, user_agent);
         json.push(',');
@@ -86,11 +93,24 @@ impl<'a> TrackedEvent<'a> {
         json.push_str(r#","messageId":""#);
         json.push_str(&self.message_id);
         json.push_str(if self.validity_outcome.is_ok() {
-            r#"","valid":true}"#
+            r#"","valid":true,"customerIdText":""#
         } else {
-            r#"","valid":false}"#
+            r#"","valid":false,"customerIdText":""#
         });
+        // For readers that round large numbers, as browsers do.
+        json.push_str(self.program.customer_id_text());
+        json.push_str(r#""}"#);
         json
+    }
+
+    /// What was repaired in the request.
+    pub fn repairs(&self) -> Repairs {
+        self.request.parameters.repairs
+    }
+
+    /// The request's program.
+    pub fn program_id(&self) -> &ProgramId {
+        &self.request.program_id
     }
 }
 
@@ -121,9 +141,9 @@ impl Conversion {
 
 #[cfg(test)]
 mod tests {
+    use adtrack_proto::Version;
     use adtrack_proto::event::{EventType, TrackingEvent};
     use adtrack_proto::program::CoreData;
-    use adtrack_proto::{ProgramId, Version};
     use prost::Message;
     use uuid::Uuid;
 
@@ -141,7 +161,7 @@ mod tests {
         let request = TrackingRequest {
             program_id: ProgramId::parse("212313").unwrap(),
             event_type: EventType::Event,
-            parameters: Parameters::parse("checksum=124&a=1", Rules::EVENT).unwrap(),
+            parameters: Parameters::parse("checksum=124&a=1&a=2", Rules::EVENT).unwrap(),
             client: Client {
                 user_agent: "quote \" back \\ control \u{1} <script>".into(),
                 referrer: "https://r.example/".into(),
@@ -169,7 +189,8 @@ mod tests {
         let expected = concat!(
             r#"{"userAgent":"quote \" back \\ control \u0001 <script>","programId":"212313","#,
             r#""programName":"p\"2","checksum":"124","customerId":-9124,"customerName":"Cü","#,
-            r#""messageId":"019b7ca9-8f2e-7707-8707-070707070707","valid":true}"#
+            r#""messageId":"019b7ca9-8f2e-7707-8707-070707070707","valid":true,"#,
+            r#""customerIdText":"-9124"}"#
         );
         assert_eq!(event.to_json(), expected);
         assert_eq!(Uuid::try_parse(&event.message_id).unwrap().get_version_num(), 7);
@@ -195,6 +216,7 @@ mod tests {
             parameters: [("a".to_owned(), "1".to_owned())].into(),
             invalid_reason: "program_disabled".into(),
             host: "t.example".into(),
+            traffic_flags: vec!["parameters_cut".into()],
             ..TrackingEvent::default()
         };
         assert_eq!(event, expected);

@@ -1,7 +1,7 @@
 //! Size limits of requests; docs/LIMITS.md lists them.
 
-/// The maximum length of a query in bytes: far longer than usual parameters need. A strict endpoint refuses a
-/// longer one, a lenient one cuts it.
+/// The maximum length of a query in bytes: far longer than usual parameters need. Free parameters beyond it are
+/// left out.
 pub const MAX_QUERY_BYTES: usize = 8_192;
 /// The maximum number of parameters that an event carries.
 pub const MAX_PARAMETERS: usize = 20;

@@ -29,14 +29,14 @@ pub use client::{
     Client, TrafficFlags, address, bots, host_name, privacy, referrer_without_query,
     truncate_header, truncate_header_text, without_query,
 };
-pub use conversion::{ConversionClaim, event_reference};
+pub use conversion::{ClaimNames, ConversionClaim, ValidClaim, event_reference};
 pub use event::TrackedEvent;
-pub use limits::MAX_ALL_HEADERS_BYTES;
+pub use limits::{MAX_ALL_HEADERS_BYTES, MAX_QUERY_BYTES};
 pub use program::PreparedProgram;
 pub use refusal::Refusal;
 pub(crate) use request::json;
 pub use request::{
-    BatchItem, Conversion, MessageId, Parameters, ReadItem, Rules, TrackingRequest,
-    check_program_match, form_pairs, pairs,
+    BatchItem, Conversion, MessageId, Pair, Parameters, ReadItem, Repairs, Rules, TrackingRequest,
+    check_program_match, form_text, identity, is_unfilled, pairs,
 };
 pub use signing_keys::SigningKeys;

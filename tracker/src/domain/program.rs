@@ -24,6 +24,8 @@ pub struct PreparedProgram {
     pub event_fields: ProgramFields,
     /// The program's part of the response's JSON: `"programId":…,"customerName":…`.
     pub(super) response_fields: Box<str>,
+    /// Where the customer's id is in `response_fields`.
+    customer_id_at: (u16, u16),
     /// Where a click leads while the program is valid.
     pub landing_url: Option<Box<str>>,
     /// Where a click leads if the program is not valid or has no landing page.
@@ -68,14 +70,19 @@ impl Alias {
 impl PreparedProgram {
     /// Renders what a request on `program` needs.
     pub fn new(program: Program, version: Version) -> Self {
-        let response_fields = format!(
-            r#""programId":{},"programName":{},"checksum":{},"customerId":{},"customerName":{}"#,
+        let mut response_fields = format!(
+            r#""programId":{},"programName":{},"checksum":{},"customerId":"#,
             json!(program.program_id.as_str()),
             json!(program.program_name),
             json!(program.checksum),
-            program.customer_id,
-            json!(program.customer_name),
         );
+        // The texts before it have at most 512 bytes each, and six times as many with escapes.
+        let at = |text: &str| u16::try_from(text.len()).unwrap_or(u16::MAX);
+        let customer_id_start = at(&response_fields);
+        response_fields.push_str(&program.customer_id.to_string());
+        let customer_id_at = (customer_id_start, at(&response_fields));
+        response_fields.push_str(r#","customerName":"#);
+        response_fields.push_str(&json!(program.customer_name).to_string());
         let event_fields = ProgramFields::of(&program);
         // Without `..`, so that the compiler reports a new member that is forgotten here.
         let Program {
@@ -99,6 +106,7 @@ impl PreparedProgram {
             validity,
             event_fields,
             response_fields: response_fields.into(),
+            customer_id_at,
             checksum: checksum.into(),
             customer_id,
             landing_url: landing_url.map(Into::into),
@@ -108,6 +116,12 @@ impl PreparedProgram {
             parameter_aliases: Alias::all_of(parameter_aliases),
             status_aliases: Alias::all_of(status_aliases),
         }
+    }
+
+    /// The customer's id as text.
+    pub(super) fn customer_id_text(&self) -> &str {
+        let (start, end) = self.customer_id_at;
+        self.response_fields.get(start.into()..end.into()).unwrap_or_default()
     }
 
     /// Our name of the parameter that the program's network calls `name`; none if it has no alias.

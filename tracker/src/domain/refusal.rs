@@ -2,7 +2,7 @@
 
 use strum::{EnumDiscriminants, IntoStaticStr, VariantArray};
 
-use super::limits::{MAX_ALL_HEADERS_BYTES, MAX_QUERY_BYTES};
+use super::limits::MAX_ALL_HEADERS_BYTES;
 
 /// Why a request is refused. Its event is not recorded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, EnumDiscriminants)]
@@ -10,14 +10,11 @@ use super::limits::{MAX_ALL_HEADERS_BYTES, MAX_QUERY_BYTES};
 #[strum_discriminants(strum(serialize_all = "snake_case"))]
 pub enum Refusal {
     /// The id in the path is not a valid program id.
-    #[error("the program id must have 1 to 128 characters of A-Z a-z 0-9 . _ ~ -")]
-    InvalidProgramId,
-    /// The query breaks a limit; the text says which.
+    #[error("`programId` must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ -; got {}", Self::shown(.0))]
+    InvalidProgramId(String),
+    /// A parameter or member that counts is not valid; the text names it, what came and what is accepted.
     #[error("{0}")]
     InvalidParameters(String),
-    /// The query is too long.
-    #[error("the query is longer than {MAX_QUERY_BYTES} bytes")]
-    UriTooLong,
     /// The headers together are too long.
     #[error("the request's headers are longer than {MAX_ALL_HEADERS_BYTES} bytes")]
     HeadersTooLarge,
@@ -59,10 +56,50 @@ pub enum Refusal {
     Draining,
 }
 
+/// How much of a value a refusal shows, in characters.
+const SHOWN_CHARACTERS: usize = 40;
+
 impl Refusal {
+    /// The parameter `name` has the value `came`, which is not `accepted`.
+    pub(super) fn invalid(name: &str, came: &str, accepted: &str) -> Self {
+        Self::InvalidParameters(format!("`{name}` must be {accepted}; got {}", Self::shown(came)))
+    }
+
+    /// The parameter `name` has a JSON object or array as its value, but counts.
+    pub fn nested(name: &str) -> Self {
+        Self::invalid_parameters(&format!(
+            "`{name}` must be a text or a number; got an object or an array"
+        ))
+    }
+
+    /// A value as a refusal shows it: in quotes, cut, and without characters that a page or a terminal could
+    /// interpret.
+    pub(super) fn shown(value: &str) -> String {
+        let is_plain = |c: char| (c == ' ' || c.is_ascii_graphic()) && !"<>&\"'`\\".contains(c);
+        let shown = value.chars().take(SHOWN_CHARACTERS);
+        let shown: String = shown.map(|c| if is_plain(c) { c } else { '?' }).collect();
+        if shown.len() < value.chars().count() {
+            format!("\"{shown}…\" ({} bytes)", value.len())
+        } else {
+            format!("\"{shown}\"")
+        }
+    }
+
     /// The query or an item of a batch breaks the rule that `problem` states.
     pub(super) fn invalid_parameters(problem: &str) -> Self {
         Self::InvalidParameters(problem.to_owned())
+    }
+
+    /// Whether the same request may be accepted later.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::ConversionKeyUnavailable
+                | Self::CoreDataUnavailable
+                | Self::Overloaded
+                | Self::RateLimited
+                | Self::Draining
+        )
     }
 
     /// The codes of all refusals.

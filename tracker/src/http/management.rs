@@ -108,8 +108,9 @@ async fn purge(management: web::Data<Management>) -> HttpResponse {
 
 /// What L1 holds for a program.
 async fn get_cached(id: web::Path<String>, management: web::Data<Management>) -> HttpResponse {
+    let id = id.into_inner();
     let Ok(id) = ProgramId::parse(&id) else {
-        return Problem::from(Refusal::InvalidProgramId).to_response();
+        return Problem::from(Refusal::InvalidProgramId(id)).to_response();
     };
     let Some(cached) = management.local.get(&id) else {
         return Problem::from(Refusal::ProgramNotFound).to_response();

@@ -4,6 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use adtrack_proto::event::InvalidReason;
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::domain::Refusal;
@@ -23,13 +24,21 @@ pub enum Problem {
     NotFound,
     /// The path does not accept this method; it accepts the named ones.
     MethodNotAllowed(&'static str),
+    /// The request is not valid HTTP/1.1.
+    MalformedRequest,
+    /// The URI is longer than the parser reads.
+    UriTooLong,
+    /// The request did not arrive in time.
+    RequestTimeout,
+    /// More connections are open than the listener serves.
+    TooManyConnections,
 }
 
 impl Problem {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Refused(refusal) => match refusal {
-                Refusal::InvalidProgramId
+                Refusal::InvalidProgramId(_)
                 | Refusal::InvalidParameters(_)
                 | Refusal::ParameterMismatch(_)
                 | Refusal::InvalidBody(_)
@@ -37,7 +46,6 @@ impl Problem {
                 Refusal::InvalidSignature => StatusCode::FORBIDDEN,
                 Refusal::PayloadTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
                 Refusal::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                Refusal::UriTooLong => StatusCode::URI_TOO_LONG,
                 Refusal::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 Refusal::ProgramNotFound => StatusCode::NOT_FOUND,
                 Refusal::RateLimited => StatusCode::TOO_MANY_REQUESTS,
@@ -49,6 +57,10 @@ impl Problem {
             Self::ProgramNotValid(_) => StatusCode::GONE,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::MalformedRequest => StatusCode::BAD_REQUEST,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -59,6 +71,10 @@ impl Problem {
             Self::ProgramNotValid(_) => "program_not_valid",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed(_) => "method_not_allowed",
+            Self::MalformedRequest => "malformed_request",
+            Self::UriTooLong => "uri_too_long",
+            Self::RequestTimeout => "request_timeout",
+            Self::TooManyConnections => Refusal::Overloaded.code(),
         }
     }
 
@@ -73,6 +89,14 @@ impl Problem {
             .to_owned(),
             Self::NotFound => "there is nothing at this path".to_owned(),
             Self::MethodNotAllowed(allowed) => format!("this path accepts {allowed}"),
+            Self::MalformedRequest => {
+                "the request is not valid HTTP/1.1: check the request line, `Host`, \
+                 `Content-Length` and `Transfer-Encoding`; no part of a URL may have a space"
+                    .to_owned()
+            }
+            Self::UriTooLong => "the URI is longer than 65,534 bytes".to_owned(),
+            Self::RequestTimeout => "the request did not arrive in time".to_owned(),
+            Self::TooManyConnections => "too many connections are open".to_owned(),
         }
     }
 
@@ -81,7 +105,27 @@ impl Problem {
         json!({"status": self.status().as_u16(), "code": self.code(), "detail": self.detail()})
     }
 
-    /// The response. It echoes nothing that the client sent.
+    /// The whole response as bytes, for a connection that is closed afterwards, before or without a handler.
+    pub(super) fn to_bytes(&self) -> Bytes {
+        let status = self.status();
+        let mut body = self.to_json();
+        body["title"] = json!(status.canonical_reason());
+        let body = body.to_string();
+        let retry_after = match status {
+            StatusCode::SERVICE_UNAVAILABLE => format!("retry-after: {RETRY_AFTER_SECONDS}\r\n"),
+            _ => String::new(),
+        };
+        let (reason, length) = (status.canonical_reason().unwrap_or_default(), body.len());
+        let code = status.as_u16();
+        format!(
+            "HTTP/1.1 {code} {reason}\r\ncontent-type: application/problem+json\r\n\
+             cache-control: no-store\r\n{retry_after}content-length: {length}\r\n\
+             connection: close\r\n\r\n{body}"
+        )
+        .into()
+    }
+
+    /// The response.
     pub fn to_response(&self) -> HttpResponse {
         let status = self.status();
         let mut response = HttpResponse::build(status);
@@ -130,6 +174,9 @@ mod tests {
             Problem::ProgramNotValid(InvalidReason::ProgramEnded),
             Problem::NotFound,
             Problem::MethodNotAllowed("GET"),
+            Problem::MalformedRequest,
+            Problem::UriTooLong,
+            Problem::RequestTimeout,
         ];
         let mut codes: Vec<_> = Refusal::codes().chain(others.iter().map(Problem::code)).collect();
         codes.sort_unstable();

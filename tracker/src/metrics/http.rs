@@ -3,13 +3,14 @@
 use prometheus::{Histogram, IntCounter};
 
 use super::registrar::{EVENTS_BUCKETS, REQUEST_BUCKETS, Registrar};
-use crate::domain::Refusal;
+use crate::domain::{Refusal, Repairs};
 
 /// Metrics of ad clients' requests. Each is described where it is registered, below.
 #[derive(Debug)]
 pub struct HttpMetrics {
     pub requests_accepted: IntCounter,
     requests_refused: Vec<IntCounter>,
+    repaired: Vec<IntCounter>,
     pub request_seconds: Histogram,
     pub batch_seconds: Histogram,
     pub events_per_batch: Histogram,
@@ -22,7 +23,17 @@ impl HttpMetrics {
             "Tracking requests by outcome: accepted, or the problem's code; each item of a batch counts",
             "answer",
         )?;
+        let repaired = registrar.counters(
+            "adtrack_repaired_total",
+            "Recorded events that were repaired first, by reason; an event may have several \
+             (docs/LIMITS.md lists them)",
+            "reason",
+        )?;
         Ok(Self {
+            repaired: Repairs::REASONS
+                .iter()
+                .map(|reason| repaired.with_label_values(&[reason]))
+                .collect(),
             requests_accepted: requests.with_label_values(&["accepted"]),
             requests_refused: Refusal::codes()
                 .map(|code| requests.with_label_values(&[code]))
@@ -43,6 +54,13 @@ impl HttpMetrics {
                 &EVENTS_BUCKETS,
             )?,
         })
+    }
+
+    /// Counts a recorded event by what was repaired in its request.
+    pub fn count_repairs(&self, repairs: Repairs) {
+        for position in repairs.positions() {
+            self.repaired[position].inc();
+        }
     }
 
     /// Counts a refused request by its code.

@@ -255,47 +255,54 @@ async fn names_the_invalid_member_of_an_item() {
     let app = Setup::default().start().await;
     let now = jiff::Timestamp::now();
     let hours = jiff::SignedDuration::from_hours;
-    let many: serde_json::Map<_, _> = (0..21).map(|n| (format!("p{n}"), json!("v"))).collect();
     for (members, expected) in [
-        (json!({"eventtype": "click"}), "a member is not known; known are programId, "),
-        (json!({"eventType": "view"}), "`eventType` is event, impression, click or conversion"),
-        (json!({"eventType": 1}), "`eventType` is a text"),
-        (json!({"eventId": ""}), "a parameter at_event_id has 1 to 128 bytes"),
-        (json!({"eventId": "x".repeat(129)}), "a parameter at_event_id has 1 to 128 bytes"),
-        (json!({"eventId": ["x"]}), "`eventId` is a text"),
+        (
+            json!({"eventtype": "click"}),
+            "\"eventtype\" is not a member of an item; known are programId, ",
+        ),
+        (
+            json!({"eventType": "view"}),
+            "`eventType` must be event, impression, click or conversion",
+        ),
+        (json!({"eventType": 1}), "`eventType` must be event"),
+        (json!({"eventId": "x".repeat(129)}), "`eventId` must be at most 128 bytes"),
+        (json!({"eventId": ["x"]}), "`eventId` must be a text or a number"),
         (
             json!({"occurredAt": (now - hours(7 * 24 + 1)).to_string()}),
-            "`occurredAt` is more than 7",
+            "`occurredAt` must be at most 7",
         ),
-        (json!({"occurredAt": (now + hours(1)).as_millisecond()}), "`occurredAt` is more than 7"),
-        (json!({"occurredAt": "yesterday"}), "`occurredAt` is RFC 3339"),
-        (json!({"occurredAt": -5}), "`occurredAt` is RFC 3339"),
-        (json!({"occurredAt": 1.5}), "`occurredAt` is RFC 3339"),
-        (json!({"occurredAt": 99_999_999_999_999_999_u64}), "`occurredAt` is RFC 3339"),
-        (json!({"clickId": "1"}), "`clickId`"),
-        (json!({"impressionId": "1"}), "`impressionId` is a message id"),
+        (
+            json!({"occurredAt": (now + hours(1)).as_millisecond()}),
+            "`occurredAt` must be at most 7",
+        ),
+        (json!({"occurredAt": "yesterday"}), "`occurredAt` must be RFC 3339"),
+        (json!({"occurredAt": -5}), "`occurredAt` must be RFC 3339"),
+        (json!({"occurredAt": 1.5}), "`occurredAt` must be RFC 3339"),
+        (json!({"occurredAt": 99_999_999_999_999_999_u64}), "`occurredAt` must be RFC 3339"),
+        (json!({"clickId": "1"}), "`clickId` must be a message id"),
+        (json!({"impressionId": "1"}), "`impressionId` must be a message id"),
         (json!({"parameters": ["a"]}), "`parameters`: expected a JSON object"),
-        (json!({"parameters": {"a": {}}}), "`parameters`: a value is an object or an array"),
-        (json!({"parameters": many}), "more than 20 parameters are given"),
-        (json!({"parameters": {"checksum": "124"}}), "a parameter has a name that is a member"),
-        (json!({"parameters": {"at_x": "1"}}), "a parameter name that begins with `at_`"),
-        (json!({"amount": 1, "currency": "EUR"}), "`transactionId`, `eventName`"),
+        (
+            json!({"parameters": {"checksum": "124"}}),
+            "`parameters` has `checksum`, which is a member",
+        ),
+        (json!({"amount": 1, "currency": "EUR"}), "`amount` needs the `eventType`"),
         (
             json!({"eventType": "conversion", "amount": "1e3", "currency": "EUR"}),
-            "`amount` is not a dec",
+            "`amount` must be a dec",
         ),
         (
             json!({"eventType": "conversion", "amount": true, "currency": "EUR"}),
-            "`amount` is a text or",
+            "`amount` must be a text or",
         ),
-        (json!({"eventType": "conversion", "amount": 5}), "`amount` needs a `currency`"),
+        (json!({"eventType": "conversion", "amount": 5}), "`currency` is missing"),
         (
             json!({"eventType": "conversion", "transactionId": "x".repeat(129)}),
-            "`transactionId` must have at most",
+            "`transactionId` must be at most",
         ),
         (
             json!({"eventType": "conversion", "parameters": {"amount": 5}}),
-            "a parameter has a name that",
+            "`parameters` has `amount`",
         ),
     ] {
         let mut item = json!({"programId": "212313"});
@@ -307,10 +314,10 @@ async fn names_the_invalid_member_of_an_item() {
     let twice = r#"[{"programId":"212313","eventId":"a","eventId":"b"}]"#;
     let body: Value = send(&app, JSON, "", twice).await.json().await.unwrap();
     let detail = body["results"][0]["problem"]["detail"].as_str().unwrap();
-    assert!(detail == "a member is given twice", "{detail}");
-    // The response repeats nothing that was sent.
+    assert!(detail.starts_with("`eventId` is given twice"), "{detail}");
+    // What a page could interpret is not repeated.
     let (_, _, detail) = problem(&app, json!({"programId": "212313", "<script>": 1})).await;
-    assert!(!detail.contains("script"), "{detail}");
+    assert!(detail.starts_with("\"?script?\" is not a member"), "{detail}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -334,14 +341,14 @@ async fn rejects_an_unreadable_batch_as_a_whole() {
         (
             JSON,
             "",
-            format!("{item}\n{item}\n{{").into_bytes(),
+            // Not a line per event.
+            format!("{item}\n{{\n\"programId\":x\n}}").into_bytes(),
             400,
             "invalid_body",
-            "at line 3 column 1",
+            "at line 3 column 13",
         ),
         (JSON, "", b"".to_vec(), 400, "invalid_body", "line 1 column 1"),
         (JSON, "", b"\"x\"".to_vec(), 400, "invalid_body", "line 1 column 1"),
-        (JSON, "", b"[\"\xff\"]".to_vec(), 400, "invalid_body", "not UTF-8"),
         (JSON, "gzip", b"[]".to_vec(), 400, "invalid_body", "not gzip"),
         (JSON, "br", b"[]".to_vec(), 415, "unsupported_media_type", "gzip, or none"),
         ("text/csv", "", b"[]".to_vec(), 415, "unsupported_media_type", "application/x-ndjson"),

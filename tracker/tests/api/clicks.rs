@@ -117,11 +117,10 @@ async fn cuts_and_flags_parameters_beyond_the_limits() {
     };
     // Too many; too long; a query that is too long.
     let (many, long, all) = (query(30, 1), query(1, 600), query(30, 600));
-    for query in [&*many, &*long, &*all, "a=1&a=2", "impression_id=no-uuid", "a=%ff", "at_other=1"]
-    {
+    for query in [&*many, &*long, &*all, "a=1&a=2", "impression_id=no-uuid", "at_other=1"] {
         assert_eq!(click(&app, &format!("212313?{query}")).await.status(), 302, "{query}");
     }
-    let events = app.wait_for_events(7).await;
+    let events = app.wait_for_events(6).await;
     for event in &events {
         assert_eq!(event.traffic_flags, ["no_user_agent", "parameters_cut"]);
         assert_eq!(event.impression_id, "");
@@ -301,6 +300,7 @@ fn sign_link_refuses_links_that_the_tracker_would_reject() {
         ("--base-url", "track.example", "not a URL"),
         ("--base-url", "https://track.example/?a=b", "without query"),
         ("--expires", "2020-01-01T00:00:00Z", "in the future"),
+        ("--expires", "3000-01-01T00:00:00Z", "at most 100 years"),
         ("", "", ""),
     ] {
         let flags = valid.map(|(name, valid)| [name, if name == flag { value } else { valid }]);

@@ -29,8 +29,9 @@ const ELSEWHERE: [(&str, u16); 4] = [
 ];
 
 /// Headers that the document must describe for every response that has them.
-const HEADERS: [&str; 6] = [
+const HEADERS: [&str; 7] = [
     "adtrack-event-id",
+    "adtrack-repaired",
     "adtrack-problem",
     "adtrack-recorded",
     "location",
@@ -197,6 +198,14 @@ fn public_requests() -> Vec<TestRequest> {
     requests.push((Method::POST, path(), events));
     requests.push((Method::POST, path(), |r| r.json(&json!([{"programId": "unknown"}]))));
     requests.push((Method::POST, path(), |r| r.body("[")));
+    requests.push((Method::POST, "/validate".into(), events));
+    requests
+        .push((Method::POST, "/validate".into(), |r| r.json(&json!([{"programId": "unknown"}]))));
+    requests.push((Method::POST, "/validate".into(), |r| r.body("[")));
+    requests.push((Method::POST, "/validate".into(), |r| r.body(vec![b' '; 2 << 20])));
+    requests.push((Method::POST, "/validate".into(), |r| {
+        r.body("[]").header("content-type", "text/html")
+    }));
     requests.push((Method::POST, path(), |r| r.body(vec![b' '; 2 << 20])));
     requests.push((Method::POST, path(), |r| r.body("[]").header("content-type", "text/html")));
     requests.push((Method::POST, path(), |r| large_headers(events(r))));
@@ -292,6 +301,13 @@ async fn document_describes_every_code() {
     let description = description(&app, &app.url).await;
     let codes = description["components"]["schemas"]["Code"]["enum"].as_array().unwrap();
     let described: BTreeSet<_> = codes.iter().map(|code| code.as_str().unwrap()).collect();
-    let ours = ["not_found", "method_not_allowed", "program_not_valid"];
+    let ours = [
+        "not_found",
+        "method_not_allowed",
+        "program_not_valid",
+        "malformed_request",
+        "uri_too_long",
+        "request_timeout",
+    ];
     assert_eq!(described, Refusal::codes().chain(ours).collect());
 }

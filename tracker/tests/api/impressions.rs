@@ -42,7 +42,6 @@ async fn records_impressions_of_ended_programs_as_invalid() {
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_impression_returns_a_pixel_with_status_and_code() {
     let app = Setup::default().start().await;
-    let long = format!("/impression/212313?{}", "&".repeat(8_200));
     for (path, status, code) in [
         ("/impression/unknown", 404, "program_not_found"),
         ("/impression/unknown.gif", 404, "program_not_found"),
@@ -50,8 +49,7 @@ async fn refused_impression_returns_a_pixel_with_status_and_code() {
         ("/impression/.gif", 400, "invalid_program_id"),
         ("/impression/212313/x", 400, "invalid_program_id"),
         ("/impression/212313?checksum=1", 400, "parameter_mismatch"),
-        ("/impression/212313?a=1&a=2", 400, "invalid_parameters"),
-        (&long, 414, "uri_too_long"),
+        ("/impression/212313?checksum=1&checksum=2", 400, "invalid_parameters"),
     ] {
         let response = app.get(path).await;
         assert_eq!(response.status(), status, "{path}");
@@ -67,7 +65,6 @@ async fn refused_impression_returns_a_pixel_with_status_and_code() {
     assert_eq!(response.headers()[ALLOW], "GET, HEAD");
     assert_eq!(response.headers()["adtrack-problem"], "method_not_allowed");
     assert!(is_pixel(&response.bytes().await.unwrap()));
-    assert_eq!(app.metric("adtrack_requests_total{answer=\"uri_too_long\"}").await, 1.0);
     assert_eq!(app.metric("adtrack_requests_total{answer=\"accepted\"}").await, 0.0);
 }
 

@@ -10,6 +10,7 @@ mod delivery;
 mod description;
 mod documents;
 mod events;
+mod field;
 mod helpers;
 mod impressions;
 mod journal_files;

@@ -16,18 +16,11 @@ use signed_link::{EXPIRES, KEY_ID, SIGNATURE, SignedLink, URL_PARAMETER, link_ur
 /// The parameter with the message id of the impression that led to the click.
 pub const IMPRESSION_ID: &str = "impression_id";
 
-/// The rules of `/click`. They are lenient, so that an extra parameter never costs the visitor the redirect.
-/// A `url` may have any length: a click that names a page that is not allowed must be refused, not
-/// redirected elsewhere.
+/// The rules of `/click`. A `url` may have any length: a click that names a page that is not allowed must be
+/// refused, not redirected elsewhere.
 pub const CLICK_RULES: Rules = Rules {
-    for_endpoint: &[
-        (URL_PARAMETER, usize::MAX),
-        (SIGNATURE, 64),
-        (KEY_ID, 64),
-        (EXPIRES, 20),
-        (IMPRESSION_ID, 64),
-    ],
-    lenient: true,
+    for_endpoint: &[URL_PARAMETER, SIGNATURE, KEY_ID, EXPIRES, IMPRESSION_ID],
+    never_strands: true,
 };
 
 /// Where a click leads.
@@ -60,13 +53,12 @@ impl TrackedEvent<'_> {
     /// could have a click's other parameters sent to a page of their choice.
     fn link_page(&self, keys: &SigningKeys) -> Result<Option<Url>, Refusal> {
         let own = &self.request.parameters.for_endpoint;
-        let Some(text) = own.get(URL_PARAMETER).filter(|text| !text.is_empty()) else {
-            return Ok(None);
-        };
+        let Some(text) = own.get(URL_PARAMETER) else { return Ok(None) };
         let url = link_url(text).map_err(|_| {
             Refusal::UrlNotAllowed("it is not a plain absolute URL of at most 2,048 bytes")
         })?;
-        if self.is_signed(text, keys) {
+        let signature = self.check_signature(text, keys);
+        if signature.is_ok() {
             return Ok(self.fill(text));
         }
         let is_host =
@@ -74,14 +66,11 @@ impl TrackedEvent<'_> {
         if self.program.allowed_hosts.iter().any(|allowed| is_host(allowed)) {
             return Ok(Some(with_click_id(url, &self.message_id)));
         }
-        Err(Refusal::UrlNotAllowed(if own.contains_key(SIGNATURE) {
-            "its signature is wrong or has expired, and the program does not list its host"
-        } else {
-            "it has no signature, and the program does not list its host"
-        }))
+        Err(signature.err().unwrap_or(Refusal::UrlNotAllowed("the program does not list its host")))
     }
 
-    fn is_signed(&self, url: &str, keys: &SigningKeys) -> bool {
+    /// Why the signature does not allow the link's page, if it does not.
+    fn check_signature(&self, url: &str, keys: &SigningKeys) -> Result<(), Refusal> {
         let own = &self.request.parameters.for_endpoint;
         let signed = || {
             let link = SignedLink {
@@ -90,9 +79,20 @@ impl TrackedEvent<'_> {
                 key_id: own.get(KEY_ID)?,
                 expires: own.get(EXPIRES)?.parse().ok()?,
             };
-            Some(link.verify(own.get(SIGNATURE)?, keys, self.request.received_at))
+            Some((link, own.get(SIGNATURE)?))
         };
-        signed().unwrap_or(false)
+        let now = self.request.received_at;
+        let reason = match signed() {
+            Some((link, _)) if !link.expires_plausibly(now) => {
+                "`at_expires` is more than 100 years ahead; it is in seconds since 1970, not in milliseconds"
+            }
+            Some((link, signature)) if link.verify(signature, keys, now) => return Ok(()),
+            None if !own.contains_key(SIGNATURE) => {
+                "it has no signature, and the program does not list its host"
+            }
+            _ => "its signature is wrong or has expired, and the program does not list its host",
+        };
+        Err(Refusal::UrlNotAllowed(reason))
     }
 
     fn fallback_page(&self) -> Option<Url> {
@@ -215,6 +215,12 @@ mod tests {
         let program = program(&[]);
         for (query, expected) in [
             ("url=https://www.shop.example/a%3Fb=1", format!("/a?b=1&click_id={CLICK}")),
+            // The page's own bytes, whatever their encoding.
+            ("url=https://www.shop.example/caf%E9", format!("/caf%E9?click_id={CLICK}")),
+            (
+                "url=https://www.shop.example/caf%25E9?x=%2526",
+                format!("/caf%E9?x=%26&click_id={CLICK}"),
+            ),
             ("url=HTTPS://WWW.SHOP.EXAMPLE&sig=x", format!("/?click_id={CLICK}")),
             // Macros of an unsigned page are not filled.
             ("url=https://www.shop.example/{x}&x=1", format!("/%7Bx%7D?click_id={CLICK}")),
@@ -242,11 +248,14 @@ mod tests {
             "url=/p",
             "url=%ff",
             "url=https://other.example/&sig=x&at_key=k1",
+            "url=https://other.example/caf%E9",
             &other.replace("other", "evil"),
             &other.replace("at_key=k1", "at_key=k2"),
             &other.replace("sig=", "sig=x"),
             &other.replace("url=", "url=https://evil.example/&url="),
             &signed_query("https://other.example/", NOW),
+            // In milliseconds.
+            &signed_query("https://other.example/", NOW * 1_000),
             &format!("url=https://www.shop.example/{}", "x".repeat(2_048)),
         ] {
             let refusal = destination(&program, query).unwrap_err();

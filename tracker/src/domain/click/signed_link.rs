@@ -18,6 +18,10 @@ pub const KEY_ID: &str = "at_key";
 /// The parameter with the time at which the signature expires, in Unix seconds.
 pub const EXPIRES: &str = "at_expires";
 
+/// The longest time for which a link can be valid: a hundred years. An expiry in milliseconds instead of seconds
+/// would be 50,000 years ahead.
+pub const MAX_LIFETIME_SECONDS: i64 = 100 * 366 * 86_400;
+
 /// What a link's signature covers. It covers nothing else, because networks append parameters of their own.
 #[derive(Debug, Clone, Copy)]
 pub struct SignedLink<'a> {
@@ -44,10 +48,16 @@ impl SignedLink<'_> {
         Some(URL_SAFE_NO_PAD.encode(keys.sign(self.key_id, self.text().as_bytes())?))
     }
 
+    /// Whether the link expires within [`MAX_LIFETIME_SECONDS`] of `now`.
+    pub fn expires_plausibly(&self, now: Timestamp) -> bool {
+        self.expires <= now.as_second().saturating_add(MAX_LIFETIME_SECONDS)
+    }
+
     /// Whether `signature` is this link's, was made with its key among `keys`, and has not expired at `now`.
     pub fn verify(&self, signature: &str, keys: &SigningKeys, now: Timestamp) -> bool {
         let signature = URL_SAFE_NO_PAD.decode(signature);
         now.as_second() < self.expires
+            && self.expires_plausibly(now)
             && signature.is_ok_and(|bytes| keys.verify(self.key_id, self.text().as_bytes(), &bytes))
     }
 }
@@ -112,6 +122,14 @@ mod tests {
             assert!(!changed.verify(&signature, &keys, now), "{changed:?}");
         }
         assert!(!link.verify(&signature, &keys, Timestamp::from_second(1_001).unwrap()));
+        for (expires, plausible) in [
+            (1_000 + MAX_LIFETIME_SECONDS, true),
+            (1_001 + MAX_LIFETIME_SECONDS, false),
+            (i64::MAX, false),
+        ] {
+            let link = SignedLink { expires, ..link };
+            assert_eq!(link.verify(&link.sign(&keys).unwrap(), &keys, now), plausible, "{expires}");
+        }
         assert!(!link.verify(&signature, &SigningKeys::default(), now));
         for wrong in ["", "!", &signature[1..], &signature.to_uppercase()] {
             assert!(!link.verify(wrong, &keys, now), "{wrong}");

@@ -26,8 +26,8 @@ impl PrivacySignals {
     }
 }
 
-/// Whether consent is required and missing: `gdpr=1` without a `gdpr_consent` that allows storing an id on
-/// the device, for `vendor` if one is given. These are the URL parameters of IAB Europe's Transparency and
+/// Whether consent is required and missing: a `gdpr` other than `0` (one that cannot be read counts as an
+/// objection) without a `gdpr_consent` that allows storing an id on the device, for `vendor` if one is given. These are the URL parameters of IAB Europe's Transparency and
 /// Consent Framework.
 pub fn refuses_consent(parameters: &Parameters, vendor: Option<u16>) -> bool {
     let allows = |consent: &str| tcf::allows_storage(consent, vendor);
@@ -63,7 +63,11 @@ mod tests {
             (String::new(), None, false),
             ("gdpr=0".to_owned(), None, false),
             ("gdpr=0&gdpr_consent=x".to_owned(), None, false),
+            ("gdpr=".to_owned(), None, false),
             ("gdpr=1".to_owned(), None, true),
+            ("gdpr=true".to_owned(), None, true),
+            ("gdpr=${GDPR}".to_owned(), None, true),
+            (format!("gdpr=1&gdpr_consent={CONSENT}&gdpr_consent=x"), None, true),
             ("gdpr=1&gdpr_consent=".to_owned(), None, true),
             ("gdpr=1&gdpr_consent=x".to_owned(), None, true),
             (format!("gdpr=1&gdpr_consent={CONSENT}"), None, false),

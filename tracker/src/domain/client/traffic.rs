@@ -1,10 +1,10 @@
 //! Reasons why traffic may be invalid. It is flagged, never dropped: billing decides what counts.
 
-use crate::domain::client::bots::is_bot;
+use crate::domain::client::bots::{UserAgentKind, kind_of};
 
 /// A set of reasons.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TrafficFlags(u8);
+pub struct TrafficFlags(u16);
 
 impl TrafficFlags {
     /// The user agent belongs to a known bot, or to an HTTP library.
@@ -15,12 +15,27 @@ impl TrafficFlags {
     pub const PRERENDER: Self = Self(1 << 2);
     /// The user agent is missing or empty.
     pub const NO_USER_AGENT: Self = Self(1 << 3);
-    /// Parameters were cut or dropped.
+    /// Parameters were cut or dropped. This and the next two say what was repaired; they are no sign of
+    /// invalid traffic.
     pub const PARAMETERS_CUT: Self = Self(1 << 4);
+    /// Parameters were repaired.
+    pub const PARAMETERS_REPAIRED: Self = Self(1 << 5);
+    /// An id was an unfilled macro.
+    pub const UNFILLED_MACRO: Self = Self(1 << 6);
+    /// A mail provider loads images for the people who read the mail.
+    pub const IMAGE_PROXY: Self = Self(1 << 7);
 
     /// The names on the wire and in the table, in the order of the bits.
-    const NAMES: [&'static str; 5] =
-        ["bot", "prefetch", "prerender", "no_user_agent", "parameters_cut"];
+    const NAMES: [&'static str; 8] = [
+        "bot",
+        "prefetch",
+        "prerender",
+        "no_user_agent",
+        "parameters_cut",
+        "parameters_repaired",
+        "unfilled_macro",
+        "image_proxy",
+    ];
 
     /// Adds `flags`.
     pub fn insert(&mut self, flags: Self) {
@@ -46,11 +61,12 @@ impl TrafficFlags {
     /// The flags of a user agent.
     pub fn of_user_agent(user_agent: &str) -> Self {
         if user_agent.trim_ascii().is_empty() {
-            Self::NO_USER_AGENT
-        } else if is_bot(user_agent) {
-            Self::BOT
-        } else {
-            Self::default()
+            return Self::NO_USER_AGENT;
+        }
+        match kind_of(user_agent) {
+            UserAgentKind::Person => Self::default(),
+            UserAgentKind::Bot => Self::BOT,
+            UserAgentKind::ImageProxy => Self::IMAGE_PROXY,
         }
     }
 
@@ -91,6 +107,9 @@ mod tests {
             TrafficFlags::PRERENDER,
             TrafficFlags::NO_USER_AGENT,
             TrafficFlags::PARAMETERS_CUT,
+            TrafficFlags::PARAMETERS_REPAIRED,
+            TrafficFlags::UNFILLED_MACRO,
+            TrafficFlags::IMAGE_PROXY,
         ];
         let mut set = TrafficFlags::default();
         assert!(names(set).is_empty());

@@ -1,19 +1,21 @@
-//! Amounts of money: converts decimal text to micros without floating point.
+//! Amounts of money: converts decimal text and JSON numbers to micros without floating point.
+
+use crate::domain::json::Number;
 
 /// Digits after the decimal point: a micro is a millionth.
 const FRACTION_DIGITS: usize = 6;
 
-/// Why a text is not a valid amount.
+/// Why a text is not a valid amount: what it must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAmount {
     /// It is not of the form `-?[0-9]+(\.[0-9]+)?`.
-    #[error("is not a decimal number such as 49.90 or -5")]
+    #[error("a decimal number such as 49.90 or -5")]
     Form,
     /// It has more than six significant digits after the decimal point.
-    #[error("has more than 6 digits after the decimal point")]
+    #[error("a number with at most 6 digits after the decimal point")]
     TooPrecise,
     /// Its micros do not fit into 64 bits.
-    #[error("is beyond ±9223372036854.775807")]
+    #[error("a number within ±9223372036854.775807")]
     TooLarge,
 }
 
@@ -45,6 +47,13 @@ pub fn micros(text: &str) -> Result<i64, InvalidAmount> {
         if negative { tens.checked_sub(digit) } else { tens.checked_add(digit) }
     });
     sum.ok_or(InvalidAmount::TooLarge)
+}
+
+/// Converts a JSON number to millionths, and says whether that is exact. In contrast to a text, its form is
+/// not ambiguous, and the digits beyond a millionth are usually an artefact of binary floating point.
+pub fn micros_of_number(text: &str) -> Result<(i64, bool), InvalidAmount> {
+    let number = Number::parse(text).ok_or(InvalidAmount::Form)?;
+    number.scaled(6).ok_or(InvalidAmount::TooLarge)
 }
 
 #[cfg(test)]

@@ -3,22 +3,40 @@
 use std::str::FromStr;
 
 use adtrack_proto::aliases::STATUSES;
-use adtrack_proto::program::MAX_STATUS_BYTES;
 use uuid::Uuid;
 
-use super::amount::micros;
+use super::amount::{micros, micros_of_number};
 use crate::domain::limits::{MAX_AMOUNT_BYTES, MAX_EVENT_NAME_BYTES, MAX_TRANSACTION_ID_BYTES};
 use crate::domain::program::Alias;
-use crate::domain::{Conversion, Parameters, Refusal, Rules};
+use crate::domain::{Conversion, Parameters, Refusal, Repairs, Rules, identity};
 
 const REFUNDED: &str = "refunded";
 /// The status of a conversion that names none: most advertisers report final conversions.
 const DEFAULT_STATUS: &str = "approved";
+/// What `currency` takes.
+const CURRENCY: &str = "three letters (ISO 4217), such as EUR";
 
 impl Rules {
     /// The rules of `/conversion`.
     pub const CONVERSION: Self =
-        Self { for_endpoint: &ConversionClaim::PARAMETERS, lenient: false };
+        Self { for_endpoint: &ConversionClaim::PARAMETERS, never_strands: false };
+}
+
+/// How the sender names a claim's texts, for refusals.
+#[derive(Debug)]
+pub struct ClaimNames {
+    click_id: &'static str,
+    event_name: &'static str,
+    transaction_id: &'static str,
+}
+
+impl ClaimNames {
+    /// The names of `/conversion`.
+    pub const PARAMETERS: Self =
+        Self { click_id: "click_id", event_name: "event_name", transaction_id: "transaction_id" };
+    /// The names of a batch's items.
+    pub const MEMBERS: Self =
+        Self { click_id: "clickId", event_name: "eventName", transaction_id: "transactionId" };
 }
 
 /// A conversion as its sender states it: the texts as given, not validated; empty if not given.
@@ -36,6 +54,8 @@ pub struct ConversionClaim<'a> {
     pub status_aliases: &'a [Alias],
     /// A decimal number.
     pub amount: &'a str,
+    /// Whether the amount is a JSON number: then it may have an exponent, and is rounded to millionths.
+    pub amount_is_number: bool,
     /// Three letters (ISO 4217).
     pub currency: &'a str,
     /// The client's own id of the event.
@@ -44,21 +64,30 @@ pub struct ConversionClaim<'a> {
     pub signature: &'a str,
 }
 
+/// A claim that is valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValidClaim {
+    /// What is recorded of it.
+    pub conversion: Conversion,
+    /// The message id of the click, in the form that the table has; empty if not given.
+    pub click_id: String,
+    /// What was repaired.
+    pub repairs: Repairs,
+}
+
 impl<'a> ConversionClaim<'a> {
-    /// The parameters of a claim, each with the maximum length of its value in bytes.
-    pub const PARAMETERS: [(&'static str, usize); 7] = [
-        ("click_id", 36),
-        ("event_name", MAX_EVENT_NAME_BYTES),
-        ("transaction_id", MAX_TRANSACTION_ID_BYTES),
-        ("status", MAX_STATUS_BYTES),
-        ("amount", MAX_AMOUNT_BYTES),
-        ("currency", 3),
-        ("sig", 64),
-    ];
+    /// The parameters of a claim.
+    pub const PARAMETERS: [&'static str; 7] =
+        ["click_id", "event_name", "transaction_id", "status", "amount", "currency", "sig"];
 
     /// Reads a claim on a program with `status_aliases` from the parameters of `/conversion`.
-    pub fn of(parameters: &'a Parameters, status_aliases: &'a [Alias]) -> Self {
+    pub fn of(
+        parameters: &'a Parameters,
+        amount_is_number: bool,
+        status_aliases: &'a [Alias],
+    ) -> Self {
         let text = |name| parameters.for_endpoint.get(name).map_or("", String::as_str);
+        let event_id = parameters.event_id.as_deref().or(parameters.unfilled_event_id.as_deref());
         Self {
             click_id: text("click_id"),
             event_name: text("event_name"),
@@ -66,46 +95,42 @@ impl<'a> ConversionClaim<'a> {
             status: text("status"),
             status_aliases,
             amount: text("amount"),
+            amount_is_number,
             currency: text("currency"),
-            event_id: parameters.event_id.as_deref().unwrap_or_default(),
+            event_id: event_id.unwrap_or_default(),
             signature: text("sig"),
         }
     }
 
-    /// Validates the claim and returns what is recorded, apart from [`Self::click_id`].
-    pub fn to_conversion(&self) -> Result<Conversion, Refusal> {
+    /// Validates the claim, whose sender uses `names`.
+    pub fn validate(&self, names: &ClaimNames) -> Result<ValidClaim, Refusal> {
+        let mut repairs = Repairs::default();
+        let transaction_id = identity(
+            names.transaction_id,
+            self.transaction_id,
+            MAX_TRANSACTION_ID_BYTES,
+            &mut repairs,
+        )?;
+        let click_id = event_reference(names.click_id, self.click_id, &mut repairs)?;
+        if self.event_name.len() > MAX_EVENT_NAME_BYTES {
+            let accepted = format!("at most {MAX_EVENT_NAME_BYTES} bytes");
+            return Err(Refusal::invalid(names.event_name, self.event_name, &accepted));
+        }
         let status = self.status()?;
-        let amount_micros = match self.amount {
-            "" => 0,
-            _ if self.currency.is_empty() => {
-                return Err(Refusal::invalid_parameters(
-                    "`amount` needs a `currency`: three letters (ISO 4217)",
-                ));
-            }
-            amount => micros(amount)
-                .map_err(|error| Refusal::invalid_parameters(&format!("`amount` {error}")))?,
-        };
+        let amount_micros = self.amount_micros(&mut repairs)?;
         // Networks disagree on the sign of a refund.
         let amount_micros = match status {
             REFUNDED => -amount_micros.saturating_abs(),
             _ => amount_micros,
         };
-        let is_currency = |text: &str| {
-            text.is_empty()
-                || text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_alphabetic())
-        };
-        if !is_currency(self.currency) {
-            return Err(Refusal::invalid_parameters(
-                "`currency` has three letters (ISO 4217), such as EUR",
-            ));
-        }
-        Ok(Conversion {
-            transaction_id: self.transaction_id.to_owned(),
+        let conversion = Conversion {
+            transaction_id: transaction_id.to_owned(),
             event_name: self.event_name.to_owned(),
             status: status.to_owned(),
             amount_micros,
             currency: self.currency.to_ascii_uppercase(),
-        })
+        };
+        Ok(ValidClaim { conversion, click_id, repairs })
     }
 
     /// The status, whatever its case, or the one that the program's network calls by another name.
@@ -118,21 +143,57 @@ impl<'a> ConversionClaim<'a> {
         known(self.status)
             .or_else(|| known(Alias::resolve(self.status_aliases, self.status)?))
             .ok_or_else(|| {
-                Refusal::invalid_parameters("`status` is pending, approved, rejected or refunded")
+                let accepted =
+                    "pending, approved, rejected, refunded, or one of the program's statusAliases";
+                Refusal::invalid("status", self.status, accepted)
             })
+    }
+
+    fn amount_micros(&self, repairs: &mut Repairs) -> Result<i64, Refusal> {
+        let is_currency =
+            |text: &str| text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_alphabetic());
+        if !self.currency.is_empty() && !is_currency(self.currency) {
+            return Err(Refusal::invalid("currency", self.currency, CURRENCY));
+        }
+        if self.amount.is_empty() {
+            return Ok(0);
+        }
+        if self.currency.is_empty() {
+            let problem =
+                format!("`currency` is missing: `amount` needs it; it must be {CURRENCY}");
+            return Err(Refusal::invalid_parameters(&problem));
+        }
+        if self.amount.len() > MAX_AMOUNT_BYTES {
+            let accepted = format!("at most {MAX_AMOUNT_BYTES} bytes");
+            return Err(Refusal::invalid("amount", self.amount, &accepted));
+        }
+        let read = if self.amount_is_number {
+            micros_of_number(self.amount)
+        } else {
+            micros(self.amount).map(|micros| (micros, true))
+        };
+        let (micros, is_exact) =
+            read.map_err(|error| Refusal::invalid("amount", self.amount, &error.to_string()))?;
+        if !is_exact {
+            repairs.insert(Repairs::AMOUNT_ROUNDED);
+        }
+        Ok(micros)
     }
 }
 
-/// Parses the id of another event, given in the parameter `name`: a UUID (RFC 9562), in the form that the
-/// table has. Empty if not given.
-pub fn event_reference(name: &str, text: &str) -> Result<String, Refusal> {
+/// Parses the id of another event, given as `name`: a UUID (RFC 9562), in the form that the table has. Empty if
+/// it is not given or an unfilled macro.
+pub fn event_reference(name: &str, text: &str, repairs: &mut Repairs) -> Result<String, Refusal> {
+    let text = identity(name, text, usize::MAX, repairs)?;
     match Uuid::from_str(text) {
         _ if text.is_empty() => Ok(String::new()),
         // `Uuid` also parses other forms: braces, urn:, no hyphens.
         Ok(id) if text.len() == uuid::fmt::Hyphenated::LENGTH => Ok(id.to_string()),
-        _ => Err(Refusal::invalid_parameters(&format!(
-            "`{name}` is a message id, such as 019b7ca9-8f2e-7707-8707-070707070707"
-        ))),
+        _ => Err(Refusal::invalid(
+            name,
+            text,
+            "a message id, such as 019b7ca9-8f2e-7707-8707-070707070707",
+        )),
     }
 }
 
@@ -140,25 +201,33 @@ pub fn event_reference(name: &str, text: &str) -> Result<String, Refusal> {
 mod tests {
     use super::*;
 
+    fn validate(claim: &ConversionClaim<'_>) -> Result<ValidClaim, Refusal> {
+        claim.validate(&ClaimNames::PARAMETERS)
+    }
+
     #[test]
     fn turns_a_claim_into_a_conversion() {
-        let query = "transaction_id=t-1&event_name=sale&status=refunded&amount=-49.90&currency=eur\
+        let query = "transaction_id=t-1&event_name=sale&status=Refunded&amount=-49.90&currency=eur\
                      &campaign=x&at_event_id=e&sig=00";
         let parameters = Parameters::parse(query, Rules::CONVERSION).unwrap();
-        let claim = ConversionClaim::of(&parameters, &[]);
+        let claim = ConversionClaim::of(&parameters, false, &[]);
         assert_eq!((claim.amount, claim.event_id, claim.signature), ("-49.90", "e", "00"));
-        let expected = Conversion {
-            transaction_id: "t-1".into(),
-            event_name: "sale".into(),
-            status: "refunded".into(),
-            amount_micros: -49_900_000,
-            currency: "EUR".into(),
+        let expected = ValidClaim {
+            conversion: Conversion {
+                transaction_id: "t-1".into(),
+                event_name: "sale".into(),
+                status: "refunded".into(),
+                amount_micros: -49_900_000,
+                currency: "EUR".into(),
+            },
+            click_id: String::new(),
+            repairs: Repairs::default(),
         };
-        assert_eq!(claim.to_conversion().as_ref(), Ok(&expected));
+        assert_eq!(validate(&claim).as_ref(), Ok(&expected));
         let taken_back = ConversionClaim { amount: "49.9", ..claim };
-        assert_eq!(taken_back.to_conversion(), Ok(expected));
+        assert_eq!(validate(&taken_back), Ok(expected));
         assert_eq!(parameters.carried.keys().collect::<Vec<_>>(), ["campaign"]);
-        let default = ConversionClaim::default().to_conversion().unwrap();
+        let default = validate(&ConversionClaim::default()).unwrap().conversion;
         assert_eq!((default.status.as_str(), default.amount_micros), ("approved", 0));
     }
 
@@ -180,37 +249,78 @@ mod tests {
                 status_aliases: &aliases,
                 ..ConversionClaim::default()
             };
-            let read = claim.to_conversion().ok().map(|conversion| conversion.status);
+            let read = validate(&claim).ok().map(|valid| valid.conversion.status);
             assert_eq!(read.as_deref(), status, "{given}");
         }
     }
 
     #[test]
+    fn unfilled_macros_are_no_ids() {
+        let claim = ConversionClaim {
+            transaction_id: "{txid}",
+            click_id: "%7Bclick_id%7D",
+            event_name: "sale",
+            ..ConversionClaim::default()
+        };
+        let valid = validate(&claim).unwrap();
+        assert_eq!((&*valid.conversion.transaction_id, &*valid.click_id), ("", ""));
+        assert_eq!(valid.repairs, Repairs::UNFILLED_MACRO);
+        let blank = ConversionClaim { transaction_id: " ", ..ConversionClaim::default() };
+        assert_eq!(validate(&blank).unwrap().conversion.transaction_id, "");
+    }
+
+    #[test]
+    fn rounds_json_numbers_only() {
+        let number = ConversionClaim {
+            amount: "0.30000000000000004",
+            amount_is_number: true,
+            currency: "EUR",
+            ..ConversionClaim::default()
+        };
+        let valid = validate(&number).unwrap();
+        assert_eq!(valid.conversion.amount_micros, 300_000);
+        assert_eq!(valid.repairs, Repairs::AMOUNT_ROUNDED);
+        assert!(validate(&ConversionClaim { amount_is_number: false, ..number }).is_err());
+        let exponent = ConversionClaim { amount: "1.0E2", ..number };
+        assert_eq!(validate(&exponent).unwrap().conversion.amount_micros, 100_000_000);
+        assert!(validate(&exponent).unwrap().repairs.is_empty());
+    }
+
+    #[test]
     fn names_what_is_wrong_with_a_claim() {
+        let long = "x".repeat(129);
+        let none = ConversionClaim::default();
         for (claim, problem) in [
-            (ConversionClaim { status: "1", ..ConversionClaim::default() }, "`status` is pending"),
             (
-                ConversionClaim { amount: "1", ..ConversionClaim::default() },
-                "`amount` needs a `currency`",
+                ConversionClaim { status: "1", ..none },
+                "`status` must be pending, approved, rejected, refunded, or one of the program's statusAliases; got \"1\"",
             ),
             (
-                ConversionClaim { amount: "1e3", currency: "EUR", ..ConversionClaim::default() },
-                "`amount` is not a dec",
+                ConversionClaim { amount: "1", ..none },
+                "`currency` is missing: `amount` needs it; it must be three letters",
             ),
             (
-                ConversionClaim { amount: "1", currency: "E1R", ..ConversionClaim::default() },
-                "`currency` has three",
+                ConversionClaim { amount: "1e3", currency: "EUR", ..none },
+                "`amount` must be a decimal number such as 49.90 or -5; got \"1e3\"",
             ),
             (
-                ConversionClaim { currency: "EU", ..ConversionClaim::default() },
-                "`currency` has three",
+                ConversionClaim { amount: "1", currency: "EURO", ..none },
+                "`currency` must be three letters (ISO 4217), such as EUR; got \"EURO\"",
+            ),
+            (ConversionClaim { currency: "EU", ..none }, "`currency` must be three letters"),
+            (ConversionClaim { currency: "€", ..none }, "`currency` must be three letters"),
+            (ConversionClaim { click_id: "1", ..none }, "`click_id` must be a message id"),
+            (
+                ConversionClaim { transaction_id: &long, ..none },
+                "`transaction_id` must be at most 128 bytes; got \"xxxxx",
             ),
             (
-                ConversionClaim { currency: "€", ..ConversionClaim::default() },
-                "`currency` has three",
+                ConversionClaim { transaction_id: "M\u{fffd}", ..none },
+                "`transaction_id` must be UTF-8",
             ),
+            (ConversionClaim { event_name: &long, ..none }, "`event_name` must be at most 64"),
         ] {
-            let refusal = claim.to_conversion().unwrap_err();
+            let refusal = validate(&claim).unwrap_err();
             assert_eq!(refusal.code(), "invalid_parameters");
             assert!(refusal.to_string().starts_with(problem), "{refusal}");
         }
@@ -219,12 +329,15 @@ mod tests {
     #[test]
     fn parses_references_into_the_tables_form() {
         let id = "019b7ca9-8f2e-7707-8707-070707070707";
+        let parse = |text: &str| event_reference("click_id", text, &mut Repairs::default());
         for text in [id, &id.to_uppercase()] {
-            assert_eq!(event_reference("click_id", text).as_deref(), Ok(id));
+            assert_eq!(parse(text).as_deref(), Ok(id));
         }
-        assert_eq!(event_reference("click_id", "").as_deref(), Ok(""));
+        for text in ["", "{click_id}"] {
+            assert_eq!(parse(text).as_deref(), Ok(""));
+        }
         for text in ["x", &id[1..], &id.replace('-', ""), &format!("{{{id}}}"), "1 OR 1=1"] {
-            assert!(event_reference("click_id", text).is_err(), "{text}");
+            assert!(parse(text).is_err(), "{text}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use adtrack_proto::ProgramId;
 
 use super::claim::ConversionClaim;
-use crate::domain::{Refusal, SigningKeys};
+use crate::domain::{Refusal, SigningKeys, is_unfilled};
 
 /// Keeps a signature of something else, made with the same key, from being valid for a conversion.
 const KIND: &str = "conversion";
@@ -19,7 +19,8 @@ impl ConversionClaim<'_> {
         keys: &SigningKeys,
     ) -> Result<(), Refusal> {
         verify(self, program_id, key_id, keys)?;
-        if [self.transaction_id, self.click_id, self.event_id].iter().all(|id| id.is_empty()) {
+        let is_none = |id: &&str| id.trim_ascii().is_empty() || is_unfilled(id);
+        if [self.transaction_id, self.click_id, self.event_id].iter().all(is_none) {
             let problem = "a signed conversion must name its `transaction_id`, its `click_id` or an id \
                            of the event itself";
             return Err(Refusal::invalid_parameters(problem));

@@ -11,12 +11,11 @@ use serde_json::value::RawValue;
 
 use crate::domain::client::address::TruncatedAddress;
 use crate::domain::client::privacy::refuses_consent;
-use crate::domain::limits::{MAX_AMOUNT_BYTES, MAX_EVENT_NAME_BYTES, MAX_TRANSACTION_ID_BYTES};
 use crate::domain::program::Alias;
-use crate::domain::request::json::{Name, members, scalar};
+use crate::domain::request::json::{Name, Number, Scalar, members};
 use crate::domain::{
-    Client, ConversionClaim, Parameters, Refusal, Rules, TrackingRequest, TrafficFlags,
-    event_reference, referrer_without_query, truncate_header_text,
+    ClaimNames, Client, ConversionClaim, Pair, Parameters, Refusal, Repairs, Rules,
+    TrackingRequest, TrafficFlags, event_reference, referrer_without_query, truncate_header_text,
 };
 
 /// How old an event may be, by the client's clock.
@@ -79,19 +78,34 @@ impl<'a> RawItem<'a> {
 }
 
 /// A value of a batch: an item, or why it is not one. Malformed JSON is an error of the whole batch, not of
-/// the item.
+/// the item, except for a line of NDJSON.
 #[derive(Debug)]
 pub struct ReadItem<'a>(Result<RawItem<'a>, ItemProblem>);
 
 /// Why a value is not an item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum ItemProblem {
     #[error("an item must be a JSON object")]
     NotAnObject,
-    #[error("a member is given twice")]
-    GivenTwice,
-    #[error("a member is not known; known are {KNOWN}")]
-    Unknown,
+    #[error("`{0}` is given twice, with different values; give it once")]
+    GivenTwice(String),
+    #[error("{} is not a member of an item; known are {KNOWN}", Refusal::shown(.0))]
+    Unknown(String),
+    #[error("line {line} is not JSON: {problem}")]
+    NotJson { line: usize, problem: String },
+}
+
+impl<'a> ReadItem<'a> {
+    /// Reads the line of NDJSON with this number.
+    pub fn of_line(line: &'a str, number: usize) -> Self {
+        serde_json::from_str(line).unwrap_or_else(|error| {
+            // Without the position, whose line would be 1.
+            let text = error.to_string();
+            let problem = text.split(" at line ").next().unwrap_or_default();
+            let problem = format!("{problem} at column {}", error.column());
+            Self(Err(ItemProblem::NotJson { line: number, problem }))
+        })
+    }
 }
 
 impl<'de> Deserialize<'de> for ReadItem<'de> {
@@ -114,12 +128,16 @@ impl<'de> Visitor<'de> for ItemVisitor {
         let mut item = RawItem::default();
         let mut problem = None;
         while let Some(Name(name)) = map.next_key()? {
-            let value = map.next_value()?;
+            let value: Option<&RawValue> = map.next_value()?;
             match item.slot(&name) {
-                Some(Some(_)) => problem = Some(ItemProblem::GivenTwice),
+                Some(Some(first)) => {
+                    if value.is_none_or(|value| value.get() != first.get()) {
+                        problem = Some(ItemProblem::GivenTwice(name.into_owned()));
+                    }
+                }
                 Some(slot) => *slot = value,
                 // Otherwise a misspelt member would be lost silently.
-                None => problem = Some(ItemProblem::Unknown),
+                None => problem = Some(ItemProblem::Unknown(name.into_owned())),
             }
         }
         Ok(problem.map_or(Ok(item), Err))
@@ -167,6 +185,7 @@ struct ClaimTexts<'a> {
     transaction_id: Cow<'a, str>,
     status: Cow<'a, str>,
     amount: Cow<'a, str>,
+    amount_is_number: bool,
     currency: Cow<'a, str>,
     event_id: Cow<'a, str>,
     signature: Cow<'a, str>,
@@ -175,20 +194,23 @@ struct ClaimTexts<'a> {
 impl<'a> BatchItem<'a> {
     /// Reads an item's program and event type. [`Self::to_request`] reads the rest.
     pub fn of(read: ReadItem<'a>) -> Result<Self, Refusal> {
-        let raw = read.0.map_err(|problem| Refusal::invalid_parameters(&problem.to_string()))?;
+        let raw = read.0.map_err(|problem| match problem {
+            ItemProblem::NotJson { .. } => Refusal::InvalidBody(problem.to_string()),
+            _ => Refusal::invalid_parameters(&problem.to_string()),
+        })?;
         let program_id = text("programId", raw.program_id)?;
         let event_type = match &*text("eventType", raw.event_type)? {
             "" | "event" => EventType::Event,
             "impression" => EventType::Impression,
             "click" => EventType::Click,
             "conversion" => EventType::Conversion,
-            _ => {
-                return Err(Refusal::invalid_parameters(
-                    "`eventType` is event, impression, click or conversion",
-                ));
+            other => {
+                let accepted = "event, impression, click or conversion";
+                return Err(Refusal::invalid("eventType", other, accepted));
             }
         };
-        let program_id = ProgramId::parse(&program_id).map_err(|_| Refusal::InvalidProgramId)?;
+        let program_id = ProgramId::parse(&program_id)
+            .map_err(|_| Refusal::InvalidProgramId(program_id.into_owned()))?;
         Ok(Self { raw, program_id, event_type })
     }
 
@@ -205,18 +227,23 @@ impl<'a> BatchItem<'a> {
     ) -> Result<TrackingRequest<'a>, Refusal> {
         let texts = self.claim_texts()?;
         let claim = ConversionClaim { status_aliases, ..texts.claim() };
-        let conversion = if self.event_type == EventType::Conversion {
-            let conversion = claim.to_conversion()?;
+        let mut parameters = self.parameters(&claim)?;
+        let (conversion, click_id) = if self.event_type == EventType::Conversion {
+            let valid = claim.validate(&ClaimNames::MEMBERS)?;
+            parameters.repairs.insert(valid.repairs);
             authorize(&claim)?;
-            Some(Box::new(conversion))
-        } else if self.has_conversion_members() {
-            let problem = "`transactionId`, `eventName`, `status`, `amount`, `currency` and `sig` need \
-                           the `eventType` conversion";
-            return Err(Refusal::invalid_parameters(problem));
+            (Some(Box::new(valid.conversion)), valid.click_id)
+        } else if let Some(member) = self.conversion_member() {
+            let problem = format!("`{member}` needs the `eventType` conversion");
+            return Err(Refusal::invalid_parameters(&problem));
         } else {
-            None
+            (None, event_reference("clickId", claim.click_id, &mut parameters.repairs)?)
         };
-        let parameters = self.parameters(&claim)?;
+        let impression_id = event_reference(
+            "impressionId",
+            &text("impressionId", self.raw.impression_id)?,
+            &mut parameters.repairs,
+        )?;
         let mut client = self.client(client)?;
         if refuses_consent(&parameters, tcf_vendor_id) {
             client.objects_to_tracking = true;
@@ -227,11 +254,8 @@ impl<'a> BatchItem<'a> {
             event_type: self.event_type,
             parameters,
             client,
-            impression_id: event_reference(
-                "impressionId",
-                &text("impressionId", self.raw.impression_id)?,
-            )?,
-            click_id: event_reference("clickId", claim.click_id)?,
+            impression_id,
+            click_id,
             conversion,
             occurred_at: self.occurred_at(received_at)?,
             received_at,
@@ -244,63 +268,60 @@ impl<'a> BatchItem<'a> {
         if self.event_type != EventType::Conversion {
             return Ok(ClaimTexts { click_id, event_id, ..ClaimTexts::default() });
         }
-        let texts = ClaimTexts {
+        Ok(ClaimTexts {
             click_id,
             event_id,
             event_name: text("eventName", raw.event_name)?,
             transaction_id: text("transactionId", raw.transaction_id)?,
             status: text("status", raw.status)?,
-            amount: text_or_number("amount", raw.amount)?,
+            amount: text("amount", raw.amount)?,
+            amount_is_number: raw.amount.is_some_and(|amount| !amount.get().starts_with('"')),
             currency: text("currency", raw.currency)?,
             signature: text("sig", raw.sig)?,
-        };
-        for (member, text, max) in [
-            ("eventName", &texts.event_name, MAX_EVENT_NAME_BYTES),
-            ("transactionId", &texts.transaction_id, MAX_TRANSACTION_ID_BYTES),
-            ("amount", &texts.amount, MAX_AMOUNT_BYTES),
-        ] {
-            if text.len() > max {
-                return Err(Refusal::invalid_parameters(&format!(
-                    "`{member}` must have at most {max} bytes"
-                )));
-            }
-        }
-        Ok(texts)
+        })
     }
 
-    fn has_conversion_members(&self) -> bool {
+    /// A member that only a conversion has, if one is given.
+    fn conversion_member(&self) -> Option<&'static str> {
         let raw = &self.raw;
-        let members =
-            [raw.transaction_id, raw.event_name, raw.status, raw.amount, raw.currency, raw.sig];
-        members.iter().any(Option::is_some)
+        let members = [
+            ("transactionId", raw.transaction_id),
+            ("eventName", raw.event_name),
+            ("status", raw.status),
+            ("amount", raw.amount),
+            ("currency", raw.currency),
+            ("sig", raw.sig),
+        ];
+        let is_given = |value: &RawValue| value.get() != r#""""#;
+        members.iter().find(|(_, value)| value.is_some_and(is_given)).map(|(name, _)| *name)
     }
 
     fn parameters(&self, claim: &ConversionClaim<'_>) -> Result<Parameters, Refusal> {
         let mut parameters = Parameters::default();
-        if self.raw.checksum.is_some() {
-            let checksum = text("checksum", self.raw.checksum)?;
-            parameters.add("checksum".to_owned(), checksum.into_owned(), Rules::EVENT)?;
-        }
-        if self.raw.customer_id.is_some() {
-            let customer_id = text_or_number("customerId", self.raw.customer_id)?;
-            parameters.add("customerId".to_owned(), customer_id.into_owned(), Rules::EVENT)?;
-        }
-        if self.raw.event_id.is_some() {
-            let event_id = claim.event_id.to_owned();
-            parameters.add("at_event_id".to_owned(), event_id, Rules::EVENT)?;
-        }
-        let Some(carried) = self.raw.parameters else { return Ok(parameters) };
-        let carried = members(carried.get())
-            .map_err(|error| Refusal::invalid_parameters(&format!("`parameters`: {error}")))?;
+        let mut add = |name: &str, value: Cow<'_, str>| {
+            parameters.add(Pair::new(name, value.into_owned()), Rules::EVENT)
+        };
+        add("checksum", text("checksum", self.raw.checksum)?)?;
+        add("customerId", integer_text("customerId", self.raw.customer_id)?)?;
+        parameters.add_event_id("eventId", claim.event_id.to_owned(), true, Rules::EVENT)?;
+        let carried = match self.raw.parameters.map(RawValue::get) {
+            None | Some(r#""""#) => return Ok(parameters),
+            Some(json) => members(json)
+                .map_err(|error| Refusal::invalid_parameters(&format!("`parameters`: {error}")))?,
+        };
         for (name, value) in carried {
             let is_member = self.event_type == EventType::Conversion
-                && ConversionClaim::PARAMETERS.iter().any(|(own, _)| *own == name);
+                && ConversionClaim::PARAMETERS.contains(&&*name);
             if is_member || RESERVED.contains(&&*name) || name == "at_event_id" {
-                return Err(Refusal::invalid_parameters(
-                    "a parameter has a name that is a member of the item",
-                ));
+                return Err(Refusal::invalid_parameters(&format!(
+                    "`parameters` has `{name}`, which is a member of the item itself"
+                )));
             }
-            parameters.add(name.into_owned(), value.into_owned(), Rules::EVENT)?;
+            if matches!(value, Scalar::Nested(_)) {
+                parameters.repairs.insert(Repairs::NESTED_VALUE);
+            }
+            let value = value.into_text().unwrap_or_default().into_owned();
+            parameters.add(Pair::new(&name, value), Rules::EVENT)?;
         }
         Ok(parameters)
     }
@@ -309,20 +330,22 @@ impl<'a> BatchItem<'a> {
     /// whose address and visitor id are unknown.
     fn client(&self, sender: &Client<'a>) -> Result<Client<'a>, Refusal> {
         let mut client = sender.clone();
-        if self.raw.user_agent.is_some() {
-            client.user_agent = truncate_header_text(text("userAgent", self.raw.user_agent)?);
+        let user_agent = text("userAgent", self.raw.user_agent)?;
+        if !user_agent.is_empty() {
+            client.user_agent = truncate_header_text(user_agent);
             client.traffic_flags = TrafficFlags::of_user_agent(&client.user_agent);
             client.address = TruncatedAddress::default();
             client.visitor_id.clear();
         }
-        if self.raw.referrer.is_some() {
-            client.referrer = referrer_without_query(text("referrer", self.raw.referrer)?);
+        let referrer = text("referrer", self.raw.referrer)?;
+        if !referrer.is_empty() {
+            client.referrer = referrer_without_query(referrer);
         }
         Ok(client)
     }
 
     fn occurred_at(&self, received_at: Timestamp) -> Result<Timestamp, Refusal> {
-        let text = text_or_number("occurredAt", self.raw.occurred_at)?;
+        let text = integer_text("occurredAt", self.raw.occurred_at)?;
         if text.is_empty() {
             return Ok(received_at);
         }
@@ -333,15 +356,14 @@ impl<'a> BatchItem<'a> {
             text.parse().ok()
         };
         let occurred_at: Timestamp = parsed.ok_or_else(|| {
-            Refusal::invalid_parameters(
-                "`occurredAt` is RFC 3339, as 2026-01-02T03:04:05Z is, or milliseconds since 1970",
-            )
+            let accepted = "RFC 3339, as 2026-01-02T03:04:05Z is, or milliseconds since 1970";
+            Refusal::invalid("occurredAt", &text, accepted)
         })?;
         let age = received_at.duration_since(occurred_at);
         if age > MAX_AGE || age < -MAX_AHEAD {
-            return Err(Refusal::invalid_parameters(
-                "`occurredAt` is more than 7 days ago or 5 minutes ahead",
-            ));
+            let accepted = "at most 7 days ago and 5 minutes ahead, in RFC 3339 or milliseconds \
+                            since 1970";
+            return Err(Refusal::invalid("occurredAt", &text, accepted));
         }
         Ok(occurred_at)
     }
@@ -356,6 +378,7 @@ impl ClaimTexts<'_> {
             status: &self.status,
             status_aliases: &[],
             amount: &self.amount,
+            amount_is_number: self.amount_is_number,
             currency: &self.currency,
             event_id: &self.event_id,
             signature: &self.signature,
@@ -363,20 +386,28 @@ impl ClaimTexts<'_> {
     }
 }
 
-/// The text of a member; empty if it is absent.
+/// The text of a member, which may be a number; empty if it is absent.
 fn text<'a>(member: &str, value: Option<&'a RawValue>) -> Result<Cow<'a, str>, Refusal> {
-    match value {
-        Some(value) if !value.get().starts_with('"') => {
-            Err(Refusal::invalid_parameters(&format!("`{member}` is a text")))
+    let Some(value) = value else { return Ok(Cow::Borrowed("")) };
+    match Scalar::of(value) {
+        Ok(Scalar::Text(text)) => Ok(text),
+        Ok(Scalar::Number(text)) => Ok(Cow::Borrowed(text)),
+        Ok(Scalar::Null) => Ok(Cow::Borrowed("")),
+        Ok(Scalar::Boolean(_) | Scalar::Nested(_)) | Err(_) => {
+            Err(Refusal::invalid(member, value.get(), "a text or a number"))
         }
-        value => text_or_number(member, value),
     }
 }
 
-/// The text of a member that may also be a number; empty if it is absent.
-fn text_or_number<'a>(member: &str, value: Option<&'a RawValue>) -> Result<Cow<'a, str>, Refusal> {
-    let Some(value) = value else { return Ok(Cow::Borrowed("")) };
-    let is_accepted = !value.get().starts_with(['t', 'f']);
-    let scalar = scalar(value).ok().flatten().filter(|_| is_accepted);
-    scalar.ok_or_else(|| Refusal::invalid_parameters(&format!("`{member}` is a text or a number")))
+/// As [`text`]; an integer may be written as any JSON number, such as `9124.0`.
+fn integer_text<'a>(member: &str, value: Option<&'a RawValue>) -> Result<Cow<'a, str>, Refusal> {
+    let text = text(member, value)?;
+    let is_number = value.is_some_and(|value| !value.get().starts_with('"'));
+    if is_number && text.contains(['.', 'e', 'E']) {
+        let integer = Number::parse(&text).and_then(|number| number.scaled(0));
+        if let Some((integer, true)) = integer {
+            return Ok(Cow::Owned(integer.to_string()));
+        }
+    }
+    Ok(text)
 }

@@ -4,12 +4,16 @@ mod batch_item;
 pub(crate) mod json;
 mod message_id;
 mod parameters;
+mod repairs;
+mod unfilled;
 mod validation;
 
 pub use batch_item::{BatchItem, ReadItem};
 pub use message_id::MessageId;
 pub(in crate::domain) use message_id::message_id;
-pub use parameters::{Parameters, Rules, form_pairs, pairs};
+pub use parameters::{Pair, Parameters, Rules, form_text, identity, pairs};
+pub use repairs::Repairs;
+pub use unfilled::is_unfilled;
 pub use validation::check_program_match;
 
 use adtrack_proto::ProgramId;

@@ -35,15 +35,19 @@ mod tests {
 
     #[test]
     fn refuses_parameters_that_contradict_the_program() {
-        for query in ["", "checksum=124", "customerId=9124", "customerId=9124&checksum=124&x=1"] {
+        for query in [
+            "",
+            "checksum=124",
+            "customerId=9124",
+            "customerId=9124&checksum=124&x=1",
+            "checksum=&customerId=",
+        ] {
             assert_eq!(check(query), Ok(()), "{query}");
         }
         for (query, parameter) in [
             ("checksum=125", "checksum"),
-            ("checksum=", "checksum"),
             ("checksum=124&customerId=1", "customerId"),
             ("customerId=x", "customerId"),
-            ("customerId=", "customerId"),
         ] {
             assert_eq!(check(query), Err(Refusal::ParameterMismatch(parameter)), "{query}");
         }

@@ -1,5 +1,6 @@
 //! `POST /events`: many events in one request.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -15,9 +16,12 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 
 use super::body;
 use super::client::client;
-use super::state::Public;
+use super::endpoint::Recording;
+use super::state::{Public, REPAIRED};
+use super::validation;
 use crate::domain::{
-    BatchItem, Client, MessageId, Parameters, PreparedProgram, ReadItem, Refusal, TrackingRequest,
+    BatchItem, Client, MessageId, Parameters, PreparedProgram, ReadItem, Refusal, Repairs,
+    TrackedEvent, TrackingRequest,
 };
 use crate::http::problem::Problem;
 use crate::track::{EventSink, Programs, Tracker};
@@ -52,12 +56,15 @@ struct Results {
     refused: u64,
     /// The first refusal that a retry may overcome.
     transient: Option<Refusal>,
+    /// What was repaired in accepted events.
+    repairs: Repairs,
     json: String,
 }
 
 pub(super) async fn batch<P: Programs, S: EventSink>(
     request: &HttpRequest,
     payload: &mut Payload,
+    recording: Recording,
     public: &Public<P, S>,
 ) -> Result<HttpResponse, Refusal> {
     if !MEDIA_TYPES.contains(&body::media_type(request).as_str()) {
@@ -68,9 +75,10 @@ pub(super) async fn batch<P: Programs, S: EventSink>(
     }
     let (body, _permit) = public.bodies.read(request, payload, MAX_BODY_BYTES).await?;
     let body = body::decode(request, body, MAX_BODY_BYTES)?;
-    let text = str::from_utf8(&body)
-        .map_err(|error| Refusal::InvalidBody(format!("the body is not UTF-8: {error}")))?;
-    let items: Vec<_> = items(text)?.into_iter().map(BatchItem::of).collect();
+    let body = body::without_byte_order_mark(&body);
+    let text = body::json_text(body);
+    let is_repaired = matches!(text, Cow::Owned(_));
+    let items: Vec<_> = read_items(&text)?.into_iter().map(BatchItem::of).collect();
     let received_at = Timestamp::now();
     let lookups = look_up(&items, public).await;
     let client = client(request, &Parameters::default(), &public.visitors)?;
@@ -78,11 +86,22 @@ pub(super) async fn batch<P: Programs, S: EventSink>(
         .into_iter()
         .map(|item| to_request(&item?, &client, received_at, &lookups, public))
         .collect();
+    if is_repaired {
+        for item in requests.iter_mut().flatten() {
+            item.tracking.parameters.repairs.insert(Repairs::NOT_UTF8);
+        }
+    }
     if !public.visitors.has_cookie(request) && !stores_new_visitor_id(request, &requests) {
         clear_visitor_ids(&mut requests);
     }
 
     let mut results = Results::with_room_for(requests.len());
+    if recording.is_validation() {
+        for item in requests {
+            results.push_validated(item);
+        }
+        return Ok(results.to_response());
+    }
     for item in requests {
         match item.and_then(|item| record_item(&item.tracking, item.program, public)) {
             Ok(recorded) => results.push_accepted(&recorded),
@@ -103,7 +122,41 @@ pub(super) async fn batch<P: Programs, S: EventSink>(
 }
 
 /// The items of a JSON array, or of a sequence of JSON values such as NDJSON. The first character decides
-/// which of them.
+/// which of them. If a line of NDJSON is not JSON, the others are read all the same.
+fn read_items(text: &str) -> Result<Vec<ReadItem<'_>>, Refusal> {
+    match items(text) {
+        Err(Refusal::InvalidBody(_)) if is_ndjson(text) => lines(text),
+        read => read,
+    }
+}
+
+/// Whether `text` has an event per line. If its values extend over several lines instead, nobody knows where
+/// the next one begins.
+fn is_ndjson(text: &str) -> bool {
+    let mut lines = text.lines().map(str::trim_ascii).filter(|line| !line.is_empty());
+    lines.next().is_some_and(|first| first.starts_with('{') && !first.ends_with(['{', '[', ',']))
+        && lines.all(|line| !line.starts_with(['"', '}', ']']))
+}
+
+fn lines(text: &str) -> Result<Vec<ReadItem<'_>>, Refusal> {
+    let mut items = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        if !line.trim_ascii().is_empty() {
+            push_bounded(&mut items, ReadItem::of_line(line, number + 1));
+        }
+    }
+    check_count(items)
+}
+
+fn check_count(items: Vec<ReadItem<'_>>) -> Result<Vec<ReadItem<'_>>, Refusal> {
+    if items.len() > MAX_EVENTS {
+        return Err(Refusal::PayloadTooLarge(format!(
+            "the batch has more than {MAX_EVENTS} events"
+        )));
+    }
+    Ok(items)
+}
+
 fn items(text: &str) -> Result<Vec<ReadItem<'_>>, Refusal> {
     let malformed =
         |error: serde_json::Error| Refusal::InvalidBody(format!("the body is not JSON: {error}"));
@@ -127,12 +180,7 @@ fn items(text: &str) -> Result<Vec<ReadItem<'_>>, Refusal> {
             return Err(Refusal::InvalidBody(problem.to_owned()));
         }
     };
-    if items.len() > MAX_EVENTS {
-        return Err(Refusal::PayloadTooLarge(format!(
-            "the batch has more than {MAX_EVENTS} events"
-        )));
-    }
-    Ok(items)
+    check_count(items)
 }
 
 /// Keeps at most one item more than allowed, so that a body of many small values takes little memory.
@@ -182,6 +230,7 @@ struct Recorded {
     message_id: MessageId,
     is_valid: bool,
     has_visitor: bool,
+    repairs: Repairs,
 }
 
 /// Turns an item into a request on the program that was looked up for it.
@@ -230,7 +279,11 @@ fn record_item<P: Programs, S: EventSink>(
 ) -> Result<Recorded, Refusal> {
     let event = Tracker::<P, S>::validate(tracking, program)?;
     public.tracker.record(&event)?;
+    if !event.repairs().is_empty() {
+        public.count_repairs(&event);
+    }
     Ok(Recorded {
+        repairs: event.repairs(),
         message_id: event.message_id,
         is_valid: event.validity_outcome.is_ok(),
         has_visitor: !tracking.client.visitor_id.is_empty(),
@@ -248,11 +301,34 @@ impl Results {
         self.anonymous += u64::from(!event.has_visitor);
         self.json.push_str(r#"{"messageId":""#);
         self.json.push_str(&event.message_id);
-        self.json.push_str(if event.is_valid {
-            r#"","valid":true}"#
-        } else {
-            r#"","valid":false}"#
+        self.json.push_str(if event.is_valid { r#"","valid":true"# } else { r#"","valid":false"# });
+        if !event.repairs.is_empty() {
+            self.push_repairs(event.repairs);
+        }
+        self.json.push('}');
+    }
+
+    fn push_repairs(&mut self, repairs: Repairs) {
+        self.repairs.insert(repairs);
+        // Writing to a string cannot fail. Nothing in it has to be escaped.
+        let _ = write!(self.json, r#","repaired":"{}""#, repairs.header());
+    }
+
+    /// Adds what would be recorded of an item.
+    fn push_validated(&mut self, item: Result<ItemRequest<'_>, Refusal>) {
+        let validated = item.and_then(|item| {
+            let event = TrackedEvent::new(&item.tracking, item.program, rand::random())?;
+            Ok((validation::description(&event), event.repairs()))
         });
+        match validated {
+            Ok((json, repairs)) => {
+                self.push_separator();
+                self.accepted += 1;
+                self.repairs.insert(repairs);
+                self.json.push_str(&json.to_string());
+            }
+            Err(refusal) => self.push_refused(refusal),
+        }
     }
 
     fn push_refused(&mut self, refusal: Refusal) {
@@ -280,9 +356,14 @@ impl Results {
         }
         let status = if self.refused == 0 { StatusCode::OK } else { StatusCode::MULTI_STATUS };
         let (accepted, refused, results) = (self.accepted, self.refused, &self.json);
-        HttpResponse::build(status)
+        let mut response = HttpResponse::build(status);
+        response
             .insert_header((CONTENT_TYPE, "application/json"))
-            .insert_header((CACHE_CONTROL, "no-store"))
+            .insert_header((CACHE_CONTROL, "no-store"));
+        if !self.repairs.is_empty() {
+            response.insert_header((REPAIRED, self.repairs.header()));
+        }
+        response
             .body(format!(r#"{{"accepted":{accepted},"refused":{refused},"results":[{results}]}}"#))
     }
 }

@@ -1,15 +1,17 @@
 //! Reads request bodies within size limits. [`super::connection`] limits how long a body may take.
 
+use std::borrow::Cow;
 use std::io::Read;
 
 use actix_web::HttpRequest;
 use actix_web::dev::Payload;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use bytes::{Bytes, BytesMut};
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use futures::StreamExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::connection::on_body_read;
 use crate::domain::Refusal;
 
 /// The media type of the body, without parameters, in lower case; empty if none is given.
@@ -59,6 +61,7 @@ impl BodyBudget {
             permit.merge(self.acquire(part.len())?);
             body.extend_from_slice(&part);
         }
+        on_body_read(request);
         Ok((body.freeze(), permit))
     }
 
@@ -81,12 +84,37 @@ pub(super) fn decode(request: &HttpRequest, body: Bytes, limit: usize) -> Result
 
 fn inflate(body: &[u8], limit: usize) -> Result<Bytes, Refusal> {
     let mut inflated = Vec::with_capacity((4 * body.len()).min(limit));
-    let one_more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    MultiGzDecoder::new(body)
-        .take(one_more)
-        .read_to_end(&mut inflated)
-        .map_err(|_| Refusal::InvalidBody("the body is not gzip, or is incomplete".to_owned()))?;
-    if inflated.len() > limit { Err(too_large(limit)) } else { Ok(inflated.into()) }
+    let mut rest = body;
+    // A gzip file may have several members (RFC 1952), and zeros behind the last one, as from tools that pad to
+    // blocks.
+    loop {
+        let one_more = u64::try_from(limit - inflated.len()).unwrap_or(u64::MAX).saturating_add(1);
+        let mut decoder = GzDecoder::new(rest).take(one_more);
+        decoder.read_to_end(&mut inflated).map_err(|_| {
+            Refusal::InvalidBody("the body is not gzip, or is incomplete".to_owned())
+        })?;
+        if inflated.len() > limit {
+            return Err(too_large(limit));
+        }
+        rest = decoder.into_inner().into_inner();
+        if rest.iter().all(|byte| *byte == 0) {
+            return Ok(inflated.into());
+        }
+    }
+}
+
+/// The body without a byte-order mark, which some senders put before JSON (RFC 8259, section 8.1, lets readers
+/// ignore it).
+pub(super) fn without_byte_order_mark(mut body: &[u8]) -> &[u8] {
+    while let Some(rest) = body.strip_prefix(b"\xef\xbb\xbf") {
+        body = rest;
+    }
+    body
+}
+
+/// The body as text. What is not UTF-8 becomes U+FFFD, and the text is owned: ids that have it are refused.
+pub(super) fn json_text(body: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(body)
 }
 
 fn too_large(limit: usize) -> Refusal {
@@ -123,6 +151,8 @@ mod tests {
         let bomb = gzip(&vec![0; 64 << 20]);
         assert!(bomb.len() < 1 << 17);
         assert_eq!(inflate(&bomb, 1 << 20).unwrap_err().code(), "payload_too_large");
+        let padded = [gzip(&data), vec![0; 512]].concat();
+        assert_eq!(inflate(&padded, 1_000).unwrap(), data);
     }
 
     #[test]

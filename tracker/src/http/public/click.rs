@@ -4,15 +4,19 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, HeaderName, HeaderValue, LOCATION};
 use actix_web::{HttpRequest, HttpResponse};
 use adtrack_proto::event::EventType;
+use url::Url;
 use uuid::Uuid;
 
 use super::click_settings::ClickSettings;
 use super::endpoint::Recording;
 use super::state::Public;
 use super::tracking_request::tracking_request;
+use super::validation;
 use super::visitors::VisitorSettings;
+use crate::domain::signed_link::URL_PARAMETER;
 use crate::domain::{
-    CLICK_RULES, Destination, IMPRESSION_ID, Refusal, SigningKeys, TrackingRequest, TrafficFlags,
+    CLICK_RULES, Destination, IMPRESSION_ID, Refusal, Repairs, SigningKeys, TrackingRequest,
+    is_unfilled,
 };
 use crate::http::problem::Problem;
 use crate::track::{EventSink, Programs};
@@ -32,18 +36,23 @@ pub(super) async fn click<P: Programs, S: EventSink>(
     let keys = public.clicks.keys().unwrap_or(&no_keys);
     // Before recording: a click whose `url` is not allowed is not recorded. One that gets 410 is.
     let destination = event.destination(keys)?;
+    let fallback = public.clicks.default_fallback_url.as_ref().map(Url::as_str);
+    if recording.is_validation() {
+        return Ok(validation::response(&event, Some((&destination, fallback))));
+    }
     if recording.is_on() {
         public.record(&event)?;
     }
-    let mut response = match (destination, &public.clicks.default_fallback_url) {
+    let mut response = match (destination, fallback) {
         (Destination::Page(page), _) => redirect(&page),
-        (Destination::Nowhere, Some(page)) => redirect(page.as_str()),
+        (Destination::Nowhere, Some(page)) => redirect(page),
         // A browser stays on its page; an app needs nothing more.
         (Destination::Nowhere, None) => HttpResponse::NoContent()
             .insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store")))
             .finish(),
         (Destination::Gone(reason), _) => Problem::ProgramNotValid(reason).to_response(),
     };
+    public.report_repairs(&event, recording, &mut response);
     if recording.is_on() {
         public.add_event_id(&event.message_id, &tracking.client, &mut response);
     }
@@ -56,13 +65,17 @@ fn click_request<'a>(
     visitors: &VisitorSettings,
 ) -> Result<TrackingRequest<'a>, Refusal> {
     let mut click = tracking_request(request, id, EventType::Click, CLICK_RULES, visitors)?;
-    let given = click.parameters.for_endpoint.get(IMPRESSION_ID).filter(|id| !id.is_empty());
-    let impression = given.map(|id| Uuid::try_parse(id));
-    if click.parameters.is_cut || matches!(impression, Some(Err(_))) {
-        click.client.traffic_flags.insert(TrafficFlags::PARAMETERS_CUT);
+    let parameters = &mut click.parameters;
+    // The visitor gets to the program's own page.
+    if parameters.for_endpoint.get(URL_PARAMETER).is_some_and(|url| is_unfilled(url)) {
+        parameters.for_endpoint.remove(URL_PARAMETER);
+        parameters.repairs.insert(Repairs::UNFILLED_MACRO);
     }
-    if let Some(Ok(impression)) = impression {
-        click.impression_id = impression.to_string();
+    let Some(impression) = parameters.for_endpoint.get(IMPRESSION_ID) else { return Ok(click) };
+    match Uuid::try_parse(impression) {
+        Ok(id) => click.impression_id = id.to_string(),
+        Err(_) if is_unfilled(impression) => parameters.repairs.insert(Repairs::UNFILLED_MACRO),
+        Err(_) => parameters.repairs.insert(Repairs::INVALID_REFERENCE),
     }
     Ok(click)
 }
@@ -72,9 +85,8 @@ fn click_request<'a>(
 /// allowed) is an error.
 pub(super) fn refusal_response(refusal: Refusal, settings: &ClickSettings) -> HttpResponse {
     let falls_back = match &refusal {
-        Refusal::InvalidProgramId
+        Refusal::InvalidProgramId(_)
         | Refusal::ProgramNotFound
-        | Refusal::UriTooLong
         | Refusal::HeadersTooLarge
         | Refusal::CoreDataUnavailable
         | Refusal::Overloaded

@@ -1,29 +1,22 @@
 //! An HTTP connection that enforces a deadline on every request and every response.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use actix_web::HttpRequest;
 use actix_web::rt::net::TcpStream;
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::open_connections::ConnectionSlot;
-
-/// The response to a request that took too long (RFC 9110, section 15.5.9).
-const TIMED_OUT: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-
-/// The response on a connection beyond the limit to anything but a health check.
-const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-    content-type: application/problem+json\r\n\
-    cache-control: no-store\r\n\
-    retry-after: 1\r\n\
-    content-length: 105\r\n\
-    connection: close\r\n\r\n\
-    {\"code\":\"overloaded\",\"detail\":\"too many connections are open\",\
-    \"status\":503,\"title\":\"Service Unavailable\"}";
+use super::request_line::RequestLine;
+use crate::domain::Refusal;
+use crate::http::problem::Problem;
 
 /// How long a connection beyond the limit may last: health checks send their request at once.
 const RESERVE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -33,9 +26,36 @@ const RESERVE_TIMEOUT: Duration = Duration::from_millis(500);
 /// because the client does not read the responses. Such a client could keep a core busy indefinitely.
 const MAX_FUTILE_WRITES: u32 = 16;
 
+/// The longest URI that actix-http parses, in bytes.
+const MAX_URI_BYTES: usize = 65_534;
+
 /// Bytes that actix-http's dispatcher gets at a time; it is woken again for the rest. The dispatcher parses
 /// every request that it is given, and each takes about 8 KB: 128 KiB may hold 3,000 of them.
 const MAX_READ_BYTES: usize = 8 << 10;
+
+/// Whether a request's body is still to be read: until the handler has read it to its end, nobody but actix-http
+/// knows which bytes belong to it. The connection and its requests share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct UnreadBody(Rc<Cell<bool>>);
+
+impl UnreadBody {
+    fn set(request: &HttpRequest, is_unread: bool) {
+        if let Some(body) = request.conn_data::<Self>() {
+            body.0.set(is_unread);
+        }
+    }
+}
+
+/// Notes that `request` has a body. Called before anything of its response can be sent.
+#[cold]
+pub(super) fn on_body_announced(request: &HttpRequest) {
+    UnreadBody::set(request, true);
+}
+
+/// Notes that the body of `request` has been read to its end.
+pub(super) fn on_body_read(request: &HttpRequest) {
+    UnreadBody::set(request, false);
+}
 
 /// A client's connection, with two deadlines.
 ///
@@ -51,6 +71,16 @@ const MAX_READ_BYTES: usize = 8 << 10;
 ///
 /// *Beyond the limit.* A connection in the reserve (`open_connections`) may ask for a health check, soon and
 /// once.
+///
+/// *Request lines.* What a client should have percent-encoded in a request line is encoded before actix-http
+/// reads it ([`RequestLine`]). That must never happen within a body: its length would change, and what follows
+/// would be taken for another request. A read is taken for the start of a request only if a response was sent
+/// since the one before it (or if it is the first), no body is unread, and no write ever had to wait. Then
+/// actix-http holds no request that a handler has not seen: it handles the next one of its queue before it writes
+/// the response of the last one. Of several requests that arrive together, only the first is repaired. The others,
+/// if they need it, get 400.
+///
+/// *Refusals by actix-http.* It sends them without a body; the connection sends a problem document in their place.
 ///
 /// The request timer is not reset for each request, hence the factor of two. When it fires, the connection
 /// checks whether a response has been sent since it was set.
@@ -71,6 +101,23 @@ pub(super) struct Connection {
     futile_writes: u32,
     /// Bytes given to the dispatcher since it last had to wait for more.
     read_bytes: usize,
+    /// Of a request that was handled on this connection.
+    unread_body: UnreadBody,
+    /// Whether a write ever had to wait for the client.
+    has_blocked: bool,
+    request_line: RequestLine,
+    /// Bytes that did not fit into the dispatcher's buffer once they were encoded.
+    encoded: Bytes,
+    /// A problem document, of which a part is sent, that takes the place of a refusal by actix-http.
+    refusal: Option<Substitute>,
+}
+
+/// A problem document that takes the place of a refusal by actix-http.
+#[derive(Debug)]
+struct Substitute {
+    /// The bytes of the refusal.
+    replaced: usize,
+    rest: Bytes,
 }
 
 impl Connection {
@@ -86,7 +133,75 @@ impl Connection {
             response_timer: None,
             futile_writes: 0,
             read_bytes: 0,
+            unread_body: UnreadBody::default(),
+            has_blocked: false,
+            request_line: RequestLine::none(),
+            encoded: Bytes::new(),
+            refusal: None,
         }
+    }
+
+    /// What the connection shares with its requests.
+    pub(super) fn unread_body(&self) -> UnreadBody {
+        self.unread_body.clone()
+    }
+
+    /// Encodes what has to be encoded of the bytes behind the first `filled` of `buffer`, which just arrived.
+    #[inline]
+    fn read_request_line(&mut self, buffer: &mut ReadBuf<'_>, filled: usize) {
+        if !self.is_receiving && !self.unread_body.0.get() && !self.has_blocked {
+            self.request_line.start();
+        }
+        if self.request_line.is_open()
+            && let Some(encoded) = self.request_line.read(&buffer.filled()[filled..])
+        {
+            buffer.set_filled(filled);
+            self.encoded = encoded.into();
+            self.give_encoded(buffer);
+        }
+    }
+
+    /// Moves as many encoded bytes to `buffer` as it has room for.
+    #[cold]
+    fn give_encoded(&mut self, buffer: &mut ReadBuf<'_>) {
+        let count = self.encoded.len().min(buffer.remaining());
+        buffer.put_slice(&self.encoded.split_to(count));
+    }
+
+    /// The problem document that takes the place of a refusal by actix-http.
+    #[cold]
+    fn substitute(&self, refusal: ParserRefusal) -> Bytes {
+        let problem = match refusal {
+            ParserRefusal::BadRequest if self.request_line.length() > MAX_URI_BYTES => {
+                Problem::UriTooLong
+            }
+            ParserRefusal::BadRequest => Problem::MalformedRequest,
+            ParserRefusal::HeadersTooLarge => Refusal::HeadersTooLarge.into(),
+            ParserRefusal::Timeout => Problem::RequestTimeout,
+        };
+        problem.to_bytes()
+    }
+
+    /// Writes the problem document. Only once it is written is the refusal reported as written.
+    fn write_refusal(
+        &mut self,
+        context: &mut Context<'_>,
+        mut substitute: Substitute,
+    ) -> Poll<io::Result<usize>> {
+        while !substitute.rest.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(context, &substitute.rest) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) => substitute.rest.advance(count),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.refusal = Some(substitute);
+                    self.wait_for_client_to_read(context)?;
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.on_bytes_sent();
+        Poll::Ready(Ok(substitute.replaced))
     }
 
     /// Starts the request timer if it is not running.
@@ -123,7 +238,7 @@ impl Connection {
             self.set_request_timer(context);
         } else {
             // If this cannot be written, the client is not reading either.
-            let _ = self.stream.try_write(TIMED_OUT);
+            let _ = self.stream.try_write(&Problem::RequestTimeout.to_bytes());
             return Err(io::ErrorKind::TimedOut.into());
         }
         Ok(())
@@ -138,7 +253,7 @@ impl Connection {
             return Ok(());
         }
         // If this cannot be written, the client is not reading either.
-        let _ = self.stream.try_write(OVERLOADED);
+        let _ = self.stream.try_write(&Problem::TooManyConnections.to_bytes());
         Err(io::ErrorKind::ConnectionAborted.into())
     }
 
@@ -150,6 +265,7 @@ impl Connection {
 
     /// Fails if the client has not read its responses in time, or keeps the dispatcher spinning.
     fn wait_for_client_to_read(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        self.has_blocked = true;
         self.futile_writes += 1;
         if self.futile_writes > MAX_FUTILE_WRITES {
             return Err(io::ErrorKind::ConnectionAborted.into());
@@ -162,6 +278,45 @@ impl Connection {
             Poll::Pending => Ok(()),
         }
     }
+}
+
+/// A response that actix-http gives before a handler sees the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ParserRefusal {
+    BadRequest,
+    HeadersTooLarge,
+    Timeout,
+}
+
+/// How these responses begin. No handler gives one like them: its errors have bodies.
+const PARSER_REFUSALS: [(&[u8], ParserRefusal); 3] = [
+    (b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n", ParserRefusal::BadRequest),
+    (
+        b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\n",
+        ParserRefusal::HeadersTooLarge,
+    ),
+    (b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n", ParserRefusal::Timeout),
+];
+/// More than such a response has.
+const MAX_PARSER_REFUSAL_BYTES: usize = 192;
+
+/// The refusal at the end of `bytes`, and where it begins. It is the last that actix-http sends.
+#[inline]
+fn parser_refusal(bytes: &[u8]) -> Option<(ParserRefusal, usize)> {
+    // Most responses end in a body.
+    if bytes.ends_with(b"\r\n\r\n") { find_parser_refusal(bytes) } else { None }
+}
+
+#[cold]
+fn find_parser_refusal(bytes: &[u8]) -> Option<(ParserRefusal, usize)> {
+    let tail_at = bytes.len().saturating_sub(MAX_PARSER_REFUSAL_BYTES);
+    let start = b"HTTP/1.1 ";
+    let in_tail = bytes[tail_at..].windows(start.len()).rposition(|window| window == start)?;
+    let at = tail_at + in_tail;
+    PARSER_REFUSALS
+        .iter()
+        .find(|(start, _)| bytes[at..].starts_with(start))
+        .map(|(_, refusal)| (*refusal, at))
 }
 
 impl AsyncRead for Connection {
@@ -184,6 +339,11 @@ impl AsyncRead for Connection {
             return Poll::Pending;
         }
         let filled = buffer.filled().len();
+        if !self.encoded.is_empty() {
+            self.give_encoded(buffer);
+            self.read_bytes += buffer.filled().len() - filled;
+            return Poll::Ready(Ok(()));
+        }
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
         let read = buffer.filled().len() - filled;
         self.read_bytes = if result.is_pending() { 0 } else { self.read_bytes + read };
@@ -192,6 +352,7 @@ impl AsyncRead for Connection {
                 self.admit_to_reserve(&buffer.filled()[filled..])?;
             }
             self.futile_writes = 0;
+            self.read_request_line(buffer, filled);
             self.on_bytes_received(context);
         }
         result
@@ -204,6 +365,18 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if let Some(substitute) = self.refusal.take() {
+            return self.write_refusal(context, substitute);
+        }
+        let mut bytes = bytes;
+        if let Some((refusal, at)) = parser_refusal(bytes) {
+            if at == 0 {
+                let rest = self.substitute(refusal);
+                return self.write_refusal(context, Substitute { replaced: bytes.len(), rest });
+            }
+            // What precedes it is sent first.
+            bytes = &bytes[..at];
+        }
         let result = Pin::new(&mut self.stream).poll_write(context, bytes);
         match result {
             Poll::Ready(Ok(1..)) => self.on_bytes_sent(),

@@ -1,6 +1,8 @@
 //! `GET|POST /conversion/{programId}`: postbacks of networks, and pixels on an advertiser's pages. Records
 //! a conversion and responds with JSON or, if the path ends in `.gif`, with a pixel.
 
+use std::borrow::Cow;
+
 use actix_web::dev::Payload;
 use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse};
@@ -13,10 +15,11 @@ use super::endpoint::Recording;
 use super::pixel::pixel;
 use super::state::Public;
 use super::tracking_request::{json, parse_program_id};
-use crate::domain::json::members;
+use super::validation;
+use crate::domain::json::{Scalar, members};
 use crate::domain::{
-    ConversionClaim, Parameters, Refusal, Rules, TrackingRequest, event_reference, form_pairs,
-    pairs,
+    ClaimNames, ConversionClaim, MAX_QUERY_BYTES, Pair, Parameters, PreparedProgram, Refusal,
+    Repairs, Rules, TrackingRequest, form_text, pairs,
 };
 use crate::track::{EventSink, Programs, Tracker};
 
@@ -33,31 +36,32 @@ pub(super) async fn conversion<P: Programs, S: EventSink>(
 ) -> Result<HttpResponse, Refusal> {
     let program_id = parse_program_id(id)?;
     let received_at = Timestamp::now();
-    let given = read_pairs(request, payload, &public.bodies).await?;
+    // Read before the program is known, whose aliases rename parameters.
+    let given = read_given(request, payload, &public.bodies).await?;
     let program = public.tracker.program(&program_id).await?;
 
-    let mut parameters = Parameters::default();
-    for (name, value) in given {
-        let name = program.parameter_of(&name).map_or(name, str::to_owned);
-        parameters.add(name, value, Rules::CONVERSION)?;
-    }
-    let claim = ConversionClaim::of(&parameters, &program.status_aliases);
-    let conversion = claim.to_conversion()?;
-    let click_id = event_reference("click_id", claim.click_id)?;
+    let (mut parameters, amount_is_number) = given.parameters(request, &program)?;
+    let claim = ConversionClaim::of(&parameters, amount_is_number, &program.status_aliases);
+    let valid = claim.validate(&ClaimNames::PARAMETERS)?;
     public.conversions.authorize(&claim, &program_id, &program)?;
+    parameters.repairs.insert(valid.repairs);
     let tracking = TrackingRequest {
         program_id,
         event_type: EventType::Conversion,
         client: client(request, &parameters, &public.visitors)?,
         parameters,
         impression_id: String::new(),
-        click_id,
-        conversion: Some(Box::new(conversion)),
+        click_id: valid.click_id,
+        conversion: Some(Box::new(valid.conversion)),
         occurred_at: received_at,
         received_at,
     };
     let event = Tracker::<P, S>::validate(&tracking, program)?;
+    if recording.is_validation() {
+        return Ok(validation::response(&event, None));
+    }
     let mut response = if as_pixel { pixel() } else { json(&event) };
+    public.report_repairs(&event, recording, &mut response);
     if recording.is_on() {
         public.record(&event)?;
         if as_pixel {
@@ -69,14 +73,71 @@ pub(super) async fn conversion<P: Programs, S: EventSink>(
     Ok(response)
 }
 
-/// Names and values of the query and the body, as given.
-async fn read_pairs(
+/// What the body gives, besides the query.
+#[derive(Debug, Default)]
+struct Given {
+    /// Of a form.
+    pairs: Vec<Pair>,
+    /// Of a JSON object, with names for which the value is a JSON number.
+    numbers: Vec<String>,
+    repairs: Repairs,
+}
+
+impl Given {
+    /// The parameters of the query and the body, under our names. Whether `amount` is a JSON number.
+    fn parameters(
+        self,
+        request: &HttpRequest,
+        program: &PreparedProgram,
+    ) -> Result<(Parameters, bool), Refusal> {
+        let mut parameters = Parameters { repairs: self.repairs, ..Parameters::default() };
+        let query = request.uri().query().unwrap_or_default();
+        let is_known = |name: &str| program.parameter_of(name).is_some();
+        let in_query =
+            pairs(query, Rules::CONVERSION, MAX_QUERY_BYTES, is_known, &mut parameters.repairs);
+        for pair in in_query.into_iter().chain(self.pairs) {
+            let ours = program.parameter_of(&pair.name).map(str::to_owned);
+            parameters.add(Pair { name: ours.unwrap_or(pair.name), ..pair }, Rules::CONVERSION)?;
+        }
+        let is_amount = |name: &String| program.parameter_of(name).unwrap_or(name) == "amount";
+        let amount_is_number = self.numbers.iter().any(is_amount);
+        Ok((parameters, amount_is_number))
+    }
+
+    fn read_form(&mut self, body: &[u8]) {
+        let form = body.trim_ascii_end();
+        self.pairs =
+            pairs(&form_text(form), Rules::CONVERSION, usize::MAX, |_| true, &mut self.repairs);
+    }
+
+    fn read_json(&mut self, text: &str) -> Result<(), Refusal> {
+        let members = members(text).map_err(|error| Refusal::InvalidBody(error.to_string()))?;
+        for (name, value) in members {
+            if matches!(value, Scalar::Number(_)) {
+                self.numbers.push(name.clone().into_owned());
+            }
+            if matches!(value, Scalar::Nested(_)) {
+                if ConversionClaim::PARAMETERS.contains(&&*name) {
+                    return Err(Refusal::nested(&name));
+                }
+                self.repairs.insert(Repairs::NESTED_VALUE);
+            }
+            let value = value.into_text().unwrap_or_default().into_owned();
+            self.pairs.push(Pair::new(&name, value));
+        }
+        Ok(())
+    }
+}
+
+/// Reads the body: a form or a JSON object. If the media type does not say which, as from clients that name
+/// none, its first character does. It also does if a form begins with a brace, which no form does: `curl -d`
+/// sends JSON as a form.
+async fn read_given(
     request: &HttpRequest,
     payload: &mut Payload,
     bodies: &BodyBudget,
-) -> Result<Vec<(String, String)>, Refusal> {
-    let query = request.uri().query().unwrap_or_default();
-    let mut given = pairs(query)?;
+) -> Result<Given, Refusal> {
+    let mut given = Given::default();
     if *request.method() != Method::POST {
         return Ok(given);
     }
@@ -85,23 +146,38 @@ async fn read_pairs(
         return Ok(given);
     }
     let body = body::decode(request, body, MAX_BODY_BYTES)?;
-    let text = str::from_utf8(&body)
-        .map_err(|error| Refusal::InvalidBody(format!("the body is not UTF-8: {error}")))?;
-    match body::media_type(request).as_str() {
-        "application/x-www-form-urlencoded" => {
-            given.extend(form_pairs(text.trim_end_matches(['\r', '\n']))?);
+    let body = body::without_byte_order_mark(&body);
+    let media_type = body::media_type(request);
+    let looks_like_json = body.trim_ascii_start().starts_with(b"{");
+    let is_json = match &*media_type {
+        FORM if looks_like_json => {
+            given.repairs.insert(Repairs::MEDIA_TYPE);
+            true
         }
-        "application/json" => {
-            let members = members(text).map_err(|error| Refusal::InvalidBody(error.to_string()))?;
-            given.extend(
-                members.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())),
-            );
-        }
+        FORM => false,
+        "" | "text/plain" => looks_like_json,
+        other if is_json_type(other) => true,
         _ => {
             return Err(Refusal::UnsupportedMediaType(
                 "the body's Content-Type must be application/x-www-form-urlencoded or application/json",
             ));
         }
+    };
+    if is_json {
+        let text = body::json_text(body);
+        if matches!(text, Cow::Owned(_)) {
+            given.repairs.insert(Repairs::NOT_UTF8);
+        }
+        given.read_json(&text)?;
+    } else {
+        given.read_form(body);
     }
     Ok(given)
+}
+
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// Whether the media type is that of JSON (RFC 8259), or of a format based on it (RFC 6839).
+fn is_json_type(media_type: &str) -> bool {
+    matches!(media_type, "application/json" | "text/json") || media_type.ends_with("+json")
 }

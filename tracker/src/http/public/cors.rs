@@ -13,7 +13,8 @@ use url::Url;
 /// Headers that a script may send, in addition to those that are always allowed.
 const ALLOWED_HEADERS: &str = "Content-Type, Content-Encoding";
 /// Headers that a script may read, in addition to those that are always allowed.
-const EXPOSED_HEADERS: &str = "Adtrack-Event-Id, Adtrack-Problem, Adtrack-Recorded, Retry-After";
+const EXPOSED_HEADERS: &str =
+    "Adtrack-Event-Id, Adtrack-Problem, Adtrack-Recorded, Adtrack-Repaired, Retry-After";
 /// Seconds for which a browser caches the response to a preflight: the most that any browser does.
 const MAX_AGE_SECONDS: &str = "86400";
 

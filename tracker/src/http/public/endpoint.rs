@@ -30,11 +30,17 @@ pub enum Endpoint {
 pub(super) enum Recording {
     On,
     Off,
+    /// It is not, and the response describes what would be.
+    Validation,
 }
 
 impl Recording {
     pub(super) fn is_on(self) -> bool {
         self == Self::On
+    }
+
+    pub(super) fn is_validation(self) -> bool {
+        self == Self::Validation
     }
 }
 

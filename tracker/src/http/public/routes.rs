@@ -10,12 +10,14 @@ use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
 
 use super::batch::batch;
 use super::click::{self, click};
+use super::connection::on_body_announced;
 use super::conversion::conversion;
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, Recording};
 use super::event::event;
 use super::impression::impression;
 use super::pixel::{ENDING, problem_pixel};
 use super::state::Public;
+use super::validation;
 use crate::domain::Refusal;
 use crate::http::documents::{PAGE_SCRIPT, PUBLIC_API};
 use crate::http::health;
@@ -39,6 +41,8 @@ struct EndpointRoute<'a> {
     id: &'a str,
     /// Whether every response is a pixel, errors included.
     as_pixel: bool,
+    /// Whether the response only describes what would be recorded.
+    is_validation: bool,
 }
 
 /// What can be read. Reading it records nothing.
@@ -53,6 +57,17 @@ enum Resource {
 impl<'a> Route<'a> {
     /// Compares a few prefixes: actix-web's router costs about a third of the handler's time.
     fn of(path: &'a str) -> Self {
+        match Self::without_validation(path) {
+            Self::NotFound => match path.strip_prefix("/validate") {
+                Some("") => Self::validation("/events"),
+                Some(path) => Self::validation(path),
+                None => Self::NotFound,
+            },
+            route => route,
+        }
+    }
+
+    fn without_validation(path: &'a str) -> Self {
         if let Some(id) = path.strip_prefix("/event/") {
             return Self::endpoint(Endpoint::Event, id);
         }
@@ -79,12 +94,29 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// The route that describes what `path` would record.
+    fn validation(path: &'a str) -> Self {
+        match Self::without_validation(path) {
+            Self::Endpoint(route) => Self::Endpoint(EndpointRoute { is_validation: true, ..route }),
+            Self::Resource(_) | Self::NotFound => Self::NotFound,
+        }
+    }
+
+    /// Whether the path may lead somewhere without its extra slashes.
+    fn may_have_extra_slashes(&self) -> bool {
+        match self {
+            Self::Endpoint(route) => route.id.contains('/'),
+            Self::Resource(_) => false,
+            Self::NotFound => true,
+        }
+    }
+
     fn endpoint(endpoint: Endpoint, id: &'a str) -> Self {
-        Self::Endpoint(EndpointRoute { endpoint, id, as_pixel: false })
+        Self::Endpoint(EndpointRoute { endpoint, id, as_pixel: false, is_validation: false })
     }
 
     fn pixel(endpoint: Endpoint, id: &'a str) -> Self {
-        Self::Endpoint(EndpointRoute { endpoint, id, as_pixel: true })
+        Self::Endpoint(EndpointRoute { endpoint, id, as_pixel: true, is_validation: false })
     }
 }
 
@@ -123,13 +155,23 @@ async fn respond<P: Programs, S: EventSink>(
     payload: &mut Payload,
     public: &Public<P, S>,
 ) -> HttpResponse {
-    let route = match Route::of(request.path()) {
+    if !matches!(payload, Payload::None) {
+        on_body_announced(request);
+    }
+    let cleaned;
+    let mut route = Route::of(request.path());
+    if route.may_have_extra_slashes() {
+        cleaned = without_extra_slashes(request.path());
+        route = Route::of(&cleaned);
+    }
+    let route = match route {
         Route::Endpoint(route) => route,
         Route::Resource(resource) => return resource_response(request, &resource, public),
         Route::NotFound => return Problem::NotFound.to_response(),
     };
-    let EndpointRoute { endpoint, id, as_pixel } = route;
+    let EndpointRoute { endpoint, id, as_pixel, is_validation } = route;
     let recording = match endpoint.recording_for(request.method()) {
+        Ok(_) if is_validation => Recording::Validation,
         Ok(recording) => recording,
         Err(problem) => return route.problem_response(&problem),
     };
@@ -144,11 +186,14 @@ async fn respond<P: Programs, S: EventSink>(
             Endpoint::Conversion => {
                 Box::pin(conversion(request, payload, id, as_pixel, recording, public)).await
             }
-            Endpoint::Batch => Box::pin(batch(request, payload, public)).await,
+            Endpoint::Batch => Box::pin(batch(request, payload, recording, public)).await,
         },
     };
     let mut response = match result {
         Ok(response) => response,
+        Err(refusal) if is_validation && !refusal.is_transient() => {
+            validation::refusal_response(refusal)
+        }
         Err(refusal) => route.refusal_response(refusal, public),
     };
     public.on_response(endpoint, started_at, &mut response);
@@ -169,6 +214,25 @@ impl EndpointRoute<'_> {
     }
 }
 
+/// The path with single slashes, and without one at its end. Links are often joined from parts that both have
+/// one.
+#[cold]
+fn without_extra_slashes(path: &str) -> String {
+    let mut cleaned = String::with_capacity(path.len());
+    for character in path.chars() {
+        if character != '/' || !cleaned.ends_with('/') {
+            cleaned.push(character);
+        }
+    }
+    // `/event/` is the endpoint without an id, not another path.
+    let is_without_id =
+        matches!(Route::of(&cleaned), Route::Endpoint(route) if route.id.is_empty());
+    if cleaned.ends_with('/') && !is_without_id {
+        cleaned.pop();
+    }
+    cleaned
+}
+
 /// Responds with the resource, to GET and HEAD only.
 fn resource_response<P, S>(
     request: &HttpRequest,
@@ -184,5 +248,30 @@ fn resource_response<P, S>(
         Resource::HealthReady => health::ready(&public.health),
         Resource::PageScript => PAGE_SCRIPT.response(request),
         Resource::Description => PUBLIC_API.response(request),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn removes_extra_slashes() {
+        for (path, cleaned) in [
+            ("/conversion/212313/", "/conversion/212313"),
+            ("//conversion//212313//", "/conversion/212313"),
+            ("/events/", "/events"),
+            ("//events", "/events"),
+            ("/impression/212313.gif/", "/impression/212313.gif"),
+            ("/health/check/", "/health/check"),
+            ("/event//", "/event/"),
+            ("/event/212313/x/", "/event/212313/x"),
+            ("//validate//event//212313/", "/validate/event/212313"),
+            ("/validate/", "/validate"),
+            ("/", ""),
+            ("*", "*"),
+        ] {
+            assert_eq!(without_extra_slashes(path), cleaned, "{path}");
+        }
     }
 }

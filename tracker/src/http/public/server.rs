@@ -83,6 +83,9 @@ where
             .client_request_timeout(FIRST_REQUEST_TIMEOUT)
             .client_disconnect_timeout(DISCONNECT_TIMEOUT)
             .local_addr(address)
+            .on_connect_ext(|connection: &Connection, data| {
+                data.insert(connection.unread_body());
+            })
             .h1(map_config(app, move |()| AppConfig::default()));
         fn_service(move |stream: TcpStream| {
             let slot = connections.take_slot();

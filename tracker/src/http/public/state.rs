@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::http::ConnectionType;
-use actix_web::http::header::HeaderValue;
+use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::body::BodyBudget;
 use super::click_settings::ClickSettings;
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, Recording};
 use super::pixel::EVENT_ID;
 use super::rate_limits::RateLimits;
+use super::repair_log::RepairLog;
 use super::signatures::ConversionGuard;
 use super::visitors::VisitorSettings;
-use crate::domain::{Client, MessageId, Refusal, TrackedEvent};
+use crate::domain::{Client, MessageId, Refusal, Repairs, TrackedEvent};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::track::{EventSink, Programs, Tracker};
@@ -38,6 +39,8 @@ pub struct Public<P, S> {
     pub bodies: Arc<BodyBudget>,
     /// Limits the requests of each client address; none without a limit.
     pub rate_limits: Option<Arc<RateLimits>>,
+    /// Logs what was repaired, seldom.
+    pub repair_log: Arc<RepairLog>,
 }
 
 impl<P: Programs, S: EventSink> Public<P, S> {
@@ -49,7 +52,34 @@ impl<P: Programs, S: EventSink> Public<P, S> {
     }
 }
 
+/// The header of a response to a request that was repaired: the event's flags, each with the reasons.
+pub(super) const REPAIRED: HeaderName = HeaderName::from_static("adtrack-repaired");
+
 impl<P, S> Public<P, S> {
+    /// Says in the response what was repaired, and counts it if the event is recorded.
+    #[inline]
+    pub(super) fn report_repairs(
+        &self,
+        event: &TrackedEvent<'_>,
+        recording: Recording,
+        response: &mut HttpResponse,
+    ) {
+        if event.repairs().is_empty() {
+            return;
+        }
+        if recording.is_on() {
+            self.count_repairs(event);
+        }
+        add_repairs(event.repairs(), response);
+    }
+
+    /// Counts and logs what was repaired in a recorded event.
+    #[cold]
+    pub(super) fn count_repairs(&self, event: &TrackedEvent<'_>) {
+        self.metrics.http.count_repairs(event.repairs());
+        self.repair_log.report(event.program_id(), event.repairs());
+    }
+
     /// Refuses a request if its client's address is beyond the rate limit.
     pub(super) fn check_rate(
         &self,
@@ -93,5 +123,13 @@ impl<P, S> Public<P, S> {
         if self.health.is_draining() {
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
+    }
+}
+
+/// Adds the header that says what was repaired.
+#[cold]
+pub(super) fn add_repairs(repairs: Repairs, response: &mut HttpResponse) {
+    if let Ok(value) = HeaderValue::from_str(&repairs.header()) {
+        response.headers_mut().insert(REPAIRED, value);
     }
 }

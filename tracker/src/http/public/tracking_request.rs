@@ -40,7 +40,8 @@ pub fn tracking_request<'a>(
 /// Tries the text as is first, because ids are rarely percent-encoded.
 pub(super) fn parse_program_id(text: &str) -> Result<ProgramId, Refusal> {
     let decode = || ProgramId::parse(&percent_decode_str(text).decode_utf8().ok()?).ok();
-    ProgramId::parse(text).ok().or_else(decode).ok_or(Refusal::InvalidProgramId)
+    let refusal = || Refusal::InvalidProgramId(text.to_owned());
+    ProgramId::parse(text).ok().or_else(decode).ok_or_else(refusal)
 }
 
 /// The response that describes the event and its program to the client.
