@@ -11,6 +11,7 @@ mod documents;
 mod events;
 mod helpers;
 mod impressions;
+mod integration_guide;
 mod journal_files;
 mod limits;
 mod management;
