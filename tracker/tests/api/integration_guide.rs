@@ -25,7 +25,8 @@ const LANDING_PAGE: &str = "https://shop.example/shoes";
 const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:150.0) Gecko/20100101 Firefox/150.0";
 /// What opens a macro on any of the platforms.
 const MACRO_SIGNS: [&str; 6] = ["{", "[", "(", "__", "%e", "%n"];
-const IDS: [&str; 2] = ["click_id", "transaction_id"];
+/// Parameters in which an unfilled macro counts as not given.
+const NOT_GIVEN: [&str; 3] = ["click_id", "transaction_id", "url"];
 /// Parameters of a conversion in which an unfilled macro is refused.
 const EXACT: [&str; 3] = ["amount", "currency", "status"];
 
@@ -250,14 +251,15 @@ async fn filled_lines_are_recorded_as_the_tables_say() {
                 "click_id" => click_id.clone(),
                 _ => it.example.clone(),
             };
-            sent.push((kind, send(&section.url(&app, line, value_of)).await));
+            let outcome = send(&section.url(&app, line, value_of)).await;
+            outcome.assert_recorded(kind);
+            assert_eq!(outcome.repaired, "", "{outcome:?}");
+            sent.push((kind, outcome));
         }
     }
 
     let events = app.wait_for_events(sections.len() + sent.len()).await;
     for (kind, outcome) in &sent {
-        outcome.assert_recorded(*kind);
-        assert_eq!(outcome.repaired, "", "{outcome:?}");
         assert_recorded_as_sent(*kind, outcome, outcome.event(&events));
     }
 }
@@ -290,6 +292,25 @@ fn assert_recorded_as_sent(kind: Kind, outcome: &Outcome, event: &TrackingEvent)
         .collect();
     assert_eq!(carried, values, "{outcome:?}");
     assert!(event.is_valid && event.traffic_flags.is_empty(), "{event:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn validation_describes_filled_lines() {
+    let sections = sections();
+    let app = start(&sections).await;
+    for section in &sections {
+        for (kind, line) in section.requests() {
+            let url = section.url(&app, line, |_, it| it.example.clone());
+            let path = url.strip_prefix(&app.url).unwrap();
+            let (status, described) = app.get_json(&format!("/validate{path}")).await;
+            assert_eq!((status, &described["accepted"]), (200, &json!(true)), "{url} {described}");
+            assert!(described["repaired"].is_null(), "{url} {described}");
+            let expected = if kind == Kind::Click { 302 } else { 200 };
+            assert_eq!(described["status"], expected, "{url} {described}");
+            assert_eq!(described["event"]["program_id"], *section.program_id, "{described}");
+        }
+    }
+    assert!(app.stream_events().await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -330,7 +351,9 @@ async fn unfilled_macros_make_no_ids_and_lose_no_event() {
             let url = section.url(&app, line, unfilled);
             // Twice: an id made of a macro would make one event of different ones.
             for _ in 0..2 {
-                sent.push((section, kind, line, send(&url).await));
+                let outcome = send(&url).await;
+                outcome.assert_recorded(kind);
+                sent.push((section, kind, line, outcome));
             }
         }
     }
@@ -338,15 +361,14 @@ async fn unfilled_macros_make_no_ids_and_lose_no_event() {
     let events = app.wait_for_events(sent.len()).await;
     let ids: BTreeSet<_> = sent.iter().map(|(.., outcome)| &outcome.message_id).collect();
     for (section, kind, line, outcome) in &sent {
-        outcome.assert_recorded(*kind);
         let event = outcome.event(&events);
         let no_ids = [&event.click_id, &event.transaction_id, &event.impression_id];
         assert!(no_ids.iter().all(|id| id.is_empty()), "{event:?}");
         assert!(event.client_event_id.is_empty(), "{event:?}");
-        let has_id = parameters(line).any(|(name, _)| IDS.contains(&name));
+        let is_noticed = parameters(line).any(|(name, _)| NOT_GIVEN.contains(&name));
         let is_flagged = event.traffic_flags.iter().any(|flag| flag == "unfilled_macro");
-        assert_eq!(is_flagged, has_id, "{event:?}");
-        assert_eq!(outcome.repaired.contains("unfilled_macro"), has_id, "{outcome:?}");
+        assert_eq!(is_flagged, is_noticed, "{event:?}");
+        assert_eq!(outcome.repaired.contains("unfilled_macro"), is_noticed, "{outcome:?}");
         if *kind == Kind::Click {
             let host = section.landing_page().split('/').nth(2).unwrap();
             let page = Url::parse(&outcome.location).unwrap();
@@ -390,14 +412,15 @@ async fn macros_without_a_value_count_as_not_given() {
     let mut sent = Vec::new();
     for section in &sections {
         for (kind, line) in section.requests() {
-            sent.push((kind, line, send(&section.url(&app, line, |_, _| String::new())).await));
+            let outcome = send(&section.url(&app, line, |_, _| String::new())).await;
+            outcome.assert_recorded(kind);
+            assert_eq!(outcome.repaired, "", "{outcome:?}");
+            sent.push((line, outcome));
         }
     }
 
     let events = app.wait_for_events(sent.len()).await;
-    for (kind, line, outcome) in &sent {
-        outcome.assert_recorded(*kind);
-        assert_eq!(outcome.repaired, "", "{outcome:?}");
+    for (line, outcome) in &sent {
         let event = outcome.event(&events);
         assert_eq!((&*event.click_id, event.amount_micros), ("", 0), "{event:?}");
         // A sign between two macros is left of both.
