@@ -8,15 +8,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use adtrack_proto::event::TrackingEvent;
+use percent_encoding::percent_decode_str;
 use reqwest::header::{LOCATION, USER_AGENT};
 use serde_json::{Value, json};
 use url::Url;
-use url::form_urlencoded;
 
 use crate::clicks::program_with;
 use crate::helpers::{Setup, TestApp, store};
 
-const PAGE: &str = include_str!("../../../docs/INTEGRATION.md");
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/INTEGRATION.md");
 /// What the page's lines have in place of a tracker and a program.
 const TRACKER: &str = "https://t.example";
 const PROGRAM: &str = "/212313";
@@ -97,8 +97,9 @@ fn parameters(line: &str) -> impl Iterator<Item = (&str, &str)> {
 
 /// The sections of the page that have lines to copy.
 fn sections() -> Vec<Section> {
+    let page = std::fs::read_to_string(PAGE).unwrap();
     let mut sections = Vec::new();
-    for text in PAGE.split("\n## ").skip(1) {
+    for text in page.split("\n## ").skip(1) {
         let (heading, body) = text.split_once('\n').unwrap();
         let program_id = heading.to_lowercase().replace(' ', "-");
         let mut section = Section { program_id, lines: Vec::new(), macros: Vec::new() };
@@ -121,13 +122,15 @@ fn sections() -> Vec<Section> {
     sections
 }
 
+/// The kind of the lines in a block, from what follows the three signs that open or close it.
 fn kind_of_block(info: &str) -> Option<Kind> {
-    match info.strip_prefix("text ")? {
-        "impression" => Some(Kind::Impression),
-        "click" => Some(Kind::Click),
-        "conversion" => Some(Kind::Conversion),
-        "landing-page" => Some(Kind::LandingPage),
-        kind => panic!("a block of the unknown kind {kind}"),
+    match info {
+        "text impression" => Some(Kind::Impression),
+        "text click" => Some(Kind::Click),
+        "text conversion" => Some(Kind::Conversion),
+        "text landing-page" => Some(Kind::LandingPage),
+        "" => None,
+        other => panic!("a block of the unknown kind {other}"),
     }
 }
 
@@ -215,7 +218,7 @@ fn micros(amount: &str) -> i64 {
 #[test]
 fn tables_and_lines_agree() {
     let sections = sections();
-    assert_eq!(sections.len(), 12, "{:?}", sections.iter().map(|it| &it.program_id));
+    assert_eq!(sections.len(), 12, "eleven platforms, and your own page");
     for section in &sections {
         let mut used = BTreeSet::new();
         for (kind, line) in section.requests() {
@@ -251,25 +254,32 @@ async fn filled_lines_are_recorded_as_the_tables_say() {
                 "click_id" => click_id.clone(),
                 _ => it.example.clone(),
             };
+            let values: BTreeMap<_, _> = parameters(line)
+                .map(|(name, value)| {
+                    let value = section.fill(value, |it| value_of(name, it)).replace('+', " ");
+                    (member(kind, name), percent_decode_str(&value).decode_utf8().unwrap().into())
+                })
+                .collect();
             let outcome = send(&section.url(&app, line, value_of)).await;
             outcome.assert_recorded(kind);
             assert_eq!(outcome.repaired, "", "{outcome:?}");
-            sent.push((kind, outcome));
+            sent.push((kind, values, outcome));
         }
     }
 
     let events = app.wait_for_events(sections.len() + sent.len()).await;
-    for (kind, outcome) in &sent {
-        assert_recorded_as_sent(*kind, outcome, outcome.event(&events));
+    for (kind, values, outcome) in sent {
+        assert_has_exactly(kind, values, &outcome, outcome.event(&events));
     }
 }
 
-/// Checks that the event has exactly the values of the query, in the members that are documented.
-fn assert_recorded_as_sent(kind: Kind, outcome: &Outcome, event: &TrackingEvent) {
-    let query = outcome.url.split_once('?').unwrap().1;
-    let mut values: BTreeMap<String, String> = form_urlencoded::parse(query.as_bytes())
-        .map(|(name, value)| (member(kind, &name), value.into_owned()))
-        .collect();
+/// Checks that the event has these values, by member, and no others.
+fn assert_has_exactly(
+    kind: Kind,
+    mut values: BTreeMap<String, String>,
+    outcome: &Outcome,
+    event: &TrackingEvent,
+) {
     let mut take = |member: &str| values.remove(member).unwrap_or_default();
     if let Some(page) = Some(take("page")).filter(|page| !page.is_empty()) {
         let expected = format!("{page}&click_id={}", outcome.message_id);
@@ -344,9 +354,8 @@ async fn unfilled_macros_make_no_ids_and_lose_no_event() {
     let mut sent = Vec::new();
     for section in &sections {
         for (kind, line) in section.requests() {
-            let unfilled = |name: &str, it: &Macro| match EXACT.contains(&name) {
-                true => it.example.clone(),
-                false => it.text.clone(),
+            let unfilled = |name: &str, it: &Macro| {
+                if EXACT.contains(&name) { it.example.clone() } else { it.text.clone() }
             };
             let url = section.url(&app, line, unfilled);
             // Twice: an id made of a macro would make one event of different ones.
