@@ -144,10 +144,11 @@ fn macro_of_row(line: &str) -> Option<Macro> {
 
 /// The member of the event that a parameter becomes.
 fn member(kind: Kind, name: &str) -> String {
-    match (kind, name) {
-        (Kind::Conversion, "click_id" | "transaction_id" | "event_name" | "status") => name.into(),
-        (Kind::Conversion, "amount" | "currency") => name.into(),
-        (Kind::Click, "url") => "page".into(),
+    let of_conversions =
+        ["click_id", "transaction_id", "event_name", "status", "amount", "currency"];
+    match kind {
+        Kind::Conversion if of_conversions.contains(&name) => name.to_owned(),
+        Kind::Click if name == "url" => "page".to_owned(),
         _ => format!("parameters.{name}"),
     }
 }
