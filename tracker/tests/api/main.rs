@@ -13,6 +13,7 @@ mod events;
 mod field;
 mod helpers;
 mod impressions;
+mod integration_guide;
 mod journal_files;
 mod limits;
 mod management;
