@@ -97,6 +97,7 @@ async fn outage(rate: u32, padding: Parameters) {
     }
     let drained = recovery.elapsed().as_secs_f64();
     let sent = traffic.end().await;
+    assert!(!sent.accepted.is_empty());
     check(&stack, &sent).await;
     println!(
         "{backlog} bytes in the journal reached the stream {drained:.1} s after the end of the faults, \

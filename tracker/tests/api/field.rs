@@ -1,4 +1,4 @@
-//! Requests as clients really send them: the corpus, properties, and the same event in every form.
+//! Requests as clients really send them: the corpus, and a property of every request.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use crate::clicks::program_with;
 use crate::helpers::{Setup, TestApp, store};
 
 const CORPUS: &str = include_str!("../data/field/requests.jsonl");
-const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0";
+pub const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0";
 /// Flags that say that a request was repaired.
 const REPAIRED: [&str; 3] = ["parameters_cut", "parameters_repaired", "unfilled_macro"];
 
@@ -52,14 +52,14 @@ struct Expected {
 
 /// A response, read until the server closed the connection.
 #[derive(Debug)]
-struct Response {
-    status: u16,
+pub struct Response {
+    pub status: u16,
     headers: BTreeMap<String, String>,
-    body: Vec<u8>,
+    pub body: Vec<u8>,
 }
 
 impl Response {
-    fn parse(bytes: &[u8]) -> Option<Self> {
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
         let head_end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
         let head = std::str::from_utf8(&bytes[..head_end]).ok()?;
         let mut lines = head.split("\r\n");
@@ -72,16 +72,16 @@ impl Response {
         Some(Self { status, headers, body: bytes[head_end + 4..].to_vec() })
     }
 
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    fn header(&self, name: &str) -> &str {
+    pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 
     /// The problem: of the response, or of the first refused item of a batch.
-    fn problem(&self) -> Value {
+    pub fn problem(&self) -> Value {
         let json = self.json();
         let of_item = json["results"].as_array().and_then(|results| {
             results.iter().map(|result| &result["problem"]).find(|problem| problem.is_object())
@@ -90,7 +90,7 @@ impl Response {
     }
 
     /// The message ids of what was recorded.
-    fn message_ids(&self) -> Vec<String> {
+    pub fn message_ids(&self) -> Vec<String> {
         let json = self.json();
         let mut ids: Vec<_> = json["results"]
             .as_array()
@@ -110,7 +110,7 @@ fn bytes(text: &str) -> Vec<u8> {
     let mut bytes = parts.next().unwrap().as_bytes().to_vec();
     for part in parts {
         bytes.push(u8::from_str_radix(&part[..2], 16).unwrap());
-        bytes.extend_from_slice(part[2..].as_bytes());
+        bytes.extend_from_slice(&part.as_bytes()[2..]);
     }
     bytes
 }
@@ -142,7 +142,7 @@ impl Line {
 }
 
 /// Sends the bytes on a connection of their own.
-async fn send(address: &str, request: &[u8]) -> Vec<u8> {
+pub async fn send(address: &str, request: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).await.unwrap();
     // The server may refuse the request before it has arrived completely.
     let _ = stream.write_all(request).await;
@@ -151,11 +151,11 @@ async fn send(address: &str, request: &[u8]) -> Vec<u8> {
     response
 }
 
-fn address(app: &TestApp) -> String {
+pub fn address(app: &TestApp) -> String {
     app.url.trim_start_matches("http://").to_owned()
 }
 
-async fn app() -> TestApp {
+pub async fn app() -> TestApp {
     let app = Setup::default().start().await;
     let pages =
         json!({"landingUrl": "https://shop.example/landing", "allowedHosts": ["shop.example"]});
@@ -216,7 +216,7 @@ fn faults(
         });
     }
     let ids = response.message_ids();
-    let recorded = expected.accepted.unwrap_or_else(|| match expected.status {
+    let recorded = expected.accepted.unwrap_or(match expected.status {
         200 | 302 => 1,
         _ => 0,
     });
@@ -411,224 +411,5 @@ async fn every_http_request_is_recorded_or_refused_with_a_reason() {
             assert!(id.is_empty() || uuid::Uuid::parse_str(id).is_ok(), "{id}");
         }
         assert!(!event.transaction_id.starts_with('{') || !event.transaction_id.ends_with('}'));
-    }
-}
-
-/// Sends parts with pauses; returns everything that comes back.
-async fn send_parts(app: &TestApp, parts: &[&[u8]]) -> String {
-    let mut stream = TcpStream::connect(address(app)).await.unwrap();
-    for part in parts {
-        stream.write_all(part).await.unwrap();
-        stream.flush().await.unwrap();
-        tokio::time::sleep(std::time::Duration::from_millis(60)).await;
-    }
-    let mut response = Vec::new();
-    let _ = stream.read_to_end(&mut response).await;
-    String::from_utf8_lossy(&response).into_owned()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn encodes_request_lines_and_never_bodies() {
-    let app = app().await;
-    let head = |line: &[u8]| [line, b" HTTP/1.1\r\nhost: t\r\nuser-agent: u\r\n"].concat();
-    let last = |line: &[u8]| [&head(line)[..], b"connection: close\r\n\r\n"].concat();
-    let first = |line: &[u8]| [&head(line)[..], b"\r\n"].concat();
-    let post = |length: usize, body: &[u8]| {
-        let rest = format!("content-type: text/plain\r\ncontent-length: {length}\r\n\r\n");
-        [&head(b"POST /conversion/212313")[..], rest.as_bytes(), body].concat()
-    };
-    // A line in parts; a second request on the connection, also behind a body.
-    let bad = last(b"GET /event/212313?a=\xc3\xbc\"<");
-    for parts in [
-        vec![&bad[..10], &bad[10..21], &bad[21..22], &bad[22..]],
-        vec![&first(b"GET /event/212313?a=1")[..], &bad],
-        vec![&first(b"GET /event/212313?a=\xfc")[..], &bad],
-        vec![&post(18, b"transaction_id=t-1")[..], &bad],
-        vec![&post(18, b"")[..], b"transaction_id=t-2", &bad],
-    ] {
-        let responses = send_parts(&app, &parts).await;
-        let requests = parts
-            .iter()
-            .filter(|part| part.starts_with(b"GET /") || part.starts_with(b"POST"))
-            .count();
-        assert_eq!(responses.matches("HTTP/1.1 200").count(), requests, "{responses}");
-    }
-    // A body that looks like a request line, in a read of its own.
-    let body = b"GET /\xfc\"<= HTTP/1.1\r\n&transaction_id=t-3\r\n\r\n";
-    let responses = send_parts(&app, &[&post(body.len(), b""), body, &bad]).await;
-    assert_eq!(responses.matches("HTTP/1.1 200").count(), 2, "{responses}");
-    // A chunked body whose request got its response before the body arrived.
-    let refused =
-        [&head(b"POST /click/212313")[..], b"transfer-encoding: chunked\r\n\r\n"].concat();
-    let chunk = [&b"17\r\n"[..], b"GET /\xfc\"<x HTTP/1.1\r\n\r\n\r", b"\r\n0\r\n\r\n"].concat();
-    let responses = send_parts(&app, &[&refused, &chunk, &last(b"GET /event/212313")]).await;
-    assert_eq!(responses.matches("HTTP/1.1 405").count(), 1, "{responses}");
-    assert!(!responses.contains("HTTP/1.1 404"), "no byte of the body is a request: {responses}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn refuses_unparsable_requests_with_a_problem() {
-    let app = app().await;
-    for (request, status, code) in [
-        (&b"GET /event/212313 HTTP/1.1\r\n\r\n"[..], 400, "malformed_request"),
-        (b"GET /event/212313 HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400, "malformed_request"),
-        (
-            b"POST /events HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 1\r\n\r\nx",
-            400,
-            "malformed_request",
-        ),
-        (
-            b"GET /event/212313 HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\r\n\r\n",
-            400,
-            "malformed_request",
-        ),
-    ] {
-        let response = String::from_utf8(send(&address(&app), request).await).unwrap();
-        let last = response.rfind("HTTP/1.1 ").unwrap();
-        let response = Response::parse(&response.as_bytes()[last..]).unwrap();
-        assert_eq!((response.status, &response.json()["code"]), (status, &json!(code)));
-        assert_eq!(response.header("content-length"), response.body.len().to_string());
-    }
-}
-
-/// What of a row does not depend on how the event was sent.
-fn comparable(event: &TrackingEvent) -> TrackingEvent {
-    TrackingEvent { occurred_at_ms: 0, received_at_ms: 0, ..event.clone() }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_form_of_a_conversion_makes_the_same_row() {
-    let app = app().await;
-    let click = "019b7ca9-8f2e-7707-8707-070707070707";
-    let mut count = 0;
-    for (members, flags) in [
-        (
-            json!({"transaction_id": "d-1", "event_name": "sale", "status": "Approved", "amount": "49.90", "currency": "eur", "click_id": click.to_uppercase(), "campaign": "ü 1&2"}),
-            &[][..],
-        ),
-        (
-            json!({"transaction_id": "{txid}", "at_event_id": "d-2", "click_id": "", "x": "1"}),
-            &["unfilled_macro"],
-        ),
-        (
-            json!({"transaction_id": "d-3", "checksum": "124", "customerId": "9124", "long": "y".repeat(600)}),
-            &["parameters_cut"],
-        ),
-    ] {
-        let pairs: Vec<_> = members
-            .as_object()
-            .unwrap()
-            .iter()
-            .map(|(name, value)| (&**name, value.as_str().unwrap()))
-            .collect();
-        let form =
-            url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&pairs).finish();
-        let renamed = [
-            ("transaction_id", "transactionId"),
-            ("event_name", "eventName"),
-            ("click_id", "clickId"),
-            ("at_event_id", "eventId"),
-        ];
-        let mut item = json!({"programId": "212313", "eventType": "conversion", "parameters": {}});
-        for (name, value) in &pairs {
-            let ours = renamed.iter().find(|(own, _)| own == name).map(|(_, member)| *member);
-            match ours.or(["status", "amount", "currency", "checksum", "customerId"]
-                .into_iter()
-                .find(|own| own == name))
-            {
-                Some(member) => item[member] = json!(value),
-                None => item["parameters"][name] = json!(value),
-            }
-        }
-        let url = |path: &str| format!("{}{path}", app.url);
-        let with_type = |path: &str, media_type: &str, body: String| {
-            app.client.post(url(path)).header("content-type", media_type).body(body)
-        };
-        let requests = [
-            app.client.get(url(&format!("/conversion/212313?{form}"))),
-            app.client.get(url(&format!("/conversion/212313.gif?{form}"))),
-            with_type("/conversion/212313", "application/x-www-form-urlencoded", form.clone()),
-            with_type("/conversion/212313", "application/json", members.to_string()),
-            with_type("/conversion/212313", "", members.to_string()),
-            with_type("/events", "application/json", json!([item]).to_string()),
-            with_type("/events", "application/x-ndjson", item.to_string()),
-            // As the page script sends it.
-            with_type("/events", "text/plain;charset=UTF-8", json!([item]).to_string()),
-        ];
-        let sent = requests.len();
-        for request in requests {
-            let response = request.header("user-agent", BROWSER).send().await.unwrap();
-            assert_eq!(response.status(), 200, "{}", response.text().await.unwrap());
-        }
-        let events = app.wait_for_events(count + sent).await.split_off(count);
-        count += sent;
-        for event in &events {
-            assert_eq!(comparable(event), comparable(&events[0]));
-            assert_eq!(event.traffic_flags, flags);
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn validation_describes_what_would_be_recorded_and_records_nothing() {
-    let app = app().await;
-    let (status, body) = app
-        .get_json("/validate/conversion/212313?transaction_id=v-1&amount=49.90&currency=EUR&x=%FF")
-        .await;
-    assert_eq!((status, &body["accepted"], &body["status"]), (200, &json!(true), &json!(200)));
-    assert_eq!(body["event"]["amount_micros"], 49_900_000);
-    assert_eq!(body["event"]["parameters"], json!({"x": "\u{fffd}"}));
-    assert_eq!(body["repaired"], "parameters_repaired;not_utf8");
-    let (status, body) = app.get_json("/validate/conversion/212313?amount=1&currency=EURO").await;
-    assert_eq!(
-        (status, &body["accepted"], &body["problem"]["code"]),
-        (200, &json!(false), &json!("invalid_parameters"))
-    );
-    let (_, body) = app.get_json("/validate/click/f17?url={url}").await;
-    assert!(
-        body["location"].as_str().unwrap().starts_with("https://shop.example/landing?click_id=")
-    );
-    let items = json!([{"programId": "212313", "eventType": "conversion", "transactionId": "{x}"}, {"programId": "unknown"}]);
-    for path in ["/validate", "/validate/events", "/validate/"] {
-        let request = app.client.post(format!("{}{path}", app.url)).json(&items);
-        let body: Value = request.send().await.unwrap().json().await.unwrap();
-        assert_eq!((&body["accepted"], &body["refused"]), (&json!(1), &json!(1)), "{body}");
-        assert_eq!(
-            body["results"][0]["event"]["traffic_flags"],
-            json!(["no_user_agent", "unfilled_macro"])
-        );
-        assert_eq!(body["results"][1]["problem"]["code"], "program_not_found");
-    }
-    for (path, status) in
-        [("/validate", 405), ("/validate/health/live", 404), ("/validate/validate", 404)]
-    {
-        assert_eq!(app.get(path).await.status(), status, "{path}");
-    }
-    app.get_json("/event/212313?at_event_id=recorded").await;
-    let events = app.wait_for_events(1).await;
-    assert_eq!(events.len(), 1);
-    assert_eq!(events[0].client_event_id, "recorded");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn counts_repairs_by_reason() {
-    let app = app().await;
-    let response = app.get("/event/212313?a=1&a=2&b=%FF").await;
-    assert_eq!(
-        response.headers()["adtrack-repaired"],
-        "parameters_cut;repeated_name, parameters_repaired;not_utf8"
-    );
-    let items = json!([{"programId": "212313", "parameters": {"a": [1]}}, {"programId": "212313"}]);
-    let response =
-        app.client.post(format!("{}/events", app.url)).json(&items).send().await.unwrap();
-    assert_eq!(response.headers()["adtrack-repaired"], "parameters_repaired;nested_value");
-    let body: Value = response.json().await.unwrap();
-    assert_eq!(body["results"][0]["repaired"], "parameters_repaired;nested_value");
-    assert_eq!(body["results"][1]["repaired"], Value::Null);
-    for (reason, count) in
-        [("repeated_name", 1.0), ("not_utf8", 1.0), ("nested_value", 1.0), ("unfilled_macro", 0.0)]
-    {
-        let sample = format!("adtrack_repaired_total{{reason=\"{reason}\"}}");
-        assert_eq!(app.metric(&sample).await, count, "{reason}");
     }
 }

@@ -195,7 +195,7 @@ impl Outcome {
     #[track_caller]
     fn assert_recorded(&self, kind: Kind) {
         let expected = if kind == Kind::Click { 302 } else { 200 };
-        assert_eq!(self.status, expected, "{self:?}");
+        assert_eq!(self.status, expected, "{}: {self:?}", self.url);
         assert!(!self.message_id.is_empty(), "{self:?}");
     }
 

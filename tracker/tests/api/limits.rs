@@ -38,7 +38,7 @@ fn read_response(stream: &mut TcpStream) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn cuts_long_queries_and_refuses_long_headers_with_a_problem() {
     let app = Setup::default().start().await;
-    for (length, is_cut) in [(8_192, false), (8_193, true)] {
+    for (length, is_cut) in [(34_600, false), (34_601, true)] {
         let response = app.get(&format!("/event/212313?{}", "&".repeat(length))).await;
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers().contains_key("adtrack-repaired"), is_cut, "{length}");

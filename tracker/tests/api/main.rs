@@ -11,6 +11,7 @@ mod description;
 mod documents;
 mod events;
 mod field;
+mod field_forms;
 mod helpers;
 mod impressions;
 mod integration_guide;
