@@ -84,8 +84,9 @@ impl<'a> TrackedEvent<'a> {
     /// The event as JSON for the client.
     pub fn to_json(&self) -> String {
         let user_agent = &self.request.client.user_agent;
-        let fields = &self.program.response_fields;
-        let mut json = String::with_capacity(user_agent.len() + fields.len() + 150);
+        let (fields, last_fields) = self.program.response_fields();
+        let length = user_agent.len() + fields.len() + last_fields.len() + 100;
+        let mut json = String::with_capacity(length);
         json.push_str(r#"{"userAgent":"#);
         push_json_text(&mut json, user_agent);
         json.push(',');
@@ -93,13 +94,11 @@ impl<'a> TrackedEvent<'a> {
         json.push_str(r#","messageId":""#);
         json.push_str(&self.message_id);
         json.push_str(if self.validity_outcome.is_ok() {
-            r#"","valid":true,"customerIdText":""#
+            r#"","valid":true"#
         } else {
-            r#"","valid":false,"customerIdText":""#
+            r#"","valid":false"#
         });
-        // For readers that round large numbers, as browsers do.
-        json.push_str(self.program.customer_id_text());
-        json.push_str(r#""}"#);
+        json.push_str(last_fields);
         json
     }
 

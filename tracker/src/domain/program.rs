@@ -22,10 +22,9 @@ pub struct PreparedProgram {
     pub customer_id: i64,
     /// The program's part of an event.
     pub event_fields: ProgramFields,
-    /// The program's part of the response's JSON: `"programId":…,"customerName":…`.
-    pub(super) response_fields: Box<str>,
-    /// Where the customer's id is in `response_fields`.
-    customer_id_at: (u16, u16),
+    /// The program's two parts of the response's JSON, and where the second begins.
+    response_fields: Box<str>,
+    last_response_fields_at: u16,
     /// Where a click leads while the program is valid.
     pub landing_url: Option<Box<str>>,
     /// Where a click leads if the program is not valid or has no landing page.
@@ -71,18 +70,18 @@ impl PreparedProgram {
     /// Renders what a request on `program` needs.
     pub fn new(program: Program, version: Version) -> Self {
         let mut response_fields = format!(
-            r#""programId":{},"programName":{},"checksum":{},"customerId":"#,
+            r#""programId":{},"programName":{},"checksum":{},"customerId":{},"customerName":{}"#,
             json!(program.program_id.as_str()),
             json!(program.program_name),
             json!(program.checksum),
+            program.customer_id,
+            json!(program.customer_name),
         );
-        // The texts before it have at most 512 bytes each, and six times as many with escapes.
-        let at = |text: &str| u16::try_from(text.len()).unwrap_or(u16::MAX);
-        let customer_id_start = at(&response_fields);
-        response_fields.push_str(&program.customer_id.to_string());
-        let customer_id_at = (customer_id_start, at(&response_fields));
-        response_fields.push_str(r#","customerName":"#);
-        response_fields.push_str(&json!(program.customer_name).to_string());
+        // The texts have at most 512 bytes each, and six times as many with escapes.
+        let last_response_fields_at = u16::try_from(response_fields.len()).unwrap_or(u16::MAX);
+        // For readers that round large numbers, as browsers do.
+        let customer_id_text = format!(r#","customerIdText":"{}"}}"#, program.customer_id);
+        response_fields.push_str(&customer_id_text);
         let event_fields = ProgramFields::of(&program);
         // Without `..`, so that the compiler reports a new member that is forgotten here.
         let Program {
@@ -106,7 +105,7 @@ impl PreparedProgram {
             validity,
             event_fields,
             response_fields: response_fields.into(),
-            customer_id_at,
+            last_response_fields_at,
             checksum: checksum.into(),
             customer_id,
             landing_url: landing_url.map(Into::into),
@@ -118,10 +117,11 @@ impl PreparedProgram {
         }
     }
 
-    /// The customer's id as text.
-    pub(super) fn customer_id_text(&self) -> &str {
-        let (start, end) = self.customer_id_at;
-        self.response_fields.get(start.into()..end.into()).unwrap_or_default()
+    /// The members of the response that precede the message id, `"programId":…,"customerName":…`, and its end,
+    /// `,"customerIdText":…}`.
+    pub(super) fn response_fields(&self) -> (&str, &str) {
+        let fields = self.response_fields.split_at_checked(self.last_response_fields_at.into());
+        fields.unwrap_or((&self.response_fields, "}"))
     }
 
     /// Our name of the parameter that the program's network calls `name`; none if it has no alias.

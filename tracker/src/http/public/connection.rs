@@ -149,12 +149,15 @@ impl Connection {
     /// Encodes what has to be encoded of the bytes behind the first `filled` of `buffer`, which just arrived.
     #[inline]
     fn read_request_line(&mut self, buffer: &mut ReadBuf<'_>, filled: usize) {
-        if !self.is_receiving && !self.unread_body.0.get() && !self.has_blocked {
-            self.request_line.start();
-        }
-        if self.request_line.is_open()
-            && let Some(encoded) = self.request_line.read(&buffer.filled()[filled..])
-        {
+        let bytes = &buffer.filled()[filled..];
+        let encoded = if !self.is_receiving && !self.unread_body.0.get() && !self.has_blocked {
+            self.request_line.start(bytes)
+        } else if self.request_line.is_open() {
+            self.request_line.read(bytes)
+        } else {
+            None
+        };
+        if let Some(encoded) = encoded {
             buffer.set_filled(filled);
             self.encoded = encoded.into();
             self.give_encoded(buffer);

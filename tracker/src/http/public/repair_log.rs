@@ -14,7 +14,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(300);
 /// Programs and reasons that are remembered. While that many are, others are only counted.
 const MAX_REMEMBERED: usize = 256;
 
-/// Logs each program and reason at most once per [`LOG_INTERVAL`].
+/// Logs each program and reason at most every five minutes.
 #[derive(Debug, Default)]
 pub struct RepairLog {
     /// When each was logged, by program and position of the reason.

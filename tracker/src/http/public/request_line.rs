@@ -37,10 +37,17 @@ impl RequestLine {
         Self { place: Place::Done, length: 0 }
     }
 
-    /// The start of a request line.
-    pub(super) fn start(&mut self) {
+    /// Reads the bytes that arrived at the start of a request; returns what takes their place, if anything has to
+    /// be encoded.
+    #[inline]
+    pub(super) fn start(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        if starts_with_clean_line(bytes) {
+            self.place = Place::Done;
+            return None;
+        }
         self.place = Place::Method;
         self.length = 0;
+        self.read(bytes)
     }
 
     /// Whether the next bytes belong to the line.
@@ -53,18 +60,9 @@ impl RequestLine {
         self.length
     }
 
-    /// Reads the bytes that arrived; returns what takes their place, if anything has to be encoded.
-    #[inline]
-    pub(super) fn read(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
-        if self.place == Place::Method && starts_with_clean_line(bytes) {
-            self.place = Place::Done;
-            return None;
-        }
-        self.read_slowly(bytes)
-    }
-
+    /// Reads further bytes of the line, as [`Self::start`] does.
     #[cold]
-    fn read_slowly(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn read(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         let mut encoded: Option<Vec<u8>> = None;
         for (position, byte) in bytes.iter().enumerate() {
             if self.place == Place::Done {
@@ -91,8 +89,8 @@ impl RequestLine {
 
     fn has_to_be_encoded(&self, byte: u8) -> bool {
         match self.place {
-            Place::Path => byte >= 0x80 || b"\"<>`".contains(&byte),
-            Place::Query => byte >= 0x80 || b"\"<>`#".contains(&byte),
+            Place::Path => byte >= 0x80 || b"\"<>".contains(&byte),
+            Place::Query => byte >= 0x80 || b"\"<>#".contains(&byte),
             Place::Method | Place::Version | Place::Done => false,
         }
     }
@@ -123,28 +121,26 @@ fn starts_with_clean_line(bytes: &[u8]) -> bool {
     }
     let (chunks, rest) = bytes.as_chunks::<CHUNK>();
     for chunk in chunks {
-        match chunk_summary(chunk) {
-            (0, 0) => {}
-            (suspicious, _) => return suspicious == 0,
+        match summary(chunk) {
+            0 => {}
+            bits => return bits == LINE_END,
         }
     }
-    matches!(chunk_summary(rest), (0, 1))
+    summary(rest) == LINE_END
 }
 
-/// Whether any byte may have to be encoded, and whether any ends a line: 1 if so. Without branches, so that the
-/// compiler can check many bytes at a time.
+/// The bit in a [`summary`] that stands for the end of a line.
+const LINE_END: u8 = 1;
+
+/// Bits for what is among `bytes`: [`LINE_END`], and others for what may have to be encoded. Without branches, so
+/// that the compiler can check many bytes at a time.
 #[inline]
-fn chunk_summary(chunk: &[u8]) -> (u8, u8) {
-    let (mut suspicious, mut end) = (0, 0);
-    for byte in chunk {
+fn summary(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(0, |bits, byte| {
         // `"` and `#` differ in their lowest bit, `<` and `>` in their second.
-        suspicious |= byte >> 7
-            | u8::from(byte | 1 == b'#')
-            | u8::from(byte | 2 == b'>')
-            | u8::from(*byte == b'`');
-        end |= u8::from(*byte == b'\n');
-    }
-    (suspicious, end)
+        let is_suspicious = (byte | 1 == b'#') | (byte | 2 == b'>');
+        bits | byte & 0x80 | u8::from(is_suspicious) << 1 | u8::from(*byte == b'\n')
+    })
 }
 
 #[cfg(test)]
@@ -156,11 +152,15 @@ mod tests {
     /// What actix-http gets of bytes that arrive in these parts.
     fn read(parts: &[&[u8]]) -> Vec<u8> {
         let mut line = RequestLine::none();
-        line.start();
         parts
             .iter()
-            .flat_map(|part| {
-                let replaced = if line.is_open() { line.read(part) } else { None };
+            .enumerate()
+            .flat_map(|(index, part)| {
+                let replaced = match index {
+                    0 => line.start(part),
+                    _ if line.is_open() => line.read(part),
+                    _ => None,
+                };
                 replaced.unwrap_or_else(|| part.to_vec())
             })
             .collect()
@@ -175,7 +175,7 @@ mod tests {
             ),
             (
                 "GET /e<?a=é\"<>#` HTTP/1.1\r\nx: é",
-                "GET /e%3C?a=%C3%A9%22%3C%3E%23%60 HTTP/1.1\r\nx: é",
+                "GET /e%3C?a=%C3%A9%22%3C%3E%23` HTTP/1.1\r\nx: é",
             ),
             ("\r\nGET /?é HTTP/1.1\r\n", "\r\nGET /?%C3%A9 HTTP/1.1\r\n"),
             ("\r\n\r\n\nGET /?é HTTP/1.1\r\n", "\r\n\r\n\nGET /?%C3%A9 HTTP/1.1\r\n"),

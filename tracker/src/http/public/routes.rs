@@ -102,10 +102,11 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// Whether the path may lead somewhere without its extra slashes.
+    /// Whether the path may lead somewhere without its extra slashes. With one in the middle of its id, it leads
+    /// nowhere either way.
     fn may_have_extra_slashes(&self) -> bool {
         match self {
-            Self::Endpoint(route) => route.id.contains('/'),
+            Self::Endpoint(route) => route.id.starts_with('/') || route.id.ends_with('/'),
             Self::Resource(_) => false,
             Self::NotFound => true,
         }
