@@ -1,6 +1,7 @@
 //! Makes the faults of a plan happen, and lifts them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_sdk_kinesis::types::{HashKeyRange, Shard};
 use local_stack::process::Signal;
@@ -18,6 +19,9 @@ use crate::rig::{JOURNALS, MAX_CONNECTIONS, Rig};
 const IDLE_CONNECTIONS: usize = MAX_CONNECTIONS + 100;
 /// The event stream has at most this many open shards.
 const MAX_SHARDS: usize = 4;
+
+/// Within this time a Redis that runs has carried out a command.
+const REDIS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Carries out `plan`. Returns when every fault is lifted and every process runs again.
 pub async fn carry_out(rig: &Rig, feed: &Feed, plan: &[PlannedFault]) {
@@ -56,14 +60,15 @@ async fn inject(rig: &Rig, feed: &Feed, number: u64, planned: &PlannedFault, unt
             feed.request_reload();
         }
         Fault::RedisEmptied => {
-            rig.stack.lock().await.redis.command::<()>(&["FLUSHALL"]).await.unwrap();
+            command_redis(rig, &["FLUSHALL"]).await;
             sleep_until(until).await;
             feed.request_reload();
         }
         Fault::RedisFull => {
-            set_max_memory(rig, "1").await;
+            // 0: any number of bytes. Redis' default is not to evict keys.
+            command_redis(rig, &["CONFIG", "SET", "maxmemory", "1"]).await;
             sleep_until(until).await;
-            set_max_memory(rig, "0").await;
+            command_redis(rig, &["CONFIG", "SET", "maxmemory", "0"]).await;
         }
         Fault::TrackerKilled(tracker) => kill(rig, tracker, until).await,
         Fault::TrackerTerminated(tracker) => terminate(rig, tracker, Signal::TERM, until).await,
@@ -109,14 +114,17 @@ async fn inject(rig: &Rig, feed: &Feed, number: u64, planned: &PlannedFault, unt
     }
 }
 
-/// Sets the bytes that Redis may use; 0: any number. Redis' default is not to evict keys.
-async fn set_max_memory(rig: &Rig, bytes: &str) {
-    let set = ["CONFIG", "SET", "maxmemory", bytes];
-    rig.stack.lock().await.redis.command::<()>(&set).await.unwrap();
+/// Sends a command to a Redis that runs. On a busy machine its response may take longer than the client waits.
+async fn command_redis(rig: &Rig, command: &[&str]) {
+    let deadline = Instant::now() + REDIS_TIMEOUT;
+    while let Err(error) = rig.stack.lock().await.redis.command::<()>(command).await {
+        assert!(error.is_timeout() && Instant::now() < deadline, "{command:?}: {error}");
+    }
 }
 
 /// Splits the widest open shard, or merges two adjacent ones if there are many.
 async fn reshard(rig: &Rig) {
+    let _alone = rig.resharding.lock().await;
     let output = rig.kinesis.list_shards().stream_name(EVENT_STREAM).send().await.unwrap();
     let is_open = |shard: &Shard| {
         let range = shard.sequence_number_range.as_ref().unwrap();
@@ -135,8 +143,10 @@ async fn reshard(rig: &Rig) {
         split.send().await.unwrap();
     } else {
         let merge = rig.kinesis.merge_shards().stream_name(EVENT_STREAM);
-        let merge = merge.shard_to_merge(&open[0].shard_id);
-        merge.adjacent_shard_to_merge(&open[1].shard_id).send().await.unwrap();
+        let is_adjacent = |pair: &&[Shard]| hash_keys(&pair[0]).1 + 1 == hash_keys(&pair[1]).0;
+        let pair = open.windows(2).find(is_adjacent).unwrap();
+        let merge = merge.shard_to_merge(&pair[0].shard_id);
+        merge.adjacent_shard_to_merge(&pair[1].shard_id).send().await.unwrap();
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Rig {
     pub logs: Vec<Log>,
     /// Held while a fault stops a tracker's process. Starting it again may last longer than planned.
     pub processes: Vec<tokio::sync::Mutex<()>>,
+    /// Held while a shard is split or two are merged: which ones is read first.
+    pub resharding: tokio::sync::Mutex<()>,
     /// The files of a tracker's journal.
     pub journal_files: BTreeSet<String>,
     /// What goes wrong with calls at the moment, by number of the fault.
@@ -98,6 +100,7 @@ impl Rig {
             binaries,
             clients,
             logs: logs.into(),
+            resharding: tokio::sync::Mutex::default(),
             processes: (0..TRACKERS).map(|_| tokio::sync::Mutex::default()).collect(),
             journal_files: names(&folder.join(JOURNALS[0])),
             calls: Mutex::default(),
