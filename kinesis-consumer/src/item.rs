@@ -1,6 +1,6 @@
 //! Converts an event to its row. Pure.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use adtrack_proto::event::{EventType, TrackingEvent};
 use adtrack_proto::message_id::other_message_ids;
@@ -95,81 +95,114 @@ impl Row {
         }
     }
 
-    /// The row in DynamoDB's form.
+    /// The row in the SDK's form.
     pub fn item(&self) -> Item {
-        item(self, self.id())
+        self.item_under(self.id())
     }
 
     /// The same with the key `id`, which another copy of the event has.
     pub(crate) fn item_under(&self, id: &str) -> Item {
-        item(self, id)
+        let mut item = Item::with_capacity(INITIAL_CAPACITY);
+        write_attributes(self, id, &mut item);
+        item
+    }
+
+    /// Passes the row's attributes to `out`.
+    pub(crate) fn write_to(&self, out: &mut impl Attributes) {
+        write_attributes(self, self.id(), out);
     }
 }
 
-/// The item of a row. An event without times, as the AWS reference writes it, gets the time at which
-/// Kinesis received it, so that a replay makes the same row.
-fn item(row: &Row, id: &str) -> Item {
+/// What takes the attributes of a row, in one of DynamoDB's forms: the SDK's, or the JSON of a request.
+pub(crate) trait Attributes {
+    fn text(&mut self, name: &'static str, value: &str);
+    fn number(&mut self, name: &'static str, value: i64);
+    fn bool(&mut self, name: &'static str, value: bool);
+    /// A set of texts, which is not empty.
+    fn texts(&mut self, name: &'static str, values: &BTreeSet<&str>);
+    fn map(&mut self, name: &'static str, values: &BTreeMap<String, String>);
+}
+
+/// Passes the attributes of a row to `out`, under the key `id`. An event without times, as the AWS reference
+/// writes it, gets the time at which Kinesis received it, so that a replay makes the same row.
+fn write_attributes(row: &Row, id: &str, out: &mut impl Attributes) {
     let Row { event, arrived_at, stored_at, settings, .. } = row;
-    let event_type = event.event_type();
     let or_arrival = |ms: i64| if ms == 0 { arrived_at.as_millisecond() } else { ms };
     let received_at = or_arrival(event.received_at_ms);
     let occurred_at = or_arrival(event.occurred_at_ms);
-    let mut item = Item::with_capacity(INITIAL_CAPACITY);
-    item.extend([
-        ("id".into(), text(id)),
-        ("message_id".into(), text(id)),
-        ("program_id".into(), text(&event.program_id)),
-        ("program_name".into(), text(&event.program_name)),
-        ("checksum".into(), text(&event.checksum)),
-        ("customer_id".into(), number(event.customer_id)),
-        ("customer_name".into(), text(&event.customer_name)),
-        ("user_agent".into(), text(&event.user_agent)),
-        ("event_type".into(), text(event_type.name())),
-        ("occurred_at".into(), number(occurred_at)),
-        ("received_at".into(), number(received_at)),
-        ("stored_at".into(), number(stored_at.as_millisecond())),
-    ]);
+    out.text("id", id);
+    out.text("message_id", id);
+    out.text("program_id", &event.program_id);
+    out.text("program_name", &event.program_name);
+    out.text("checksum", &event.checksum);
+    out.number("customer_id", event.customer_id);
+    out.text("customer_name", &event.customer_name);
+    out.text("user_agent", &event.user_agent);
+    out.text("event_type", event.event_type().name());
+    out.number("occurred_at", occurred_at);
+    out.number("received_at", received_at);
+    out.number("stored_at", stored_at.as_millisecond());
     // The reference never sets is_valid, so false would mean nothing.
     if event.event_type != i32::from(EventType::Unspecified) {
-        item.insert("is_valid".into(), AttributeValue::Bool(event.is_valid));
+        out.bool("is_valid", event.is_valid);
     }
     // Counted from when the event was received, so that a replay does not extend the row's life.
     if let Some(days) = settings.ttl_days {
-        let expires_at = received_at / 1_000 + i64::from(days) * SECONDS_PER_DAY;
-        item.insert("expires_at".into(), number(expires_at));
+        out.number("expires_at", received_at / 1_000 + i64::from(days) * SECONDS_PER_DAY);
     }
     if let Some(buckets) = settings.index_buckets {
         let bucket = program_bucket(&event.program_id, occurred_at, id, buckets);
-        item.insert("program_bucket".into(), AttributeValue::S(bucket));
+        out.text("program_bucket", &bucket);
     }
     for (name, value) in optional_texts(event) {
         if !value.is_empty() {
-            item.insert(name.into(), text(value));
+            out.text(name, value);
         }
     }
     if !event.traffic_flags.is_empty() {
         // DynamoDB rejects a string set with duplicates.
-        let flags: BTreeSet<String> = event.traffic_flags.iter().cloned().collect();
-        item.insert("traffic_flags".into(), AttributeValue::Ss(flags.into_iter().collect()));
+        out.texts("traffic_flags", &event.traffic_flags.iter().map(String::as_str).collect());
     }
     if !event.parameters.is_empty() {
-        let parameters =
-            event.parameters.iter().map(|(name, value)| (name.clone(), text(value))).collect();
-        item.insert("parameters".into(), AttributeValue::M(parameters));
+        out.map("parameters", &event.parameters);
     }
     if event.amount_micros != 0 {
-        item.insert("amount_micros".into(), number(event.amount_micros));
+        out.number("amount_micros", event.amount_micros);
     }
     if event.is_test {
-        item.insert("is_test".into(), AttributeValue::Bool(true));
+        out.bool("is_test", true);
     }
     if row.is_written_once() {
-        item.insert(RANK.into(), text(&row.rank));
+        out.text(RANK, &row.rank);
         if let Some(rank) = &row.click_rank {
-            item.insert(CLICK_RANK.into(), text(rank));
+            out.text(CLICK_RANK, rank);
         }
     }
-    item
+}
+
+impl Attributes for Item {
+    fn text(&mut self, name: &'static str, value: &str) {
+        self.insert(name.into(), AttributeValue::S(value.into()));
+    }
+
+    fn number(&mut self, name: &'static str, value: i64) {
+        self.insert(name.into(), AttributeValue::N(value.to_string()));
+    }
+
+    fn bool(&mut self, name: &'static str, value: bool) {
+        self.insert(name.into(), AttributeValue::Bool(value));
+    }
+
+    fn texts(&mut self, name: &'static str, values: &BTreeSet<&str>) {
+        let values = values.iter().map(|value| (*value).to_owned()).collect();
+        self.insert(name.into(), AttributeValue::Ss(values));
+    }
+
+    fn map(&mut self, name: &'static str, values: &BTreeMap<String, String>) {
+        let value = |value: &String| AttributeValue::S(value.clone());
+        let values = values.iter().map(|(name, text)| (name.clone(), value(text))).collect();
+        self.insert(name.into(), AttributeValue::M(values));
+    }
 }
 
 /// Attributes that a row has only if they are not empty.
@@ -202,18 +235,8 @@ fn program_bucket(program_id: &str, occurred_at: i64, message_id: &str, buckets:
     format!("{program_id}#{hour}#{bucket}")
 }
 
-fn text(value: &str) -> AttributeValue {
-    AttributeValue::S(value.to_owned())
-}
-
-fn number(value: i64) -> AttributeValue {
-    AttributeValue::N(value.to_string())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     fn at(ms: i64) -> Timestamp {
@@ -313,7 +336,8 @@ mod tests {
             };
             let row = Row::new(event, b"abc", at(1), at(2), RowSettings::default());
             assert_eq!(row.is_written_once(), is_written_once, "{id}");
-            let rank = is_written_once.then(|| text("1767323045678-ba7816bf8f01cfea"));
+            let rank =
+                is_written_once.then(|| AttributeValue::S("1767323045678-ba7816bf8f01cfea".into()));
             assert_eq!(row.item().get("rank"), rank.as_ref(), "{id}");
         }
     }

@@ -4,6 +4,7 @@
 //! something between the function and DynamoDB, leaves all rows of its call to be retried.
 
 mod once;
+mod request;
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
@@ -14,7 +15,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata};
-use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
+use aws_sdk_dynamodb::types::{AttributeValue, WriteRequest};
 use futures::StreamExt;
 
 use crate::item::Row;
@@ -172,18 +173,17 @@ impl EventTable {
 
     /// Calls `BatchWriteItem` once. Returns the ids that DynamoDB left unprocessed.
     async fn call(&self, rows: &[&Row]) -> Result<HashSet<String>, CallError> {
-        let mut requests = Vec::with_capacity(rows.len());
-        for row in rows {
-            let put = PutRequest::builder()
-                .set_item(Some(row.item()))
-                .build()
-                .map_err(|error| CallError::Refused(error.to_string()))?;
-            requests.push(WriteRequest::builder().put_request(put).build());
-        }
+        let body = request::batch_write_item(&self.name, rows);
         let output = self
             .client
             .batch_write_item()
-            .request_items(&self.name, requests)
+            // The SDK finds the endpoint by the table's name. It signs and sends our body in place of its own.
+            .request_items(&self.name, Vec::new())
+            .customize()
+            .mutate_request(move |request| {
+                request.headers_mut().insert("content-length", body.len().to_string());
+                *request.body_mut() = body.clone().into();
+            })
             .send()
             .await
             .map_err(|error| {
