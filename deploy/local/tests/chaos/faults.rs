@@ -23,6 +23,8 @@ const MAX_SHARDS: usize = 4;
 /// Within this time a Redis that runs has carried out a command.
 const REDIS_TIMEOUT: Duration = Duration::from_secs(30);
 
+const REDIS_START_ATTEMPTS: usize = 10;
+
 /// Carries out `plan`. Returns when every fault is lifted and every process runs again.
 pub async fn carry_out(rig: &Rig, feed: &Feed, plan: &[PlannedFault]) {
     let start = Instant::now();
@@ -56,7 +58,7 @@ async fn inject(rig: &Rig, feed: &Feed, number: u64, planned: &PlannedFault, unt
         Fault::RedisKilled => {
             rig.stack.lock().await.redis.kill().await;
             sleep_until(until).await;
-            rig.stack.lock().await.redis.start_again().await.unwrap();
+            start_redis(rig).await;
             feed.request_reload();
         }
         Fault::RedisEmptied => {
@@ -112,6 +114,16 @@ async fn inject(rig: &Rig, feed: &Feed, number: u64, planned: &PlannedFault, unt
             }
         }
     }
+}
+
+/// Starts Redis again. A connection that another process opened meanwhile may have its port for a while.
+async fn start_redis(rig: &Rig) {
+    for _ in 1..REDIS_START_ATTEMPTS {
+        if rig.stack.lock().await.redis.start_again().await.is_ok() {
+            return;
+        }
+    }
+    rig.stack.lock().await.redis.start_again().await.unwrap();
 }
 
 /// Sends a command to a Redis that runs. On a busy machine its response may take longer than the client waits.
