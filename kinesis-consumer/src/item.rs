@@ -55,7 +55,7 @@ pub struct Row {
     pub stored_at: Timestamp,
     /// Whether it expires, and whether it is in the index `by-program`.
     pub settings: RowSettings,
-    /// Orders the copies of the event.
+    /// Orders the copies of the event; empty if the row is not written once.
     pub(crate) rank: String,
     /// The rank of the copy whose click id the event took over.
     pub(crate) click_rank: Option<String>,
@@ -70,8 +70,12 @@ impl Row {
         stored_at: Timestamp,
         settings: RowSettings,
     ) -> Self {
-        let rank = rank(event.received_at_ms, bytes);
-        Self { event, arrived_at, stored_at, settings, rank, click_rank: None }
+        let mut row =
+            Self { event, arrived_at, stored_at, settings, rank: String::new(), click_rank: None };
+        if row.is_written_once() {
+            row.rank = rank(row.event.received_at_ms, bytes);
+        }
+        row
     }
 
     /// The row's key in the table.

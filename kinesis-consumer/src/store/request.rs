@@ -1,5 +1,5 @@
 //! The body of a `BatchWriteItem` request, written from events without the SDK's form of an item in between: a map
-//! of owned texts per row, which took four fifths of the function's CPU (docs/adr/0013-request-body.md).
+//! of owned texts per row, which took four fifths of the function's CPU (docs/adr/0014-request-body.md).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,10 +36,10 @@ impl Json {
         self.0.extend_from_slice(bytes);
     }
 
-    /// A text, or several.
-    #[expect(clippy::expect_used, reason = "neither texts nor a Vec can fail")]
+    /// A text, several, or a whole number.
+    #[expect(clippy::expect_used, reason = "neither these nor a Vec can fail")]
     fn value(&mut self, value: impl Serialize) {
-        serde_json::to_writer(&mut self.0, &value).expect("texts into a Vec");
+        serde_json::to_writer(&mut self.0, &value).expect("JSON into a Vec");
     }
 }
 
@@ -72,8 +72,9 @@ impl Attributes for Members<'_> {
 
     fn number(&mut self, name: &'static str, value: i64) {
         self.begin(name, b"N");
-        self.json.value(value.to_string());
-        self.json.raw(b"}");
+        self.json.raw(b"\"");
+        self.json.value(value);
+        self.json.raw(b"\"}");
     }
 
     fn bool(&mut self, name: &'static str, value: bool) {
