@@ -92,6 +92,12 @@ pub enum BuildError {
         /// The client's error.
         error: reqwest::Error,
     },
+    /// The process may open too few files.
+    #[error(
+        "the limit on open files is {0}; expected at least {}: raise the hard limit (ulimit -Hn)",
+        file_handles::LEAST
+    )]
+    OpenFiles(usize),
     /// Two metrics have the same name.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -290,6 +296,9 @@ where
     let (listener, bound) = bind(config.listen_addr).map_err(error)?;
     let data = web::Data::new(public);
     let limit = file_handles::raise_limit();
+    if limit < file_handles::LEAST {
+        return Err(BuildError::OpenFiles(limit));
+    }
     let wanted = config.connections.max_connections;
     let connections = ConnectionSettings {
         max_connections: file_handles::connections_within(wanted, limit),

@@ -94,7 +94,9 @@ async fn main() -> ExitCode {
     output::finish(match outcome {
         Ok(0) => ExitCode::SUCCESS,
         Ok(failed) => {
-            errln!("redrive: {failed} {kind} failed, or hold no event, and are kept; the log says why");
+            errln!(
+                "redrive: {failed} {kind} failed, or hold no event, and are kept; the log says why"
+            );
             ExitCode::FAILURE
         }
         Err(error) => {

@@ -443,8 +443,7 @@ impl LoadGuard {
             None if is_retracted => LoadOutcome::Outdated,
             None => inner.store_read(id, read, self.started_at),
             Some(pushed) => {
-                let state =
-                    if is_retracted { pushed } else { inner.newest(read, Some(pushed)) };
+                let state = if is_retracted { pushed } else { inner.newest(read, Some(pushed)) };
                 LoadOutcome::Current(inner.store(id, state, self.started_at))
             }
         }

@@ -225,8 +225,7 @@ async fn recovers_from_a_hash_that_was_forged_twice_or_deleted() {
             let name = format!("true {number}");
             store(&app.redis, &program("p", "before", "0.4")).await;
             let _: u64 = app.redis.command(&["HSET", hash, "version", &first]).await.unwrap();
-            let _: u64 =
-                app.redis.command(&["HSET", hash, "programName", "forged"]).await.unwrap();
+            let _: u64 = app.redis.command(&["HSET", hash, "programName", "forged"]).await.unwrap();
             until("it is read", async || app.name_of("p").await == "forged").await;
             let _: u64 = app.redis.command(second).await.unwrap();
             let bounds = Bounds { highest_epoch: Some(1), ..Bounds::default() };

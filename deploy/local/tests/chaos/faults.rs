@@ -108,11 +108,11 @@ async fn inject(rig: &Rig, feed: &Feed, number: u64, planned: &PlannedFault, unt
             let script = "if redis.call('EXISTS', KEYS[1]) == 1 then
                 redis.call('HSET', KEYS[1], 'version', ARGV[1]) end";
             let key = format!("program:{{p{program}}}");
-            let forge = ["EVAL", script, "1", &key, &version.text()];
+            let forge = ["EVAL", script, "1", &key, &version.in_hash()];
             let _ = rig.stack.lock().await.redis.command::<()>(&forge).await;
         }
         Fault::MessageForged(program, version) => {
-            let (id, version) = (format!("p{program}"), version.text());
+            let (id, version) = (format!("p{program}"), version.in_message());
             let forged = json!({"programId": id, "programName": "forged", "checksum": "c",
                 "customerId": 1, "customerName": "c", "valid": true, "version": version});
             let deleted = json!({"programId": id, "deleted": true, "version": version});

@@ -16,8 +16,8 @@ const FAULTS: std::ops::RangeInclusive<usize> = 6..=14;
 /// Responses of 200 to `PutRecords` that acknowledge nothing, or too little.
 const LIES: [Lie; 4] =
     [Lie::Body("{}"), Lie::Body("<html>"), Lie::Entry("{}"), Lie::OneEntryTooFew];
-/// User records of one record: empty ones, which take 2 bytes.
-const MAX_BULK: usize = 120_000;
+/// Empty user records of one record: more than are kept on their own, and as many as fit.
+const BULK: std::ops::Range<usize> = 17..120_000;
 const SHORTEST_SECONDS: f64 = 0.2;
 const LONGEST_SECONDS: f64 = 5.0;
 
@@ -93,10 +93,20 @@ pub enum ForgedVersion {
 }
 
 impl ForgedVersion {
-    pub fn text(self) -> String {
+    /// In Redis. Trackers do not know the epoch, and go by what Redis has.
+    pub fn in_hash(self) -> String {
+        self.text("8.1")
+    }
+
+    /// On the channel.
+    pub fn in_message(self) -> String {
+        self.text("9.1")
+    }
+
+    fn text(self, of_epoch: &str) -> String {
         match self {
             Self::Sequence => format!("0.{}", "9".repeat(56)),
-            Self::Epoch => "9.1".to_owned(),
+            Self::Epoch => of_epoch.to_owned(),
         }
     }
 }
@@ -235,7 +245,7 @@ fn draw(rng: &mut fastrand::Rng) -> Fault {
         33 => Fault::HashForged(rng.u64(0..PROGRAMS), forged_version(rng)),
         34..36 => Fault::MessageForged(rng.u64(0..PROGRAMS), forged_version(rng)),
         36 => Fault::RingShortened(tracker),
-        37 => Fault::PoisonedInBulk(rng.usize(2..MAX_BULK)),
+        37 => Fault::PoisonedInBulk(rng.usize(BULK)),
         _ => Fault::Poisoned,
     }
 }

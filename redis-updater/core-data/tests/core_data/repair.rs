@@ -122,7 +122,10 @@ async fn uses_the_node_that_responds() {
     let local = Local::start().await;
     let closed = local_stack::ports::free("nobody", local_stack::ports::Port::Any).await.unwrap();
     let url = format!("redis://{closed},{}", local.redis.address());
-    let output = local.command(&["mark-loaded", "--count=0", "--allow-empty"]).env("REDIS_URL", &url).output();
+    let output = local
+        .command(&["mark-loaded", "--count=0", "--allow-empty"])
+        .env("REDIS_URL", &url)
+        .output();
     assert!(output.await.unwrap().status.success());
     assert_eq!(mark(&local).await.as_deref(), Some("0"));
     local.stop().await;

@@ -61,8 +61,8 @@
 //!
 //! # What others may do to the files
 //!
-//! A running tracker notices if a file is removed, renamed, shortened or unreadable (`watch`), and writes what is
-//! not acknowledged to a new one (`ring::home`). An access to what is cut off meanwhile finds zeros
+//! A running tracker notices if a file is removed, moved away, shortened or unreadable (`watch`), and writes what is
+//! not acknowledged to a new one (`ring::home`). A ring that was only renamed goes on under its new name. An access to what is cut off meanwhile finds zeros
 //! (`memory::fault`), which are damage like any other.
 //!
 //! A journal that was created with another size or number of workers is drained; its files are removed at
@@ -328,7 +328,9 @@ fn lock_and_open(folder: &Path) -> Result<(FolderLock, Vec<Ring>), JournalError>
     let folder_error = |error| JournalError::Folder(folder.to_owned(), error);
     let in_use = || JournalError::Locked(folder.to_owned());
     let lock = FolderLock::take(folder).map_err(|error| match folder::lock_path(folder) {
-        lock if lock.symlink_metadata().is_ok() => JournalError::Lock(lock, error),
+        lock if std::fs::metadata(&lock).is_ok_and(|found| !found.is_file()) => {
+            JournalError::Lock(lock, error)
+        }
         _ => folder_error(error),
     })?;
     let lock = lock.ok_or_else(in_use)?;

@@ -20,7 +20,7 @@ use super::record::{self, Found, Record};
 
 use header::{FORMAT_VERSION, HEADER_WORDS};
 pub(super) use header::{MIN_WORDS, PAGE_WORDS};
-pub(super) use home::{open_locked, remove_unused, rename_aside, set_aside};
+pub(super) use home::{Trouble, open_locked, remove_unused, rename_aside, set_aside};
 
 /// Why a file cannot be opened as a ring.
 #[derive(Debug, thiserror::Error)]

@@ -68,6 +68,16 @@ impl Ring {
         self.path.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Goes on under another name if one of `paths` is the file's. Returns whether it is.
+    pub fn follow_rename(&self, paths: &[PathBuf]) -> bool {
+        let file = self.memory.file();
+        let found = paths.iter().find(|path| is_at(&file, path));
+        if let Some(found) = found {
+            *self.path.lock().unwrap_or_else(PoisonError::into_inner) = found.clone();
+        }
+        found.is_some()
+    }
+
     /// What has happened to the file since the ring was opened or restored.
     pub fn trouble(&self) -> Option<Trouble> {
         let file = self.memory.file();
@@ -199,7 +209,9 @@ fn create_file(
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         // A file system that cannot do this.
-        Err(Errno::INVAL | Errno::NOSYS) if to.symlink_metadata().is_err() => std::fs::rename(from, to),
+        Err(Errno::INVAL | Errno::NOSYS) if to.symlink_metadata().is_err() => {
+            std::fs::rename(from, to)
+        }
         result => Ok(result?),
     }
 }
