@@ -300,3 +300,12 @@ async fn follows_files_that_are_renamed() {
     assert_eq!(tracker.metric("adtrack_journal_replayed_events_total").await, 40.0);
     assert!(!second.exists() && surroundings.damaged().next().is_none());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn does_not_start_with_too_few_open_files() {
+    let surroundings = Surroundings::start().await;
+    let output = surroundings.tracker_command_with_open_files(255).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("the limit on open files is 255; expected at least 256"), "{text}");
+}

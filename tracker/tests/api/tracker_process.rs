@@ -71,6 +71,14 @@ impl Surroundings {
         command
     }
 
+    pub fn tracker_command_with_open_files(&self, limit: u32) -> Command {
+        let tracker = self.tracker_command();
+        let mut command = self.command("sh");
+        command.arg("-c").arg(format!("ulimit -n {limit}; exec \"$@\"")).arg("sh");
+        command.arg(tracker.get_program()).args(tracker.get_args());
+        command
+    }
+
     pub fn redrive(&self) -> Output {
         let mut command = self.command(env!("CARGO_BIN_EXE_redrive"));
         command.arg("journal").arg(self.journal()).output().unwrap()
