@@ -94,10 +94,13 @@ pub enum BuildError {
     },
     /// The process may open too few files.
     #[error(
-        "the limit on open files is {0}; expected at least {}: raise the hard limit (ulimit -Hn)",
+        "the limit on open files is {limit}; expected at least {}: raise the hard limit (ulimit -Hn)",
         file_handles::LEAST
     )]
-    OpenFiles(usize),
+    OpenFiles {
+        /// How many.
+        limit: usize,
+    },
     /// Two metrics have the same name.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -297,7 +300,7 @@ where
     let data = web::Data::new(public);
     let limit = file_handles::raise_limit();
     if limit < file_handles::LEAST {
-        return Err(BuildError::OpenFiles(limit));
+        return Err(BuildError::OpenFiles { limit });
     }
     let wanted = config.connections.max_connections;
     let connections = ConnectionSettings {

@@ -165,10 +165,11 @@ impl LocalPrograms {
     /// An empty L1.
     pub fn new(limits: CacheLimits) -> Self {
         // After its TTL an entry is still served while Redis is unavailable.
+        let lifetime = limits.ttl.saturating_add(limits.stale);
         let programs = Cache::builder()
             .max_capacity(limits.capacity)
             .eviction_policy(EvictionPolicy::lru())
-            .time_to_live(limits.ttl.saturating_add(limits.stale))
+            .time_to_live(lifetime)
             .build_with_hasher(RandomState::default());
         let absent = Cache::builder()
             .max_capacity(limits.capacity.min(MAX_ABSENT))
@@ -183,7 +184,7 @@ impl LocalPrograms {
                 loads: Mutex::default(),
                 order: VersionOrder::default(),
                 highest_epoch: AtomicU64::new(0),
-                contradictions: Contradictions::new(limits.ttl),
+                contradictions: Contradictions::new(limits.ttl, lifetime),
                 created_at: Instant::now(),
                 trusted_since: AtomicU64::new(UNSUBSCRIBED),
             }),

@@ -8,11 +8,12 @@
 use std::time::{Duration, Instant};
 
 use adtrack_proto::{ProgramId, Version};
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 /// How long Redis has to hold the older version; the TTL, if that is shorter.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The most programs at a time. Others have to wait.
+/// The most programs at a time. Beyond that, those are forgotten, and found again, that were read longest ago.
 const MAX_PROGRAMS: u64 = 10_000;
 
 /// What L1 and Redis hold of a program.
@@ -51,14 +52,14 @@ struct Known {
 }
 
 impl Contradictions {
-    pub(super) fn new(ttl: Duration) -> Self {
-        let patience = PATIENCE.min(ttl);
+    /// For entries that are fresh for `ttl`, and are in L1 for `lifetime` at most if nobody asks for them.
+    pub(super) fn new(ttl: Duration, lifetime: Duration) -> Self {
         let known = Cache::builder()
             .max_capacity(MAX_PROGRAMS)
-            // A program that is asked for is read well before.
-            .time_to_live(ttl.saturating_add(PATIENCE))
+            .eviction_policy(EvictionPolicy::lru())
+            .time_to_live(lifetime)
             .build();
-        Self { known, patience }
+        Self { known, patience: PATIENCE.min(ttl) }
     }
 
     /// Redis was read, and holds the older version `stored`. Returns what to do, and how long to wait before the
