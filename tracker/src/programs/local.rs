@@ -82,6 +82,13 @@ struct Load {
     retracted: Option<Version>,
 }
 
+impl Load {
+    fn retract(&mut self, version: &Version) {
+        self.retracted = Some(version.clone());
+        self.pushed = self.pushed.take().filter(|pushed| pushed.version() != Some(version));
+    }
+}
+
 /// A read of Redis under way. Dropping it without [`Self::finish`] cancels the load.
 #[derive(Debug)]
 pub struct LoadGuard {
@@ -296,14 +303,20 @@ impl LocalPrograms {
         outcome
     }
 
+    /// Makes loads under way that find `version` read again.
+    pub fn distrust_loads(&self, id: &ProgramId, version: &Version) {
+        if let Some(load) = self.inner.loads().get_mut(id) {
+            load.retract(version);
+        }
+    }
+
     /// Drops the entry of `id` if it has exactly `version`, which cannot be true and was replaced in Redis.
     /// Loads under way do not bring it back. Returns whether there was such an entry.
     pub fn retract(&self, id: &ProgramId, version: &Version) -> bool {
         let inner = &self.inner;
         let mut loads = inner.loads();
         if let Some(load) = loads.get_mut(id) {
-            load.retracted = Some(version.clone());
-            load.pushed = load.pushed.take().filter(|pushed| pushed.version() != Some(version));
+            load.retract(version);
         }
         let mut is_held = false;
         inner.programs.entry(id.clone()).and_compute_with(|held| {

@@ -19,8 +19,8 @@
 //!    - The update that replaces a wrong version in Redis names it in `replaces`. L1 drops exactly that version,
 //!      whether it learns of it through a push or through verification.
 //!    - A version that no record of the stream can have by now counts as older than any other (`version_order`).
-//!    - A message with such a version, or with an epoch that nothing read from Redis has had, is not believed: the
-//!      program is read from Redis.
+//!    - A message with such a version, with an epoch that nothing read from Redis has had, or with `replaces` is not
+//!      believed: the program is read from Redis.
 //!    - If Redis holds an older version than L1, and still does a minute later, L1 takes it
 //!      (`local::contradictions`). It is noticed when the entry's TTL ends, at a verification, and when an
 //!      update arrives that is older than the entry.

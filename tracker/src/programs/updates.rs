@@ -131,11 +131,9 @@ impl Updates {
         match Update::from_json(message) {
             Ok(update) => {
                 let id = update.core_data.program_id().clone();
-                if let Some(replaced) = replaced_by(message) {
-                    self.retract(&id, &replaced);
-                }
-                if self.local.is_doubtful(&update.version) {
-                    return self.confirm(&id, &update.version).await;
+                let replaced = replaced_by(message);
+                if replaced.is_some() || self.local.is_doubtful(&update.version) {
+                    return self.confirm(&id, &update.version, replaced).await;
                 }
                 match self.local.push(id, ProgramState::of(update)) {
                     PushOutcome::Applied => metrics.updates_applied.inc(),
@@ -152,12 +150,21 @@ impl Updates {
         }
     }
 
-    /// Reads a program from Redis instead of believing a message: a true update was stored before it was published.
-    /// Updates wait for it, so that they stay in order.
-    async fn confirm(&self, id: &ProgramId, version: &Version) {
+    /// Reads a program from Redis instead of believing a message: a true update was stored before it was published,
+    /// with the version that it replaces. Updates wait for it, so that they stay in order.
+    async fn confirm(&self, id: &ProgramId, version: &Version, replaced: Option<Version>) {
         let metrics = &self.metrics.programs;
+        if let Some(replaced) = &replaced {
+            self.local.distrust_loads(id, replaced);
+        }
         if !self.local.holds(id) {
             return metrics.updates_not_held.inc();
+        }
+        if replaced.is_some()
+            && let Some(held) = self.local.get(id).and_then(|held| held.state.version().cloned())
+        {
+            // A failure is noticed below.
+            let _ = self.verify_chunk(vec![(id.clone(), held)], 1).await;
         }
         for _ in 0..CONFIRMATIONS {
             let read = self.loader.reload(id).await;

@@ -182,6 +182,15 @@ async fn does_not_believe_a_message_with_a_version_that_redis_does_not_hold() {
     announce(&app, &deletion("p", "9.2").to_json()).await;
     app.until_metric(r#"adtrack_updates_total{result="unconfirmed"}"#, 7.0).await;
     assert_eq!(app.name_of("212313").await, "program2");
+    // One that claims to replace the true version.
+    for (version, result) in [("0.6", "unconfirmed"), ("0.3", "ignored")] {
+        let message = deletion("p", version).to_json();
+        let metric = format!(r#"adtrack_updates_total{{result="{result}"}}"#);
+        let before = app.metric(&metric).await;
+        announce(&app, &message.replacen('{', r#"{"replaces":"0.5","#, 1)).await;
+        app.until_metric(&metric, before + 1.0).await;
+        assert_eq!(app.name_of("p").await, "true", "{version}");
+    }
     // A true update, and one of a stream that replaces this one.
     for (name, version) in [("next", "0.6"), ("replaced stream", "1.2"), ("and again", "1.3")] {
         store(&app.redis, &program("p", name, version)).await;
