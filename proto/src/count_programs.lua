@@ -4,7 +4,8 @@
 -- KEYS[1]  the mark
 -- ARGV[1]  programs added   ARGV[2]  programs removed   ARGV[3]  keys that the cluster holds
 if redis.call('TYPE', KEYS[1]).ok ~= 'string' then return 0 end
-local mark = tonumber(string.match(redis.call('GET', KEYS[1]), '^%d+$'))
+local text = redis.call('GET', KEYS[1])
+local mark = #text <= 10 and tonumber(string.match(text, '^%d+$'))
 if not mark then return 0 end
 -- The mark may be set before its programs arrive: it includes those already.
 local counted = math.max(math.max(mark, math.min(mark + ARGV[1], ARGV[3])) - ARGV[2], 0)

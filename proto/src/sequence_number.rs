@@ -7,7 +7,8 @@
 //! Kinesis never gave a record a number whose time of creation lies in the future.
 //!
 //! Because this is not documented, [`highest_possible`] checks it: it compares the arrival that Kinesis reports
-//! for a record with the one inside its sequence number, and returns no bound if they differ.
+//! for a record with the one inside its sequence number, and returns no bound if they differ. Who has no record,
+//! only its number, can use [`highest_by`] to doubt the number, but not to discard it.
 
 /// Digits of a sequence number, hexadecimal and with the leading `2`.
 const HEX_DIGITS: usize = 47;
@@ -32,10 +33,17 @@ pub fn highest_possible(sequence_number: &str, arrived_at: u64, now: u64) -> Opt
         return None;
     }
     // A record may be read again years after it arrived, and never before.
-    let latest = now.max(arrived_at) + CREATION_TOLERANCE_SECONDS;
+    Some(highest_by(now.max(arrived_at)))
+}
+
+/// The highest sequence number that a stream can have given a record by `now`, in seconds since the Unix epoch, plus
+/// a day, if its numbers have the structure above.
+pub fn highest_by(now: u64) -> String {
+    // Far in the future, and still nine digits.
+    let latest = now.saturating_add(CREATION_TOLERANCE_SECONDS).min(0xF_FFFF_FFFF);
     let highest = format!("{:f<HEX_DIGITS$}", format!("2{latest:09x}"));
     let digits: Vec<_> = highest.chars().filter_map(|digit| digit.to_digit(16)).collect();
-    Some(converted(&digits, 16, 10).iter().map(u32::to_string).collect())
+    converted(&digits, 16, 10).iter().map(u32::to_string).collect()
 }
 
 fn hex_digits(decimal: &str) -> Option<Vec<u32>> {
@@ -81,6 +89,7 @@ mod tests {
         for (sequence_number, arrived_at) in SAMPLES {
             let highest = highest_possible(sequence_number, arrived_at, arrived_at).unwrap();
             assert_eq!(highest.len(), 56);
+            assert_eq!(highest_by(arrived_at), highest);
             assert!(*highest > *sequence_number);
             // A shard that is created a day later has numbers below it, one two days later above it.
             let created = |days: u64| {
@@ -106,6 +115,14 @@ mod tests {
         }
         let later = arrived_at + 3_600;
         assert_eq!(highest_possible(sample, later, later), None, "another arrival");
+    }
+
+    #[test]
+    fn bound_grows_with_the_clock_whatever_that_says() {
+        let bounds = [0, 1, 1_545_084_650, 1_545_084_651, 0xF_FFFF_FFFF - 86_400].map(highest_by);
+        assert!(bounds.iter().all(|bound| bound.len() == 56));
+        assert!(bounds.is_sorted_by(|one, next| one < next), "{bounds:?}");
+        assert_eq!(highest_by(u64::MAX), bounds[4]);
     }
 
     #[test]

@@ -81,7 +81,8 @@ local is_program = ARGV[5] == '0'
 local change = (is_program and 1 or 0) - (was_program and 1 or 0)
 local mark, counted
 if change ~= 0 and KEYS[2] and redis.call('TYPE', KEYS[2]).ok == 'string' then
-  mark = tonumber(string.match(redis.call('GET', KEYS[2]), '^%d+$'))
+  local text = redis.call('GET', KEYS[2])
+  mark = #text <= 10 and tonumber(string.match(text, '^%d+$'))
   local held = redis.call('DBSIZE') - 1 + (kind == 'none' and 1 or 0)
   -- The mark may be set before its programs arrive: it includes those already.
   if mark and (change < 0 or held > mark) then counted = math.max(mark + change, 0) end

@@ -108,6 +108,24 @@ mod tests {
         assert_eq!(update.core_data.program_id().as_str(), "p");
     }
 
+    fn update_of(landing_url: &str) -> BoundedUpdate {
+        let json = format!(
+            r#"{{"programId":"p","programName":"n","checksum":"1","customerId":1,
+            "customerName":"c","valid":true,"landingUrl":"{landing_url}"}}"#
+        );
+        decode(json.as_bytes(), 0, "1").unwrap().into()
+    }
+
+    #[test]
+    fn warns_of_members_that_may_be_mistakes() {
+        let links = ["https://shop.example/?c={click_id}", "https://shop.example/?c=[CLICKID]"];
+        let updates = Updates { updates: links.map(update_of).into(), ..Updates::default() };
+        let warnings: Vec<_> = updates.warnings().collect();
+        let [(program, warning)] = &warnings[..] else { panic!("{warnings:?}") };
+        assert_eq!(program.as_str(), "p");
+        assert!(warning.contains("[CLICKID]"), "{warning}");
+    }
+
     #[test]
     fn reports_why_a_record_is_invalid() {
         let error = decode(br#"{"programId":"p"}"#, 0, "1").unwrap_err().to_string();

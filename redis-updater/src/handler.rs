@@ -78,17 +78,15 @@ impl Handler {
             )
         };
         let result = tokio::time::timeout(left.saturating_sub(RESPONSE_RESERVE), work).await;
-        let (mut superseded, mut failed, mut problem) = (0, 0_usize, None);
+        let mut problems = Vec::new();
         let retry: BTreeSet<String> = match result {
             Ok((outcomes, mut retry)) => {
                 for (outcome, sequence_number) in outcomes.into_iter().zip(updates.sequence_numbers)
                 {
                     match outcome {
-                        StoreOutcome::Stored => {}
-                        StoreOutcome::Superseded => superseded += 1,
-                        StoreOutcome::Failed(error) => {
-                            failed += 1;
-                            problem.get_or_insert(error);
+                        StoreOutcome::Stored | StoreOutcome::Superseded => {}
+                        StoreOutcome::Failed(problem) => {
+                            problems.push(problem);
                             retry.insert(sequence_number);
                         }
                     }
@@ -105,7 +103,7 @@ impl Handler {
             }
         };
 
-        self.on_stored(failed, problem, deadline).await;
+        self.on_stored(&problems, deadline).await;
         let metrics = BatchMetrics {
             namespace: &self.metrics_namespace,
             function: FUNCTION,
@@ -115,20 +113,20 @@ impl Handler {
             differing_repeats: None,
         };
         telemetry::write_line(&metrics.to_emf(Timestamp::now()));
-        tracing::debug!(records = records.len(), superseded, retries = retry.len(), "batch");
+        tracing::debug!(records = records.len(), retries = retry.len(), "batch");
         report(retry)
     }
 
     /// Logs a failure now and then, and waits after it, longer each time: Lambda invokes again at once.
-    async fn on_stored(&self, failed: usize, problem: Option<String>, deadline: SystemTime) {
-        let Some(problem) = problem else {
+    async fn on_stored(&self, problems: &[String], deadline: SystemTime) {
+        let Some(problem) = problems.first() else {
             self.failed_batches.store(0, Ordering::Relaxed);
             return;
         };
         let failures = self.failed_batches.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         if FAILURE_LOG.includes(failures) {
             tracing::error!(
-                updates = failed,
+                updates = problems.len(),
                 batches = failures,
                 error = problem,
                 "updates were not stored; they are left for a retry"

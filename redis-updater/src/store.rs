@@ -155,3 +155,78 @@ impl Attempt {
         Some(problem)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use redis::{ErrorKind, RedisError};
+
+    use super::*;
+
+    fn empty() -> Attempt {
+        Attempt { outcomes: Vec::new(), is_full: false }
+    }
+
+    fn broken() -> RedisError {
+        RedisError::from((ErrorKind::Io, "broken"))
+    }
+
+    fn full() -> RedisError {
+        let message = "OOM command not allowed when used memory > 'maxmemory'.".to_owned();
+        RedisError::from((ErrorKind::Extension, "OOM", message))
+    }
+
+    fn problem(outcome: &StoreOutcome) -> &str {
+        match outcome {
+            StoreOutcome::Failed(problem) => problem,
+            outcome => panic!("{outcome:?}"),
+        }
+    }
+
+    #[test]
+    fn each_update_has_the_outcome_of_its_response() {
+        let mut attempt = empty();
+        assert_eq!(attempt.add(Ok(vec![Ok(true), Ok(false)]), 2), None);
+        assert!(attempt.is_connection_good());
+        assert_eq!(attempt.add(Ok(vec![Ok(true), Err(broken())]), 2), None, "one is stored");
+        assert_eq!(
+            attempt.outcomes[..3],
+            [StoreOutcome::Stored, StoreOutcome::Superseded, StoreOutcome::Stored]
+        );
+        let problem = problem(&attempt.outcomes[3]);
+        assert!(problem.contains("broken") && !problem.contains("full"), "{problem}");
+        assert!(!attempt.is_connection_good(), "another connection may do better");
+    }
+
+    #[test]
+    fn full_redis_keeps_its_connection() {
+        let mut attempt = empty();
+        assert_eq!(attempt.add(Ok(vec![Ok(true), Err(full())]), 2), None);
+        assert!(problem(&attempt.outcomes[1]).starts_with("Redis is full, raise its memory"));
+        assert_eq!(attempt.add(Ok(vec![Ok(true)]), 1), None);
+        assert!(attempt.is_full && attempt.is_connection_good());
+    }
+
+    #[test]
+    fn reports_the_first_problem_if_nothing_is_stored() {
+        let mut attempt = empty();
+        assert_eq!(attempt.add(Ok(vec![Ok(true)]), 1), None);
+        let found = attempt.add(Ok(vec![Err(full()), Err(broken())]), 2).unwrap();
+        assert_eq!(found, problem(&attempt.outcomes[1]));
+    }
+
+    #[test]
+    fn all_updates_of_a_failed_pipeline_fail() {
+        for (responses, expected) in [
+            (Ok(vec![Ok(true)]), "Redis gave 1 responses to 2 commands"),
+            (Err(broken()), "a pipeline failed: broken"),
+        ] {
+            let mut attempt = empty();
+            assert_eq!(attempt.add(Ok(vec![Ok(true)]), 1), None);
+            let found = attempt.add(responses, 2).unwrap();
+            assert!(found.starts_with(expected), "{found}");
+            assert_eq!(attempt.outcomes.len(), 3);
+            assert!(attempt.outcomes[1..].iter().all(|outcome| problem(outcome) == found));
+            assert!(!attempt.is_connection_good());
+        }
+    }
+}

@@ -92,6 +92,15 @@ pub enum BuildError {
         /// The client's error.
         error: reqwest::Error,
     },
+    /// The process may open too few files.
+    #[error(
+        "the limit on open files is {limit}; expected at least {}: raise the hard limit (ulimit -Hn)",
+        file_handles::LEAST
+    )]
+    OpenFiles {
+        /// How many.
+        limit: usize,
+    },
     /// Two metrics have the same name.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -264,7 +273,7 @@ impl App {
         self.journal.close();
         let spill_reserve = if self.spill.is_some() { self.grace / 4 } else { Duration::ZERO };
         self.delivery.drain(deadline - spill_reserve).await;
-        spill_and_report(self.spill, &self.journal, deadline).await;
+        let leftover = spill(self.spill, &self.journal, deadline).await;
         if let Err(error) = self.journal.sync_to_disk() {
             tracing::error!(%error, "the journal cannot be synced to the disk");
         }
@@ -272,6 +281,7 @@ impl App {
         management.stop(false).await;
         servers.abort();
         drop(watchdog);
+        report(leftover, &self.journal);
         if was_requested { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
@@ -289,6 +299,9 @@ where
     let (listener, bound) = bind(config.listen_addr).map_err(error)?;
     let data = web::Data::new(public);
     let limit = file_handles::raise_limit();
+    if limit < file_handles::LEAST {
+        return Err(BuildError::OpenFiles { limit });
+    }
     let wanted = config.connections.max_connections;
     let connections = ConnectionSettings {
         max_connections: file_handles::connections_within(wanted, limit),
@@ -336,37 +349,52 @@ fn bind(address: SocketAddr) -> std::io::Result<(std::net::TcpListener, SocketAd
     Ok((listener, bound))
 }
 
-/// Spills what is left if there is a store, and writes the last log line: how much is left, and where.
-async fn spill_and_report(spill: Option<SpillStore>, journal: &Journal, deadline: Instant) {
-    let bytes = journal.used_bytes();
-    if bytes == 0 {
-        tracing::info!("drained; nothing is left");
-        return;
-    }
-    let Some(store) = spill else {
-        tracing::warn!(
-            bytes,
-            "not drained in time: what is left stays in the journal, for the next start"
-        );
-        return;
+/// What shutdown could not deliver.
+#[derive(Debug)]
+struct Leftover {
+    /// Events that were written to SPILL_URL, if that succeeded.
+    spilled: u64,
+    /// Why that failed.
+    problem: Option<String>,
+}
+
+/// Spills what is left, if there is a store.
+async fn spill(store: Option<SpillStore>, journal: &Journal, deadline: Instant) -> Leftover {
+    let Some(store) = store.filter(|_| journal.used_bytes() > 0) else {
+        return Leftover { spilled: 0, problem: None };
     };
-    match tokio::time::timeout_at(deadline, store.spill(journal)).await {
-        Ok(Ok(events)) => {
-            tracing::warn!(
-                bytes,
-                events,
-                "not drained in time: what was left is at SPILL_URL; run `redrive`"
-            );
-        }
-        Ok(Err(error)) => tracing::error!(
-            %error,
-            bytes = journal.used_bytes(),
-            "not drained in time, and SPILL_URL failed: what is left stays in the journal"
+    let (spilled, problem) = match tokio::time::timeout_at(deadline, store.spill(journal)).await {
+        Ok(Ok(events)) => (events, None),
+        Ok(Err(error)) => (0, Some(error.to_string())),
+        Err(_) => (0, Some("out of time".to_owned())),
+    };
+    Leftover { spilled, problem }
+}
+
+/// Writes the last log line: how much is left, and where.
+fn report(leftover: Leftover, journal: &Journal) {
+    let Leftover { spilled, problem } = leftover;
+    let (events, bytes) = (journal.count_events(), journal.used_bytes());
+    let folder = journal.folder().display();
+    match problem {
+        Some(problem) => tracing::error!(
+            events,
+            bytes,
+            %folder,
+            error = problem,
+            "not drained in time, and SPILL_URL failed: these events stay in the journal; others may be at SPILL_URL"
         ),
-        Err(_) => tracing::error!(
-            bytes = journal.used_bytes(),
-            "not drained in time, nor written to SPILL_URL: what is left stays in the journal"
+        None if bytes > 0 => tracing::warn!(
+            events,
+            bytes,
+            %folder,
+            "not drained in time: these events stay in the journal, for the next start or `redrive journal`"
         ),
+        None if spilled > 0 => tracing::warn!(
+            events = spilled,
+            "not drained in time: these events are at SPILL_URL; run `redrive`"
+        ),
+        None => tracing::info!("drained; nothing is left"),
     }
 }
 

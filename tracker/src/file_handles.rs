@@ -6,6 +6,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// File handles that clients' connections may not use.
 const RESERVE: usize = 256;
 
+/// With a lower limit on its open files, the tracker does not start: silent clients would use up all of them.
+pub const LEAST: usize = 256;
+
 /// Raises the soft limit to the hard one, and returns the limit that holds now; `usize::MAX` if there is none.
 pub fn raise_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);

@@ -40,6 +40,8 @@ async fn run() -> ExitCode {
         Err(error) => return cli::usage_error(error),
     };
     let _log = telemetry::init(&config.logs);
+    // Before the journal is opened, which takes time.
+    let shutdown = Shutdown::on_signals();
     let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
     let app = match App::build(&config, redis, &aws) {
         Ok(app) => app,
@@ -48,5 +50,5 @@ async fn run() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    app.run(Shutdown::on_signals()).await
+    app.run(shutdown).await
 }

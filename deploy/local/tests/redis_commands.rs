@@ -181,7 +181,7 @@ async fn each_program_sends_what_is_listed() {
 
     // An operator marks an empty Redis as loaded, so that programs are counted.
     let operator = url("core-data");
-    core_data(&operator, &["mark-loaded", "--count", "0"]).await;
+    core_data(&operator, &["mark-loaded", "--count=0", "--allow-empty"]).await;
     feed(&stack, 1).await;
     until_known(&stack, 1).await;
     // A program that nobody asked for yet is read; a lost subscription is made again and verified.

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, Parser};
+use clap::{Command, CommandFactory, Parser};
 
 use crate::{errln, output};
 
@@ -50,7 +50,8 @@ fn one_line<T: CommandFactory>(error: &clap::Error) -> String {
         Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
         _ => None,
     };
-    let argument = text(ContextKind::InvalidArg).map(|argument| variable_of(&argument));
+    let name_of = |argument: String| name_of(&T::command(), &argument);
+    let argument = text(ContextKind::InvalidArg).map(name_of);
     let value = text(ContextKind::InvalidValue).unwrap_or_default();
     let is_secret = argument.as_deref().is_some_and(is_secret::<T>);
     let value = match masked_url(&value) {
@@ -65,7 +66,7 @@ fn one_line<T: CommandFactory>(error: &clap::Error) -> String {
             format!("{argument}={value:?}: {}", expected.unwrap_or_else(|| "needs a value".into()))
         }
         (ErrorKind::ArgumentConflict, Some(argument)) => {
-            let other = text(ContextKind::PriorArg).map(|other| variable_of(&other));
+            let other = text(ContextKind::PriorArg).map(name_of);
             format!(
                 "{argument}: cannot be set together with {}; set one",
                 other.unwrap_or_default()
@@ -100,16 +101,21 @@ fn masked_url(value: &str) -> Option<String> {
     Some(format!("{scheme}://{user}:***@{host}"))
 }
 
-/// Converts `--listen-addr <LISTEN_ADDR>` to `LISTEN_ADDR`, the variable of the same setting.
-fn variable_of(argument: &str) -> String {
-    argument
-        .split(", ")
-        .map(|one| {
-            let flag = one.split([' ', '=']).next().unwrap_or(one);
-            flag.trim_start_matches('-').replace('-', "_").to_uppercase()
-        })
-        .collect::<Vec<_>>()
-        .join(", ")
+/// Converts `--listen-addr <LISTEN_ADDR>` to `LISTEN_ADDR`, the variable of the same setting, and
+/// `--count <PROGRAMS>` to `--count` if there is no such variable.
+fn name_of(command: &Command, argument: &str) -> String {
+    let names = argument.split(", ").map(|one| {
+        let flag = one.split([' ', '=']).next().unwrap_or(one);
+        variable_of(command, flag.trim_start_matches('-')).unwrap_or_else(|| flag.to_owned())
+    });
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// The variable of a setting of the command or of one of its subcommands.
+fn variable_of(command: &Command, flag: &str) -> Option<String> {
+    let own = command.get_arguments().find(|one| one.get_long() == Some(flag));
+    let own = own.and_then(|one| Some(one.get_env()?.to_string_lossy().into_owned()));
+    own.or_else(|| command.get_subcommands().find_map(|command| variable_of(command, flag)))
 }
 
 /// A value parser for integers from `min` to `max`.
@@ -161,14 +167,24 @@ mod tests {
 
     #[derive(Debug, Parser)]
     struct Settings {
-        #[arg(long, default_value = "1", value_parser = integer(1_u16, 9))]
+        #[arg(long, env, default_value = "1", value_parser = integer(1_u16, 9))]
         workers: u16,
-        #[arg(long)]
+        #[arg(long, env)]
         table_name: String,
         #[arg(long, env, hide_env_values = true, conflicts_with = "token_file", value_parser = integer(1_u8, 9))]
         token: Option<u8>,
-        #[arg(long)]
+        #[arg(long, env)]
         token_file: Option<String>,
+    }
+
+    #[derive(Debug, Parser)]
+    enum Subcommand {
+        Mark {
+            #[arg(long, value_name = "PROGRAMS", value_parser = integer(0_u8, 9))]
+            count: u8,
+            #[arg(long, env = "REDIS_PORT", value_parser = integer(0_u8, 9))]
+            port: Option<u8>,
+        },
     }
 
     fn error_of(arguments: &[&str]) -> String {
@@ -185,6 +201,20 @@ mod tests {
         assert_eq!(
             error_of(&["--table-name", "t", "--workers", "many"]),
             r#"WORKERS="many": expected an integer from 1 to 9"#
+        );
+    }
+
+    #[test]
+    fn names_the_flag_of_a_setting_without_a_variable() {
+        let error = |arguments: &[&str]| {
+            let all = ["core-data", "mark"].iter().chain(arguments);
+            one_line::<Subcommand>(&Subcommand::try_parse_from(all).unwrap_err())
+        };
+        assert_eq!(error(&["--count=x"]), r#"--count="x": expected an integer from 0 to 9"#);
+        assert_eq!(error(&[]), "--count is required and not set; --help lists every setting");
+        assert_eq!(
+            error(&["--count=1", "--port=x"]),
+            r#"REDIS_PORT="x": expected an integer from 0 to 9"#
         );
     }
 

@@ -42,9 +42,9 @@ fn filter(directives: &str) -> Result<String, String> {
         .map_err(|error| format!("expected a level or EnvFilter directives: {error}"))
 }
 
-/// Silences actix-http's line per invalid request, which would let anybody fill the log. `RUST_LOG` can turn it
-/// on again.
-const QUIET: &str = "actix_http=off";
+/// Silences actix-http's line per invalid request, which would let anybody fill the log, and actix-server's lines
+/// about its threads, which would follow the line with which the tracker ends. `RUST_LOG` can turn them on again.
+const QUIET: &str = "actix_http=off,actix_server=warn";
 
 /// Writes the end of the log when it is dropped: half a second at most.
 #[must_use]

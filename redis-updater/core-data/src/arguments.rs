@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use adtrack_proto::{InvalidVersion, ProgramId, Version};
-use adtrack_runtime::cli::{non_empty, seconds};
+use adtrack_runtime::cli::{integer, non_empty, seconds};
+use adtrack_runtime::redis_access::Mark;
 use adtrack_runtime::redis_settings::RedisSettings;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -85,7 +86,7 @@ const MARK_LOADED_HELP: &str = "\
 Sets the key adtrack:loaded. Until it is set, trackers respond with 503 for unknown programs, not 404,
 because Redis may have been emptied. redis-updater keeps the number up to date, but never creates the
 key. While Redis holds less than half of the programs, it still counts as not loaded, so you may run the
-command before all of them have arrived.
+command before all of them have arrived. All keys in Redis are counted: give adtrack a Redis of its own.
 
 Examples:
   core-data mark-loaded --count 200000
@@ -163,14 +164,14 @@ pub struct PublishArguments {
 #[derive(Debug, Args)]
 pub struct MarkLoadedArguments {
     /// Number of programs, without deleted ones.
-    #[arg(long, value_name = "PROGRAMS", value_parser = clap::value_parser!(u64).range(..=MAX_PROGRAMS))]
+    #[arg(long, value_name = "PROGRAMS", value_parser = integer(0, Mark::MAX))]
     pub count: u64,
+    /// Accept a count of 0, with which trackers notice no loss of programs.
+    #[arg(long)]
+    pub allow_empty: bool,
     #[command(flatten)]
     pub redis: RedisSettings,
 }
-
-/// Far more than Redis can hold, and exact in Lua.
-const MAX_PROGRAMS: u64 = 1_000_000_000_000;
 
 /// Arguments of `repair`.
 #[derive(Debug, Args)]

@@ -9,6 +9,11 @@ use super::redis::Redis;
 
 pub async fn run(arguments: &MarkLoadedArguments) -> Result<Exit, Failure> {
     let count = arguments.count;
+    if count == 0 && !arguments.allow_empty {
+        let message = "--count=\"0\": every program would be unknown, with 404, which clients do not \
+                       retry; for a Redis that is to hold no program, add --allow-empty";
+        return Err(Failure::new(Exit::Usage, message));
+    }
     let redis = Redis::new(&arguments.redis)?;
     let connection = redis.connect().await?;
     connection.mark_loaded(count).await?;

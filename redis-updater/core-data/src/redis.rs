@@ -5,7 +5,8 @@ use std::time::Duration;
 use adtrack_proto::ProgramId;
 use adtrack_proto::program::Update;
 use adtrack_runtime::redis_access::{
-    CoreDataState, RedisAccess, RedisConnection, RedisTimeouts, hash_of, is_marked_command, within,
+    CoreDataState, Mark, RedisAccess, RedisConnection, RedisTimeouts, hash_of, is_marked_command,
+    is_wrong_type, within,
 };
 use adtrack_runtime::redis_settings::RedisSettings;
 use futures::StreamExt;
@@ -92,9 +93,9 @@ impl Reader<'_> {
 
     /// How many programs Redis holds if that is far fewer than its mark says.
     pub async fn too_few_held(&self, mark: u64) -> Result<Option<u64>, Failure> {
-        match self.connection.core_data_state(Some(mark)).await {
+        match self.connection.core_data_state(Mark::Programs(mark)).await {
             Ok(CoreDataState::Depleted { held, .. }) => Ok(Some(held)),
-            Ok(CoreDataState::Loaded | CoreDataState::Unmarked) => Ok(None),
+            Ok(_) => Ok(None),
             Err(error) => Err(self.redis.failure(&error)),
         }
     }
@@ -128,7 +129,7 @@ impl Reader<'_> {
             }
             Ok(Ok(Some(update))) => Ok(StoredValue::Update(Box::new(update))),
             Ok(Err(error)) => Ok(StoredValue::Unreadable(error.to_string())),
-            Err(error) if error.code() == Some("WRONGTYPE") => {
+            Err(error) if is_wrong_type(&error) => {
                 Ok(StoredValue::Unreadable("the key does not hold a hash".to_owned()))
             }
             Err(error) => Err(self.redis.failure(&error)),

@@ -42,7 +42,7 @@ struct Arguments {
 }
 
 const HELP: &str = "\
-Exit status: 0 everything is on the stream; 1 objects or files failed and are kept; 64 usage error; 74 everything is \
+Exit status: 0 everything is on the stream; 1 objects or files failed, or hold no event, and are kept; 64 usage error; 74 everything is \
 on the stream, but standard output could not be written. A closed standard output ends the report, not the work.";
 
 #[derive(Debug, Subcommand)]
@@ -50,7 +50,7 @@ enum Command {
     /// Puts the events of a tracker's journal on the stream instead: all that can still be recognized in files
     /// that the tracker has set aside as damaged, and, if no tracker uses the folder, what waits in its rings.
     ///
-    /// Removes a damaged file once the stream has its events. A damaged file may hold events that were delivered
+    /// Removes a damaged file once the stream has its events; one without any is kept. A damaged file may hold events that were delivered
     /// before; they become the same rows.
     Journal {
         /// The tracker's JOURNAL_DIR.
@@ -94,7 +94,9 @@ async fn main() -> ExitCode {
     output::finish(match outcome {
         Ok(0) => ExitCode::SUCCESS,
         Ok(failed) => {
-            errln!("redrive: {failed} {kind} failed and are kept; the log says why");
+            errln!(
+                "redrive: {failed} {kind} failed, or hold no event, and are kept; the log says why"
+            );
             ExitCode::FAILURE
         }
         Err(error) => {
@@ -117,7 +119,7 @@ enum Failure {
     File(PathBuf, std::io::Error),
 }
 
-/// Redrives a journal. Returns how many of its files failed.
+/// Redrives a journal. Returns how many of its files are kept because they failed or hold no event.
 async fn redrive_journal(
     folder: &Path,
     stream: &EventStream,
@@ -136,7 +138,13 @@ async fn redrive_journal(
     let mut failed = 0;
     for file in files {
         match salvage(&file, stream, keep).await {
-            Ok(count) => outln!("{}: {count} events", file.display()),
+            Ok(count) => {
+                outln!("{}: {count} events", file.display());
+                if count == 0 && !keep {
+                    failed += 1;
+                    tracing::warn!(file = %file.display(), "no event is recognized in the file; it is kept for somebody to look at and remove");
+                }
+            }
             Err(error) => {
                 failed += 1;
                 tracing::error!(file = %file.display(), %error, "the file cannot be redriven; it is kept");
@@ -190,7 +198,6 @@ async fn salvage(file: &Path, stream: &EventStream, keep: bool) -> Result<usize,
         count += events.len();
         put_all(stream, events).await?;
     }
-    // A file in which nothing is recognized is for somebody to look at.
     if count > 0 && !keep {
         salvage.remove().map_err(|error| Failure::File(file.to_owned(), error))?;
     }

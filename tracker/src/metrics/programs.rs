@@ -23,6 +23,9 @@ pub struct ProgramMetrics {
     pub updates_ignored: IntCounter,
     pub updates_not_held: IntCounter,
     pub updates_malformed: IntCounter,
+    pub updates_unconfirmed: IntCounter,
+    pub contradictions_found: IntCounter,
+    pub contradictions_resolved: IntCounter,
     pub subscribed: IntGauge,
     pub subscriptions: IntCounter,
     pub redis_connected: IntGauge,
@@ -47,8 +50,14 @@ impl ProgramMetrics {
         let updates = registrar.counters(
             "adtrack_updates_total",
             "Core-data updates received by pub/sub: applied, ignored (older), not_held \
-             (L1 is full of others), malformed",
+             (L1 is full of others), malformed, unconfirmed (doubtful, and not in Redis)",
             "result",
+        )?;
+        let contradictions = registrar.counters(
+            "adtrack_l1_contradictions_total",
+            "Programs of which Redis holds an older version than L1: found, resolved (still so a \
+             minute later: L1 has taken what Redis holds)",
+            "stage",
         )?;
         Ok(Self {
             local_hits: lookups.with_label_values(&["hit"]),
@@ -62,8 +71,8 @@ impl ProgramMetrics {
             loads_rejected: loads.with_label_values(&["rejected"]),
             loads_invalid: registrar.counter(
                 "adtrack_l2_invalid_total",
-                "Reads of programs that Redis holds in a form that cannot be used: malformed, or \
-                 another program's",
+                "Reads of programs that Redis holds in a form that cannot be used: malformed, not a \
+                 hash, or another program's",
             )?,
             load_seconds: registrar.histogram(
                 "adtrack_l2_load_seconds",
@@ -76,6 +85,9 @@ impl ProgramMetrics {
             updates_ignored: updates.with_label_values(&["ignored"]),
             updates_not_held: updates.with_label_values(&["not_held"]),
             updates_malformed: updates.with_label_values(&["malformed"]),
+            updates_unconfirmed: updates.with_label_values(&["unconfirmed"]),
+            contradictions_found: contradictions.with_label_values(&["found"]),
+            contradictions_resolved: contradictions.with_label_values(&["resolved"]),
             subscribed: registrar.gauge("adtrack_subscribed", "1 while subscribed to pub/sub")?,
             subscriptions: registrar.counter(
                 "adtrack_subscriptions_total",

@@ -253,6 +253,11 @@ impl LinkKeeper {
                 "the mark of loaded core data is missing: Redis is new or was emptied, so unknown programs \
                  get 503. Publish all core data and run core-data mark-loaded"
             ),
+            CoreDataState::InvalidMark => tracing::error!(
+                key = keys::LOADED,
+                "the mark of loaded core data is not a number of programs, so unknown programs get 503. Run \
+                 core-data mark-loaded, and find out what else writes to Redis"
+            ),
             CoreDataState::Depleted { expected, held } => tracing::error!(
                 key = keys::LOADED,
                 expected,

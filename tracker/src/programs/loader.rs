@@ -13,10 +13,9 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::local::{LoadOutcome, LocalPrograms, ProgramState};
+use super::local::{Contradiction, LoadOutcome, LocalPrograms, ProgramState, Stage};
 use super::redis::{ReadError, RedisPrograms};
 use crate::metrics::Metrics;
-use crate::track::CoreDataUnavailable;
 
 /// Maximum number of round trips to Redis in flight.
 const MAX_LOADS: usize = 32;
@@ -25,10 +24,20 @@ const MAX_IDS: usize = 64;
 /// Maximum number of requests in the loader's queue. Further loads fail at once.
 const MAX_WAITING: usize = 16_384;
 
-/// Logs an invalid program that is requested all the time only now and then.
-const INVALID_LOG: LogSampling = LogSampling { first: 5, every: 1_000 };
+/// Logs a program that is requested all the time, and that Redis does not hold as it should, only now and then.
+const PROBLEM_LOG: LogSampling = LogSampling { first: 5, every: 1_000 };
 
-type LoadResult = Result<ProgramState, CoreDataUnavailable>;
+/// The outcome of a load.
+pub type LoadResult = Result<ProgramState, LoadFailure>;
+
+/// Why a program is not loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadFailure {
+    /// Redis cannot be read, or does not hold the core data that it should.
+    Unavailable,
+    /// What Redis holds for it is not a valid program.
+    Invalid,
+}
 
 /// A handle to the loader.
 #[derive(Debug, Clone)]
@@ -70,10 +79,10 @@ impl LoaderHandle {
         let request = LoadRequest { id: id.clone(), or_cached, reply };
         if self.requests.try_send(request).is_err() {
             self.metrics.programs.loads_rejected.inc();
-            return Err(CoreDataUnavailable);
+            return Err(LoadFailure::Unavailable);
         }
         // The loader replies to every request, unless it has ended.
-        response.await.unwrap_or(Err(CoreDataUnavailable))
+        response.await.unwrap_or(Err(LoadFailure::Unavailable))
     }
 }
 
@@ -146,6 +155,10 @@ fn admit(
     ids
 }
 
+fn is_logged(count: u64) -> bool {
+    PROBLEM_LOG.includes(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
 /// What a load needs: where programs are read from, and what they are stored in.
 #[derive(Clone, Copy)]
 struct Source<'a> {
@@ -167,6 +180,10 @@ impl Source<'_> {
                     for ((id, load), read) in ids.into_iter().zip(loads).zip(read) {
                         match read.map(|state| load.finish(state)) {
                             Ok(LoadOutcome::Current(state)) => results.push((id, Ok(state))),
+                            Ok(LoadOutcome::Contradicted(state, contradiction)) => {
+                                self.report_contradiction(&id, &contradiction);
+                                results.push((id, Ok(state)));
+                            }
                             Ok(LoadOutcome::Outdated) => outdated.push(id),
                             Err(error) => results.push((id, self.report_failure(&error))),
                         }
@@ -191,16 +208,45 @@ impl Source<'_> {
             ReadError::Unavailable | ReadError::NotLoaded => {
                 tracing::debug!(%error, "programs cannot be read");
             }
-            ReadError::Redis(_) => tracing::warn!(%error, "programs cannot be read"),
-            ReadError::Malformed(..) | ReadError::OfAnother(..) => {
+            ReadError::Redis(_) => {
+                if is_logged(self.metrics.programs.loads_failed.get() + 1) {
+                    tracing::warn!(%error, "programs cannot be read");
+                }
+            }
+            ReadError::Malformed(..) | ReadError::NotAHash(_) | ReadError::OfAnother(..) => {
                 let invalid = &self.metrics.programs.loads_invalid;
                 invalid.inc();
-                if INVALID_LOG.includes(u32::try_from(invalid.get()).unwrap_or(u32::MAX)) {
+                if is_logged(invalid.get()) {
                     tracing::error!(%error, "Redis holds an invalid program, which gets 503; publish it again");
+                }
+                return Err(LoadFailure::Invalid);
+            }
+        }
+        Err(LoadFailure::Unavailable)
+    }
+
+    fn report_contradiction(&self, program: &ProgramId, contradiction: &Contradiction) {
+        let Contradiction { held, stored, stage } = contradiction;
+        let metrics = &self.metrics.programs;
+        match stage {
+            Stage::New => {
+                metrics.contradictions_found.inc();
+                if is_logged(metrics.contradictions_found.get()) {
+                    tracing::error!(
+                        %program, %held, %stored,
+                        "Redis holds an older version of a program than this tracker: one of them is forged, or \
+                         Redis has lost updates. If Redis still holds it in a minute, the tracker will take it"
+                    );
+                }
+            }
+            Stage::Known => {}
+            Stage::Resolved => {
+                metrics.contradictions_resolved.inc();
+                if is_logged(metrics.contradictions_resolved.get()) {
+                    tracing::warn!(%program, %held, %stored, "took the older version, which Redis still holds");
                 }
             }
         }
-        Err(CoreDataUnavailable)
     }
 
     fn count(&self, result: &LoadResult, seconds: f64) {

@@ -1,5 +1,7 @@
 //! L1: programs in memory.
 
+mod contradictions;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +15,9 @@ use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
+use self::contradictions::Contradictions;
+pub use self::contradictions::{Contradiction, Stage};
+use super::version_order::VersionOrder;
 use crate::domain::PreparedProgram;
 
 /// The most unknown ids that are remembered.
@@ -39,8 +44,9 @@ pub struct CacheLimits {
     pub stale: Duration,
 }
 
-/// L1. Two rules keep it right in whatever order reads and updates arrive: an older version never replaces an
-/// entry, and a load takes updates into account that were pushed while it ran.
+/// L1. Two rules keep it right in whatever order reads and updates arrive: an older version does not replace an
+/// entry, and a load takes updates into account that were pushed while it ran. A third one repairs it: what Redis
+/// has said for a minute replaces an entry, also if it is older.
 #[derive(Debug, Clone)]
 pub struct LocalPrograms {
     inner: Arc<Inner>,
@@ -55,6 +61,11 @@ struct Inner {
     limits: CacheLimits,
     /// Loads in flight. Only the loader, updates and the warm-up lock it, never a request.
     loads: Mutex<HashMap<ProgramId, Load>>,
+    order: VersionOrder,
+    /// The highest epoch that a read of Redis had.
+    highest_epoch: AtomicU64,
+    /// Programs of which Redis holds an older version.
+    contradictions: Contradictions,
     created_at: Instant,
     /// Entries read or pushed since this moment are trusted: nanoseconds since `created_at`, or one of
     /// [`UNSUBSCRIBED`] (none is) and [`EVER`] (all are).
@@ -71,6 +82,13 @@ struct Load {
     retracted: Option<Version>,
 }
 
+impl Load {
+    fn retract(&mut self, version: &Version) {
+        self.retracted = Some(version.clone());
+        self.pushed = self.pushed.take().filter(|pushed| pushed.version() != Some(version));
+    }
+}
+
 /// A read of Redis under way. Dropping it without [`Self::finish`] cancels the load.
 #[derive(Debug)]
 pub struct LoadGuard {
@@ -84,6 +102,8 @@ pub struct LoadGuard {
 pub enum LoadOutcome {
     /// L1 holds this now.
     Current(ProgramState),
+    /// L1 holds this now, and held a newer version than Redis when it was read.
+    Contradicted(ProgramState, Contradiction),
     /// The tracker subscribed while the load ran, and may have missed updates in between. Read again.
     Outdated,
 }
@@ -152,10 +172,11 @@ impl LocalPrograms {
     /// An empty L1.
     pub fn new(limits: CacheLimits) -> Self {
         // After its TTL an entry is still served while Redis is unavailable.
+        let lifetime = limits.ttl.saturating_add(limits.stale);
         let programs = Cache::builder()
             .max_capacity(limits.capacity)
             .eviction_policy(EvictionPolicy::lru())
-            .time_to_live(limits.ttl.saturating_add(limits.stale))
+            .time_to_live(lifetime)
             .build_with_hasher(RandomState::default());
         let absent = Cache::builder()
             .max_capacity(limits.capacity.min(MAX_ABSENT))
@@ -168,6 +189,9 @@ impl LocalPrograms {
                 absent,
                 limits,
                 loads: Mutex::default(),
+                order: VersionOrder::default(),
+                highest_epoch: AtomicU64::new(0),
+                contradictions: Contradictions::new(limits.ttl, lifetime),
                 created_at: Instant::now(),
                 trusted_since: AtomicU64::new(UNSUBSCRIBED),
             }),
@@ -232,29 +256,58 @@ impl LocalPrograms {
         LoadGuard { local: self.clone(), id, started_at: Instant::now() }
     }
 
+    /// Whether only Redis can tell if an update with `version` is a true one: no record of the stream can have
+    /// it, or nothing in Redis has had its epoch yet.
+    pub fn is_doubtful(&self, version: &Version) -> bool {
+        version.epoch() > self.inner.highest_epoch.load(Ordering::Relaxed)
+            || !self.inner.order.is_possible(version)
+    }
+
+    /// Whether `new` is newer than `old`.
+    pub fn is_newer(&self, new: &Version, old: &Version) -> bool {
+        self.inner.order.is_newer(Some(new), Some(old))
+    }
+
+    /// Whether L1 holds the program, or is about to. If it does not, it will ask Redis for it when it is needed.
+    pub fn holds(&self, id: &ProgramId) -> bool {
+        let loads = self.inner.loads();
+        self.inner.absent.invalidate(id);
+        loads.contains_key(id) || self.inner.programs.contains_key(id)
+    }
+
     /// Applies an update if L1 holds the program or has room, and hands it to loads of the program that are
-    /// under way.
+    /// under way. If L1 holds a newer version, Redis is asked at the next request which one is true.
     pub fn push(&self, id: ProgramId, state: ProgramState) -> PushOutcome {
         let inner = &self.inner;
         let mut loads = inner.loads();
         inner.absent.invalidate(&id);
         if let Some(load) = loads.get_mut(&id) {
-            load.pushed = Some(newest(state.clone(), load.pushed.take()));
+            load.pushed = Some(inner.newest(state.clone(), load.pushed.take()));
         }
         let has_room = inner.has_room();
         let mut outcome = PushOutcome::Applied;
         inner.programs.entry(id).and_compute_with(|held| {
-            outcome = match &held {
-                Some(held) if held.value().state.version() > state.version() => PushOutcome::Older,
-                None if !has_room => PushOutcome::NotHeld,
-                _ => PushOutcome::Applied,
-            };
-            match outcome {
-                PushOutcome::Applied => Op::Put(CacheEntry { state, at: Instant::now() }),
-                PushOutcome::Older | PushOutcome::NotHeld => Op::Nop,
+            let held = held.map(moka::Entry::into_value);
+            match held {
+                Some(held) if inner.is_newer(&held.state, &state) => {
+                    outcome = PushOutcome::Older;
+                    Op::Put(CacheEntry { at: inner.expires_in(Duration::ZERO), ..held })
+                }
+                None if !has_room => {
+                    outcome = PushOutcome::NotHeld;
+                    Op::Nop
+                }
+                _ => Op::Put(CacheEntry { state, at: Instant::now() }),
             }
         });
         outcome
+    }
+
+    /// Makes loads under way that find `version` read again.
+    pub fn distrust_loads(&self, id: &ProgramId, version: &Version) {
+        if let Some(load) = self.inner.loads().get_mut(id) {
+            load.retract(version);
+        }
     }
 
     /// Drops the entry of `id` if it has exactly `version`, which cannot be true and was replaced in Redis.
@@ -263,8 +316,7 @@ impl LocalPrograms {
         let inner = &self.inner;
         let mut loads = inner.loads();
         if let Some(load) = loads.get_mut(id) {
-            load.retracted = Some(version.clone());
-            load.pushed = load.pushed.take().filter(|pushed| pushed.version() != Some(version));
+            load.retract(version);
         }
         let mut is_held = false;
         inner.programs.entry(id.clone()).and_compute_with(|held| {
@@ -292,6 +344,7 @@ impl LocalPrograms {
     pub fn purge(&self) {
         self.inner.programs.invalidate_all();
         self.inner.absent.invalidate_all();
+        self.inner.contradictions.clear();
     }
 
     /// How many programs L1 holds, approximately. Makes the cache do its pending work, so not for the hot
@@ -328,6 +381,39 @@ impl Inner {
         self.programs.entry_count() + COUNT_DELAY.min(capacity / 10) < capacity
     }
 
+    fn is_newer(&self, new: &ProgramState, old: &ProgramState) -> bool {
+        self.order.is_newer(new.version(), old.version())
+    }
+
+    /// The newer of the two; `new` if they are equally new. Absence is older than anything.
+    fn newest(&self, new: ProgramState, held: Option<ProgramState>) -> ProgramState {
+        held.filter(|held| self.is_newer(held, &new)).unwrap_or(new)
+    }
+
+    /// The time of an entry that is no longer fresh after `left`.
+    fn expires_in(&self, left: Duration) -> Instant {
+        let now = Instant::now();
+        now.checked_sub(self.limits.ttl.saturating_sub(left)).unwrap_or(now)
+    }
+
+    /// Stores the result of a read that no update has overtaken. If L1 holds something newer, waits whether Redis
+    /// keeps to what it says.
+    fn store_read(&self, id: ProgramId, read: ProgramState, at: Instant) -> LoadOutcome {
+        let held = self.programs.get(&id).map(|held| held.state);
+        let held = held.filter(|held| self.is_newer(held, &read));
+        let versions = held.as_ref().and_then(ProgramState::version).zip(read.version());
+        let found = versions.map(|(held, stored)| self.contradictions.on_read(&id, held, stored));
+        let (Some(held), Some((contradiction, left))) = (held, found) else {
+            return LoadOutcome::Current(self.store(id, read, at));
+        };
+        let entry = match contradiction.stage {
+            Stage::New | Stage::Known => CacheEntry { state: held, at: self.expires_in(left) },
+            Stage::Resolved => CacheEntry { state: read, at },
+        };
+        self.programs.insert(id, entry.clone());
+        LoadOutcome::Contradicted(entry.state, contradiction)
+    }
+
     /// Stores the result of a read. Returns what L1 holds then.
     fn store(&self, id: ProgramId, state: ProgramState, at: Instant) -> ProgramState {
         if matches!(state, ProgramState::Absent) {
@@ -342,7 +428,7 @@ impl Inner {
         self.absent.invalidate(&id);
         let result = self.programs.entry(id).and_compute_with(|held| {
             let held = held.map(moka::Entry::into_value);
-            let state = newest(state.clone(), held.map(|held| held.state));
+            let state = self.newest(state.clone(), held.map(|held| held.state));
             Op::Put(CacheEntry { state, at })
         });
         result.into_entry().map_or(state, |entry| entry.into_value().state)
@@ -359,18 +445,22 @@ impl LoadGuard {
         if since != UNSUBSCRIBED && inner.nanos(self.started_at) < since {
             return LoadOutcome::Outdated;
         }
+        if let Some(version) = read.version() {
+            inner.highest_epoch.fetch_max(version.epoch(), Ordering::Relaxed);
+        }
         let load = loads.get(&self.id);
         let is_retracted = load.is_some_and(|load| {
             load.retracted.is_some() && load.retracted.as_ref() == read.version()
         });
-        let state = match load.and_then(|load| load.pushed.clone()) {
-            Some(pushed) if is_retracted => pushed,
-            None if is_retracted => return LoadOutcome::Outdated,
-            pushed => newest(read, pushed),
-        };
-        let held = inner.store(self.id.clone(), state, self.started_at);
-        drop(loads);
-        LoadOutcome::Current(held)
+        let id = self.id.clone();
+        match load.and_then(|load| load.pushed.clone()) {
+            None if is_retracted => LoadOutcome::Outdated,
+            None => inner.store_read(id, read, self.started_at),
+            Some(pushed) => {
+                let state = if is_retracted { pushed } else { inner.newest(read, Some(pushed)) };
+                LoadOutcome::Current(inner.store(id, state, self.started_at))
+            }
+        }
     }
 }
 
@@ -384,11 +474,6 @@ impl Drop for LoadGuard {
             }
         }
     }
-}
-
-/// The newer of the two; `new` if they are equally new. Absence is older than anything.
-fn newest(new: ProgramState, held: Option<ProgramState>) -> ProgramState {
-    held.filter(|held| held.version() > new.version()).unwrap_or(new)
 }
 
 #[cfg(test)]

@@ -13,11 +13,17 @@
 //! Updates are pushed by Redis pub/sub, which delivers at most once: what is published while a subscription
 //! is broken is silently lost. Three things together keep L1 right nevertheless.
 //!
-//! 1. *Versions.* Every value carries its place in the core-data stream's order. L1 never
-//!    replaces an entry with an older version, from whichever source and in whichever order. The one
-//!    exception is a version that no record of the stream can have had (forged, or written by hand): the
-//!    update that replaces it in Redis names it in `replaces`, and L1 drops exactly that version, whether
-//!    it learns of it through a push or through verification.
+//! 1. *Versions.* Every value carries its place in the core-data stream's order. L1 does not
+//!    replace an entry with an older version, from whichever source and in whichever order. Versions can be
+//!    forged, or written by hand, so there are exceptions:
+//!    - The update that replaces a wrong version in Redis names it in `replaces`. L1 drops exactly that version,
+//!      whether it learns of it through a push or through verification.
+//!    - A version that no record of the stream can have by now counts as older than any other (`version_order`).
+//!    - A message with such a version, with an epoch that nothing read from Redis has had, or with `replaces` is not
+//!      believed: the program is read from Redis.
+//!    - If Redis holds an older version than L1, and still does a minute later, L1 takes it
+//!      (`local::contradictions`). It is noticed when the entry's TTL ends, at a verification, and when an
+//!      update arrives that is older than the entry.
 //! 2. *Trust.* L1 believes an entry only if every change since the entry was read has been pushed. One
 //!    moment, `trusted_since`, says so for all entries at once:
 //!
@@ -47,6 +53,7 @@ mod loader;
 mod local;
 mod redis;
 mod updates;
+mod version_order;
 mod warm_up;
 
 use std::sync::Arc;
@@ -118,7 +125,7 @@ impl TwoTierPrograms {
         let load = self.loader.load(id);
         // An expired entry that says that an id is unknown is not served.
         let Some(stale) = cached.filter(|cached| cached.state.version().is_some()) else {
-            return Ok(load.await?.program());
+            return Ok(load.await.map_err(|_| CoreDataUnavailable)?.program());
         };
         let loaded = if self.local.is_subscribed() {
             Ok(load.await)
@@ -127,7 +134,7 @@ impl TwoTierPrograms {
         };
         match loaded {
             Ok(Ok(state)) => Ok(state.program()),
-            Ok(Err(CoreDataUnavailable)) | Err(_) => {
+            Ok(Err(_)) | Err(_) => {
                 self.metrics.programs.local_stale_hits.inc();
                 Ok(stale.state.program())
             }

@@ -3,7 +3,8 @@
 use adtrack_proto::program::{REPLACES, Update};
 use adtrack_proto::{ProgramId, Version, keys};
 use adtrack_runtime::redis_access::{
-    BoundedUpdate, CoreDataState, Scan, hash_of, is_marked_command, mark_command, mark_of,
+    BoundedUpdate, CoreDataState, Scan, hash_of, is_marked_command, is_wrong_type, mark_command,
+    mark_of,
 };
 use redis::{Cmd, FromRedisValue, RedisError, RedisResult, Value};
 
@@ -28,12 +29,15 @@ pub enum ReadError {
     /// The hash of a program is not valid.
     #[error("the hash of program {0} is malformed: {1}")]
     Malformed(ProgramId, adtrack_proto::program::InvalidCoreData),
+    /// Its key holds something else.
+    #[error("the key of program {0} does not hold a hash")]
+    NotAHash(ProgramId),
     /// The hash is another program's.
     #[error("the hash of program {0} names the program {1}")]
     OfAnother(ProgramId, ProgramId),
     /// Redis does not hold the core data that it should, so a missing program is not known to be absent.
     #[error(
-        "Redis does not hold all core data: the key `{}` is missing, or there are far fewer programs than it says",
+        "Redis does not hold all core data: the key `{}` is missing or invalid, or there are far fewer programs than it says",
         keys::LOADED
     )]
     NotLoaded,
@@ -46,6 +50,8 @@ pub struct StoredVersion {
     pub version: Option<Version>,
     /// An impossible version that was replaced. A tracker that holds it has to let go of it.
     pub replaced: Option<Version>,
+    /// Its key holds something else than a hash.
+    pub is_foreign: bool,
 }
 
 impl RedisPrograms {
@@ -67,11 +73,16 @@ impl RedisPrograms {
             Ok(true) if !self.link.is_loaded() => self.is_loaded().await,
             is_marked => is_marked,
         };
-        let state = |(id, reply)| match (state_of(id, value(Some(reply))?)?, &loaded) {
-            (Some(state), _) => Ok(state),
-            (None, Ok(true)) => Ok(ProgramState::Absent),
-            (None, Ok(false)) => Err(ReadError::NotLoaded),
-            (None, Err(error)) => Err(error.clone().into()),
+        let state = |(id, reply)| {
+            if is_foreign(&reply) {
+                return Err(ReadError::NotAHash(ProgramId::clone(id)));
+            }
+            match (state_of(id, value(Some(reply))?)?, &loaded) {
+                (Some(state), _) => Ok(state),
+                (None, Ok(true)) => Ok(ProgramState::Absent),
+                (None, Ok(false)) => Err(ReadError::NotLoaded),
+                (None, Err(error)) => Err(error.clone().into()),
+            }
         };
         Ok(ids.iter().zip(replies).map(state).collect())
     }
@@ -93,12 +104,18 @@ impl RedisPrograms {
         };
         let commands = ids.iter().flat_map(|id| [field_of(id, "version"), field_of(id, REPLACES)]);
         let mut replies = self.query(commands.collect()).await?.into_iter();
-        let mut next = || -> Result<Option<Version>, ReadError> {
-            let text: Option<String> = value(replies.next())?;
+        let stored = |_| {
+            let (version, replaced) = (replies.next(), replies.next());
+            let is_foreign = version.as_ref().is_some_and(is_foreign);
+            if is_foreign {
+                return Ok(StoredVersion { version: None, replaced: None, is_foreign });
+            }
             // An invalid version counts as none. A read of the whole program reports it as malformed.
-            Ok(text.and_then(|text| text.parse().ok()))
+            let parse = |text: Option<String>| text.and_then(|text| text.parse().ok());
+            let (version, replaced) = (parse(value(version)?), parse(value(replaced)?));
+            Ok(StoredVersion { version, replaced, is_foreign })
         };
-        ids.iter().map(|_| Ok(StoredVersion { version: next()?, replaced: next()? })).collect()
+        ids.iter().map(stored).collect()
     }
 
     /// The next programs of a scan. The list may be empty before the end; none at the end.
@@ -122,8 +139,8 @@ impl RedisPrograms {
         for reply in connection.store(&updates, channel).await? {
             reply?;
         }
-        let is_marked = connection.query_each(vec![is_marked_command()]).await?.pop();
-        if !value::<bool>(is_marked)? {
+        let mark = connection.query_each(vec![mark_command()]).await?.pop();
+        if mark_of(mark.unwrap_or(Ok(Value::Nil)))?.programs().is_none() {
             connection.mark_loaded(connection.key_count().await?).await?;
         }
         self.link.request_probe();
@@ -151,6 +168,10 @@ impl RedisPrograms {
 
 fn value<T: FromRedisValue>(reply: Option<RedisResult<Value>>) -> RedisResult<T> {
     Ok(T::from_redis_value(reply.unwrap_or(Ok(Value::Nil))?)?)
+}
+
+fn is_foreign(reply: &RedisResult<Value>) -> bool {
+    reply.as_ref().is_err_and(is_wrong_type)
 }
 
 fn state_of(id: &ProgramId, hash: Vec<Option<String>>) -> Result<Option<ProgramState>, ReadError> {

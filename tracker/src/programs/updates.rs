@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use adtrack_proto::program::{Update, replaced_by};
 use adtrack_proto::{ProgramId, Version};
+use adtrack_runtime::log_sampling::LogSampling;
 use adtrack_runtime::redis_access::{RedisAccess, within};
 use futures::StreamExt;
 use futures::future::join_all;
@@ -15,7 +16,7 @@ use redis::{ErrorKind, RedisError};
 use tokio_util::sync::CancellationToken;
 
 use super::link::{PING_INTERVAL, RECONNECT, RECONNECT_LOG, RedisLink, TIMEOUT};
-use super::loader::LoaderHandle;
+use super::loader::{LoadFailure, LoaderHandle};
 use super::local::{LocalPrograms, ProgramState, PushOutcome};
 use super::redis::{RedisPrograms, StoredVersion};
 use crate::flag::Flag;
@@ -25,6 +26,12 @@ use crate::metrics::Metrics;
 const VERSIONS_PER_PIPELINE: usize = 500;
 /// Pause before a verification that failed is tried again.
 const VERIFY_PAUSE: Duration = Duration::from_millis(500);
+/// Logs a verification that fails all the time once a minute.
+const VERIFY_LOG: LogSampling = LogSampling { first: 1, every: 120 };
+/// Logs messages that are not true updates now and then.
+const MESSAGE_LOG: LogSampling = LogSampling { first: 5, every: 1_000 };
+/// How often Redis is asked whether a doubtful update is true. The first read may have been under way already.
+const CONFIRMATIONS: u32 = 2;
 
 /// The task that subscribes to updates.
 #[derive(Debug)]
@@ -88,7 +95,7 @@ impl Updates {
         let (sink, mut messages) = subscription.split();
         let apply = async {
             while let Some(message) = messages.next().await {
-                self.apply(message.get_payload_bytes());
+                self.apply(message.get_payload_bytes()).await;
             }
             RedisError::from((ErrorKind::Io, "the connection was closed"))
         };
@@ -119,24 +126,66 @@ impl Updates {
         }
     }
 
-    fn apply(&self, message: &[u8]) {
+    async fn apply(&self, message: &[u8]) {
+        let metrics = &self.metrics.programs;
         match Update::from_json(message) {
             Ok(update) => {
                 let id = update.core_data.program_id().clone();
-                if let Some(replaced) = replaced_by(message) {
-                    self.retract(&id, &replaced);
+                let replaced = replaced_by(message);
+                if replaced.is_some() || self.local.is_doubtful(&update.version) {
+                    return self.confirm(&id, &update.version, replaced).await;
                 }
-                let counter = match self.local.push(id, ProgramState::of(update)) {
-                    PushOutcome::Applied => &self.metrics.programs.updates_applied,
-                    PushOutcome::Older => &self.metrics.programs.updates_ignored,
-                    PushOutcome::NotHeld => &self.metrics.programs.updates_not_held,
-                };
-                counter.inc();
+                match self.local.push(id, ProgramState::of(update)) {
+                    PushOutcome::Applied => metrics.updates_applied.inc(),
+                    PushOutcome::Older => metrics.updates_ignored.inc(),
+                    PushOutcome::NotHeld => metrics.updates_not_held.inc(),
+                }
             }
             Err(error) => {
-                self.metrics.programs.updates_malformed.inc();
-                tracing::warn!(%error, channel = self.access.channel(), "a message is not a valid core-data update");
+                metrics.updates_malformed.inc();
+                if is_logged(metrics.updates_malformed.get()) {
+                    tracing::warn!(%error, channel = self.access.channel(), "a message is not a valid core-data update");
+                }
             }
+        }
+    }
+
+    /// Reads a program from Redis instead of believing a message: a true update was stored before it was published,
+    /// with the version that it replaces. Updates wait for it, so that they stay in order.
+    async fn confirm(&self, id: &ProgramId, version: &Version, replaced: Option<Version>) {
+        let metrics = &self.metrics.programs;
+        if let Some(replaced) = &replaced {
+            self.local.distrust_loads(id, replaced);
+        }
+        if !self.local.holds(id) {
+            return metrics.updates_not_held.inc();
+        }
+        if replaced.is_some()
+            && let Some(held) = self.local.get(id).and_then(|held| held.state.version().cloned())
+        {
+            // A failure is noticed below.
+            let _ = self.verify_chunk(vec![(id.clone(), held)], 1).await;
+        }
+        for _ in 0..CONFIRMATIONS {
+            let read = self.loader.reload(id).await;
+            let current = read.as_ref().ok().and_then(ProgramState::version);
+            if current.is_some_and(|current| !self.local.is_newer(version, current)) {
+                let is_same = current == Some(version);
+                if is_same || !self.local.is_doubtful(version) {
+                    let counter =
+                        if is_same { &metrics.updates_applied } else { &metrics.updates_ignored };
+                    return counter.inc();
+                }
+            }
+        }
+        metrics.updates_unconfirmed.inc();
+        if is_logged(metrics.updates_unconfirmed.get()) {
+            tracing::error!(
+                program = %id,
+                %version,
+                channel = self.access.channel(),
+                "a message announces a version that Redis does not hold; it was forged, or Redis cannot be read"
+            );
         }
     }
 
@@ -152,12 +201,13 @@ impl Updates {
     async fn verify(&self) {
         let mut link = self.link.clone();
         let mut left = self.local.versions();
-        let entries = left.len();
+        let (entries, mut failures) = (left.len(), 0);
         while !left.is_empty() {
             link.wait_until_connected().await;
             let chunk = left.split_off(left.len().saturating_sub(VERSIONS_PER_PIPELINE));
-            let unverified = self.verify_chunk(chunk).await;
+            let unverified = self.verify_chunk(chunk, failures + 1).await;
             if !unverified.is_empty() {
+                failures += 1;
                 left.extend(unverified);
                 tokio::time::sleep(VERIFY_PAUSE).await;
             }
@@ -169,13 +219,19 @@ impl Updates {
         tracing::info!(entries, "L1 is verified against Redis");
     }
 
-    /// Returns the entries that could not be verified.
-    async fn verify_chunk(&self, chunk: Vec<(ProgramId, Version)>) -> Vec<(ProgramId, Version)> {
+    /// Returns the entries that could not be verified in this `attempt`.
+    async fn verify_chunk(
+        &self,
+        chunk: Vec<(ProgramId, Version)>,
+        attempt: u32,
+    ) -> Vec<(ProgramId, Version)> {
         let ids: Vec<_> = chunk.iter().map(|(id, _)| id.clone()).collect();
         let stored = match self.redis.versions(&ids).await {
             Ok(stored) => stored,
             Err(error) => {
-                tracing::warn!(%error, "the verification of L1 failed; trying again");
+                if VERIFY_LOG.includes(attempt) {
+                    tracing::warn!(%error, attempt, "the verification of L1 failed; trying again");
+                }
                 return chunk;
             }
         };
@@ -185,19 +241,30 @@ impl Updates {
         join_all(checks).await.into_iter().flatten().collect()
     }
 
-    /// Reloads the program if Redis has a newer version, or has replaced the `held` one. Returns whether L1
-    /// is up to date then.
+    /// Reloads the program if Redis has another version, or has replaced the `held` one. Returns whether L1 is up
+    /// to date then: as far as it can be, if what Redis holds cannot be used.
     async fn is_current(&self, id: &ProgramId, held: &Version, stored: StoredVersion) -> bool {
         let is_replaced = stored.replaced.as_ref() == Some(held);
         if is_replaced {
             self.retract(id, held);
         }
-        let Some(stored) = stored.version.filter(|stored| is_replaced || stored > held) else {
+        let version = stored.version.filter(|version| is_replaced || version != held);
+        if version.is_none() && !stored.is_foreign {
             return true;
-        };
-        let read = self.loader.reload(id).await;
-        read.is_ok_and(|state| state.version().is_some_and(|version| *version >= stored))
+        }
+        match self.loader.reload(id).await {
+            // The read may have been under way already, and have found an older version.
+            Ok(state) => version.is_none_or(|stored| {
+                state.version().is_some_and(|current| !self.local.is_newer(&stored, current))
+            }),
+            Err(LoadFailure::Invalid) => true,
+            Err(LoadFailure::Unavailable) => false,
+        }
     }
+}
+
+fn is_logged(count: u64) -> bool {
+    MESSAGE_LOG.includes(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 /// Pings until a ping fails; returns why.

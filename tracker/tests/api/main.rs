@@ -24,5 +24,7 @@ mod programs;
 mod rate_limits;
 mod redis_loss;
 mod settings;
+mod signals;
 mod task_protection;
+mod tracker_process;
 mod traffic;

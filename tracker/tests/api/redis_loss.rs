@@ -9,7 +9,7 @@ use local_stack::ports::{self, Port};
 use local_stack::tcp_proxy::{Passing, TcpProxy};
 use serde_json::json;
 
-use crate::helpers::{Setup, TestApp, program, store, store_unmarked, until};
+use crate::helpers::{Setup, TestApp, deletion, program, store, store_unmarked, until};
 
 async fn store_programs(redis: &RedisServer, numbers: std::ops::Range<u32>) {
     for number in numbers {
@@ -88,17 +88,21 @@ async fn far_fewer_programs_than_the_mark_says_are_not_loaded() {
 /// Before it counted, redis-updater set the mark to 1 after each batch, whatever Redis held. During a
 /// deployment both versions may run in turn.
 #[tokio::test(flavor = "multi_thread")]
-async fn mark_without_a_count_is_loaded() {
+async fn only_a_number_is_a_mark() {
     let app = Setup { samples: false, ..Setup::default() }.start().await;
     store_programs(&app.redis, 0..20).await;
-    for mark in ["1", "", "yes", "0"] {
+    let nines = "9".repeat(23);
+    let marks = ["abc", "", "-5", "6.0", "NaN", &nines].map(|mark| (mark, 503));
+    let marks = [("1", 404), ("0", 404)].into_iter().chain(marks);
+    for (number, (mark, status)) in marks.enumerate() {
         let _: () = app.redis.command(&["SET", "adtrack:loaded", mark]).await.unwrap();
-        until_loaded(&app, true).await;
-        assert_eq!(app.get_json(&format!("/event/unknown-{mark}")).await.0, 404, "{mark:?}");
+        until_loaded(&app, status == 404).await;
+        let unknown = app.get_json(&format!("/event/unknown-{number}")).await;
+        assert_eq!(unknown.0, status, "{mark:?}");
     }
     let _: u64 = app.redis.command(&["DEL", "adtrack:loaded"]).await.unwrap();
     let _: u64 = app.redis.command(&["LPUSH", "adtrack:loaded", "1"]).await.unwrap();
-    until_loaded(&app, false).await;
+    assert!(is_unavailable(&app, "unknown").await);
     assert_eq!(app.name_of("p7").await, "n", "a foreign key is not a mark, and does no harm");
 }
 
@@ -151,6 +155,111 @@ async fn does_not_serve_a_program_under_the_id_of_another() {
     store(&app.redis, &program("212314", "true", "0.1")).await;
     until("it is repaired", async || app.name_of("212314").await == "true").await;
     app.until_ready().await;
+}
+
+const NINES: &str = "99999999999999999999999999999999999999999999999999999999";
+
+async fn announce(app: &TestApp, message: &str) {
+    let publish = ["PUBLISH", adtrack_proto::keys::DEFAULT_CHANNEL, message];
+    assert_eq!(app.redis.command::<u32>(&publish).await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn does_not_believe_a_message_with_a_version_that_redis_does_not_hold() {
+    let app = Setup::default().start().await;
+    store(&app.redis, &program("p", "true", "0.5")).await;
+    until("the program is held", async || app.name_of("p").await == "true").await;
+    let versions = [format!("0.{NINES}"), "9.1".to_owned(), format!("0.{}", "1".repeat(129))];
+    for (number, version) in (1_u8..).zip(&versions) {
+        announce(&app, &program("p", "forged", version).to_json()).await;
+        announce(&app, &deletion("p", version).to_json()).await;
+        let refused = r#"adtrack_updates_total{result="unconfirmed"}"#;
+        app.until_metric(refused, f64::from(2 * number)).await;
+        assert_eq!(app.name_of("p").await, "true", "{version}");
+    }
+    // Of a program that L1 does not hold.
+    announce(&app, &program("212313", "forged", "9.1").to_json()).await;
+    announce(&app, &deletion("p", "9.2").to_json()).await;
+    app.until_metric(r#"adtrack_updates_total{result="unconfirmed"}"#, 7.0).await;
+    assert_eq!(app.name_of("212313").await, "program2");
+    // One that claims to replace the true version.
+    for (version, result) in [("0.6", "unconfirmed"), ("0.3", "ignored")] {
+        let message = deletion("p", version).to_json();
+        let metric = format!(r#"adtrack_updates_total{{result="{result}"}}"#);
+        let before = app.metric(&metric).await;
+        announce(&app, &message.replacen('{', r#"{"replaces":"0.5","#, 1)).await;
+        app.until_metric(&metric, before + 1.0).await;
+        assert_eq!(app.name_of("p").await, "true", "{version}");
+    }
+    // A true update, and one of a stream that replaces this one.
+    for (name, version) in [("next", "0.6"), ("replaced stream", "1.2"), ("and again", "1.3")] {
+        store(&app.redis, &program("p", name, version)).await;
+        until("it is served", async || app.name_of("p").await == name).await;
+    }
+    assert_eq!(app.metric("adtrack_l1_contradictions_total{stage=\"found\"}").await, 0.0);
+}
+
+/// Nothing is wrong with its version, except that no record has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn recovers_from_a_forged_message_with_a_possible_version() {
+    let app = Setup::flags(&["--cache-ttl-seconds=1"]).start().await;
+    for (forged, status) in [
+        (program("p", "forged", "0.1000").to_json(), 200),
+        (deletion("p", "0.1000").to_json(), 404),
+    ] {
+        store(&app.redis, &program("p", "true", "0.5")).await;
+        until("the program is served", async || app.name_of("p").await == "true").await;
+        announce(&app, &forged).await;
+        until("the forged message is believed", async || {
+            app.get_json("/event/p").await.0 == status && app.name_of("p").await != "true"
+        })
+        .await;
+        until("what Redis holds is served", async || app.name_of("p").await == "true").await;
+    }
+    assert_eq!(app.metric("adtrack_l1_contradictions_total{stage=\"found\"}").await, 2.0);
+    assert_eq!(app.metric("adtrack_l1_contradictions_total{stage=\"resolved\"}").await, 2.0);
+    store(&app.redis, &program("p", "next", "0.6")).await;
+    until("updates go on", async || app.name_of("p").await == "next").await;
+}
+
+/// The second forged version is the only one that the true update replaces in Redis.
+#[tokio::test(flavor = "multi_thread")]
+async fn recovers_from_a_hash_that_was_forged_twice_or_deleted() {
+    let app = Setup::flags(&["--cache-ttl-seconds=1"]).start().await;
+    let hash = "program:{p}";
+    for (number, first) in (1_u8..).zip([format!("0.{NINES}"), "6.1".to_owned()]) {
+        for second in [&["HSET", hash, "version", "7.1"][..], &["DEL", hash]] {
+            let _: u64 = app.redis.command(&["DEL", hash]).await.unwrap();
+            assert_eq!(app.request_management(reqwest::Method::POST, "/cache/purge").await.0, 204);
+            let name = format!("true {number}");
+            store(&app.redis, &program("p", "before", "0.4")).await;
+            let _: u64 = app.redis.command(&["HSET", hash, "version", &first]).await.unwrap();
+            let _: u64 = app.redis.command(&["HSET", hash, "programName", "forged"]).await.unwrap();
+            until("it is read", async || app.name_of("p").await == "forged").await;
+            let _: u64 = app.redis.command(second).await.unwrap();
+            let bounds = Bounds { highest_epoch: Some(1), ..Bounds::default() };
+            assert_eq!(store_unmarked(&app.redis, &program("p", &name, "0.5"), &bounds).await, 1);
+            until("the true one is served", async || app.name_of("p").await == name).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verification_skips_a_key_of_another_type() {
+    let app = Setup::default().start().await;
+    for id in ["212313", "212314"] {
+        assert_eq!(app.get_json(&format!("/event/{id}")).await.0, 200);
+    }
+    let _: u64 = app.redis.command(&["DEL", "program:{212313}"]).await.unwrap();
+    let _: u64 = app.redis.command(&["LPUSH", "program:{212313}", "x"]).await.unwrap();
+    let verified = app.metric("adtrack_l1_verifications_total").await;
+    let _: u64 = app.redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await.unwrap();
+    app.until_metric("adtrack_l1_verifications_total", verified + 1.0).await;
+    app.until_ready().await;
+    assert_eq!(app.metric("adtrack_l2_invalid_total").await, 1.0);
+    assert_eq!(app.name_of("212313").await, "program2", "what L1 holds is served");
+    store(&app.redis, &program("212313", "repaired", "0.1")).await;
+    until("an update repairs it", async || app.name_of("212313").await == "repaired").await;
 }
 
 /// A program whose version no record can have: true updates replace it in Redis, but look older.

@@ -3,16 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use adtrack_proto::aggregate::Aggregate;
+use adtrack_proto::keys::DEFAULT_CHANNEL;
 use aws_sdk_kinesis::types::{HashKeyRange, Shard};
 use local_stack::process::Signal;
 use local_stack::stack::{CORE_DATA_STREAM, EVENT_STREAM};
 use local_stack::tcp_proxy::Passing;
+use prost::bytes::Bytes;
+use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::feed::Feed;
 use crate::plan::{Fault, PlannedFault};
-use crate::processes::{kill, remove_journal, stop, terminate};
+use crate::processes::{kill, remove_journal, shorten_ring, stop, terminate};
 use crate::rig::{JOURNALS, MAX_CONNECTIONS, Rig};
 
 /// Connections of [`Fault::ConnectionsIdle`]: all that a tracker serves, and those that it keeps for health checks.
@@ -106,11 +110,37 @@ async fn inject(rig: &Rig, feed: &Feed, number: u64, planned: &PlannedFault, unt
             sleep_until(until).await;
         }
         Fault::Resharded => reshard(rig).await,
+        Fault::HashForged(program, version) => {
+            // In one step: if there is no such hash, this would make one. Fails while Redis does not run.
+            let script = "if redis.call('EXISTS', KEYS[1]) == 1 then
+                redis.call('HSET', KEYS[1], 'version', ARGV[1]) end";
+            let key = format!("program:{{p{program}}}");
+            let forge = ["EVAL", script, "1", &key, &version.in_hash()];
+            let _ = rig.stack.lock().await.redis.command::<()>(&forge).await;
+        }
+        Fault::MessageForged(program, version) => {
+            let (id, version) = (format!("p{program}"), version.in_message());
+            let forged = json!({"programId": id, "programName": "forged", "checksum": "c",
+                "customerId": 1, "customerName": "c", "valid": true, "version": version});
+            let deleted = json!({"programId": id, "deleted": true, "version": version});
+            for message in [forged, deleted] {
+                let publish = ["PUBLISH", DEFAULT_CHANNEL, &message.to_string()];
+                let _ = rig.stack.lock().await.redis.command::<u32>(&publish).await;
+            }
+        }
+        Fault::RingShortened(tracker) => shorten_ring(rig, tracker, until).await,
         Fault::Poisoned => {
             for stream in [EVENT_STREAM, CORE_DATA_STREAM] {
                 let data = format!("poison {}", uuid::Uuid::now_v7());
-                rig.poison.lock().unwrap().push(data.clone());
-                rig.put(stream, &data, data.clone()).await;
+                rig.put_poison(stream, &data, data.clone().into_bytes()).await;
+            }
+        }
+        Fault::PoisonedInBulk(count) => {
+            for stream in [EVENT_STREAM, CORE_DATA_STREAM] {
+                let mut aggregate = Aggregate::default();
+                (0..count).for_each(|_| aggregate.push(Bytes::new()));
+                let key = uuid::Uuid::now_v7().to_string();
+                rig.put_poison(stream, &key, aggregate.encode(&key)).await;
             }
         }
     }

@@ -114,7 +114,7 @@ impl Feed {
                 "customerId": program, "customerName": "customer", "valid": true,
                 "landingUrl": "https://shop.example/?click={click_id}"})
         };
-        rig.put(CORE_DATA_STREAM, &id, record.to_string()).await;
+        rig.put(CORE_DATA_STREAM, &id, record.to_string().into_bytes()).await;
     }
 
     /// Does what `core-data verify` and `core-data mark-loaded` do after a publish of all programs.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use local_stack::faults::{Fault as CallFault, Lie};
 
+use crate::feed::PROGRAMS;
+
 /// Number of trackers.
 pub const TRACKERS: usize = 2;
 /// The time of an epoch in which faults occur.
@@ -14,6 +16,8 @@ const FAULTS: std::ops::RangeInclusive<usize> = 6..=14;
 /// Responses of 200 to `PutRecords` that acknowledge nothing, or too little.
 const LIES: [Lie; 4] =
     [Lie::Body("{}"), Lie::Body("<html>"), Lie::Entry("{}"), Lie::OneEntryTooFew];
+/// Empty user records of one record: more than are kept on their own, and as many as fit.
+const BULK: std::ops::Range<usize> = 17..120_000;
 const SHORTEST_SECONDS: f64 = 0.2;
 const LONGEST_SECONDS: f64 = 5.0;
 
@@ -51,6 +55,13 @@ pub enum Fault {
     TrackerStopped(usize),
     /// Nobody reads the log, which is a full pipe.
     LogUnread(usize),
+    /// A program's hash gets a version that no record can have.
+    HashForged(u64, ForgedVersion),
+    /// A message says that a program is another one, or deleted, with a version that no record can have.
+    MessageForged(u64, ForgedVersion),
+    /// The file of a ring is cut off behind its records while the tracker runs. Once the tracker has restored it:
+    /// `kill -9`, and a start.
+    RingShortened(usize),
     /// The file `lock` of the journal is removed.
     JournalUnlocked(usize),
     /// The journal's folder is removed while the tracker runs. Once the tracker has restored it: `kill -9`, and a
@@ -68,6 +79,36 @@ pub enum Fault {
     Resharded,
     /// A record that can never be processed is put on both streams.
     Poisoned,
+    /// A record with this many user records that can never be processed is put on both streams.
+    PoisonedInBulk(usize),
+}
+
+/// A version of core data that no record of the stream can have.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ForgedVersion {
+    /// Of a shard that is created far in the future.
+    Sequence,
+    /// Of a stream that does not exist yet.
+    Epoch,
+}
+
+impl ForgedVersion {
+    /// In Redis. Trackers do not know the epoch, and go by what Redis has.
+    pub fn in_hash(self) -> String {
+        self.text("8.1")
+    }
+
+    /// On the channel.
+    pub fn in_message(self) -> String {
+        self.text("9.1")
+    }
+
+    fn text(self, of_epoch: &str) -> String {
+        match self {
+            Self::Sequence => format!("0.{}", "9".repeat(56)),
+            Self::Epoch => of_epoch.to_owned(),
+        }
+    }
 }
 
 /// What only one fault can affect at a time.
@@ -94,7 +135,8 @@ impl Fault {
             | Self::TrackerTerminated(tracker)
             | Self::TrackerHungUp(tracker)
             | Self::TrackerStopped(tracker)
-            | Self::JournalRemoved(tracker) => Some(Part::Tracker(tracker)),
+            | Self::JournalRemoved(tracker)
+            | Self::RingShortened(tracker) => Some(Part::Tracker(tracker)),
             Self::LogUnread(tracker) => Some(Part::Log(tracker)),
             Self::ClientsSilent(tracker) => Some(Part::Clients(tracker)),
             Self::Calls(..)
@@ -104,8 +146,11 @@ impl Fault {
             | Self::FunctionKilled(_)
             | Self::ClientsCut(_)
             | Self::ConnectionsIdle(_)
+            | Self::HashForged(..)
+            | Self::MessageForged(..)
             | Self::Resharded
-            | Self::Poisoned => None,
+            | Self::Poisoned
+            | Self::PoisonedInBulk(_) => None,
         }
     }
 }
@@ -175,7 +220,7 @@ pub fn kinds() -> BTreeSet<String> {
 fn draw(rng: &mut fastrand::Rng) -> Fault {
     let tracker = rng.usize(0..TRACKERS);
     // Faults that have many forms, or many moments at which they may hit, are drawn more often.
-    match rng.usize(0..34) {
+    match rng.usize(0..39) {
         0..6 => calls(Service::Kinesis, rng),
         6..10 => calls(Service::DynamoDb, rng),
         10 => Fault::RedisCut,
@@ -197,8 +242,16 @@ fn draw(rng: &mut fastrand::Rng) -> Fault {
         30 => Fault::ClientsSilent(tracker),
         31 => Fault::ConnectionsIdle(tracker),
         32 => Fault::Resharded,
+        33 => Fault::HashForged(rng.u64(0..PROGRAMS), forged_version(rng)),
+        34..36 => Fault::MessageForged(rng.u64(0..PROGRAMS), forged_version(rng)),
+        36 => Fault::RingShortened(tracker),
+        37 => Fault::PoisonedInBulk(rng.usize(BULK)),
         _ => Fault::Poisoned,
     }
+}
+
+fn forged_version(rng: &mut fastrand::Rng) -> ForgedVersion {
+    if rng.bool() { ForgedVersion::Sequence } else { ForgedVersion::Epoch }
 }
 
 fn calls(service: Service, rng: &mut fastrand::Rng) -> Fault {
@@ -260,7 +313,7 @@ mod tests {
 
     #[test]
     fn every_kind_occurs() {
-        assert_eq!(kinds().len(), 20, "{:?}", kinds());
+        assert_eq!(kinds().len(), 24, "{:?}", kinds());
         let planned = (0..200).flat_map(|epoch| plan(3, epoch));
         let planned: BTreeSet<_> = planned.map(|planned| planned.fault.name()).collect();
         assert_eq!(planned, kinds());

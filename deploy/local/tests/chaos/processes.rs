@@ -1,5 +1,6 @@
 //! The faults of a tracker's process and of the files that it needs.
 
+use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -82,6 +83,24 @@ pub async fn remove_journal(rig: &Rig, tracker: usize, until: Instant) {
     if !wait_for(RESTORE_TIMEOUT, async || names(&folder) == rig.journal_files).await {
         let found = names(&folder);
         rig.report(format!("tracker {tracker} has restored only {found:?} of its journal"));
+    }
+    drop(alone);
+    kill(rig, tracker, until).await;
+}
+
+/// Cuts off the end of a running tracker's ring, where no record ever is. Kills the tracker once the file is restored.
+pub async fn shorten_ring(rig: &Rig, tracker: usize, until: Instant) {
+    let alone = rig.processes[tracker].lock().await;
+    if !wait_for(START_TIMEOUT, async || rig.has_opened_journal(tracker).await).await {
+        return rig.report(format!("tracker {tracker} has not started within {START_TIMEOUT:?}"));
+    }
+    let path = rig.folder.join(JOURNALS[tracker]).join("0000.ring");
+    let ring = File::options().write(true).open(&path).unwrap();
+    let length = ring.metadata().unwrap().len();
+    ring.set_len(length - 8).unwrap();
+    let is_restored = async || std::fs::metadata(&path).is_ok_and(|ring| ring.len() == length);
+    if !wait_for(RESTORE_TIMEOUT, is_restored).await {
+        rig.report(format!("tracker {tracker} has not restored {}", path.display()));
     }
     drop(alone);
     kill(rig, tracker, until).await;

@@ -46,7 +46,7 @@ pub struct Rig {
     pub journal_files: BTreeSet<String>,
     /// What goes wrong with calls at the moment, by number of the fault.
     calls: Mutex<Vec<(u64, Service, CallFault, f64)>>,
-    /// The data of the records that can never be processed, since the last check.
+    /// The data of the records that can never be processed, as text as far as it is, since the last check.
     pub poison: Mutex<Vec<String>>,
     /// Problems noticed before the check.
     pub problems: Mutex<Vec<String>>,
@@ -69,6 +69,8 @@ impl Rig {
         }
         let logs = ["tracker", "tracker-2"].map(|name| Log::start(&folder.join("logs"), name));
         let settings = [
+            // So that a tracker soon asks Redis again whether it holds something newer.
+            ("CACHE_TTL_SECONDS", "4".to_owned()),
             ("JOURNAL_MAX_BYTES", (32 << 20).to_string()),
             ("MAX_CONNECTIONS", MAX_CONNECTIONS.to_string()),
             ("SHUTDOWN_GRACE_SECONDS", GRACE_SECONDS.to_string()),
@@ -172,8 +174,14 @@ impl Rig {
         }
     }
 
+    /// Puts a record on a stream that can never be processed.
+    pub async fn put_poison(&self, stream: &str, key: &str, data: Vec<u8>) {
+        self.poison.lock().unwrap().push(String::from_utf8_lossy(&data).into_owned());
+        self.put(stream, key, data).await;
+    }
+
     /// Puts a record on a stream, not through the proxy.
-    pub async fn put(&self, stream: &str, key: &str, data: String) {
+    pub async fn put(&self, stream: &str, key: &str, data: Vec<u8>) {
         let put = self.kinesis.put_record().stream_name(stream).partition_key(key);
         put.data(Blob::new(data)).send().await.unwrap();
     }

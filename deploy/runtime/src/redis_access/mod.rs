@@ -14,7 +14,8 @@ use url::Url;
 
 pub use connection::{Identity, RedisConnection, Scan};
 pub use store::{
-    BoundedUpdate, CoreDataState, hash_of, is_full, is_marked_command, mark_command, mark_of,
+    BoundedUpdate, CoreDataState, Mark, hash_of, is_full, is_marked_command, is_wrong_type,
+    mark_command, mark_of,
 };
 
 use crate::redis_settings::{RedisSettings, RedisSettingsError};

@@ -32,6 +32,8 @@ pub enum CoreDataState {
     Loaded,
     /// There is no mark: nothing was ever loaded, or Redis was emptied.
     Unmarked,
+    /// There is a mark, but it is not a number of programs.
+    InvalidMark,
     /// There are far fewer programs than the mark says: some were lost, or have not arrived yet.
     Depleted {
         /// The mark.
@@ -48,6 +50,39 @@ pub fn hash_of(program_id: &ProgramId) -> Cmd {
     command
 }
 
+/// The mark of loaded core data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// There is none.
+    Missing,
+    /// Something else is at its key.
+    Invalid,
+    /// How many programs Redis should hold.
+    Programs(u64),
+}
+
+impl Mark {
+    /// The greatest number of programs: far more than Redis can hold, and exact in Lua.
+    pub const MAX: u64 = 9_999_999_999;
+
+    /// The number of programs, if the mark has one.
+    pub fn programs(self) -> Option<u64> {
+        match self {
+            Self::Programs(programs) => Some(programs),
+            Self::Missing | Self::Invalid => None,
+        }
+    }
+
+    fn parse(text: &str) -> Self {
+        // `parse` alone would accept a sign.
+        let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit());
+        match text.parse() {
+            Ok(programs) if is_decimal && programs <= Self::MAX => Self::Programs(programs),
+            _ => Self::Invalid,
+        }
+    }
+}
+
 /// The command that asks whether there is a mark of loaded core data.
 pub fn is_marked_command() -> Cmd {
     let mut command = redis::cmd("EXISTS");
@@ -62,16 +97,20 @@ pub fn mark_command() -> Cmd {
     command
 }
 
-/// The number of programs in the mark; `None` without a mark. A key of another type is not a mark. A mark
-/// that is not a number counts as 0.
-pub fn mark_of(response: RedisResult<Value>) -> RedisResult<Option<u64>> {
+/// The mark in the response to [`mark_command`].
+pub fn mark_of(response: RedisResult<Value>) -> RedisResult<Mark> {
     match response {
-        Err(error) if error.code() == Some("WRONGTYPE") => Ok(None),
+        Err(error) if is_wrong_type(&error) => Ok(Mark::Invalid),
         response => {
-            let text = Option::<String>::from_redis_value(response?)?;
-            Ok(text.map(|text| text.parse().unwrap_or_default()))
+            let bytes = Option::<Vec<u8>>::from_redis_value(response?)?;
+            Ok(bytes.map_or(Mark::Missing, |bytes| Mark::parse(&String::from_utf8_lossy(&bytes))))
         }
     }
+}
+
+/// Whether a command failed because its key holds a value of another type.
+pub fn is_wrong_type(error: &RedisError) -> bool {
+    error.code() == Some("WRONGTYPE")
 }
 
 impl RedisConnection {
@@ -136,10 +175,11 @@ impl RedisConnection {
     }
 
     /// Compares what Redis holds with its `mark`.
-    pub async fn core_data_state(&self, mark: Option<u64>) -> RedisResult<CoreDataState> {
+    pub async fn core_data_state(&self, mark: Mark) -> RedisResult<CoreDataState> {
         match mark {
-            None => Ok(CoreDataState::Unmarked),
-            Some(expected) => Ok(compare(expected, &self.sizes().await?)),
+            Mark::Missing => Ok(CoreDataState::Unmarked),
+            Mark::Invalid => Ok(CoreDataState::InvalidMark),
+            Mark::Programs(expected) => Ok(compare(expected, &self.sizes().await?)),
         }
     }
 }
@@ -180,9 +220,16 @@ mod tests {
 
     #[test]
     fn reads_the_mark() {
-        assert_eq!(mark_of(Ok(Value::Nil)).unwrap(), None);
-        assert_eq!(mark_of(text("212")).unwrap(), Some(212));
-        assert_eq!(mark_of(text("yes")).unwrap(), Some(0));
+        assert_eq!(mark_of(Ok(Value::Nil)).unwrap(), Mark::Missing);
+        for (mark, programs) in [("0", 0), ("212", 212), ("007", 7), ("9999999999", Mark::MAX)] {
+            assert_eq!(mark_of(text(mark)).unwrap(), Mark::Programs(programs), "{mark}");
+        }
+        let nines = "9".repeat(23);
+        for mark in ["", "yes", "-5", "+5", "6.0", "NaN", " 6", "10000000000", &nines] {
+            assert_eq!(mark_of(text(mark)).unwrap(), Mark::Invalid, "{mark:?}");
+        }
+        let not_text = Ok(Value::BulkString(vec![0xFF]));
+        assert_eq!(mark_of(not_text).unwrap(), Mark::Invalid);
         let refused = |kind| RedisError::from((kind, "refused"));
         assert!(mark_of(Err(refused(ErrorKind::Server(ServerErrorKind::ReadOnly)))).is_err());
     }

@@ -45,12 +45,18 @@ async fn mark_may_be_set_before_the_programs_arrive() {
     let more = [program("one-more", "n"), program("another", "n"), deleted("p7")];
     assert_eq!(local.publish(&local.file("more", &more.join("\n"))).await.status, Some(0));
     until_mark(&local, "301").await;
-    for arguments in
-        [&["mark-loaded"][..], &["mark-loaded", "--count", "-1"], &["mark-loaded", "--count", "x"]]
-    {
-        let usage = local.run(arguments).await;
+    for (count, expected) in [
+        (&[][..], "--count is required and not set"),
+        (&["--count=-1"], "--count=\"-1\": expected an integer from 0 to 9999999999"),
+        (&["--count=x"], "--count=\"x\": expected an integer from 0 to 9999999999"),
+        (&["--count=10000000000"], "expected an integer from 0 to 9999999999"),
+        (&["--count=0"], "add --allow-empty"),
+    ] {
+        let usage = local.run(&[&["mark-loaded"][..], count].concat()).await;
         assert_eq!((usage.status, usage.err.lines().count()), (Some(64), 1), "{usage:?}");
+        assert!(usage.err.contains(expected), "{usage:?}");
     }
+    assert_eq!(mark(&local).await.as_deref(), Some("301"));
     local.stop().await;
 }
 
@@ -116,7 +122,10 @@ async fn uses_the_node_that_responds() {
     let local = Local::start().await;
     let closed = local_stack::ports::free("nobody", local_stack::ports::Port::Any).await.unwrap();
     let url = format!("redis://{closed},{}", local.redis.address());
-    let output = local.command(&["mark-loaded", "--count", "0"]).env("REDIS_URL", &url).output();
+    let output = local
+        .command(&["mark-loaded", "--count=0", "--allow-empty"])
+        .env("REDIS_URL", &url)
+        .output();
     assert!(output.await.unwrap().status.success());
     assert_eq!(mark(&local).await.as_deref(), Some("0"));
     local.stop().await;

@@ -25,7 +25,7 @@ pub(super) struct FolderLock {
 impl FolderLock {
     /// Takes the lock; none if another process has it.
     pub(super) fn take(folder: &Path) -> io::Result<Option<Self>> {
-        let path = folder.join("lock");
+        let path = lock_path(folder);
         let file = take(&path)?;
         Ok(file.map(|file| Self { path, file: Mutex::new(file) }))
     }
@@ -44,7 +44,16 @@ impl FolderLock {
     }
 }
 
+/// Where the lock is.
+pub(super) fn lock_path(folder: &Path) -> PathBuf {
+    folder.join("lock")
+}
+
 fn take(path: &Path) -> io::Result<Option<File>> {
+    // Opening a pipe would wait for a reader.
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(io::Error::other("is not a regular file"));
+    }
     let file = File::options().create(true).truncate(false).write(true).open(path)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
@@ -53,9 +62,12 @@ fn take(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// The rings in `folder`.
+/// The rings in `folder`. Links come last, so that they are found to be other names of files, and not the files to
+/// be other names of them.
 pub(super) fn ring_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    files(folder, RING)
+    let mut paths = files(folder, RING)?;
+    paths.sort_by_key(|path| path.is_symlink());
+    Ok(paths)
 }
 
 /// Rings that a start left incomplete, if they are not being created at this moment.
@@ -97,7 +109,7 @@ pub(super) fn damaged_path(path: &Path) -> io::Result<PathBuf> {
 fn unused(path: impl Fn(u32) -> PathBuf) -> io::Result<PathBuf> {
     (0..=u32::MAX)
         .map(path)
-        .find(|path| !path.exists())
+        .find(|path| path.symlink_metadata().is_err())
         .ok_or_else(|| io::Error::other("the folder holds too many rings"))
 }
 

@@ -55,12 +55,14 @@
 //!   then be of different ages, so a head from an earlier boot is not trusted, and the ring is searched.
 //! - *Damage*: a damaged stretch is skipped, counted and logged; the events before and after it are
 //!   delivered. Without a header the ring is searched for its records. A file that is shorter than its capacity
-//!   is read and takes nothing. One in which nothing is recognized is set aside, for `salvage`.
+//!   is read and takes nothing. One in which nothing is recognized is set aside, for `salvage`, and so is whatever
+//!   else has the name of a ring: a folder, a device, a link that leads nowhere, a second name or a copy of
+//!   another ring.
 //!
 //! # What others may do to the files
 //!
-//! A running tracker notices if a file is removed, renamed, shortened or unreadable (`watch`), and writes what is
-//! not acknowledged to a new one (`ring::home`). An access to what is cut off meanwhile finds zeros
+//! A running tracker notices if a file is removed, moved away, shortened or unreadable (`watch`), and writes what is
+//! not acknowledged to a new one (`ring::home`). A ring that was only renamed goes on under its new name. An access to what is cut off meanwhile finds zeros
 //! (`memory::fault`), which are damage like any other.
 //!
 //! A journal that was created with another size or number of workers is drained; its files are removed at
@@ -75,7 +77,10 @@ mod salvage;
 mod watch;
 
 use std::cell::Cell;
+use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -113,6 +118,9 @@ pub enum JournalError {
     /// The folder cannot be used.
     #[error("JOURNAL_DIR={0:?}: {1}; expected a writable folder with JOURNAL_MAX_BYTES free")]
     Folder(PathBuf, io::Error),
+    /// Something else is in the place of the folder's lock.
+    #[error("{0:?}: {1}; remove it: the tracker creates a file there that holds nothing")]
+    Lock(PathBuf, io::Error),
     /// Another tracker uses the folder.
     #[error("JOURNAL_DIR={0:?}: another tracker uses it; stop that one, or choose another folder")]
     Locked(PathBuf),
@@ -235,6 +243,16 @@ impl Journal {
         Duration::from_millis(u64::try_from(age).unwrap_or(0))
     }
 
+    /// The folder that it is in.
+    pub fn folder(&self) -> &Path {
+        &self.inner.folder
+    }
+
+    /// How many events are not acknowledged. Reads all of them.
+    pub fn count_events(&self) -> u64 {
+        self.inner.rings.iter().map(Ring::count_events).sum()
+    }
+
     /// How often the file of a ring was removed, shortened or unreadable since the journal was opened.
     pub fn lost_files(&self) -> u64 {
         self.inner.lost_files.load(Ordering::Relaxed)
@@ -309,32 +327,70 @@ impl EventSink for Journal {
 fn lock_and_open(folder: &Path) -> Result<(FolderLock, Vec<Ring>), JournalError> {
     let folder_error = |error| JournalError::Folder(folder.to_owned(), error);
     let in_use = || JournalError::Locked(folder.to_owned());
-    let lock = FolderLock::take(folder).map_err(folder_error)?.ok_or_else(in_use)?;
-    let file_error = |path: &Path, error| match error {
-        RingError::InUse => in_use(),
-        error => JournalError::File(path.to_owned(), error),
-    };
+    let lock = FolderLock::take(folder).map_err(|error| match folder::lock_path(folder) {
+        lock if std::fs::metadata(&lock).is_ok_and(|found| !found.is_file()) => {
+            JournalError::Lock(lock, error)
+        }
+        _ => folder_error(error),
+    })?;
+    let lock = lock.ok_or_else(in_use)?;
     for path in folder::unfinished_files(folder).map_err(folder_error)? {
-        ring::remove_unused(&path).map_err(|error| file_error(&path, error))?;
-    }
-    let boot = folder::boot_id();
-    let mut rings = Vec::new();
-    for path in folder::ring_files(folder).map_err(folder_error)? {
-        match Ring::open(&path, boot) {
-            Ok(ring) => rings.push(ring),
-            Err(RingError::Foreign) => {
-                let aside = ring::set_aside(&path).map_err(|error| file_error(&path, error))?;
-                tracing::error!(
-                    file = %path.display(),
-                    aside = %aside.display(),
-                    "a file of the journal cannot be read; it is set aside. Save its events with \
-                     `redrive journal`"
-                );
-            }
-            Err(error) => return Err(file_error(&path, error)),
+        if let Err(error) = ring::remove_unused(&path) {
+            set_aside(folder, &path, error)?;
         }
     }
-    Ok((lock, rings))
+    let boot = folder::boot_id();
+    let (mut rings, mut opened) = (Vec::new(), HashSet::new());
+    for path in folder::ring_files(folder).map_err(folder_error)? {
+        let file = std::fs::metadata(&path).map(|file| (file.dev(), file.ino()));
+        let ring = match file {
+            Ok(file) if !opened.insert(file) => Err(RingError::SameFile),
+            _ => Ring::open(&path, boot),
+        };
+        match ring {
+            Ok(ring) => rings.push(ring),
+            Err(error) => set_aside(folder, &path, error)?,
+        }
+    }
+    Ok((lock, set_copies_aside(folder, rings)?))
+}
+
+/// Keeps one ring of those that are copies of each other: the one that has come farthest.
+fn set_copies_aside(folder: &Path, mut rings: Vec<Ring>) -> Result<Vec<Ring>, JournalError> {
+    rings.sort_by_key(|ring| Reverse(ring.head()));
+    let mut originals = Vec::<Ring>::new();
+    for ring in rings {
+        match originals.iter().find(|original| original.number() == ring.number()) {
+            None => originals.push(ring),
+            Some(original) => {
+                let path = ring.path();
+                drop(ring);
+                set_aside(folder, &path, RingError::Copy(original.path()))?;
+            }
+        }
+    }
+    Ok(originals)
+}
+
+/// Renames what cannot be opened as a ring because of `problem`, if that is about this path alone.
+fn set_aside(folder: &Path, path: &Path, problem: RingError) -> Result<(), JournalError> {
+    let to_error = |error| match error {
+        RingError::InUse => JournalError::Locked(folder.to_owned()),
+        error => JournalError::File(path.to_owned(), error),
+    };
+    let aside = match &problem {
+        RingError::SameFile => ring::rename_aside(path),
+        problem if problem.is_about_path() => ring::set_aside(path),
+        _ => return Err(to_error(problem)),
+    };
+    let aside = aside.map_err(to_error)?;
+    tracing::error!(
+        file = %path.display(),
+        aside = %aside.display(),
+        %problem,
+        "a file of the journal cannot be used; it is set aside. Save its events with `redrive journal`"
+    );
+    Ok(())
 }
 
 /// How many rings, of how many words each, `max_bytes` make: one per worker, or fewer if they would be too

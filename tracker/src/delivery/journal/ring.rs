@@ -13,12 +13,14 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
+use rustix::io::Errno;
+
 use super::memory::{Memory, WORD};
 use super::record::{self, Found, Record};
 
 use header::{FORMAT_VERSION, HEADER_WORDS};
 pub(super) use header::{MIN_WORDS, PAGE_WORDS};
-pub(super) use home::{open_locked, remove_unused, set_aside};
+pub(super) use home::{Trouble, open_locked, remove_unused, rename_aside, set_aside};
 
 /// Why a file cannot be opened as a ring.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,15 @@ pub enum RingError {
     /// Another process has it open.
     #[error("is used by another process; stop that one")]
     InUse,
+    /// It is a folder, a pipe or a device.
+    #[error("is not a regular file")]
+    NotAFile,
+    /// It is another name of a ring that is already open.
+    #[error("is another name of a ring's file")]
+    SameFile,
+    /// It has the same number as another ring.
+    #[error("is a copy of {0:?}")]
+    Copy(PathBuf),
     /// It is not a journal file, or so damaged that it cannot be told from another file.
     #[error("is not a journal file of adtrack")]
     Foreign,
@@ -40,9 +51,37 @@ pub enum RingError {
     Newer(u64),
 }
 
+impl RingError {
+    /// Whether nothing in the journal can be read or written at this path, and nothing else keeps the tracker from
+    /// starting.
+    pub(super) fn is_about_path(&self) -> bool {
+        match self {
+            Self::NotAFile | Self::SameFile | Self::Copy(_) | Self::Foreign => true,
+            Self::Io(error) => matches!(
+                Errno::from_io_error(error),
+                Some(
+                    Errno::NOENT
+                        | Errno::ACCESS
+                        | Errno::PERM
+                        | Errno::LOOP
+                        | Errno::NOTDIR
+                        | Errno::ISDIR
+                        | Errno::NXIO
+                        | Errno::NODEV
+                        | Errno::TXTBSY
+                        | Errno::IO
+                )
+            ),
+            Self::InUse | Self::Newer(_) => false,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Ring {
     memory: Memory,
+    /// Its own number, the same in every copy of its file.
+    number: u64,
     capacity: u64,
     /// The part of a lap that takes records: what follows is the copy of the header.
     usable: u64,
@@ -93,10 +132,11 @@ pub(super) enum NotAppended {
 }
 
 impl Ring {
-    fn new(memory: Memory, path: PathBuf, capacity: u64) -> Self {
+    fn new(memory: Memory, path: PathBuf, capacity: u64, number: u64) -> Self {
         let data_words = memory.words().len().saturating_sub(HEADER_WORDS).min(words(capacity));
         Self {
             memory,
+            number,
             capacity,
             usable: capacity.saturating_sub(PAGE_WORDS),
             data_end: HEADER_WORDS + data_words,
@@ -122,6 +162,7 @@ impl Ring {
     /// Writes the whole header again, so that the next damage meets an intact one.
     fn write_header(&self) {
         header::write(self.memory.words(), self.capacity, self.tail(), self.head());
+        header::write_number(self.memory.words(), self.number);
         self.write_copy(self.tail());
     }
 
@@ -243,6 +284,11 @@ impl Ring {
         header::write_tail(self.memory.words(), position);
         self.write_copy(position);
         self.tail.store(position, Ordering::Release);
+    }
+
+    /// The number that only this ring and copies of its file have.
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     /// All records before this position are acknowledged.

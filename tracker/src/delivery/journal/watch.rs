@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Journal;
 use super::folder;
+use super::ring::Trouble;
 use crate::metrics::Metrics;
 
 /// Time between two looks. Events that are accepted after a file is lost and before the next look are in memory
@@ -78,6 +79,16 @@ impl JournalWatch {
         let failures = &mut self.failures[index];
         let Some(trouble) = ring.trouble() else { return };
         let file = ring.path();
+        // No news about the names in it if the folder cannot be read.
+        let names = folder::ring_files(&self.journal.inner.folder).unwrap_or_default();
+        if trouble == Trouble::Removed && ring.follow_rename(&names) {
+            tracing::warn!(
+                file = %file.display(),
+                now = %ring.path().display(),
+                "somebody has renamed a file of the journal; it is used under its new name"
+            );
+            return;
+        }
         if *failures == 0 {
             self.journal.inner.lost_files.fetch_add(1, Ordering::Relaxed);
             tracing::error!(

@@ -13,9 +13,13 @@ fn numbered_id(number: u64) -> ProgramId {
 }
 
 fn local() -> LocalPrograms {
+    local_with_ttl(Duration::from_secs(600))
+}
+
+fn local_with_ttl(ttl: Duration) -> LocalPrograms {
     LocalPrograms::new(CacheLimits {
         capacity: CAPACITY,
-        ttl: Duration::from_secs(600),
+        ttl,
         negative_ttl: Duration::from_secs(30),
         stale: Duration::from_secs(60),
     })
@@ -60,8 +64,16 @@ fn load(local: &LocalPrograms, state: ProgramState) -> String {
 
 fn finish(load: LoadGuard, state: ProgramState) -> String {
     match load.finish(state) {
-        LoadOutcome::Current(state) => name(&state),
+        LoadOutcome::Current(state) | LoadOutcome::Contradicted(state, _) => name(&state),
         LoadOutcome::Outdated => "outdated".to_owned(),
+    }
+}
+
+/// A read of Redis that finds an older version than L1 holds: what L1 holds then, and what it does about it.
+fn contradict(local: &LocalPrograms, state: ProgramState) -> (String, Stage) {
+    match local.begin_load(id()).finish(state) {
+        LoadOutcome::Contradicted(state, contradiction) => (name(&state), contradiction.stage),
+        outcome => panic!("{outcome:?}"),
     }
 }
 
@@ -128,6 +140,96 @@ fn keeps_an_update_pushed_during_a_load_that_finds_nothing() {
         assert_eq!(finish(load, ProgramState::Absent), "announced");
         assert_eq!(held(&local), "announced");
     }
+}
+
+#[test]
+fn takes_an_older_version_if_redis_keeps_to_it() {
+    // The TTL bounds how long Redis has to.
+    let local = local_with_ttl(Duration::from_millis(200));
+    local.on_subscribed();
+    local.on_verified();
+    local.push(id(), program("0.9", "forged"));
+    let kept = || "forged".to_owned();
+    assert_eq!(contradict(&local, program("0.5", "true")), (kept(), Stage::New));
+    assert_eq!(contradict(&local, program("0.5", "true")), (kept(), Stage::Known));
+    std::thread::sleep(Duration::from_millis(250));
+    assert_eq!(contradict(&local, program("0.6", "true")), (kept(), Stage::New), "it has changed");
+    std::thread::sleep(Duration::from_millis(250));
+    let taken = contradict(&local, program("0.6", "true"));
+    assert_eq!(taken, ("true".to_owned(), Stage::Resolved));
+    assert_eq!(held(&local), "true");
+    local.push(id(), program("0.7", "next"));
+    assert_eq!(held(&local), "next", "updates go on");
+}
+
+#[test]
+fn asks_redis_again_as_soon_as_it_may_have_kept_to_an_older_version() {
+    let local = verified_local();
+    local.push(id(), program("0.9", "nine"));
+    contradict(&local, program("0.5", "five"));
+    let cached = local.get_fresh(&id()).expect("it is served meanwhile");
+    let after = |seconds| local.is_fresh(&cached, Instant::now() + Duration::from_secs(seconds));
+    assert!(after(58) && !after(61));
+}
+
+#[test]
+fn asks_redis_after_an_update_that_is_older() {
+    let local = verified_local();
+    local.push(id(), program("0.9", "forged"));
+    assert_eq!(local.push(id(), program("0.5", "true")), PushOutcome::Older);
+    assert!(local.get_fresh(&id()).is_none());
+    assert_eq!(held(&local), "forged", "if Redis is unavailable");
+}
+
+#[test]
+fn contradiction_ends_when_redis_has_the_version_again() {
+    let local = local_with_ttl(Duration::from_millis(100));
+    local.push(id(), program("0.9", "nine"));
+    contradict(&local, program("0.8", "eight"));
+    // A failover to a replica that lacks an update, which is then stored again.
+    assert_eq!(load(&local, program("0.9", "nine")), "nine");
+    std::thread::sleep(Duration::from_millis(150));
+    assert_eq!(load(&local, program("0.10", "ten")), "ten");
+    assert_eq!(held(&local), "ten");
+}
+
+#[test]
+fn impossible_version_never_stands_in_the_way() {
+    let impossible = format!("0.{}", "9".repeat(56));
+    let local = verified_local();
+    assert_eq!(load(&local, program(&impossible, "forged")), "forged", "there is nothing else");
+    assert_eq!(local.push(id(), program("0.5", "true")), PushOutcome::Applied);
+    assert_eq!(held(&local), "true");
+    assert_eq!(local.push(id(), program(&impossible, "forged")), PushOutcome::Older);
+    assert_eq!(contradict(&local, program(&impossible, "forged")).0, "true");
+    let local = verified_local();
+    load(&local, deleted(&impossible));
+    assert_eq!(load(&local, program("0.5", "true")), "true");
+}
+
+#[test]
+fn doubts_epochs_that_redis_has_not_shown() {
+    let local = verified_local();
+    let is_doubtful = |version: &str| local.is_doubtful(&version.parse().unwrap());
+    assert!(!is_doubtful("0.7") && is_doubtful("1.7"));
+    local.push(id(), program("9.1", "pushed"));
+    assert!(is_doubtful("9.1"), "a message proves nothing");
+    let load = local.begin_load(numbered_id(1));
+    load.finish(program("2.1", "stored"));
+    assert!(!is_doubtful("2.7") && is_doubtful("3.1"));
+    assert!(is_doubtful(&format!("0.{}", "9".repeat(56))));
+}
+
+#[test]
+fn holds_what_is_about_to_be_loaded() {
+    let local = verified_local();
+    assert!(!local.holds(&id()));
+    let load = local.begin_load(id());
+    assert!(local.holds(&id()));
+    finish(load, ProgramState::Absent);
+    assert!(!local.holds(&id()) && local.get(&id()).is_none(), "an unknown id is forgotten");
+    local.push(id(), program("0.1", "held"));
+    assert!(local.holds(&id()));
 }
 
 #[test]

@@ -6,16 +6,18 @@
 //!                word 64        head
 //!                word 128, 136  tail
 //!                word 192       the boot of the host that wrote the head
+//!                word 200       the ring's own number
 //! last page      word 8         magic number, format version, capacity, tail
 //! ```
 //!
-//! Capacity, head and tail are each followed by their complement, so that damage is recognized. The last page
+//! Capacity, head, tail and number are each followed by their complement, so that damage is recognized. The last page
 //! is a copy of what the first one says, for the case that this is destroyed; the head can be searched for.
 //!
 //! The copy is part of the format 1 without a new number: versions before it took the last page for records.
 //! To them, this version's records skip the end of every lap, which the format has always allowed. They write
 //! over the copy, which is then no copy, and what they have left there must be acknowledged before it is written
-//! again (`Ring::copy_from`). They leave the complement of word 2 zero.
+//! again (`Ring::copy_from`). They leave the complement of word 2 zero, and word 200: a ring without a number gets
+//! one. It is random, so that two files with the same number are copies of one ring.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,6 +36,7 @@ const COPY: usize = 8;
 const HEAD: usize = 64;
 const TAIL: [usize; 2] = [128, 136];
 const BOOT: usize = 192;
+const NUMBER: usize = 200;
 /// Magic number and version, stored twice, so that a flipped bit does not make the file foreign.
 const IDENTITY: [usize; 2] = [0, 256];
 const CAPACITY: [usize; 2] = [2, 258];
@@ -56,6 +59,7 @@ pub(super) struct Header {
     pub(super) tail: Option<u64>,
     pub(super) head: Option<u64>,
     pub(super) boot: u64,
+    pub(super) number: Option<u64>,
 }
 
 impl Header {
@@ -83,6 +87,7 @@ impl Header {
                 .max(),
             head: load_checked(words, HEAD).filter(|head| *head < MAX_WORDS),
             boot: load(words, BOOT),
+            number: load_checked(words, NUMBER),
         }
     }
 }
@@ -132,6 +137,11 @@ pub(super) fn write(words: &[AtomicU64], capacity: u64, tail: u64, head: u64) {
 /// Names the boot of the host. A header whose head is from another boot may be older than the records.
 pub(super) fn write_boot(words: &[AtomicU64], boot: u64) {
     words[BOOT].store(boot, Ordering::Release);
+}
+
+/// Writes the ring's own number.
+pub(super) fn write_number(words: &[AtomicU64], number: u64) {
+    store_checked(words, NUMBER, number);
 }
 
 pub(super) fn write_head(words: &[AtomicU64], head: u64) {

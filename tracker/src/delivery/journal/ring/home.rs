@@ -42,11 +42,12 @@ pub enum Trouble {
 impl Ring {
     /// Creates a ring of `capacity` words at `path`, with its disk space allocated.
     pub fn create(path: &Path, capacity: u64, boot: u64) -> Result<Self, RingError> {
-        let first_page = first_page(capacity, 0, 0, boot);
+        let number = rand::random();
+        let first_page = first_page(capacity, 0, 0, boot, number);
         let file = create_file(path, Self::file_bytes(capacity), |file| {
             write_words(file, 0, &first_page)
         })?;
-        let ring = Self::new(Memory::map(file)?, path.to_owned(), capacity);
+        let ring = Self::new(Memory::map(file)?, path.to_owned(), capacity, number);
         ring.write_header();
         Ok(ring)
     }
@@ -65,6 +66,16 @@ impl Ring {
     /// Where the file is expected.
     pub fn path(&self) -> PathBuf {
         self.path.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Goes on under another name if one of `paths` is the file's. Returns whether it is.
+    pub fn follow_rename(&self, paths: &[PathBuf]) -> bool {
+        let file = self.memory.file();
+        let found = paths.iter().find(|path| is_at(&file, path));
+        if let Some(found) = found {
+            *self.path.lock().unwrap_or_else(PoisonError::into_inner) = found.clone();
+        }
+        found.is_some()
     }
 
     /// What has happened to the file since the ring was opened or restored.
@@ -87,7 +98,7 @@ impl Ring {
         producer.refusal = refusal.or(Some(NotAppended::Full));
         let path = self.path();
         let (tail, head, bytes) = (self.tail(), self.head(), self.memory.bytes());
-        let first_page = first_page(self.capacity, tail, head, boot);
+        let first_page = first_page(self.capacity, tail, head, boot, self.number);
         let write_all = |file: &File| {
             for (from, to) in self.stretches(tail, head) {
                 write_words(file, HEADER_WORDS + from, &self.data()[from..to])?;
@@ -104,6 +115,10 @@ impl Ring {
             if let Some(folder) = path.parent() {
                 std::fs::create_dir_all(folder)?;
             }
+            if path.symlink_metadata().is_ok() {
+                let aside = set_aside(&path)?;
+                tracing::error!(file = %path.display(), aside = %aside.display(), "set aside what is in the ring's place");
+            }
             create_file(&path, bytes, write_all)?
         };
         self.memory.remap(file)?;
@@ -116,6 +131,10 @@ impl Ring {
 
 /// Opens the file and locks it, for as long as it is open.
 pub fn open_locked(path: &Path) -> Result<File, RingError> {
+    // Opening anything else may wait, or do more than open it.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(RingError::NotAFile);
+    }
     let file = File::options().read(true).write(true).open(path)?;
     lock(&file)?;
     Ok(file)
@@ -127,9 +146,19 @@ pub fn remove_unused(path: &Path) -> Result<(), RingError> {
     Ok(std::fs::remove_file(path)?)
 }
 
-/// Renames a file that cannot be read as a ring, so that it is in nobody's way. Returns its new path.
+/// Renames what cannot be read as a ring, so that it is in nobody's way. Returns its new path. Fails if another
+/// process has it open.
 pub fn set_aside(path: &Path) -> Result<PathBuf, RingError> {
-    let _locked = open_locked(path)?;
+    let _locked = match open_locked(path) {
+        Err(RingError::InUse) => return Err(RingError::InUse),
+        // What cannot be opened is in nobody's use.
+        opened => opened.ok(),
+    };
+    rename_aside(path)
+}
+
+/// Renames a path as [`set_aside`] does, whoever has it open.
+pub fn rename_aside(path: &Path) -> Result<PathBuf, RingError> {
     let aside = folder::damaged_path(path)?;
     rename(path, &aside)?;
     Ok(aside)
@@ -180,7 +209,9 @@ fn create_file(
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         // A file system that cannot do this.
-        Err(Errno::INVAL | Errno::NOSYS) if !to.exists() => std::fs::rename(from, to),
+        Err(Errno::INVAL | Errno::NOSYS) if to.symlink_metadata().is_err() => {
+            std::fs::rename(from, to)
+        }
         result => Ok(result?),
     }
 }
@@ -198,10 +229,11 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-fn first_page(capacity: u64, tail: u64, head: u64, boot: u64) -> Vec<AtomicU64> {
+fn first_page(capacity: u64, tail: u64, head: u64, boot: u64, number: u64) -> Vec<AtomicU64> {
     let page: Vec<_> = (0..HEADER_WORDS).map(|_| AtomicU64::new(0)).collect();
     header::write(&page, capacity, tail, head);
     header::write_boot(&page, boot);
+    header::write_number(&page, number);
     page
 }
 

@@ -30,7 +30,8 @@ impl Ring {
         if capacity == 0 || !is_ours {
             return Err(RingError::Foreign);
         }
-        let mut ring = Self::new(memory, path, capacity);
+        let number = header.number.unwrap_or_else(rand::random);
+        let mut ring = Self::new(memory, path, capacity, number);
         ring.is_whole = file_bytes == Self::file_bytes(capacity) && header::is_capacity(capacity);
         let head = header.head.filter(|_| header.boot == boot);
         let (tail, head) = ring.bounds(header.tail, head);

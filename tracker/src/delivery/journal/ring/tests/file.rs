@@ -155,12 +155,21 @@ fn takes_nothing_while_its_file_cannot_be_restored() {
     let (_folder, path) = file();
     let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
     ring.append(0, &payload(0, 200), false).unwrap();
+    // The ring of another tracker, which has it open.
     std::fs::remove_file(&path).unwrap();
-    std::fs::create_dir(&path).unwrap();
-    assert!(ring.restore(BOOT).is_err());
+    let other = File::create(&path).unwrap();
+    other.lock().unwrap();
+    assert!(matches!(ring.restore(BOOT), Err(RingError::InUse)));
     assert_eq!(ring.append(1, &[], false), Err(NotAppended::Full));
     assert_eq!(read_all(&ring, 0), (vec![0], 0), "what it has can be delivered");
-    std::fs::remove_dir(&path).unwrap();
+    drop(other);
+    ring.restore(BOOT).unwrap();
+    // Its folder is a file.
+    let folder = path.parent().unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+    std::fs::write(folder, []).unwrap();
+    assert!(matches!(ring.restore(BOOT), Err(RingError::Io(_))));
+    std::fs::remove_file(folder).unwrap();
     ring.restore(BOOT).unwrap();
     ring.append(1, &payload(1, 200), false).unwrap();
     ring.close();
