@@ -23,15 +23,16 @@ use crate::item::{CLICK_RANK, Item, RANK, Row};
 
 const CLICK_ID: &str = "click_id";
 
+const EVENT_NAME: &str = "event_name";
+
 /// The attributes that must be the same when an event is repeated: billing and attribution depend on
-/// them. The click id too, but a copy may lack it.
-const INVARIANT_ATTRIBUTES: [&str; 9] = [
+/// them. The click id too, but a copy may lack it, and the event's name, in any case.
+const INVARIANT_ATTRIBUTES: [&str; 8] = [
     "program_id",
     "event_type",
     "client_event_id",
     "impression_id",
     "transaction_id",
-    "event_name",
     "status",
     "amount_micros",
     "currency",
@@ -123,7 +124,9 @@ impl Row {
             (Some(own), Some(other)) => own != other,
             _ => false,
         };
+        let name = |item: &Item| text(item, EVENT_NAME).map(str::to_ascii_lowercase);
         has_other_click
+            || name(&own) != name(other)
             || INVARIANT_ATTRIBUTES.iter().any(|name| own.get(*name) != other.get(*name))
     }
 }

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::unfilled::{is_macro, visible};
+
 /// The maximum length of a parameter's name in bytes.
 pub const MAX_PARAMETER_NAME_BYTES: usize = 64;
 
@@ -43,6 +45,18 @@ pub enum InvalidAlias {
         /// The network's name, if the alias is the wrong way round.
         reversed: Option<String>,
     },
+    /// The network's name or value has blanks around it, which nothing that a network sends has.
+    #[error("{theirs:?} has blanks or invisible characters around it")]
+    Blanks {
+        /// The network's name or value.
+        theirs: String,
+    },
+    /// The network's name or value is a macro that was not filled.
+    #[error("{theirs:?} is a macro that nobody filled")]
+    Unfilled {
+        /// The network's name or value.
+        theirs: String,
+    },
     /// It leads to a parameter that adtrack does not have.
     #[error("{name:?} is not a parameter of conversions{}; {} are", did_you_mean(.name, &CONVERSION_PARAMETERS), CONVERSION_PARAMETERS.join(", "))]
     UnknownParameter {
@@ -79,6 +93,7 @@ pub enum InvalidAlias {
 pub fn check_parameter_aliases(aliases: &BTreeMap<String, String>) -> Result<(), InvalidAlias> {
     let is_ours = |name: &str| CONVERSION_PARAMETERS.contains(&name);
     for (theirs, ours) in aliases {
+        check_theirs(theirs)?;
         if is_ours(theirs) {
             let reversed = (!is_ours(ours)).then(|| ours.clone());
             return Err(InvalidAlias::RenamesOurs { name: theirs.clone(), reversed });
@@ -90,10 +105,21 @@ pub fn check_parameter_aliases(aliases: &BTreeMap<String, String>) -> Result<(),
     Ok(())
 }
 
+fn check_theirs(theirs: &str) -> Result<(), InvalidAlias> {
+    if visible(theirs) != theirs {
+        return Err(InvalidAlias::Blanks { theirs: theirs.to_owned() });
+    }
+    if is_macro(theirs) {
+        return Err(InvalidAlias::Unfilled { theirs: theirs.to_owned() });
+    }
+    Ok(())
+}
+
 /// Checks that each alias leads from a network's value to one of [`STATUSES`], regardless of case.
 pub fn check_status_aliases(aliases: &BTreeMap<String, String>) -> Result<(), InvalidAlias> {
     let mut known = BTreeMap::<String, &str>::new();
     for (theirs, ours) in aliases {
+        check_theirs(theirs)?;
         if !STATUSES.contains(&ours.as_str()) {
             return Err(InvalidAlias::UnknownStatus { status: ours.clone() });
         }
@@ -171,6 +197,31 @@ mod tests {
             ("DECLINED", "rejected"),
         ]);
         assert_eq!(check_status_aliases(&statuses), Ok(()));
+    }
+
+    #[test]
+    fn refuses_what_no_network_sends() {
+        for theirs in [" ok ", "approved ", "\tok", "\u{feff}ok"] {
+            for result in [
+                check_status_aliases(&aliases(&[(theirs, "approved")])),
+                check_parameter_aliases(&aliases(&[(theirs, "amount")])),
+            ] {
+                let error = problem(result);
+                assert!(error.contains("has blanks"), "{error}");
+            }
+        }
+        for theirs in ["{status}", "${STATUS}", "[x]", "INSERT_STATUS_HERE"] {
+            for result in [
+                check_status_aliases(&aliases(&[(theirs, "approved")])),
+                check_parameter_aliases(&aliases(&[(theirs, "amount")])),
+            ] {
+                let error = problem(result);
+                assert!(error.contains("is a macro that nobody filled"), "{error}");
+            }
+        }
+        let words = aliases(&[("0", "rejected"), ("true", "approved"), ("none", "pending")]);
+        assert_eq!(check_status_aliases(&words), Ok(()));
+        assert_eq!(check_status_aliases(&aliases(&[("not approved", "rejected")])), Ok(()));
     }
 
     #[test]

@@ -9,8 +9,8 @@
 //! | core data, JSON on the Redis channel | redis-updater; tracker (samples) | tracker, core-data | [`program`] |
 //! | a record that can never succeed, JSON in the failure store | both Lambdas | people, replay tools | [`failed_record`] |
 //!
-//! [`message_id`] and [`rank`] decide which events are the same one, and which of them is kept. [`samples`] has the
-//! local stack's programs.
+//! [`message_id`] and [`rank`] decide which events are the same one, and which of them is kept. [`unfilled`] finds
+//! macros that nobody filled, in requests and in core data. [`samples`] has the local stack's programs.
 
 pub mod aggregate;
 pub mod aliases;
@@ -27,6 +27,7 @@ pub mod rank;
 pub mod samples;
 pub mod sequence_number;
 pub mod store_script;
+pub mod unfilled;
 mod validity;
 mod version;
 pub mod web_url;

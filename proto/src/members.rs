@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{Unexpected, Visitor};
+use serde::de::{MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::program::InvalidCoreData;
@@ -112,9 +112,9 @@ members! {
         "up to 100 host names that a click's `url` may lead to";
     "conversionKeyId": conversion_key_id, Text<String>, false,
         "the key that conversions must be signed with: an id of up to 64 bytes, never the secret";
-    "parameterAliases": parameter_aliases, Pairs<BTreeMap<String, String>>, false,
+    "parameterAliases": parameter_aliases, Pairs<Aliases>, false,
         "an object of up to 20 entries that map a network's names of conversion parameters to adtrack's, such as `{\"payout\":\"amount\"}`";
-    "statusAliases": status_aliases, Pairs<BTreeMap<String, String>>, false,
+    "statusAliases": status_aliases, Pairs<Aliases>, false,
         "an object of up to 50 entries that map a network's values of `status` to `pending`, `approved`, `rejected` or `refunded`, such as `{\"1\":\"approved\"}`; case does not matter";
     "test": test, Boolean<bool>, false, "true for smoke and load tests: its events are marked";
     "deleted": deleted, Boolean<bool>, false, "true deletes the program; members other than `programId` are ignored";
@@ -176,7 +176,38 @@ impl HashValue for Vec<String> {
     }
 }
 
-impl HashValue for BTreeMap<String, String> {
+/// The entries of an object of aliases.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Aliases(pub(crate) BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Aliases {
+    /// Refuses a name that is given twice: one of its meanings would be lost.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Aliases;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of aliases")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = BTreeMap::new();
+                while let Some((theirs, ours)) = map.next_entry::<String, String>()? {
+                    if let Some(other) = entries.insert(theirs.clone(), ours.clone()) {
+                        let problem = format!(
+                            "the alias {theirs:?} is given twice, for {other:?} and {ours:?}; give it once"
+                        );
+                        return Err(serde::de::Error::custom(problem));
+                    }
+                }
+                Ok(Aliases(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+impl HashValue for Aliases {
     fn to_text(&self) -> String {
         serde_json::json!(self).to_string()
     }

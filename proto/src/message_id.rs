@@ -39,8 +39,15 @@ impl<'a> ConversionIdentity<'a> {
     }
 
     /// The conversion's message id; none without a transaction id and a click id. With a transaction id, the
-    /// click id is left out: a page's pixel knows it, and the advertiser's server often does not.
+    /// click id is left out: a page's pixel knows it, and the advertiser's server often does not. The case of the
+    /// event's name does not matter: they write it differently, too.
     pub fn message_id(&self) -> Option<Uuid> {
+        let event_name = self.event_name.to_ascii_lowercase();
+        ConversionIdentity { event_name: &event_name, ..*self }.message_id_by_case()
+    }
+
+    /// The message id, for the event's name in the case that it has.
+    fn message_id_by_case(&self) -> Option<Uuid> {
         let Self { program_id, event_name, transaction_id, click_id, status } = *self;
         match (transaction_id, click_id) {
             ("", "") => None,
@@ -54,9 +61,9 @@ impl<'a> ConversionIdentity<'a> {
         }
     }
 
-    /// The ids that trackers before this rule give to the conversion: one with its click id and, if it has a
+    /// The ids that the first trackers give to the conversion: one with its click id and, if it has a
     /// transaction id, one without, for the same conversion sent by somebody who does not know the click.
-    fn earlier_message_ids(&self) -> Vec<Uuid> {
+    fn first_message_ids(&self) -> Vec<Uuid> {
         let Self { program_id, event_name, transaction_id, click_id, status } = *self;
         let with =
             |click| hash(&["transaction", program_id, click, event_name, transaction_id, status]);
@@ -69,16 +76,23 @@ impl<'a> ConversionIdentity<'a> {
     }
 }
 
-/// The other ids that `event`'s conversion has if a tracker with the other rule recorded it, too: the earlier
-/// ones if its own id is today's, and today's if its own is an earlier one. None for every other event.
+/// The other ids that `event`'s conversion has if a tracker with another rule recorded it, too. There were three
+/// rules: the first, with the click id; the same without it, where there is a transaction id; and today's, for which
+/// the case of the event's name does not matter. None for every other event.
 pub fn other_message_ids(event: &TrackingEvent) -> Vec<String> {
     let Some(identity) = ConversionIdentity::of(event) else { return Vec::new() };
-    let Some(current) = identity.message_id().map(|id| id.to_string()) else { return Vec::new() };
-    let earlier: Vec<_> = identity.earlier_message_ids().iter().map(Uuid::to_string).collect();
-    if event.message_id == current {
-        earlier
-    } else if earlier.contains(&event.message_id) {
-        vec![current]
+    let by_case = identity.message_id_by_case();
+    let mut rules = vec![identity.message_id(), by_case];
+    // The same, if the name is in lower case.
+    rules.dedup();
+    let later: Vec<_> = rules.into_iter().flatten().map(|id| id.to_string()).collect();
+    let first: Vec<_> = identity.first_message_ids().iter().map(Uuid::to_string).collect();
+    let other = |id: &String| *id != event.message_id;
+    if later.contains(&event.message_id) {
+        later.into_iter().chain(first).filter(other).collect()
+    } else if first.contains(&event.message_id) {
+        // Two rows of the first rule are two events.
+        later
     } else {
         Vec::new()
     }
@@ -110,6 +124,11 @@ mod tests {
     const EARLIER_WITH_CLICK: &str = "c52ee55f-3169-8456-8291-6317d461a62a";
     const WITH_TRANSACTION: &str = "d05d4245-03c0-8f37-9841-85cbd6b6287d";
     const WITH_CLICK: &str = "76dfad74-ef61-80ab-9e00-2ab05a4d4702";
+    /// The ids of the same sale under the name `Sale`, from before case did not matter.
+    const UPPER_EARLIER_WITH_BOTH: &str = "1d262ced-24b1-881b-a892-a63bccf0537f";
+    const UPPER_EARLIER_WITH_TRANSACTION: &str = "319fe122-2df1-86f4-99ba-77ca976846fb";
+    const UPPER_WITH_TRANSACTION: &str = "e6c4389a-81d2-804d-ac1f-1dfdb89cb063";
+    const UPPER_WITH_CLICK: &str = "aa0d03b0-3df7-85eb-a9b6-372f372ed2d6";
 
     fn sale(message_id: &str, transaction_id: &str, click_id: &str) -> TrackingEvent {
         TrackingEvent {
@@ -178,6 +197,35 @@ mod tests {
             ("6b0c9a2e-1111-8222-9333-444455556666", "t-1", CLICK, vec![]),
         ] {
             assert_eq!(other_message_ids(&sale(id, transaction_id, click_id)), others, "{id}");
+        }
+        for (id, transaction_id, click_id, others) in [
+            (
+                WITH_TRANSACTION,
+                "t-1",
+                CLICK,
+                vec![
+                    UPPER_WITH_TRANSACTION,
+                    UPPER_EARLIER_WITH_BOTH,
+                    UPPER_EARLIER_WITH_TRANSACTION,
+                ],
+            ),
+            (
+                UPPER_WITH_TRANSACTION,
+                "t-1",
+                "",
+                vec![WITH_TRANSACTION, UPPER_EARLIER_WITH_TRANSACTION],
+            ),
+            (UPPER_EARLIER_WITH_BOTH, "t-1", CLICK, vec![WITH_TRANSACTION, UPPER_WITH_TRANSACTION]),
+            (UPPER_WITH_CLICK, "", CLICK, vec![WITH_CLICK, "a2eb4a47-26bb-8b56-afbe-09a3fd14e637"]),
+        ] {
+            let event =
+                TrackingEvent { event_name: "Sale".into(), ..sale(id, transaction_id, click_id) };
+            assert_eq!(other_message_ids(&event), others, "{id}");
+            assert_eq!(
+                message_id(&event),
+                message_id(&sale("", transaction_id, click_id)),
+                "case does not matter"
+            );
         }
         let sale = sale(WITH_TRANSACTION, "t-1", "");
         let click = TrackingEvent { event_type: EventType::Click.into(), ..sale.clone() };

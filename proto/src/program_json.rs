@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::aliases::{check_parameter_aliases, check_status_aliases};
 use crate::landing_url::macro_mistakes;
-use crate::members::{self, CustomerId, MEMBERS, RawRecord};
+use crate::members::{self, Aliases, CustomerId, MEMBERS, RawRecord};
 use crate::program::{
     CoreData, InvalidCoreData, MAX_ALIASES, MAX_ALLOWED_HOSTS, MAX_KEY_ID_BYTES,
     MAX_PARAMETER_NAME_BYTES, MAX_STATUS_ALIASES, MAX_STATUS_BYTES, MAX_TEXT_BYTES, Program,
@@ -149,8 +149,8 @@ fn validate(raw: RawRecord) -> Result<CoreData, InvalidCoreData> {
         fallback_url: url("fallbackUrl", fallback_url, Macros::Refused)?,
         allowed_hosts: hosts(allowed_hosts.unwrap_or_default())?,
         conversion_key_id: key_id(conversion_key_id)?,
-        parameter_aliases: aliases(parameter_aliases.unwrap_or_default())?,
-        status_aliases: statuses(status_aliases.unwrap_or_default())?,
+        parameter_aliases: aliases(parameter_aliases.unwrap_or_default().0)?,
+        status_aliases: statuses(status_aliases.unwrap_or_default().0)?,
         test: test.unwrap_or(false),
     };
     if let (Some(from), Some(until)) = (program.validity.from, program.validity.until)
@@ -274,6 +274,10 @@ fn check_names(program: &Program) -> Result<(), InvalidCoreData> {
     }
 }
 
+fn aliases_of(aliases: &BTreeMap<String, String>) -> Option<Aliases> {
+    (!aliases.is_empty()).then(|| Aliases(aliases.clone()))
+}
+
 fn raw_of(core_data: &CoreData, version: Option<&Version>) -> RawRecord {
     let version = version.map(Version::to_string);
     match core_data {
@@ -296,10 +300,8 @@ fn raw_of(core_data: &CoreData, version: Option<&Version>) -> RawRecord {
             fallback_url: program.fallback_url.clone(),
             allowed_hosts: Some(program.allowed_hosts.clone()).filter(|hosts| !hosts.is_empty()),
             conversion_key_id: program.conversion_key_id.clone(),
-            parameter_aliases: Some(program.parameter_aliases.clone())
-                .filter(|aliases| !aliases.is_empty()),
-            status_aliases: Some(program.status_aliases.clone())
-                .filter(|aliases| !aliases.is_empty()),
+            parameter_aliases: aliases_of(&program.parameter_aliases),
+            status_aliases: aliases_of(&program.status_aliases),
             test: program.test.then_some(true),
             deleted: None,
             version,

@@ -11,6 +11,7 @@ use adtrack_proto::event::{
 };
 use adtrack_proto::program::{CoreData, InvalidCoreData, Program, Update, Validity};
 use adtrack_proto::store_script::Call;
+use adtrack_proto::unfilled::{is_macro, visible};
 use adtrack_proto::{ProgramId, Version};
 use proptest::prelude::*;
 use prost::Message;
@@ -297,11 +298,13 @@ fn rejects_anything_but_a_json_object() {
 }
 
 /// `member`s of a stored program that are refused when they are entered.
-const WRONG_NAMES: [(&str, &str, &str); 6] = [
+const WRONG_NAMES: [(&str, &str, &str); 8] = [
     ("parameterAliases", r#"{"amount":"payout"}"#, r#"as in {"payout":"amount"}"#),
     ("parameterAliases", r#"{"s1":"clickId"}"#, r#"did you mean "click_id"?"#),
     ("statusAliases", r#"{"1":"Approved"}"#, r#"did you mean "approved"?"#),
     ("statusAliases", r#"{"pending":"approved"}"#, r#"cannot mean "approved""#),
+    ("statusAliases", r#"{" ok ":"approved"}"#, "has blanks"),
+    ("parameterAliases", r#"{"{payout}":"amount"}"#, "is a macro that nobody filled"),
     ("landingUrl", r#""https://shop.example/?c={clickid}""#, "{click_id} is; it has no click id"),
     ("landingUrl", r#""https://shop.example/?c={{click_id}}""#, "it has no click id"),
 ];
@@ -319,6 +322,17 @@ fn refuses_names_that_are_not_ours_when_they_are_entered() {
         let stored = Update::from_json(stored.to_string().as_bytes()).unwrap();
         let hash = values(&stored.to_hash().into_iter().collect());
         assert_eq!(Update::from_hash(hash), Ok(Some(stored)));
+    }
+}
+
+#[test]
+fn refuses_an_alias_that_is_given_twice() {
+    for member in ["parameterAliases", "statusAliases"] {
+        let json = String::from_utf8(with(member, "@".into())).unwrap();
+        let json = json.replace(r#""@""#, r#"{"1":"approved","1":"pending"}"#);
+        let error = CoreData::from_json(json.as_bytes()).unwrap_err().to_string();
+        let problem = r#"the alias "1" is given twice, for "approved" and "pending"; give it once"#;
+        assert!(error.contains(problem), "{error}");
     }
 }
 
@@ -359,6 +373,12 @@ fn select(names: &'static [&'static str]) -> impl Strategy<Value = String> {
     proptest::sample::select(names).prop_map(str::to_owned)
 }
 
+/// A name or a value that a network may have.
+fn networks_text(pattern: &'static str) -> impl Strategy<Value = String> {
+    let is_plain = |text: &String| visible(text) == text && !is_macro(text);
+    pattern.prop_filter("has blanks around it or is a macro", is_plain)
+}
+
 fn any_program() -> impl Strategy<Value = Program> {
     let text = || "\\PC{0,40}";
     let time = || {
@@ -376,8 +396,16 @@ fn any_program() -> impl Strategy<Value = Program> {
         proptest::collection::vec("[a-z0-9.-]{1,20}", 0..4),
         (
             proptest::option::of("\\PC{1,16}"),
-            proptest::collection::btree_map("\\PC{1,16}", select(&CONVERSION_PARAMETERS), 0..3),
-            proptest::collection::btree_map("[a-z0-9\u{fc} ]{1,16}", select(&STATUSES), 0..3),
+            proptest::collection::btree_map(
+                networks_text("\\PC{1,16}"),
+                select(&CONVERSION_PARAMETERS),
+                0..3,
+            ),
+            proptest::collection::btree_map(
+                networks_text("[a-z0-9\u{fc} ]{1,16}"),
+                select(&STATUSES),
+                0..3,
+            ),
         ),
     )
         .prop_map(

@@ -108,8 +108,12 @@ fn attributes_that_are_not_ours_survive_a_click_that_is_taken_over() {
 
 #[test]
 fn compares_a_repetition_in_its_invariant_attributes() {
-    let sale =
-        TrackingEvent { amount_micros: 5, currency: "EUR".into(), ..copy("sale", 10, "click") };
+    let sale = TrackingEvent {
+        amount_micros: 5,
+        currency: "EUR".into(),
+        event_name: "sale".into(),
+        ..copy("sale", 10, "click")
+    };
     let stored = row(sale.clone()).item();
     for same in [
         sale.clone(),
@@ -117,6 +121,7 @@ fn compares_a_repetition_in_its_invariant_attributes() {
         TrackingEvent { user_agent: "retry".into(), is_valid: true, ..sale.clone() },
         TrackingEvent { parameters: [("nonce".into(), "2".into())].into(), ..sale.clone() },
         TrackingEvent { click_id: String::new(), ..sale.clone() },
+        TrackingEvent { event_name: "Sale".into(), ..sale.clone() },
     ] {
         assert!(!row(same.clone()).differs_from(&stored), "{same:?}");
     }
@@ -124,6 +129,7 @@ fn compares_a_repetition_in_its_invariant_attributes() {
         TrackingEvent { amount_micros: 6, ..sale.clone() },
         TrackingEvent { amount_micros: 0, ..sale.clone() },
         TrackingEvent { currency: "USD".into(), ..sale.clone() },
+        TrackingEvent { event_name: "signup".into(), ..sale.clone() },
         TrackingEvent { click_id: "another".into(), ..sale.clone() },
     ] {
         assert!(row(other.clone()).differs_from(&stored), "{other:?}");

@@ -24,19 +24,20 @@ pub mod refusal;
 pub mod request;
 pub mod signing_keys;
 
-pub use click::{CLICK_RULES, Destination, IMPRESSION_ID, signed_link};
+pub use click::{CLICK_RULES, Destination, signed_link};
 pub use client::{
     Client, TrafficFlags, address, bots, host_name, privacy, referrer_without_query,
     truncate_header, truncate_header_text, without_query,
 };
-pub use conversion::{ClaimNames, ConversionClaim, ValidClaim, event_reference};
+pub use conversion::{ClaimNames, ConversionClaim, ValidClaim};
 pub use event::TrackedEvent;
 pub use limits::{MAX_ALL_HEADERS_BYTES, MAX_QUERY_BYTES};
 pub use program::PreparedProgram;
 pub use refusal::Refusal;
 pub(crate) use request::json;
 pub use request::{
-    BatchItem, Conversion, MessageId, Pair, Parameters, ReadItem, Repairs, Rules, TrackingRequest,
-    check_program_match, form_text, identity, is_unfilled, pairs,
+    BatchItem, CLICK_ID, Conversion, IMPRESSION_ID, JsonType, MISSPELT_URL, MessageId, Pair,
+    Parameters, ReadItem, Repairs, Rules, TrackingRequest, check_program_match, event_reference,
+    form_text, identity, meant, optional_reference, pairs,
 };
 pub use signing_keys::SigningKeys;

@@ -7,6 +7,8 @@ use adtrack_proto::program::{CoreData, Program, Validity};
 use adtrack_proto::{ProgramId, Version};
 use serde_json::json;
 
+use super::meant;
+
 /// A program as the cache holds it. What is the same for all its requests is rendered once, when it is
 /// cached, and then copied. Kept small, because there are many: a text has a field of its own only
 /// if requests need it apart from the rendered fields.
@@ -128,6 +130,13 @@ impl PreparedProgram {
     pub fn parameter_of(&self, name: &str) -> Option<&str> {
         let alias = self.parameter_aliases.iter().find(|alias| *alias.theirs == *name);
         alias.map(|alias| &*alias.ours)
+    }
+
+    /// Our name of the parameter for which the program's network has a name that `name` resembles.
+    #[cold]
+    pub fn meant(&self, name: &str) -> Option<&str> {
+        let theirs = meant(name, self.parameter_aliases.iter().map(|alias| &*alias.theirs))?;
+        self.parameter_of(theirs)
     }
 
     /// Reconstructs the core data, for the management listener.

@@ -72,6 +72,11 @@ impl Refusal {
         ))
     }
 
+    /// The parameter `name` is `true` or `false` in JSON, but an id.
+    pub fn boolean(name: &str, value: &str) -> Self {
+        Self::invalid_parameters(&format!("`{name}` must be a text or a number; got {value}"))
+    }
+
     /// A value as a refusal shows it: in quotes, cut, and without characters that a page or a terminal could
     /// interpret.
     pub(super) fn shown(value: &str) -> String {

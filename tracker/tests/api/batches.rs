@@ -279,8 +279,7 @@ async fn names_the_invalid_member_of_an_item() {
         (json!({"occurredAt": -5}), "`occurredAt` must be RFC 3339"),
         (json!({"occurredAt": 1.5}), "`occurredAt` must be RFC 3339"),
         (json!({"occurredAt": 99_999_999_999_999_999_u64}), "`occurredAt` must be RFC 3339"),
-        (json!({"clickId": "1"}), "`clickId` must be a message id"),
-        (json!({"impressionId": "1"}), "`impressionId` must be a message id"),
+        (json!({"eventType": "conversion", "clickId": "1"}), "`clickId` must be a message id"),
         (json!({"parameters": ["a"]}), "`parameters`: expected a JSON object"),
         (
             json!({"parameters": {"checksum": "124"}}),

@@ -1,6 +1,6 @@
 //! `GET|POST /conversion/{programId}`: postbacks, pixels, signatures.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 use adtrack_proto::event::{EventType, TrackingEvent};
@@ -242,6 +242,30 @@ async fn maps_a_networks_parameter_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn reads_misspelt_names_of_a_network() {
+    let app = Setup::default().start().await;
+    let aliases = json!({"payout": "amount", "txid": "transaction_id", "st": "status"});
+    let statuses = json!({"0": "rejected", "declined": "rejected"});
+    store_program(&app, json!({"parameterAliases": aliases, "statusAliases": statuses})).await;
+    for (id, query) in [
+        ("the first letter", "Txid=a&PayOut=1.5&Currency=USD&ST=Declined"),
+        ("an index", "tx_id[]=b&payout=1.5&currency=USD&St=0"),
+        ("the right name, too", "txid=c&payout=1.5&Payout=9&currency=USD&Status=declined"),
+    ] {
+        let response = app.get(&format!("/conversion/p?{query}")).await;
+        let repaired = &response.headers()["adtrack-repaired"];
+        assert_eq!(repaired, "parameters_repaired;misspelt_name", "{id}");
+    }
+    let events = app.wait_for_events(3).await;
+    let ids: BTreeSet<_> = events.iter().map(|event| &*event.transaction_id).collect();
+    assert_eq!(ids, BTreeSet::from(["a", "b", "c"]));
+    for event in &events {
+        let money = (event.amount_micros, &*event.currency, &*event.status);
+        assert_eq!(money, (1_500_000, "USD", "rejected"), "{event:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn maps_a_networks_statuses() {
     let app = Setup::default().start().await;
     let aliases = json!({"1": "approved", "declined": "rejected"});
@@ -307,6 +331,8 @@ async fn requires_signatures_if_the_program_does() {
     for (query, status) in [
         (format!("{query}&sig={sig}"), 200),
         (format!("{query}&sig={sig}&sub=free"), 200),
+        // Not signed, so it is not read.
+        (format!("{query}&sig={sig}&Status=refunded"), 200),
         (query.to_owned(), 403),
         (format!("{query}&sig={}", "0".repeat(64)), 403),
         (format!("{query}&sig={sig}&status=refunded"), 403),
@@ -321,7 +347,9 @@ async fn requires_signatures_if_the_program_does() {
             assert_eq!(body["code"], "invalid_signature");
         }
     }
-    assert_eq!(app.wait_for_events(2).await.len(), 2);
+    let events = app.wait_for_events(3).await;
+    assert_eq!(events.len(), 3);
+    assert!(events.iter().all(|event| event.status == "approved"));
 
     store_program(&app, json!({"conversionKeyId": "network-b", "version": "0.10"})).await;
     let give_up_at = std::time::Instant::now() + std::time::Duration::from_secs(10);

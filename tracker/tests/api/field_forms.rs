@@ -106,6 +106,14 @@ async fn every_form_of_a_conversion_makes_the_same_row() {
             &["unfilled_macro"],
         ),
         (
+            json!({"transaction_id": " d-4\u{200b}", "event_name": "Sale", "impression_id": click.to_uppercase(), "currency": "EUR"}),
+            &["parameters_repaired"],
+        ),
+        (
+            json!({"transaction_id": "d-5", "event_name": "None", "impression_id": "nope"}),
+            &["parameters_cut", "unfilled_macro"],
+        ),
+        (
             json!({"transaction_id": "d-3", "checksum": "124", "customerId": "9124", "long": "y".repeat(600)}),
             &["parameters_cut"],
         ),
@@ -122,6 +130,7 @@ async fn every_form_of_a_conversion_makes_the_same_row() {
             ("transaction_id", "transactionId"),
             ("event_name", "eventName"),
             ("click_id", "clickId"),
+            ("impression_id", "impressionId"),
             ("at_event_id", "eventId"),
         ];
         let mut item = json!({"programId": "212313", "eventType": "conversion", "parameters": {}});

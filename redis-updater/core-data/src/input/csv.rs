@@ -135,11 +135,16 @@ fn value(member: &Member, position: Position, text: &str) -> Result<Value, Probl
         Kind::Boolean => Err(invalid(format!("{text:?} is neither true nor false"))),
         Kind::List => Ok(entries(text).collect()),
         Kind::Pairs => {
-            let pair = |entry: &str| match entry.split_once('=') {
-                Some((name, value)) => Ok((name.to_owned(), value.into())),
-                None => Err(invalid(format!("{entry:?} is not NAME=VALUE"))),
-            };
-            Ok(Value::Object(entries(text).map(pair).collect::<Result<_, _>>()?))
+            let mut pairs = Map::new();
+            for entry in entries(text) {
+                let Some((name, value)) = entry.split_once('=') else {
+                    return Err(invalid(format!("{entry:?} is not NAME=VALUE")));
+                };
+                if pairs.insert(name.to_owned(), value.into()).is_some() {
+                    return Err(invalid(format!("{name:?} is given twice; give it once")));
+                }
+            }
+            Ok(Value::Object(pairs))
         }
     }
 }

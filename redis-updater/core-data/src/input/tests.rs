@@ -185,6 +185,15 @@ fn rejects_a_header_that_would_clear_members() {
 }
 
 #[test]
+fn rejects_an_alias_that_is_given_twice() {
+    let header = "programId,programName,checksum,customerId,customerName,valid,statusAliases";
+    assert_eq!(
+        read(format!("{header}\na,n,c,1,c,true,1=approved;1=pending\n")),
+        ["2:16: member `statusAliases`: \"1\" is given twice; give it once"]
+    );
+}
+
+#[test]
 fn bounds_the_memory_of_a_record() {
     let long = "x".repeat(MAX_RECORD_BYTES + 10);
     let deleted = r#"{"programId":"b","deleted":true}"#;

@@ -107,6 +107,8 @@ async fn wrong_names_are_refused_and_suspicious_ones_named() {
         (json!({"parameterAliases": {"amount": "payout"}}), r#"as in {"payout":"amount"}"#),
         (json!({"parameterAliases": {"s1": "clickId"}}), r#"did you mean "click_id"?"#),
         (json!({"statusAliases": {"1": "aproved"}}), r#"did you mean "approved"?"#),
+        (json!({"statusAliases": {"approved ": "approved"}}), "has blanks"),
+        (json!({"statusAliases": {"{status}": "approved"}}), "is a macro that nobody filled"),
         (json!({"landingUrl": "https://h.example/?c={CLICK_ID}"}), "it has no click id"),
     ] {
         let file = local.file("wrong", &with(members));
@@ -114,13 +116,28 @@ async fn wrong_names_are_refused_and_suspicious_ones_named() {
         assert_eq!(refused.status, Some(65), "{refused:?}");
         assert!(refused.err.contains(problem), "{refused:?}");
     }
-    let url = "https://h.example/?c={click_id}&d={clickid}";
-    let file = local.file("suspicious", &with(json!({"landingUrl": url})));
-    let published = local.publish(&file).await;
-    assert_eq!(published.status, Some(0), "{published:?}");
-    let warning = "warning: member `landingUrl`: {clickid} is not filled as it was meant, {click_id} is \
-                   (1 programs, such as a)";
-    assert!(published.err.contains(warning), "{published:?}");
+    for (rest, warning) in [
+        (
+            "?c={click_id}&d={clickid}",
+            "{clickid} is not filled as it was meant, {click_id} is (1 programs, such as a)",
+        ),
+        (
+            "?c=__CLICK_ID__",
+            "__CLICK_ID__ is not filled as it was meant, {click_id} is (1 programs",
+        ),
+        (
+            "?s={sub}",
+            "the shop gets no click id, so no conversion can be matched to a click: none of {sub} is",
+        ),
+        ("?c=#{click_id}", "the shop gets no click id: {click_id} is only behind #"),
+    ] {
+        let url = format!("https://h.example/{rest}");
+        let file = local.file("suspicious", &with(json!({"landingUrl": url})));
+        let published = local.publish(&file).await;
+        assert_eq!(published.status, Some(0), "{published:?}");
+        let warning = format!("warning: member `landingUrl`: {warning}");
+        assert!(published.err.contains(&warning), "{published:?}");
+    }
     local.stop().await;
 }
 

@@ -6,20 +6,21 @@ pub mod signed_link;
 use std::borrow::Cow;
 
 use adtrack_proto::event::InvalidReason;
-use adtrack_proto::landing_url::CLICK_ID;
 use url::Url;
 
-use crate::domain::{Refusal, Rules, SigningKeys, TrackedEvent};
+use crate::domain::{
+    CLICK_ID, IMPRESSION_ID, MISSPELT_URL, Refusal, Rules, SigningKeys, TrackedEvent,
+};
 use landing_page::{landing_page, with_click_id};
 use signed_link::{EXPIRES, KEY_ID, SIGNATURE, SignedLink, URL_PARAMETER, link_url};
-
-/// The parameter with the message id of the impression that led to the click.
-pub const IMPRESSION_ID: &str = "impression_id";
 
 /// The rules of `/click`. A `url` may have any length: a click that names a page that is not allowed must be
 /// refused, not redirected elsewhere.
 pub const CLICK_RULES: Rules = Rules {
-    for_endpoint: &[URL_PARAMETER, SIGNATURE, KEY_ID, EXPIRES, IMPRESSION_ID],
+    for_endpoint: &[URL_PARAMETER, SIGNATURE, KEY_ID, EXPIRES, IMPRESSION_ID, CLICK_ID],
+    exact: &[URL_PARAMETER],
+    // Not `click_id`: networks have a `clickid` of their own.
+    misspellable: &[URL_PARAMETER, SIGNATURE, KEY_ID, EXPIRES, IMPRESSION_ID],
     never_strands: true,
 };
 
@@ -53,18 +54,27 @@ impl TrackedEvent<'_> {
     /// could have a click's other parameters sent to a page of their choice.
     fn link_page(&self, keys: &SigningKeys) -> Result<Option<Url>, Refusal> {
         let own = &self.request.parameters.for_endpoint;
-        let Some(text) = own.get(URL_PARAMETER) else { return Ok(None) };
+        match own.get(URL_PARAMETER) {
+            Some(text) => self.allowed_page(text, keys).map(Some),
+            None => Ok(own.get(MISSPELT_URL).and_then(|text| self.allowed_page(text, keys).ok())),
+        }
+    }
+
+    /// The page `text`, if the click may lead there.
+    fn allowed_page(&self, text: &str, keys: &SigningKeys) -> Result<Url, Refusal> {
         let url = link_url(text).map_err(|_| {
             Refusal::UrlNotAllowed("it is not a plain absolute URL of at most 2,048 bytes")
         })?;
         let signature = self.check_signature(text, keys);
-        if signature.is_ok() {
-            return Ok(self.fill(text));
+        if signature.is_ok()
+            && let Some(page) = self.fill(text)
+        {
+            return Ok(page);
         }
         let is_host =
             |allowed: &str| url.host_str().is_some_and(|host| host.eq_ignore_ascii_case(allowed));
         if self.program.allowed_hosts.iter().any(|allowed| is_host(allowed)) {
-            return Ok(Some(with_click_id(url, &self.message_id)));
+            return Ok(with_click_id(url, &self.message_id));
         }
         Err(signature.err().unwrap_or(Refusal::UrlNotAllowed("the program does not list its host")))
     }
@@ -252,7 +262,6 @@ mod tests {
             &other.replace("other", "evil"),
             &other.replace("at_key=k1", "at_key=k2"),
             &other.replace("sig=", "sig=x"),
-            &other.replace("url=", "url=https://evil.example/&url="),
             &signed_query("https://other.example/", NOW),
             // In milliseconds.
             &signed_query("https://other.example/", NOW * 1_000),

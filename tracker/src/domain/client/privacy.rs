@@ -6,24 +6,30 @@ use crate::domain::Parameters;
 /// Which request headers count as an objection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PrivacySignals {
-    /// `Sec-GPC: 1` (W3C Global Privacy Control) and `DNT: 1` (W3C Tracking Preference Expression).
+    /// `Sec-GPC` (W3C Global Privacy Control) and `DNT` (W3C Tracking Preference Expression).
     GpcAndDnt,
-    /// `Sec-GPC: 1` alone: browsers are abandoning `DNT`.
+    /// `Sec-GPC` alone: browsers are abandoning `DNT`.
     Gpc,
     /// Neither.
     None,
 }
 
 impl PrivacySignals {
-    /// Whether a `Sec-GPC` header with this value is an objection.
+    /// Whether a `Sec-GPC` header with this value is an objection: the standard has only `1`, but clients write
+    /// other things, too. What cannot be read is an objection.
     pub fn is_gpc_objection(self, value: &[u8]) -> bool {
-        self != Self::None && value == b"1"
+        self != Self::None && !is_any_of(value, &["", "0", "false"])
     }
 
-    /// Whether a `DNT` header with this value is an objection. Extensions may follow the first character.
+    /// The same for a `DNT` header. `null` and `unspecified` are what browsers call a preference that nobody set.
     pub fn is_dnt_objection(self, value: &[u8]) -> bool {
-        self == Self::GpcAndDnt && value.first() == Some(&b'1')
+        self == Self::GpcAndDnt && !is_any_of(value, &["", "0", "false", "null", "unspecified"])
     }
+}
+
+fn is_any_of(value: &[u8], texts: &[&str]) -> bool {
+    let value = value.trim_ascii();
+    texts.iter().any(|text| value.eq_ignore_ascii_case(text.as_bytes()))
 }
 
 /// Whether consent is required and missing: a `gdpr` other than `0` (one that cannot be read counts as an
@@ -48,11 +54,16 @@ mod tests {
             (PrivacySignals::Gpc, true, false),
             (PrivacySignals::None, false, false),
         ] {
-            assert_eq!(signals.is_gpc_objection(b"1"), gpc);
-            assert_eq!(signals.is_dnt_objection(b"1"), dnt);
-            assert_eq!(signals.is_dnt_objection(b"1xy"), dnt);
-            for value in [&b""[..], b"0", b"true"] {
+            for value in [&b"1"[..], b" 1", b"true", b"\"1\"", b"1, 1", b"yes", b"?", b"\xff"] {
+                assert_eq!(signals.is_gpc_objection(value), gpc, "{value:?}");
+                assert_eq!(signals.is_dnt_objection(value), dnt, "{value:?}");
+            }
+            assert_eq!(signals.is_gpc_objection(b"null"), gpc);
+            for value in [&b""[..], b" ", b"0", b" 0 ", b"false", b"False"] {
                 assert!(!signals.is_gpc_objection(value) && !signals.is_dnt_objection(value));
+            }
+            for value in [&b"null"[..], b"unspecified", b"Unspecified"] {
+                assert!(!signals.is_dnt_objection(value));
             }
         }
     }
@@ -67,6 +78,16 @@ mod tests {
             ("gdpr=1".to_owned(), None, true),
             ("gdpr=true".to_owned(), None, true),
             ("gdpr=${GDPR}".to_owned(), None, true),
+            ("GDPR=1".to_owned(), None, true),
+            ("gdpr=0&gdpr[]=1".to_owned(), None, true),
+            ("+gdpr=1".to_owned(), None, true),
+            ("gdpr%00=1".to_owned(), None, true),
+            ("x=1;gdpr=1".to_owned(), None, true),
+            ("x=1%3BGdpr%3D1".to_owned(), None, true),
+            ("x=1;gdpr=0".to_owned(), None, false),
+            ("GDPR=0".to_owned(), None, false),
+            (format!("GDPR=1&gdprConsent={CONSENT}"), None, false),
+            (format!("GDPR=1&gdprConsent={CONSENT}&gdpr_consent=x"), None, true),
             (format!("gdpr=1&gdpr_consent={CONSENT}&gdpr_consent=x"), None, true),
             ("gdpr=1&gdpr_consent=".to_owned(), None, true),
             ("gdpr=1&gdpr_consent=x".to_owned(), None, true),

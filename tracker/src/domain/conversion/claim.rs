@@ -1,14 +1,13 @@
 //! A conversion as a network or an advertiser's page claims it, and its validation.
 
-use std::str::FromStr;
-
 use adtrack_proto::aliases::STATUSES;
-use uuid::Uuid;
 
 use super::amount::{micros, micros_of_number};
 use crate::domain::limits::{MAX_AMOUNT_BYTES, MAX_EVENT_NAME_BYTES, MAX_TRANSACTION_ID_BYTES};
 use crate::domain::program::Alias;
-use crate::domain::{Conversion, Parameters, Refusal, Repairs, Rules, identity};
+use crate::domain::{
+    Conversion, IMPRESSION_ID, Parameters, Refusal, Repairs, Rules, event_reference, identity,
+};
 
 const REFUNDED: &str = "refunded";
 /// The status of a conversion that names none: most advertisers report final conversions.
@@ -16,10 +15,26 @@ const DEFAULT_STATUS: &str = "approved";
 /// What `currency` takes.
 const CURRENCY: &str = "three letters (ISO 4217), such as EUR";
 
+/// What `/conversion` reads. Its impression is not part of the claim: it decides nothing.
+const CONVERSION_PARAMETERS: [&str; 8] = [
+    "click_id",
+    "event_name",
+    "transaction_id",
+    "status",
+    "amount",
+    "currency",
+    "sig",
+    IMPRESSION_ID,
+];
+
 impl Rules {
     /// The rules of `/conversion`.
-    pub const CONVERSION: Self =
-        Self { for_endpoint: &ConversionClaim::PARAMETERS, never_strands: false };
+    pub const CONVERSION: Self = Self {
+        for_endpoint: &CONVERSION_PARAMETERS,
+        exact: &ConversionClaim::PARAMETERS,
+        misspellable: &CONVERSION_PARAMETERS,
+        never_strands: false,
+    };
 }
 
 /// How the sender names a claim's texts, for refusals.
@@ -81,13 +96,9 @@ impl<'a> ConversionClaim<'a> {
         ["click_id", "event_name", "transaction_id", "status", "amount", "currency", "sig"];
 
     /// Reads a claim on a program with `status_aliases` from the parameters of `/conversion`.
-    pub fn of(
-        parameters: &'a Parameters,
-        amount_is_number: bool,
-        status_aliases: &'a [Alias],
-    ) -> Self {
+    pub fn of(parameters: &'a Parameters, status_aliases: &'a [Alias]) -> Self {
         let text = |name| parameters.for_endpoint.get(name).map_or("", String::as_str);
-        let event_id = parameters.event_id.as_deref().or(parameters.unfilled_event_id.as_deref());
+        let event_id = parameters.event_id_as_sent.as_deref().or(parameters.event_id.as_deref());
         Self {
             click_id: text("click_id"),
             event_name: text("event_name"),
@@ -95,7 +106,7 @@ impl<'a> ConversionClaim<'a> {
             status: text("status"),
             status_aliases,
             amount: text("amount"),
-            amount_is_number,
+            amount_is_number: parameters.amount_is_number,
             currency: text("currency"),
             event_id: event_id.unwrap_or_default(),
             signature: text("sig"),
@@ -112,10 +123,8 @@ impl<'a> ConversionClaim<'a> {
             &mut repairs,
         )?;
         let click_id = event_reference(names.click_id, self.click_id, &mut repairs)?;
-        if self.event_name.len() > MAX_EVENT_NAME_BYTES {
-            let accepted = format!("at most {MAX_EVENT_NAME_BYTES} bytes");
-            return Err(Refusal::invalid(names.event_name, self.event_name, &accepted));
-        }
+        let event_name =
+            identity(names.event_name, self.event_name, MAX_EVENT_NAME_BYTES, &mut repairs)?;
         let status = self.status()?;
         let amount_micros = self.amount_micros(&mut repairs)?;
         // Networks disagree on the sign of a refund.
@@ -125,7 +134,7 @@ impl<'a> ConversionClaim<'a> {
         };
         let conversion = Conversion {
             transaction_id: transaction_id.to_owned(),
-            event_name: self.event_name.to_owned(),
+            event_name: event_name.to_owned(),
             status: status.to_owned(),
             amount_micros,
             currency: self.currency.to_ascii_uppercase(),
@@ -156,6 +165,9 @@ impl<'a> ConversionClaim<'a> {
             return Err(Refusal::invalid("currency", self.currency, CURRENCY));
         }
         if self.amount.is_empty() {
+            if !self.currency.is_empty() {
+                repairs.insert(Repairs::CURRENCY_WITHOUT_AMOUNT);
+            }
             return Ok(0);
         }
         if self.currency.is_empty() {
@@ -181,22 +193,6 @@ impl<'a> ConversionClaim<'a> {
     }
 }
 
-/// Parses the id of another event, given as `name`: a UUID (RFC 9562), in the form that the table has. Empty if
-/// it is not given or an unfilled macro.
-pub fn event_reference(name: &str, text: &str, repairs: &mut Repairs) -> Result<String, Refusal> {
-    let text = identity(name, text, usize::MAX, repairs)?;
-    match Uuid::from_str(text) {
-        _ if text.is_empty() => Ok(String::new()),
-        // `Uuid` also parses other forms: braces, urn:, no hyphens.
-        Ok(id) if text.len() == uuid::fmt::Hyphenated::LENGTH => Ok(id.to_string()),
-        _ => Err(Refusal::invalid(
-            name,
-            text,
-            "a message id, such as 019b7ca9-8f2e-7707-8707-070707070707",
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,7 +206,7 @@ mod tests {
         let query = "transaction_id=t-1&event_name=sale&status=Refunded&amount=-49.90&currency=eur\
                      &campaign=x&at_event_id=e&sig=00";
         let parameters = Parameters::parse(query, Rules::CONVERSION).unwrap();
-        let claim = ConversionClaim::of(&parameters, false, &[]);
+        let claim = ConversionClaim::of(&parameters, &[]);
         assert_eq!((claim.amount, claim.event_id, claim.signature), ("-49.90", "e", "00"));
         let expected = ValidClaim {
             conversion: Conversion {
@@ -267,6 +263,31 @@ mod tests {
         assert_eq!(valid.repairs, Repairs::UNFILLED_MACRO);
         let blank = ConversionClaim { transaction_id: " ", ..ConversionClaim::default() };
         assert_eq!(validate(&blank).unwrap().conversion.transaction_id, "");
+        let name = ConversionClaim { event_name: "{event}", ..ConversionClaim::default() };
+        let valid = validate(&name).unwrap();
+        assert_eq!((&*valid.conversion.event_name, valid.repairs), ("", Repairs::UNFILLED_MACRO));
+    }
+
+    #[test]
+    fn trims_what_nobody_sees_around_ids() {
+        for text in ["o1 ", " o1", "o1\r\n", "o1\0", "\u{feff}o1", "o1\u{200b}", "\u{a0}o1"] {
+            let claim = ConversionClaim {
+                transaction_id: text,
+                event_name: text,
+                ..ConversionClaim::default()
+            };
+            let valid = validate(&claim).unwrap();
+            let ids = (&*valid.conversion.transaction_id, &*valid.conversion.event_name);
+            assert_eq!((ids, valid.repairs), (("o1", "o1"), Repairs::TRIMMED), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn flags_a_currency_without_amount() {
+        let claim = ConversionClaim { currency: "EUR", ..ConversionClaim::default() };
+        assert_eq!(validate(&claim).unwrap().repairs, Repairs::CURRENCY_WITHOUT_AMOUNT);
+        let zero = ConversionClaim { amount: "0", ..claim };
+        assert!(validate(&zero).unwrap().repairs.is_empty());
     }
 
     #[test]
@@ -319,25 +340,14 @@ mod tests {
                 "`transaction_id` must be UTF-8",
             ),
             (ConversionClaim { event_name: &long, ..none }, "`event_name` must be at most 64"),
+            (
+                ConversionClaim { transaction_id: "o\t1", ..none },
+                "`transaction_id` must be without control characters; got \"o?1\"",
+            ),
         ] {
             let refusal = validate(&claim).unwrap_err();
             assert_eq!(refusal.code(), "invalid_parameters");
             assert!(refusal.to_string().starts_with(problem), "{refusal}");
-        }
-    }
-
-    #[test]
-    fn parses_references_into_the_tables_form() {
-        let id = "019b7ca9-8f2e-7707-8707-070707070707";
-        let parse = |text: &str| event_reference("click_id", text, &mut Repairs::default());
-        for text in [id, &id.to_uppercase()] {
-            assert_eq!(parse(text).as_deref(), Ok(id));
-        }
-        for text in ["", "{click_id}"] {
-            assert_eq!(parse(text).as_deref(), Ok(""));
-        }
-        for text in ["x", &id[1..], &id.replace('-', ""), &format!("{{{id}}}"), "1 OR 1=1"] {
-            assert!(parse(text).is_err(), "{text}");
         }
     }
 }

@@ -4,4 +4,4 @@ mod amount;
 mod claim;
 mod signature;
 
-pub use claim::{ClaimNames, ConversionClaim, ValidClaim, event_reference};
+pub use claim::{ClaimNames, ConversionClaim, ValidClaim};

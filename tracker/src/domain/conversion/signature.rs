@@ -1,9 +1,10 @@
 //! Verifies the signatures of conversions. docs/CONVERSIONS.md describes them for those who sign.
 
 use adtrack_proto::ProgramId;
+use adtrack_proto::unfilled::{is_unfilled, visible};
 
 use super::claim::ConversionClaim;
-use crate::domain::{Refusal, SigningKeys, is_unfilled};
+use crate::domain::{Refusal, SigningKeys};
 
 /// Keeps a signature of something else, made with the same key, from being valid for a conversion.
 const KIND: &str = "conversion";
@@ -19,7 +20,7 @@ impl ConversionClaim<'_> {
         keys: &SigningKeys,
     ) -> Result<(), Refusal> {
         verify(self, program_id, key_id, keys)?;
-        let is_none = |id: &&str| id.trim_ascii().is_empty() || is_unfilled(id);
+        let is_none = |id: &&str| visible(id).is_empty() || is_unfilled(id);
         if [self.transaction_id, self.click_id, self.event_id].iter().all(is_none) {
             let problem = "a signed conversion must name its `transaction_id`, its `click_id` or an id \
                            of the event itself";

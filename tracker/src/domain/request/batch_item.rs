@@ -15,7 +15,8 @@ use crate::domain::program::Alias;
 use crate::domain::request::json::{Name, Number, Scalar, members};
 use crate::domain::{
     ClaimNames, Client, ConversionClaim, Pair, Parameters, Refusal, Repairs, Rules,
-    TrackingRequest, TrafficFlags, event_reference, referrer_without_query, truncate_header_text,
+    TrackingRequest, TrafficFlags, optional_reference, referrer_without_query,
+    truncate_header_text,
 };
 
 /// How old an event may be, by the client's clock.
@@ -237,13 +238,10 @@ impl<'a> BatchItem<'a> {
             let problem = format!("`{member}` needs the `eventType` conversion");
             return Err(Refusal::invalid_parameters(&problem));
         } else {
-            (None, event_reference("clickId", claim.click_id, &mut parameters.repairs)?)
+            (None, optional_reference(claim.click_id, &mut parameters.repairs))
         };
-        let impression_id = event_reference(
-            "impressionId",
-            &text("impressionId", self.raw.impression_id)?,
-            &mut parameters.repairs,
-        )?;
+        let impression_id = text("impressionId", self.raw.impression_id)?;
+        let impression_id = optional_reference(&impression_id, &mut parameters.repairs);
         let mut client = self.client(client)?;
         if refuses_consent(&parameters, tcf_vendor_id) {
             client.objects_to_tracking = true;
@@ -299,11 +297,11 @@ impl<'a> BatchItem<'a> {
     fn parameters(&self, claim: &ConversionClaim<'_>) -> Result<Parameters, Refusal> {
         let mut parameters = Parameters::default();
         let mut add = |name: &str, value: Cow<'_, str>| {
-            parameters.add(Pair::new(name, value.into_owned()), Rules::EVENT)
+            parameters.add(Pair::new(name, value.into_owned()), Rules::ITEM)
         };
         add("checksum", text("checksum", self.raw.checksum)?)?;
         add("customerId", integer_text("customerId", self.raw.customer_id)?)?;
-        parameters.add_event_id("eventId", claim.event_id.to_owned(), true, Rules::EVENT)?;
+        parameters.add_event_id("eventId", claim.event_id.to_owned(), true, Rules::ITEM)?;
         let carried = match self.raw.parameters.map(RawValue::get) {
             None | Some(r#""""#) => return Ok(parameters),
             Some(json) => members(json)
@@ -321,8 +319,10 @@ impl<'a> BatchItem<'a> {
                 parameters.repairs.insert(Repairs::NESTED_VALUE);
             }
             let value = value.into_text().unwrap_or_default().into_owned();
-            parameters.add(Pair::new(&name, value), Rules::EVENT)?;
+            parameters.add(Pair::new(&name, value), Rules::ITEM)?;
         }
+        // The item has members for what counts.
+        parameters.read_misspelt(|_| false);
         Ok(parameters)
     }
 

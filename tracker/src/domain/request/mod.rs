@@ -1,19 +1,29 @@
 //! The tracking request, and what makes it valid.
 
 mod batch_item;
+mod identity;
 pub(crate) mod json;
 mod message_id;
+mod misspelt;
+mod names;
+mod pairs;
 mod parameters;
+mod references;
 mod repairs;
-mod unfilled;
+mod rules;
 mod validation;
 
 pub use batch_item::{BatchItem, ReadItem};
+pub use identity::identity;
 pub use message_id::MessageId;
 pub(in crate::domain) use message_id::message_id;
-pub use parameters::{Pair, Parameters, Rules, form_text, identity, pairs};
+pub use misspelt::MISSPELT_URL;
+pub use names::meant;
+pub use pairs::{JsonType, Pair, form_text, pairs};
+pub use parameters::Parameters;
+pub use references::{event_reference, optional_reference};
 pub use repairs::Repairs;
-pub use unfilled::is_unfilled;
+pub use rules::{CLICK_ID, IMPRESSION_ID, Rules};
 pub use validation::check_program_match;
 
 use adtrack_proto::ProgramId;

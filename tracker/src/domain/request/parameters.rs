@@ -2,62 +2,21 @@
 //!
 //! Free parameters never cost the event ([`super::repairs`]): what exceeds a limit is cut or left out, what is
 //! not clean is repaired, and [`Parameters::repairs`] says so. Those that adtrack reads itself are exact, or the
-//! request is refused. An empty value of one of these counts as not given.
+//! request is refused. An empty value of one of these counts as not given. [`super::misspelt`] reads those whose
+//! names are not quite right.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode, percent_encode};
-
+use super::identity::{given_twice, identity, is_given, is_same, not_utf8, why_not_given};
+use super::pairs::{JsonType, Pair, read_pairs};
+use super::repairs::Repairs;
+use super::rules::{CHECKSUM, CONSENT, CUSTOMER_ID, EVENT_ID, GDPR, MAX_EVENT_ID_BYTES, Rules};
 use crate::domain::Refusal;
 use crate::domain::client::tcf;
 use crate::domain::limits::{MAX_NAME_BYTES, MAX_PARAMETERS, MAX_QUERY_BYTES, MAX_VALUE_BYTES};
-use crate::domain::request::repairs::Repairs;
-use crate::domain::request::unfilled::is_unfilled;
 
 /// Names with this prefix are reserved for adtrack.
 const RESERVED_PREFIX: &str = "at_";
-
-/// Whether European data protection law applies (IAB Europe's Transparency and Consent Framework).
-const GDPR: &str = "gdpr";
-/// A consent string. It may be longer than other values; then it is read, but not carried on the event.
-const CONSENT: &str = "gdpr_consent";
-/// The client's own id of the event.
-const EVENT_ID: &str = "at_event_id";
-/// Parameters that every endpoint reads.
-const COMMON: [&str; 5] = ["checksum", "customerId", EVENT_ID, GDPR, CONSENT];
-
-/// Parameters of endpoints that decide identity.
-const IDS: [&str; 3] = ["transaction_id", "click_id", "impression_id"];
-
-/// The maximum length of the id that a client gives its event, in bytes.
-const MAX_EVENT_ID_BYTES: usize = 128;
-
-/// What is left of `&` where a URL was escaped for HTML, at the start of the next name.
-const ESCAPED_AMPERSANDS: [&str; 5] = ["amp;", "#38;", "#038;", "#x26;", "#X26;"];
-
-/// Which parameters an endpoint reads itself, and what happens to those that are not valid.
-#[derive(Debug, Clone, Copy)]
-pub struct Rules {
-    /// Parameters that only this endpoint reads. They are not carried on the event.
-    pub for_endpoint: &'static [&'static str],
-    /// Whether the endpoint leaves out ids that are not valid, and flags the request, instead of refusing it:
-    /// a visitor who clicked has to get somewhere.
-    pub never_strands: bool,
-}
-
-impl Rules {
-    /// The rules of `/event`, `/impression` and batch items.
-    pub const EVENT: Self = Self { for_endpoint: &[], never_strands: false };
-
-    fn own_name(&self, name: &str) -> Option<&'static str> {
-        self.for_endpoint.iter().find(|known| **known == name).copied()
-    }
-
-    fn is_known(&self, name: &str) -> bool {
-        COMMON.contains(&name) || self.own_name(name).is_some()
-    }
-}
 
 /// The parameters of a tracking request, decoded and within their limits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -68,8 +27,8 @@ pub struct Parameters {
     pub customer_id: Option<String>,
     /// `at_event_id`, if given: the client's own id of the event.
     pub event_id: Option<String>,
-    /// An `at_event_id` that is an unfilled macro and therefore counts as not given. Signatures cover it.
-    pub unfilled_event_id: Option<String>,
+    /// The `at_event_id` as it was sent, if it was trimmed or is an unfilled macro. Signatures cover it.
+    pub event_id_as_sent: Option<String>,
     /// The parameters that only this endpoint reads.
     pub for_endpoint: BTreeMap<&'static str, String>,
     /// All others. They are carried on the event.
@@ -78,19 +37,20 @@ pub struct Parameters {
     pub gdpr_applies: bool,
     /// The `gdpr_consent`, even if it is not carried. Empty if several differ: then nobody knows which counts.
     pub consent: Option<String>,
+    /// Whether the `amount` is a JSON number.
+    pub amount_is_number: bool,
     /// What was repaired.
     pub repairs: Repairs,
+    /// Parameters under misspelt names that are not read yet.
+    pub(super) misspelt: Vec<Misspelt>,
 }
 
-/// A name and a value, decoded, for callers that have to rename them first.
+/// A parameter under a misspelt name, until all of the request is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pair {
-    /// Its name.
-    pub name: String,
-    /// Its value; U+FFFD where it is not UTF-8.
-    pub value: String,
-    /// Whether the value is known to be UTF-8 as sent.
-    pub is_utf8: bool,
+pub(super) struct Misspelt {
+    /// The name that is meant.
+    pub(super) name: &'static str,
+    pub(super) pair: Pair,
 }
 
 impl Parameters {
@@ -102,49 +62,51 @@ impl Parameters {
         if query.is_empty() {
             return Ok(parameters);
         }
-        let mut end = 0;
-        for pair in query.split('&') {
-            end += pair.len();
-            let is_beyond = end > MAX_QUERY_BYTES;
-            end += 1;
-            if pair.is_empty() {
-                continue;
-            }
-            let pair = decode_pair(pair, rules, &mut parameters.repairs);
-            if is_beyond && !rules.is_known(&pair.name) {
-                continue;
-            }
-            parameters.add(pair, rules)?;
-        }
-        if query.len() > MAX_QUERY_BYTES {
-            parameters.repairs.insert(Repairs::QUERY_TOO_LONG);
+        let mut repairs = Repairs::default();
+        let is_read = |name: &str| rules.is_read(name);
+        read_pairs(query, rules, MAX_QUERY_BYTES, is_read, &mut repairs, |pair, may_hide| {
+            if may_hide { parameters.add(pair, rules) } else { parameters.add_plain(pair, rules) }
+        })?;
+        parameters.repairs.insert(repairs);
+        if parameters.has_misspelt() {
+            parameters.read_misspelt(|_| true);
         }
         Ok(parameters)
     }
 
-    /// Adds a parameter.
+    /// Adds a parameter. [`Self::read_misspelt`] has to be called behind the last one.
     pub fn add(&mut self, pair: Pair, rules: Rules) -> Result<(), Refusal> {
-        let Pair { name, value, is_utf8 } = pair;
+        if pair.value.contains(';') || pair.name.contains(';') {
+            self.add_hidden_consent(&pair);
+        }
+        self.add_plain(pair, rules)
+    }
+
+    fn add_plain(&mut self, pair: Pair, rules: Rules) -> Result<(), Refusal> {
+        let Pair { name, value, is_utf8, json_type } = pair;
         match name.as_str() {
-            "checksum" => set_once("checksum", &mut self.checksum, value, &mut self.repairs),
-            "customerId" => set_once("customerId", &mut self.customer_id, value, &mut self.repairs),
+            CHECKSUM => set_once(CHECKSUM, &mut self.checksum, value, &mut self.repairs),
+            CUSTOMER_ID => set_once(CUSTOMER_ID, &mut self.customer_id, value, &mut self.repairs),
             EVENT_ID => self.add_event_id(EVENT_ID, value, is_utf8, rules),
             GDPR => {
-                self.gdpr_applies |= !matches!(&*value, "" | "0");
-                self.carry(name, value);
+                self.add_gdpr(name, value);
                 Ok(())
             }
             CONSENT => {
                 self.add_consent(name, value);
                 Ok(())
             }
-            _ => match rules.own_name(&name) {
-                Some(own) => self.add_own(own, value, is_utf8, rules),
-                None => {
-                    self.carry(name, value);
-                    Ok(())
+            _ => {
+                if let Some(own) = rules.own_name(&name) {
+                    return self.add_own(own, Pair { name, value, is_utf8, json_type }, rules);
                 }
-            },
+                if rules.may_be_misspelt(&name) {
+                    self.add_unknown(Pair { name, value, is_utf8, json_type }, rules);
+                } else {
+                    self.carry(name, value);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -158,11 +120,19 @@ impl Parameters {
     ) -> Result<(), Refusal> {
         match identity(name, &value, MAX_EVENT_ID_BYTES, &mut self.repairs) {
             Ok("") => {
-                self.unfilled_event_id = Some(value).filter(|value| !value.is_empty());
+                if self.event_id.is_none() {
+                    self.event_id_as_sent = Some(value).filter(|value| !value.is_empty());
+                }
                 Ok(())
             }
-            Ok(_) if is_utf8 && (!rules.never_strands || self.event_id.is_none()) => {
-                set_once(name, &mut self.event_id, value, &mut self.repairs)
+            Ok(id) if is_utf8 => {
+                let trimmed = (id.len() != value.len()).then(|| id.to_owned());
+                let (id, as_sent) = match trimmed {
+                    Some(id) => (id, Some(value)),
+                    None => (value, None),
+                };
+                self.event_id_as_sent = as_sent;
+                set_once(name, &mut self.event_id, id, &mut self.repairs)
             }
             Ok(_) | Err(_) if rules.never_strands => {
                 self.repairs.insert(Repairs::INVALID_REFERENCE);
@@ -174,32 +144,24 @@ impl Parameters {
     }
 
     /// Adds a parameter that only this endpoint reads. The endpoint validates it.
-    fn add_own(
-        &mut self,
-        name: &'static str,
-        value: String,
-        is_utf8: bool,
-        rules: Rules,
-    ) -> Result<(), Refusal> {
+    fn add_own(&mut self, name: &'static str, pair: Pair, rules: Rules) -> Result<(), Refusal> {
+        let Pair { value, is_utf8, json_type, .. } = pair;
         if value.is_empty() {
             return Ok(());
         }
-        if !is_utf8 && !rules.never_strands {
+        let is_exact = rules.exact.contains(&name);
+        if !is_utf8 && is_exact && !rules.never_strands {
             return Err(not_utf8(name, &value));
         }
         match self.for_endpoint.get(name) {
-            None => {
-                self.for_endpoint.insert(name, value);
+            None => self.set_own(name, value, json_type),
+            // Of two, the one that is filled counts.
+            Some(first) if !is_given(name, first) => {
+                self.repairs.insert(why_not_given(first));
+                self.set_own(name, value, json_type);
             }
-            // Of two ids, the one that is filled counts.
-            Some(first) if IDS.contains(&name) && is_unfilled(first) => {
-                self.repairs.insert(Repairs::UNFILLED_MACRO);
-                self.for_endpoint.insert(name, value);
-            }
-            Some(_) if IDS.contains(&name) && is_unfilled(&value) => {
-                self.repairs.insert(Repairs::UNFILLED_MACRO);
-            }
-            Some(first) if *first == value || rules.never_strands => {
+            Some(_) if !is_given(name, &value) => self.repairs.insert(why_not_given(&value)),
+            Some(first) if !is_exact || is_same(name, first, &value) => {
                 self.repairs.insert(Repairs::REPEATED_NAME);
             }
             Some(first) => return Err(given_twice(name, first, &value)),
@@ -207,7 +169,19 @@ impl Parameters {
         Ok(())
     }
 
-    fn add_consent(&mut self, name: String, value: String) {
+    pub(super) fn set_own(&mut self, name: &'static str, value: String, json_type: JsonType) {
+        if name == "amount" {
+            self.amount_is_number = json_type == JsonType::Number;
+        }
+        self.for_endpoint.insert(name, value);
+    }
+
+    pub(super) fn add_gdpr(&mut self, name: String, value: String) {
+        self.gdpr_applies |= is_objection(&value);
+        self.carry(name, value);
+    }
+
+    pub(super) fn add_consent(&mut self, name: String, value: String) {
         if value.is_empty() {
             return;
         }
@@ -230,7 +204,7 @@ impl Parameters {
     }
 
     /// Carries a free parameter on the event, within the limits.
-    fn carry(&mut self, name: String, mut value: String) {
+    pub(super) fn carry(&mut self, name: String, mut value: String) {
         if name.is_empty() || name.len() > MAX_NAME_BYTES {
             self.repairs.insert(Repairs::NAME_LENGTH);
         } else if name.starts_with(RESERVED_PREFIX) {
@@ -249,47 +223,9 @@ impl Parameters {
     }
 }
 
-impl Pair {
-    /// A pair that did not have to be decoded.
-    pub fn new(name: &str, value: String) -> Self {
-        Self { name: name.to_owned(), value, is_utf8: true }
-    }
-}
-
-/// An id that decides which event this is: `text`, or nothing if it is blank or an unfilled macro. Refuses what
-/// is too long or damaged: another event might have the same id then.
-pub fn identity<'a>(
-    name: &str,
-    text: &'a str,
-    max_bytes: usize,
-    repairs: &mut Repairs,
-) -> Result<&'a str, Refusal> {
-    if text.trim_ascii().is_empty() {
-        return Ok("");
-    }
-    if is_unfilled(text) {
-        repairs.insert(Repairs::UNFILLED_MACRO);
-        return Ok("");
-    }
-    if text.len() > max_bytes {
-        return Err(Refusal::invalid(name, text, &format!("at most {max_bytes} bytes")));
-    }
-    if text.contains(char::REPLACEMENT_CHARACTER) {
-        return Err(not_utf8(name, text));
-    }
-    Ok(text)
-}
-
-fn not_utf8(name: &str, text: &str) -> Refusal {
-    Refusal::invalid(name, text, "UTF-8")
-}
-
-fn given_twice(name: &str, first: &str, second: &str) -> Refusal {
-    Refusal::invalid_parameters(&format!(
-        "`{name}` is given twice, as {} and {}; give it once",
-        Refusal::shown(first),
-        Refusal::shown(second),
-    ))
+/// Whether a `gdpr` with this value says that consent is needed. What cannot be read does.
+pub(super) fn is_objection(value: &str) -> bool {
+    !matches!(value, "" | "0")
 }
 
 /// Fills the slot, unless the value is empty; fails if it is filled with something else.
@@ -308,114 +244,6 @@ fn set_once(
         Some(first) => return Err(given_twice(name, first, &value)),
     }
     Ok(())
-}
-
-/// The decoded names and values of a query or a form, for callers that have to rename them first. Of a query
-/// that is too long, those that begin beyond the limit are left out unless `is_known` accepts their names.
-pub fn pairs(
-    form: &str,
-    rules: Rules,
-    max_bytes: usize,
-    is_known: impl Fn(&str) -> bool,
-    repairs: &mut Repairs,
-) -> Vec<Pair> {
-    let mut pairs = Vec::new();
-    let mut end = 0;
-    for pair in form.split('&') {
-        end += pair.len();
-        let is_beyond = end > max_bytes;
-        end += 1;
-        if pair.is_empty() {
-            continue;
-        }
-        let pair = decode_pair(pair, rules, repairs);
-        if !is_beyond || rules.is_known(&pair.name) || is_known(&pair.name) {
-            pairs.push(pair);
-        } else {
-            repairs.insert(Repairs::QUERY_TOO_LONG);
-        }
-    }
-    pairs
-}
-
-/// A form that need not be UTF-8: other bytes are percent-encoded, as they should have been.
-pub fn form_text(form: &[u8]) -> Cow<'_, str> {
-    str::from_utf8(form)
-        .map_or_else(|_| Cow::Owned(percent_encode(form, NOT_ASCII).to_string()), Cow::Borrowed)
-}
-
-/// `percent_encode` always encodes what is not ASCII.
-const NOT_ASCII: &AsciiSet = &CONTROLS.remove(b'\t').remove(b'\r').remove(b'\n').remove(0x7f);
-
-fn decode_pair(pair: &str, rules: Rules, repairs: &mut Repairs) -> Pair {
-    let (raw_name, raw_value) = pair.split_once('=').unwrap_or((pair, ""));
-    let (name, _) = decode(raw_name, repairs);
-    let name = without_escaped_ampersand(name, repairs);
-    let before = *repairs;
-    let (mut value, is_utf8) = decode(raw_value, repairs);
-    // A destination is passed on byte for byte.
-    if !is_utf8 && rules.never_strands && rules.own_name(&name).is_some() {
-        *repairs = before;
-        value = decode_only_utf8(raw_value);
-    }
-    Pair { name, value, is_utf8 }
-}
-
-/// The decoded text, and whether it is UTF-8.
-fn decode(text: &str, repairs: &mut Repairs) -> (String, bool) {
-    if !text.contains(['%', '+']) {
-        return (text.to_owned(), true);
-    }
-    decode_escapes(text, repairs)
-}
-
-fn decode_escapes(text: &str, repairs: &mut Repairs) -> (String, bool) {
-    let spaced = text.replace('+', " ");
-    // The first letters of a macro's name may look like an escape: `%%CACHEBUSTER%%`.
-    if spaced.starts_with("%%") && spaced.ends_with("%%") && is_unfilled(&spaced) {
-        repairs.insert(Repairs::INVALID_ESCAPE);
-        return (spaced, true);
-    }
-    let decoded: Cow<'_, [u8]> = percent_decode(spaced.as_bytes()).into();
-    let escapes = spaced.bytes().filter(|byte| *byte == b'%').count();
-    if spaced.len() - decoded.len() != 2 * escapes {
-        repairs.insert(Repairs::INVALID_ESCAPE);
-    }
-    let is_utf8 = str::from_utf8(&decoded).is_ok();
-    if !is_utf8 {
-        repairs.insert(Repairs::NOT_UTF8);
-    }
-    let text = match decoded {
-        Cow::Owned(bytes) => String::from_utf8(bytes)
-            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
-        Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-    };
-    (text, is_utf8)
-}
-
-/// The decoded text; bytes that are not UTF-8 stay percent-encoded.
-#[cold]
-fn decode_only_utf8(text: &str) -> String {
-    let spaced = text.replace('+', " ");
-    let decoded: Cow<'_, [u8]> = percent_decode(spaced.as_bytes()).into();
-    let mut kept = String::with_capacity(spaced.len());
-    for chunk in decoded.utf8_chunks() {
-        kept.push_str(chunk.valid());
-        kept.extend(percent_encode(chunk.invalid(), percent_encoding::NON_ALPHANUMERIC));
-    }
-    kept
-}
-
-fn without_escaped_ampersand(name: String, repairs: &mut Repairs) -> String {
-    if !matches!(name.as_bytes(), [b'a', b'm', b'p', b';', ..] | [b'#', ..]) {
-        return name;
-    }
-    let mut rest = name.as_str();
-    while let Some(after) = ESCAPED_AMPERSANDS.iter().find_map(|start| rest.strip_prefix(start)) {
-        repairs.insert(Repairs::ESCAPED_AMPERSAND);
-        rest = after;
-    }
-    rest.to_owned()
 }
 
 #[cfg(test)]

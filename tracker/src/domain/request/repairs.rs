@@ -9,7 +9,7 @@ use crate::domain::TrafficFlags;
 
 /// A set of reasons for which a request was repaired. Empty for nearly every request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Repairs(u16);
+pub struct Repairs(u32);
 
 impl Repairs {
     /// More parameters than an event carries; the others are left out.
@@ -24,7 +24,8 @@ impl Repairs {
     pub const RESERVED_NAME: Self = Self(1 << 4);
     /// The query is too long; free parameters beyond the limit are left out.
     pub const QUERY_TOO_LONG: Self = Self(1 << 5);
-    /// A click's `impression_id` or `at_event_id` is not usable, and is left out.
+    /// A reference to another event that does not decide identity, or a click's `at_event_id`, is not usable, and
+    /// is left out.
     pub const INVALID_REFERENCE: Self = Self(1 << 6);
     /// A text is not UTF-8; what is not is replaced by U+FFFD.
     pub const NOT_UTF8: Self = Self(1 << 7);
@@ -40,9 +41,15 @@ impl Repairs {
     pub const AMOUNT_ROUNDED: Self = Self(1 << 12);
     /// An id is an unfilled macro, such as `{txid}`, and counts as not given.
     pub const UNFILLED_MACRO: Self = Self(1 << 13);
+    /// A name is not quite one of ours: `Amount`. It is read as ours if its value allows it.
+    pub const MISSPELT_NAME: Self = Self(1 << 14);
+    /// A conversion has a currency and no amount, which may have been lost.
+    pub const CURRENCY_WITHOUT_AMOUNT: Self = Self(1 << 15);
+    /// An id had blanks, control characters or invisible ones around it, which do not count.
+    pub const TRIMMED: Self = Self(1 << 16);
 
     /// The reasons in responses, metrics and logs, in the order of the bits.
-    pub const REASONS: [&'static str; 14] = [
+    pub const REASONS: [&'static str; 17] = [
         "too_many_parameters",
         "name_length",
         "value_too_long",
@@ -57,10 +64,13 @@ impl Repairs {
         "media_type",
         "amount_rounded",
         "unfilled_macro",
+        "misspelt_name",
+        "currency_without_amount",
+        "trimmed_id",
     ];
 
     /// Reasons for which something is missing from the event.
-    const CUT: u16 = (1 << 7) - 1;
+    const CUT: u32 = (1 << 7) - 1;
 
     /// Whether nothing was repaired.
     pub fn is_empty(self) -> bool {
@@ -88,7 +98,7 @@ impl Repairs {
         flags
     }
 
-    fn flags() -> [(u16, TrafficFlags); 3] {
+    fn flags() -> [(u32, TrafficFlags); 3] {
         let repaired = !(Self::CUT | Self::UNFILLED_MACRO.0);
         [
             (Self::CUT, TrafficFlags::PARAMETERS_CUT),
@@ -100,7 +110,7 @@ impl Repairs {
     /// The value of the response's header: each flag, with its reasons as parameters (a list as in RFC 9651):
     /// `parameters_cut;value_too_long, unfilled_macro`.
     pub fn header(self) -> String {
-        let of_flag = |(mask, flag): (u16, TrafficFlags)| {
+        let of_flag = |(mask, flag): (u32, TrafficFlags)| {
             let set = Self(self.0 & mask);
             if set.is_empty() {
                 return None;
@@ -137,7 +147,8 @@ mod tests {
             all.header(),
             "parameters_cut;too_many_parameters;name_length;value_too_long;repeated_name;reserved_name;\
              query_too_long;invalid_reference, parameters_repaired;not_utf8;invalid_escape;\
-             escaped_ampersand;nested_value;media_type;amount_rounded, unfilled_macro"
+             escaped_ampersand;nested_value;media_type;amount_rounded;misspelt_name;\
+             currency_without_amount;trimmed_id, unfilled_macro"
         );
         let names = all.traffic_flags().with_names(|names| names.join(","));
         assert_eq!(names, "parameters_cut,parameters_repaired,unfilled_macro");

@@ -4,8 +4,8 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, HeaderName, HeaderValue, LOCATION};
 use actix_web::{HttpRequest, HttpResponse};
 use adtrack_proto::event::EventType;
+use adtrack_proto::unfilled::is_unfilled;
 use url::Url;
-use uuid::Uuid;
 
 use super::click_settings::ClickSettings;
 use super::endpoint::Recording;
@@ -14,10 +14,7 @@ use super::tracking_request::tracking_request;
 use super::validation;
 use super::visitors::VisitorSettings;
 use crate::domain::signed_link::URL_PARAMETER;
-use crate::domain::{
-    CLICK_RULES, Destination, IMPRESSION_ID, Refusal, Repairs, SigningKeys, TrackingRequest,
-    is_unfilled,
-};
+use crate::domain::{CLICK_RULES, Destination, Refusal, Repairs, SigningKeys, TrackingRequest};
 use crate::http::problem::Problem;
 use crate::track::{EventSink, Programs};
 
@@ -70,12 +67,6 @@ fn click_request<'a>(
     if parameters.for_endpoint.get(URL_PARAMETER).is_some_and(|url| is_unfilled(url)) {
         parameters.for_endpoint.remove(URL_PARAMETER);
         parameters.repairs.insert(Repairs::UNFILLED_MACRO);
-    }
-    let Some(impression) = parameters.for_endpoint.get(IMPRESSION_ID) else { return Ok(click) };
-    match Uuid::try_parse(impression) {
-        Ok(id) => click.impression_id = id.to_string(),
-        Err(_) if is_unfilled(impression) => parameters.repairs.insert(Repairs::UNFILLED_MACRO),
-        Err(_) => parameters.repairs.insert(Repairs::INVALID_REFERENCE),
     }
     Ok(click)
 }

@@ -18,8 +18,8 @@ use super::tracking_request::{json, parse_program_id};
 use super::validation;
 use crate::domain::json::{Scalar, members};
 use crate::domain::{
-    ClaimNames, ConversionClaim, MAX_QUERY_BYTES, Pair, Parameters, PreparedProgram, Refusal,
-    Repairs, Rules, TrackingRequest, form_text, pairs,
+    ClaimNames, ConversionClaim, IMPRESSION_ID, JsonType, MAX_QUERY_BYTES, Pair, Parameters,
+    PreparedProgram, Refusal, Repairs, Rules, TrackingRequest, form_text, pairs,
 };
 use crate::track::{EventSink, Programs, Tracker};
 
@@ -40,8 +40,9 @@ pub(super) async fn conversion<P: Programs, S: EventSink>(
     let given = read_given(request, payload, &public.bodies).await?;
     let program = public.tracker.program(&program_id).await?;
 
-    let (mut parameters, amount_is_number) = given.parameters(request, &program)?;
-    let claim = ConversionClaim::of(&parameters, amount_is_number, &program.status_aliases);
+    let mut parameters = given.parameters(request, &program)?;
+    let impression_id = parameters.take_reference(IMPRESSION_ID);
+    let claim = ConversionClaim::of(&parameters, &program.status_aliases);
     let valid = claim.validate(&ClaimNames::PARAMETERS)?;
     public.conversions.authorize(&claim, &program_id, &program)?;
     parameters.repairs.insert(valid.repairs);
@@ -50,7 +51,7 @@ pub(super) async fn conversion<P: Programs, S: EventSink>(
         event_type: EventType::Conversion,
         client: client(request, &parameters, &public.visitors)?,
         parameters,
-        impression_id: String::new(),
+        impression_id,
         click_id: valid.click_id,
         conversion: Some(Box::new(valid.conversion)),
         occurred_at: received_at,
@@ -76,32 +77,51 @@ pub(super) async fn conversion<P: Programs, S: EventSink>(
 /// What the body gives, besides the query.
 #[derive(Debug, Default)]
 struct Given {
-    /// Of a form.
     pairs: Vec<Pair>,
-    /// Of a JSON object, with names for which the value is a JSON number.
-    numbers: Vec<String>,
     repairs: Repairs,
 }
 
 impl Given {
-    /// The parameters of the query and the body, under our names. Whether `amount` is a JSON number.
+    /// The parameters of the query and the body, under our names.
     fn parameters(
         self,
         request: &HttpRequest,
         program: &PreparedProgram,
-    ) -> Result<(Parameters, bool), Refusal> {
-        let mut parameters = Parameters { repairs: self.repairs, ..Parameters::default() };
+    ) -> Result<Parameters, Refusal> {
+        let rules = Rules::CONVERSION;
+        let mut parameters = Parameters::default();
+        parameters.repairs.insert(self.repairs);
         let query = request.uri().query().unwrap_or_default();
-        let is_known = |name: &str| program.parameter_of(name).is_some();
-        let in_query =
-            pairs(query, Rules::CONVERSION, MAX_QUERY_BYTES, is_known, &mut parameters.repairs);
-        for pair in in_query.into_iter().chain(self.pairs) {
-            let ours = program.parameter_of(&pair.name).map(str::to_owned);
-            parameters.add(Pair { name: ours.unwrap_or(pair.name), ..pair }, Rules::CONVERSION)?;
+        let is_read = |name: &str| {
+            rules.is_read(name)
+                || program.parameter_of(name).is_some()
+                || program.meant(name).is_some()
+        };
+        let in_query = pairs(query, rules, MAX_QUERY_BYTES, is_read, &mut parameters.repairs);
+        for mut pair in in_query.into_iter().chain(self.pairs) {
+            let ours = program.parameter_of(&pair.name);
+            check_type(&pair, ours.unwrap_or(&pair.name))?;
+            if pair.json_type == JsonType::Nested {
+                parameters.repairs.insert(Repairs::NESTED_VALUE);
+            }
+            // The name in a batch, where it decides which event this is. Here others use it for something else.
+            if pair.name == "eventId" {
+                parameters.repairs.insert(Repairs::MISSPELT_NAME);
+            }
+            if let Some(ours) = ours {
+                ours.clone_into(&mut pair.name);
+            } else if !rules.is_known(&pair.name)
+                && let Some(ours) = program.meant(&pair.name).and_then(|ours| rules.meant(ours))
+            {
+                parameters.add_misspelt(ours, pair);
+                continue;
+            }
+            parameters.add(pair, rules)?;
         }
-        let is_amount = |name: &String| program.parameter_of(name).unwrap_or(name) == "amount";
-        let amount_is_number = self.numbers.iter().any(is_amount);
-        Ok((parameters, amount_is_number))
+        if parameters.has_misspelt() {
+            read_misspelt(&mut parameters, program);
+        }
+        Ok(parameters)
     }
 
     fn read_form(&mut self, body: &[u8]) {
@@ -113,20 +133,39 @@ impl Given {
     fn read_json(&mut self, text: &str) -> Result<(), Refusal> {
         let members = members(text).map_err(|error| Refusal::InvalidBody(error.to_string()))?;
         for (name, value) in members {
-            if matches!(value, Scalar::Number(_)) {
-                self.numbers.push(name.clone().into_owned());
-            }
-            if matches!(value, Scalar::Nested(_)) {
-                if ConversionClaim::PARAMETERS.contains(&&*name) {
-                    return Err(Refusal::nested(&name));
-                }
-                self.repairs.insert(Repairs::NESTED_VALUE);
-            }
+            let json_type = match value {
+                Scalar::Null | Scalar::Text(_) => JsonType::Text,
+                Scalar::Number(_) => JsonType::Number,
+                Scalar::Boolean(_) => JsonType::Boolean,
+                Scalar::Nested(_) => JsonType::Nested,
+            };
             let value = value.into_text().unwrap_or_default().into_owned();
-            self.pairs.push(Pair::new(&name, value));
+            self.pairs.push(Pair { json_type, ..Pair::new(&name, value) });
         }
         Ok(())
     }
+}
+
+/// Refuses a JSON value that cannot be what the parameter `ours` takes.
+fn check_type(pair: &Pair, ours: &str) -> Result<(), Refusal> {
+    let is_id = ["transaction_id", "click_id", "event_name", "at_event_id"].contains(&ours);
+    match pair.json_type {
+        JsonType::Nested if is_id || ConversionClaim::PARAMETERS.contains(&ours) => {
+            Err(Refusal::nested(&pair.name))
+        }
+        JsonType::Boolean if is_id => Err(Refusal::boolean(&pair.name, &pair.value)),
+        _ => Ok(()),
+    }
+}
+
+/// Reads parameters under misspelt names that leave the conversion valid. Those of a program that requires
+/// signatures are only flagged: what they say is not signed.
+#[cold]
+fn read_misspelt(parameters: &mut Parameters, program: &PreparedProgram) {
+    parameters.read_misspelt(|parameters| {
+        let claim = ConversionClaim::of(parameters, &program.status_aliases);
+        program.conversion_key_id.is_none() && claim.validate(&ClaimNames::PARAMETERS).is_ok()
+    });
 }
 
 /// Reads the body: a form or a JSON object. If the media type does not say which, as from clients that name

@@ -21,7 +21,8 @@ pub fn tracking_request<'a>(
     visitors: &VisitorSettings,
 ) -> Result<TrackingRequest<'a>, Refusal> {
     let program_id = parse_program_id(id)?;
-    let parameters = Parameters::parse(request.uri().query().unwrap_or_default(), rules)?;
+    let mut parameters = Parameters::parse(request.uri().query().unwrap_or_default(), rules)?;
+    let (click_id, impression_id) = parameters.take_references();
     let client = client(request, &parameters, visitors)?;
     let received_at = Timestamp::now();
     Ok(TrackingRequest {
@@ -29,8 +30,8 @@ pub fn tracking_request<'a>(
         event_type,
         parameters,
         client,
-        impression_id: String::new(),
-        click_id: String::new(),
+        impression_id,
+        click_id,
         conversion: None,
         occurred_at: received_at,
         received_at,

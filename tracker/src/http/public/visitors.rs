@@ -36,8 +36,7 @@ pub struct VisitorSettings {
     /// visitor of two sites counts as two visitors.
     #[arg(long, env, default_value = "lax", ignore_case = true)]
     pub cookie_samesite: SameSite,
-    /// Which request headers count as an objection to tracking: `Sec-GPC: 1` and `DNT: 1`, only the first,
-    /// or none.
+    /// Which request headers count as an objection to tracking: `Sec-GPC` and `DNT`, only the first, or none.
     #[arg(long, env, default_value = "gpc-and-dnt")]
     pub privacy_signals: PrivacySignals,
     /// Vendor id, from IAB Europe's list of vendors, that a `gdpr_consent` must also consent to. Unset:

@@ -1,8 +1,19 @@
 use super::*;
+use crate::domain::request::pairs::{form_text, pairs};
 
 /// As those of clicks.
-const CLICK: Rules = Rules { for_endpoint: &["url"], never_strands: true };
-const OWN: Rules = Rules { for_endpoint: &["amount"], never_strands: false };
+const CLICK: Rules = Rules {
+    for_endpoint: &["url", "impression_id"],
+    exact: &["url"],
+    misspellable: &["url", "impression_id"],
+    never_strands: true,
+};
+const OWN: Rules = Rules {
+    for_endpoint: &["amount", "currency", "transaction_id"],
+    exact: &["amount", "currency", "transaction_id"],
+    misspellable: &["amount", "currency", "transaction_id"],
+    never_strands: false,
+};
 
 fn event(query: &str) -> Parameters {
     Parameters::parse(query, Rules::EVENT).unwrap()
@@ -63,7 +74,9 @@ fn repairs_what_is_not_a_clean_url() {
     let literal = Repairs::INVALID_ESCAPE;
     for (query, name, value, repairs) in [
         ("cb=%%CACHEBUSTER%%", "cb", "%%CACHEBUSTER%%", literal),
-        ("x=%ecid!", "x", "\u{fffd}id!", Repairs::NOT_UTF8),
+        ("x=%ecid!", "x", "%ecid!", literal),
+        ("x=%ad_id%", "x", "%ad_id%", literal),
+        ("x=%ecid", "x", "\u{fffd}id", Repairs::NOT_UTF8),
         ("city=M%FCnchen", "city", "M\u{fffd}nchen", Repairs::NOT_UTF8),
         ("M%FC=1", "M\u{fffd}", "1", Repairs::NOT_UTF8),
         ("x=100%", "x", "100%", literal),
@@ -109,10 +122,122 @@ fn unfilled_macro_is_no_event_id() {
         for rules in [Rules::EVENT, CLICK] {
             let parameters = Parameters::parse(query, rules).unwrap();
             assert_eq!(parameters.event_id, None, "{query}");
-            assert!(parameters.unfilled_event_id.is_some(), "{query}");
+            assert!(parameters.event_id_as_sent.is_some(), "{query}");
             assert_eq!(parameters.repairs, Repairs::UNFILLED_MACRO, "{query}");
         }
     }
+    let parameters = event("at_event_id={id}&at_event_id=e-1&at_event_id=");
+    assert_eq!(parameters.event_id.as_deref(), Some("e-1"));
+    assert_eq!(parameters.event_id_as_sent, None);
+}
+
+#[test]
+fn trims_the_event_id_and_keeps_what_was_signed() {
+    let parameters = event("at_event_id=%EF%BB%BFe-1%0A");
+    assert_eq!(parameters.event_id.as_deref(), Some("e-1"));
+    assert_eq!(parameters.event_id_as_sent.as_deref(), Some("\u{feff}e-1\n"));
+    assert_eq!(parameters.repairs, Repairs::TRIMMED);
+    assert_eq!(event("at_event_id=%00").event_id, None);
+}
+
+#[test]
+fn of_two_ids_the_filled_one_counts() {
+    for (query, rules, name, value, repairs) in [
+        ("url={x}&url=u", CLICK, "url", "u", Repairs::UNFILLED_MACRO),
+        ("url=u&url=null", CLICK, "url", "u", Repairs::UNFILLED_MACRO),
+        ("url=%20&url=u", CLICK, "url", "u", Repairs::TRIMMED),
+        ("url=u&url=u", CLICK, "url", "u", Repairs::REPEATED_NAME),
+        ("impression_id=1&impression_id=2", CLICK, "impression_id", "1", Repairs::REPEATED_NAME),
+        (
+            "transaction_id=:tx&transaction_id=t",
+            OWN,
+            "transaction_id",
+            "t",
+            Repairs::UNFILLED_MACRO,
+        ),
+        ("transaction_id=t&transaction_id=t+", OWN, "transaction_id", "t", Repairs::REPEATED_NAME),
+    ] {
+        let parameters = Parameters::parse(query, rules).unwrap();
+        assert_eq!(parameters.for_endpoint[name], value, "{query}");
+        assert_eq!(parameters.repairs, repairs, "{query}");
+    }
+}
+
+/// What is read of a query in which names are misspelt, and what stays a free parameter.
+fn misspelt(query: &str, rules: Rules) -> (Vec<(&'static str, String)>, Vec<(String, String)>) {
+    let parameters = Parameters::parse(query, rules).unwrap();
+    let mut flagged = parameters.repairs;
+    flagged.insert(Repairs::MISSPELT_NAME);
+    assert_eq!(parameters.repairs, flagged, "{query}");
+    assert!(!parameters.has_misspelt());
+    (parameters.for_endpoint.into_iter().collect(), parameters.carried.into_iter().collect())
+}
+
+#[test]
+fn reads_misspelt_names_if_the_right_one_is_not_given() {
+    for (query, read) in [
+        ("Amount=5", "5"),
+        ("AMOUNT=5", "5"),
+        ("amount[]=5", "5"),
+        ("amount%5B0%5D=5", "5"),
+        ("amount%20=5", "5"),
+        ("+amount=5", "5"),
+        ("?amount=5", "5"),
+        ("amount%3D5", "5"),
+        ("amount=&Amount=5", "5"),
+        ("Amount=5&AMOUNT=5", "5"),
+    ] {
+        assert_eq!(misspelt(query, OWN).0, [("amount", read.to_owned())], "{query}");
+    }
+    for (query, read, free) in [
+        ("amount=4&Amount=5", Some("4"), 1),
+        ("Amount=5&amount=4", Some("4"), 1),
+        ("Amount=5&AMOUNT=6", None, 2),
+        ("Amount=%ff", None, 1),
+        ("Amount=", None, 1),
+    ] {
+        let (own, carried) = misspelt(query, OWN);
+        assert_eq!(own.first().map(|(_, value)| value.as_str()), read, "{query}");
+        assert_eq!(carried.len(), free, "{query}");
+    }
+    for (query, own) in [
+        ("transactionId={x}", vec![]),
+        ("transactionId=t", vec![("transaction_id", "t".to_owned())]),
+        ("transaction_id={x}&transactionId=t", vec![("transaction_id", "t".to_owned())]),
+    ] {
+        assert_eq!(misspelt(query, OWN).0, own, "{query}");
+    }
+    // Read only if it turns out to be allowed, and carried as before.
+    let (own, carried) = misspelt("Url=u", CLICK);
+    assert_eq!((own[0].0, &*carried[0].0), ("URL", "Url"));
+    // These only show that a link belongs to the program.
+    for query in ["Checksum=1", "customer_id=x", "CUSTOMERID=9124"] {
+        let (own, carried) = misspelt(query, OWN);
+        assert_eq!((own.len(), carried.len()), (0, 1), "{query}");
+    }
+    let parameters = event("AT_EVENT_ID=e-1&atEventId=e-1");
+    assert_eq!(parameters.event_id.as_deref(), Some("e-1"));
+    assert_eq!(event("at_event_id=e-1&AT-EVENT-ID=e-2").event_id.as_deref(), Some("e-1"));
+    // Of another endpoint.
+    assert!(event("Amount=5&transactionId=t&clickId=c&cs=1&campaign=x&uid=u").repairs.is_empty());
+}
+
+#[test]
+fn reads_a_misspelt_name_only_if_the_request_stays_valid() {
+    let mut parameters = Parameters::default();
+    for (name, value) in [("Amount", "5"), ("Currency", "EUR"), ("transactionId", "t")] {
+        parameters.add(Pair::new(name, value.to_owned()), OWN).unwrap();
+    }
+    assert!(parameters.has_misspelt() && parameters.carried.is_empty());
+    // An amount needs its currency, which comes later in the query.
+    let is_valid = |parameters: &Parameters| {
+        let own = &parameters.for_endpoint;
+        !own.contains_key("transaction_id")
+            && (own.contains_key("currency") || !own.contains_key("amount"))
+    };
+    parameters.read_misspelt(is_valid);
+    assert!(parameters.for_endpoint.keys().eq(&["amount", "currency"]));
+    assert_eq!(carried(&parameters), [("transactionId", "t")]);
 }
 
 #[test]
@@ -123,13 +248,19 @@ fn refuses_what_counts_and_is_not_exact() {
         "at_event_id=1&at_event_id=2",
         "amount=1&amount=2",
         "amount=%ff",
+        "transaction_id=1&transaction_id=2",
         "at_event_id=M%FC",
+        "at_event_id=a%00b",
         &format!("at_event_id={}", "x".repeat(129)),
     ] {
         let refusal = Parameters::parse(query, OWN).unwrap_err();
         let name = query.split('=').next().unwrap();
         assert_eq!(refusal.code(), "invalid_parameters", "{query}");
         assert!(refusal.to_string().starts_with(&format!("`{name}`")), "{refusal}");
+    }
+    for query in ["url=a&url=b", "at_event_id=1&at_event_id=2"] {
+        let refusal = Parameters::parse(query, CLICK).unwrap_err();
+        assert!(refusal.to_string().contains("is given twice"), "{refusal}");
     }
     // A click drops the id instead.
     for query in ["at_event_id=M%FC", &format!("at_event_id={}", "x".repeat(129))] {
@@ -175,6 +306,22 @@ fn takes_every_gdpr_but_0_for_an_objection() {
         ("gdpr=%ff", true),
         ("amp;gdpr=1", true),
         ("gdpr=%%GDPR%%", true),
+        ("GDPR=1", true),
+        ("gdpr=0&Gdpr=1", true),
+        ("gdpr[]=1", true),
+        ("gdpr%5B%5D=1", true),
+        ("%20gdpr=1", true),
+        ("gdpr%00=1", true),
+        ("gdpr%3D1", true),
+        ("x=1;gdpr=1", true),
+        ("x=1;y=2;GDPR=true;z=3", true),
+        ("x=1%3Bgdpr=1", true),
+        ("x;gdpr=1", true),
+        ("GDPR=0", false),
+        ("x=1;gdpr=0", false),
+        ("x=1;gdpr", false),
+        ("x=gdpr=1", false),
+        ("xgdpr=1", false),
     ] {
         assert_eq!(event(query).gdpr_applies, applies, "{query}");
     }
@@ -213,7 +360,6 @@ fn keeps_the_bytes_of_a_destination() {
     for (query, url) in [
         ("url=https://s.example/caf%E9", "https://s.example/caf%E9"),
         ("url=https://s.example/caf%C3%A9%e9", "https://s.example/café%E9"),
-        ("url=a&url=b", "a"),
     ] {
         assert_eq!(Parameters::parse(query, CLICK).unwrap().for_endpoint["url"], url);
     }
