@@ -1,6 +1,7 @@
 //! Makes the faults of a plan happen, and lifts them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use adtrack_proto::aggregate::Aggregate;
 use adtrack_proto::keys::DEFAULT_CHANNEL;
@@ -20,6 +21,8 @@ use crate::rig::{JOURNALS, MAX_CONNECTIONS, Rig};
 
 /// Connections of [`Fault::ConnectionsIdle`]: all that a tracker serves, and those that it keeps for health checks.
 const IDLE_CONNECTIONS: usize = MAX_CONNECTIONS + 100;
+/// How long Redis may take to execute a command.
+const REDIS_TIMEOUT: Duration = Duration::from_secs(20);
 /// The event stream has at most this many open shards.
 const MAX_SHARDS: usize = 4;
 
@@ -60,7 +63,7 @@ async fn inject(rig: &Rig, feed: &Feed, number: u64, planned: &PlannedFault, unt
             feed.request_reload();
         }
         Fault::RedisEmptied => {
-            rig.stack.lock().await.redis.command::<()>(&["FLUSHALL"]).await.unwrap();
+            command_redis(rig, &["FLUSHALL"]).await;
             sleep_until(until).await;
             feed.request_reload();
         }
@@ -141,8 +144,15 @@ async fn inject(rig: &Rig, feed: &Feed, number: u64, planned: &PlannedFault, unt
 
 /// Sets the bytes that Redis may use; 0: any number. Redis' default is not to evict keys.
 async fn set_max_memory(rig: &Rig, bytes: &str) {
-    let set = ["CONFIG", "SET", "maxmemory", bytes];
-    rig.stack.lock().await.redis.command::<()>(&set).await.unwrap();
+    command_redis(rig, &["CONFIG", "SET", "maxmemory", bytes]).await;
+}
+
+/// Sends a command until Redis has executed it: on a busy machine it may not respond in time.
+async fn command_redis(rig: &Rig, command: &[&str]) {
+    let give_up = Instant::now() + REDIS_TIMEOUT;
+    while let Err(error) = rig.stack.lock().await.redis.command::<()>(command).await {
+        assert!(Instant::now() < give_up, "{command:?}: {error}");
+    }
 }
 
 /// Splits the widest open shard, or merges two adjacent ones if there are many.
