@@ -21,11 +21,11 @@ use crate::rig::{JOURNALS, MAX_CONNECTIONS, Rig};
 
 /// Connections of [`Fault::ConnectionsIdle`]: all that a tracker serves, and those that it keeps for health checks.
 const IDLE_CONNECTIONS: usize = MAX_CONNECTIONS + 100;
+/// How long Redis may take to execute a command.
+const REDIS_TIMEOUT: Duration = Duration::from_secs(20);
 /// The event stream has at most this many open shards.
 const MAX_SHARDS: usize = 4;
 
-/// Within this time a Redis that runs has carried out a command.
-const REDIS_TIMEOUT: Duration = Duration::from_secs(30);
 
 const REDIS_START_ATTEMPTS: usize = 10;
 
