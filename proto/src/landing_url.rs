@@ -91,7 +91,7 @@ pub fn macro_mistakes(url: &str) -> Option<MacroMistakes> {
     } else if found.has_click_id_in_fragment {
         Some(NoClickId::InFragment)
     } else {
-        (!found.braced.is_empty()).then(|| NoClickId::OtherMacros(found.braced))
+        (!found.braced.is_empty()).then_some(NoClickId::OtherMacros(found.braced))
     };
     let mistakes = MacroMistakes { unfilled: found.unfilled, loses_click_id, no_click_id };
     (mistakes != MacroMistakes::default()).then_some(mistakes)

@@ -425,12 +425,12 @@ async fn macros_without_a_value_count_as_not_given() {
             let outcome = send(&section.url(&app, line, |_, _| String::new())).await;
             outcome.assert_recorded(kind);
             assert_eq!(outcome.repaired, repaired_if_empty(kind, line), "{outcome:?}");
-            sent.push((line, outcome));
+            sent.push(outcome);
         }
     }
 
     let events = app.wait_for_events(sent.len()).await;
-    for (line, outcome) in &sent {
+    for outcome in &sent {
         let event = outcome.event(&events);
         assert_eq!((&*event.click_id, event.amount_micros), ("", 0), "{event:?}");
         assert_eq!(event.transaction_id, "", "{event:?}");

@@ -163,8 +163,11 @@ fn of_two_ids_the_filled_one_counts() {
     }
 }
 
+/// Values with their names.
+type Named<Name> = Vec<(Name, String)>;
+
 /// What is read of a query in which names are misspelt, and what stays a free parameter.
-fn misspelt(query: &str, rules: Rules) -> (Vec<(&'static str, String)>, Vec<(String, String)>) {
+fn misspelt(query: &str, rules: Rules) -> (Named<&'static str>, Named<String>) {
     let parameters = Parameters::parse(query, rules).unwrap();
     let mut flagged = parameters.repairs;
     flagged.insert(Repairs::MISSPELT_NAME);
