@@ -14,6 +14,8 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use crate::domain::PreparedProgram;
+use crate::domain::program::RequestCount;
+use crate::track::RequestCounts;
 
 /// The most unknown ids that are remembered.
 const MAX_ABSENT: u64 = 10_000;
@@ -138,6 +140,15 @@ impl ProgramState {
         }
     }
 
+    /// Goes on counting the program's requests where `held` is, which this replaces.
+    fn continue_count(&self, held: &Self) {
+        if let (Self::Program(program), Self::Program(held)) = (self, held)
+            && !Arc::ptr_eq(program, held)
+        {
+            program.requests.continue_from(&held.requests);
+        }
+    }
+
     /// The version; absence has none.
     pub fn version(&self) -> Option<&Version> {
         match self {
@@ -250,7 +261,12 @@ impl LocalPrograms {
                 _ => PushOutcome::Applied,
             };
             match outcome {
-                PushOutcome::Applied => Op::Put(CacheEntry { state, at: Instant::now() }),
+                PushOutcome::Applied => {
+                    if let Some(held) = &held {
+                        state.continue_count(&held.value().state);
+                    }
+                    Op::Put(CacheEntry { state, at: Instant::now() })
+                }
                 PushOutcome::Older | PushOutcome::NotHeld => Op::Nop,
             }
         });
@@ -312,6 +328,12 @@ impl LocalPrograms {
     }
 }
 
+impl RequestCounts for LocalPrograms {
+    fn request_count(&self, id: &ProgramId) -> Option<RequestCount> {
+        Some(self.inner.programs.get(id)?.state.program()?.requests.count())
+    }
+}
+
 impl Inner {
     fn loads(&self) -> MutexGuard<'_, HashMap<ProgramId, Load>> {
         self.loads.lock().unwrap_or_else(PoisonError::into_inner)
@@ -342,7 +364,11 @@ impl Inner {
         self.absent.invalidate(&id);
         let result = self.programs.entry(id).and_compute_with(|held| {
             let held = held.map(moka::Entry::into_value);
-            let state = newest(state.clone(), held.map(|held| held.state));
+            let held = held.map(|held| held.state);
+            let state = newest(state.clone(), held.clone());
+            if let Some(held) = &held {
+                state.continue_count(held);
+            }
             Op::Put(CacheEntry { state, at })
         });
         result.into_entry().map_or(state, |entry| entry.into_value().state)

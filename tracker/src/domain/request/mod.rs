@@ -1,5 +1,6 @@
 //! The tracking request, and what makes it valid.
 
+mod batch_body;
 mod batch_item;
 pub(crate) mod json;
 mod message_id;
@@ -8,6 +9,7 @@ mod repairs;
 mod unfilled;
 mod validation;
 
+pub use batch_body::read_items;
 pub use batch_item::{BatchItem, ReadItem};
 pub use message_id::MessageId;
 pub(in crate::domain) use message_id::message_id;

@@ -305,6 +305,12 @@ fn set_once(
     match slot {
         None => *slot = Some(value),
         Some(first) if *first == value => repairs.insert(Repairs::REPEATED_NAME),
+        // Of two values, the one that is filled counts.
+        Some(first) if is_unfilled(first) => {
+            repairs.insert(Repairs::UNFILLED_MACRO);
+            *first = value;
+        }
+        Some(_) if is_unfilled(&value) => repairs.insert(Repairs::UNFILLED_MACRO),
         Some(first) => return Err(given_twice(name, first, &value)),
     }
     Ok(())

@@ -41,8 +41,11 @@ impl Repairs {
     /// An id is an unfilled macro, such as `{txid}`, and counts as not given.
     pub const UNFILLED_MACRO: Self = Self(1 << 13);
 
+    /// A text that only describes the event is of another JSON type, and is left out.
+    pub const WRONG_TYPE: Self = Self(1 << 14);
+
     /// The reasons in responses, metrics and logs, in the order of the bits.
-    pub const REASONS: [&'static str; 14] = [
+    pub const REASONS: [&'static str; 15] = [
         "too_many_parameters",
         "name_length",
         "value_too_long",
@@ -57,10 +60,11 @@ impl Repairs {
         "media_type",
         "amount_rounded",
         "unfilled_macro",
+        "wrong_type",
     ];
 
     /// Reasons for which something is missing from the event.
-    const CUT: u16 = (1 << 7) - 1;
+    const CUT: u16 = (1 << 7) - 1 | Self::WRONG_TYPE.0;
 
     /// Whether nothing was repaired.
     pub fn is_empty(self) -> bool {
@@ -136,7 +140,7 @@ mod tests {
         assert_eq!(
             all.header(),
             "parameters_cut;too_many_parameters;name_length;value_too_long;repeated_name;reserved_name;\
-             query_too_long;invalid_reference, parameters_repaired;not_utf8;invalid_escape;\
+             query_too_long;invalid_reference;wrong_type, parameters_repaired;not_utf8;invalid_escape;\
              escaped_ampersand;nested_value;media_type;amount_rounded, unfilled_macro"
         );
         let names = all.traffic_flags().with_names(|names| names.join(","));
