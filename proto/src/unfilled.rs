@@ -199,7 +199,7 @@ impl Name {
         let has_no = |is: fn(&u8) -> bool| !name.as_bytes().iter().any(is);
         match self {
             // `{019b7ca9-…}` is a way to write a UUID, which is an id.
-            Self::Anything => !name.is_empty() && Uuid::try_parse(name).is_err(),
+            Self::Anything => Uuid::try_parse(name).is_err(),
             Self::Word => is_word(),
             Self::UpperCase => is_word() && has_no(u8::is_ascii_lowercase),
             Self::Letters => is_letters(),
@@ -238,6 +238,8 @@ mod tests {
             " {txid} ",
             "\u{feff}{txid}",
             "{0}",
+            "{}",
+            "${}",
             "{}x{}",
             "{transaction id}",
             "#{txid}",
@@ -299,9 +301,7 @@ mod tests {
             "t-1",
             "{",
             "}",
-            "{}",
             "[]",
-            "%%%%",
             "[1001]",
             "{019b7ca9-8f2e-7707-8707-070707070707}",
             "#1001",

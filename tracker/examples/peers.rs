@@ -183,6 +183,7 @@ async fn serve<S: EventSink + Send + Sync + 'static>(address: &str, sink: S) -> 
         bodies: Arc::default(),
         rate_limits: RateLimits::new(&rate_limits).map(Arc::new),
         repair_log: Arc::default(),
+        fault_shares: Arc::default(),
     });
     let listener = std::net::TcpListener::bind(address)?;
     Ok(public::listen(listener, public, &connections, 1, Duration::from_secs(30))?.await?)

@@ -24,7 +24,9 @@ use crate::file_handles;
 use crate::flag::Flag;
 use crate::health::{Conditions, Health};
 use crate::http::management::{self, Management};
-use crate::http::public::{self, ConnectionSettings, ConversionGuard, Public, RateLimits};
+use crate::http::public::{
+    self, ConnectionSettings, ConversionGuard, FaultShares, Public, RateLimits,
+};
 use crate::metrics::Metrics;
 use crate::programs::{
     Loader, LocalPrograms, RedisLink, RedisPrograms, TwoTierPrograms, Updates, WarmUp,
@@ -180,6 +182,8 @@ impl App {
             warm: conditions.cache_warm.clone(),
         };
         let health = Health::new(link, journal.clone(), conditions, progress.clone());
+        let fault_shares = Arc::new(FaultShares::default());
+        let counts = (local.clone(), Arc::clone(&metrics));
         let two_tiers = TwoTierPrograms::new(local.clone(), loads, Arc::clone(&metrics));
         let public = Public {
             tracker: Tracker::new(two_tiers, journal.clone()),
@@ -191,6 +195,7 @@ impl App {
             bodies: Arc::default(),
             rate_limits: RateLimits::new(&config.rate_limits).map(Arc::new),
             repair_log: Arc::default(),
+            fault_shares: Arc::clone(&fault_shares),
         };
         let management = Management {
             local,
@@ -212,6 +217,9 @@ impl App {
             background.spawn("journal-sync", WakeUps::OnDemand, sync);
         }
         background.spawn("journal-files", WakeUps::Regular, |stop| watch.run(stop));
+        background.spawn("fault-shares", WakeUps::OnDemand, |stop| {
+            fault_shares.run(counts.0, counts.1, stop)
+        });
         background.spawn("redis-link", WakeUps::Regular, |stop| link_keeper.run(stop));
         background.spawn("program-loads", WakeUps::OnDemand, |stop| loader.run(stop));
         background.spawn("core-data-updates", WakeUps::Regular, |stop| updates.run(stop));

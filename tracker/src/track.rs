@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use adtrack_proto::ProgramId;
 
+use crate::domain::program::{RequestCount, RequestCounter};
 use crate::domain::{PreparedProgram, Refusal, TrackedEvent, TrackingRequest};
 
 /// The port by which programs are looked up.
@@ -13,6 +14,12 @@ pub trait Programs {
         &self,
         id: &ProgramId,
     ) -> impl Future<Output = Result<Option<Arc<PreparedProgram>>, CoreDataUnavailable>>;
+}
+
+/// The port by which it is known how many requests programs had.
+pub trait RequestCounts {
+    /// The requests on the program `id` that were accepted so far; none if it is not in memory.
+    fn request_count(&self, id: &ProgramId) -> Option<RequestCount>;
 }
 
 /// Core data cannot be read now, so nobody knows whether the program exists.
@@ -79,7 +86,11 @@ impl<P: Programs, S: EventSink> Tracker<P, S> {
         request: &'a TrackingRequest<'a>,
         program: Arc<PreparedProgram>,
     ) -> Result<TrackedEvent<'a>, Refusal> {
-        TrackedEvent::new(request, program, rand::random::<u128>())
+        let random = rand::random::<u128>();
+        if RequestCounter::is_sampled(random) {
+            count_sampled(request, &program);
+        }
+        TrackedEvent::new(request, program, random)
     }
 
     /// Records the event. It is accepted if, and only if, this succeeds.
@@ -90,5 +101,13 @@ impl<P: Programs, S: EventSink> Tracker<P, S> {
             NotAccepted::Full => Refusal::Overloaded,
             NotAccepted::Closed => Refusal::Draining,
         })
+    }
+}
+
+/// Counts a request in its program. Conversions are all counted, when they are recorded.
+#[cold]
+fn count_sampled(request: &TrackingRequest<'_>, program: &PreparedProgram) {
+    if request.conversion.is_none() {
+        program.requests.count_sampled_event();
     }
 }

@@ -66,6 +66,7 @@ DAY = {
     ("tracker", "adtrack_journal_damaged_total"): ((0, 12),),
     ("tracker", "adtrack_journal_lost_files"): ((0, 12),),
     ("tracker", "adtrack_task_stalled"): ((0, 12),),
+    ("tracker", "adtrack_program_share_jumps"): ((0, 12),),
     ("tracker", "adtrack_task_protection_failed_total"): ((0, 12),),
     **{(f"node{number}", name): samples for number in (1, 2, 3) for name, samples in {
         "DatabaseMemoryUsagePercentage": ((30, 1),), "Evictions": ((0, 1),),
@@ -194,6 +195,7 @@ FAILURES = [
     *_simple("TaskProtection", "tracker", "adtrack_task_protection_failed_total", among(1, 11), None, among(9, 3), 4),
     *_simple("JournalDamaged", "tracker", "adtrack_journal_damaged_total", among(1, 11), None, None, 2),
     *_simple("JournalFiles", "tracker", "adtrack_journal_lost_files", among(1, 11), None, None, 2),
+    *_simple("ProgramShare", "tracker", "adtrack_program_share_jumps", among(1, 11), None, among(9, 3), 4),
     *_simple("TaskStalled", "tracker", "adtrack_task_stalled", among(1, 11), None, None, 2),
     Failure("a tracker stops before it is drained", {("tracker's log", "NotDrained"): ones(1)},
             {"NotDrained": 2}, minutes=1),

@@ -85,7 +85,7 @@ OURS = {
     "adtrack_journal_capacity_bytes": ("Minimum",), "adtrack_subscribed": ("Minimum",),
     "adtrack_redis_connected": ("Minimum",), "adtrack_core_data_loaded": ("Minimum",),
     "OldestRecordAge": LEVEL, "adtrack_journal_lost_files": LEVEL,
-    "adtrack_task_stalled": LEVEL,
+    "adtrack_task_stalled": LEVEL, "adtrack_program_share_jumps": LEVEL,
 }
 
 

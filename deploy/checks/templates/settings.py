@@ -252,6 +252,7 @@ ALARMS = {
     "adtrack adtrack_journal_bytes": ["observability-events"],
     "adtrack adtrack_journal_lost_files": ["observability-events"],
     "adtrack adtrack_task_stalled": ["observability-events"],
+    "adtrack adtrack_program_share_jumps": ["observability-events"],
     "adtrack adtrack_subscribed": ["observability-core-data", "observability-objectives"],
     "adtrack adtrack_redis_connected": ["observability-core-data"],
     "adtrack adtrack_core_data_loaded": ["observability-core-data"],

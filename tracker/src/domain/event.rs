@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use adtrack_proto::ProgramId;
-use adtrack_proto::event::{ConversionFields, InvalidReason, RequestFields};
+use adtrack_proto::event::{ConversionFields, EventType, InvalidReason, RequestFields};
 
 use super::refusal::Refusal;
 use super::request::message_id;
@@ -25,6 +25,7 @@ pub struct TrackedEvent<'a> {
     pub validity_outcome: Result<(), InvalidReason>,
     pub(super) request: &'a TrackingRequest<'a>,
     pub(super) program: Arc<PreparedProgram>,
+    repairs: Repairs,
 }
 
 impl<'a> TrackedEvent<'a> {
@@ -34,9 +35,16 @@ impl<'a> TrackedEvent<'a> {
         program: Arc<PreparedProgram>,
         random: u128,
     ) -> Result<Self, Refusal> {
-        check_program_match(&request.parameters, &program)?;
+        let mut repairs = check_program_match(&request.parameters, &program)?;
+        repairs.insert(request.parameters.repairs);
         let validity_outcome = program.validity.at(request.received_at);
-        Ok(Self { message_id: message_id(request, random), validity_outcome, request, program })
+        Ok(Self {
+            message_id: message_id(request, random),
+            validity_outcome,
+            request,
+            program,
+            repairs,
+        })
     }
 
     /// The event as it is recorded: protobuf `TrackingEvent`.
@@ -70,8 +78,8 @@ impl<'a> TrackedEvent<'a> {
             })
         };
         let mut traffic_flags = client.traffic_flags;
-        if !parameters.repairs.is_empty() {
-            traffic_flags.insert(parameters.repairs.traffic_flags());
+        if !self.repairs.is_empty() {
+            traffic_flags.insert(self.repairs.traffic_flags());
         }
         traffic_flags.with_names(with_flags)
     }
@@ -104,7 +112,30 @@ impl<'a> TrackedEvent<'a> {
 
     /// What was repaired in the request.
     pub fn repairs(&self) -> Repairs {
-        self.request.parameters.repairs
+        self.repairs
+    }
+
+    /// Whether a repeat of the event would have the same id: it is a hash of what the client sent.
+    pub fn has_shared_id(&self) -> bool {
+        // The digit of a UUID that is its version.
+        self.message_id.as_bytes().get(14) == Some(&b'8')
+    }
+
+    /// Counts a recorded conversion in its program.
+    pub fn count_conversion(&self) {
+        if self.request.conversion.is_some() {
+            self.program.requests.count_conversion();
+        }
+    }
+
+    /// The request's event type.
+    pub fn event_type(&self) -> EventType {
+        self.request.event_type
+    }
+
+    /// Whether the event has no visitor id.
+    pub fn is_anonymous(&self) -> bool {
+        self.request.client.visitor_id.is_empty()
     }
 
     /// The request's program.
@@ -141,7 +172,7 @@ impl Conversion {
 #[cfg(test)]
 mod tests {
     use adtrack_proto::Version;
-    use adtrack_proto::event::{EventType, TrackingEvent};
+    use adtrack_proto::event::TrackingEvent;
     use adtrack_proto::program::CoreData;
     use prost::Message;
     use uuid::Uuid;

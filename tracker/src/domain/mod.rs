@@ -12,6 +12,7 @@
 //! | Who may sign links and conversions? | [`signing_keys`] |
 //! | What is recorded, what is the response? | [`event`] |
 //! | Why is a request refused? | [`refusal`] |
+//! | Is more refused or repaired than usual? | [`shares`] |
 
 pub mod click;
 pub mod client;
@@ -22,12 +23,13 @@ pub mod program;
 pub mod rate_limit;
 pub mod refusal;
 pub mod request;
+pub mod shares;
 pub mod signing_keys;
 
 pub use click::{CLICK_RULES, Destination, signed_link};
 pub use client::{
-    Client, TrafficFlags, address, bots, host_name, privacy, referrer_without_query,
-    truncate_header, truncate_header_text, without_query,
+    Client, TrafficFlags, address, bots, host_name, privacy, referrer, referrer_text,
+    truncate_header, truncate_header_text,
 };
 pub use conversion::{ClaimNames, ConversionClaim, ValidClaim};
 pub use event::TrackedEvent;
@@ -37,7 +39,7 @@ pub use refusal::Refusal;
 pub(crate) use request::json;
 pub use request::{
     BatchItem, CLICK_ID, Conversion, IMPRESSION_ID, JsonType, MISSPELT_URL, MessageId, Pair,
-    Parameters, ReadItem, Repairs, Rules, TrackingRequest, check_program_match, event_reference,
-    form_text, identity, meant, optional_reference, pairs,
+    Parameters, Repairs, Rules, TrackingRequest, check_program_match, event_reference, form_text,
+    identity, meant, optional_reference, pairs, read_items,
 };
 pub use signing_keys::SigningKeys;

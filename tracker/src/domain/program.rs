@@ -1,6 +1,7 @@
 //! A program prepared for requests: what they all need is already rendered.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use adtrack_proto::event::ProgramFields;
 use adtrack_proto::program::{CoreData, Program, Validity};
@@ -39,7 +40,80 @@ pub struct PreparedProgram {
     pub parameter_aliases: Box<[Alias]>,
     /// Other values of a conversion's `status`.
     pub status_aliases: Box<[Alias]>,
+    /// Counts its accepted requests.
+    pub requests: RequestCounter,
 }
+
+/// How many requests of a program were accepted so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RequestCount {
+    /// Events, impressions and clicks: an estimate.
+    pub events: u64,
+    /// Conversions.
+    pub conversions: u64,
+}
+
+/// Counts a program's accepted requests. Not a part of what the program is: all counters are equal.
+#[derive(Debug, Default)]
+pub struct RequestCounter {
+    /// One of [`SAMPLED`] requests counts, so that nearly all requests do without writing.
+    sampled_events: AtomicU32,
+    conversions: AtomicU32,
+}
+
+/// Of how many events, impressions and clicks one is counted.
+const SAMPLED: u32 = 16;
+
+impl RequestCounter {
+    /// Whether an event with this random number is one of those that are counted.
+    pub fn is_sampled(random: u128) -> bool {
+        random >> (u128::BITS - SAMPLED.trailing_zeros()) == 0
+    }
+
+    /// Counts an event that [`Self::is_sampled`].
+    pub fn count_sampled_event(&self) {
+        self.sampled_events.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a conversion.
+    pub fn count_conversion(&self) {
+        self.conversions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Goes on where `other`, of an earlier version of the program, is.
+    pub fn continue_from(&self, other: &Self) {
+        let add = |to: &AtomicU32, from: &AtomicU32| {
+            to.fetch_add(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        };
+        add(&self.sampled_events, &other.sampled_events);
+        add(&self.conversions, &other.conversions);
+    }
+
+    /// What was counted so far. Begins from scratch after 2^32.
+    pub fn count(&self) -> RequestCount {
+        let load = |count: &AtomicU32| u64::from(count.load(Ordering::Relaxed));
+        RequestCount {
+            events: load(&self.sampled_events) * u64::from(SAMPLED),
+            conversions: load(&self.conversions),
+        }
+    }
+}
+
+impl Clone for RequestCounter {
+    fn clone(&self) -> Self {
+        let clone = Self::default();
+        clone.continue_from(self);
+        clone
+    }
+}
+
+impl PartialEq for RequestCounter {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for RequestCounter {}
 
 /// A network's name of a conversion's parameter, or its value of `status`, and ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +190,7 @@ impl PreparedProgram {
             conversion_key_id: conversion_key_id.map(Into::into),
             parameter_aliases: Alias::all_of(parameter_aliases),
             status_aliases: Alias::all_of(status_aliases),
+            requests: RequestCounter::default(),
         }
     }
 
@@ -169,6 +244,18 @@ impl PreparedProgram {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_requests() {
+        let (counter, next) = (RequestCounter::default(), RequestCounter::default());
+        (0..3).for_each(|_| counter.count_conversion());
+        counter.count_sampled_event();
+        next.count_sampled_event();
+        next.continue_from(&counter);
+        assert_eq!(next.clone().count(), RequestCount { events: 32, conversions: 3 });
+        let sampled = |random: u128| RequestCounter::is_sampled(random);
+        assert!(sampled(0) && sampled((1 << 123) - 1) && !sampled(1 << 124) && !sampled(u128::MAX));
+    }
 
     #[test]
     fn keeps_every_member_of_a_program() {

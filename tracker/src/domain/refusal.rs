@@ -2,7 +2,7 @@
 
 use strum::{EnumDiscriminants, IntoStaticStr, VariantArray};
 
-use super::limits::MAX_ALL_HEADERS_BYTES;
+use super::limits::{MAX_ALL_HEADERS_BYTES, MAX_NAME_BYTES};
 
 /// Why a request is refused. Its event is not recorded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, EnumDiscriminants)]
@@ -18,9 +18,9 @@ pub enum Refusal {
     /// The headers together are too long.
     #[error("the request's headers are longer than {MAX_ALL_HEADERS_BYTES} bytes")]
     HeadersTooLarge,
-    /// A parameter contradicts the program's core data.
-    #[error("`{0}` does not belong to this program: not a valid combination of parameters")]
-    ParameterMismatch(&'static str),
+    /// A parameter contradicts the program's core data; the text names it and shows both.
+    #[error("{0}")]
+    ParameterMismatch(String),
     /// The program requires signatures, and this one is missing or wrong.
     #[error("the program requires a signature, and `sig` is not the signature of this conversion")]
     InvalidSignature,
@@ -38,7 +38,7 @@ pub enum Refusal {
     UnsupportedMediaType(&'static str),
     /// The link names a page that is not allowed; the text says why.
     #[error("`url` is not allowed: {0}")]
-    UrlNotAllowed(&'static str),
+    UrlNotAllowed(String),
     /// Core data has no such program.
     #[error("there is no such program")]
     ProgramNotFound,
@@ -65,6 +65,16 @@ impl Refusal {
         Self::InvalidParameters(format!("`{name}` must be {accepted}; got {}", Self::shown(came)))
     }
 
+    /// The parameter `name` is `came`, but the program's core data has `expected`. Responses show that anyway.
+    pub(super) fn mismatch(name: &str, came: &str, expected: &str) -> Self {
+        Self::ParameterMismatch(format!(
+            "`{name}` does not belong to this program: not a valid combination of parameters; got {}, the \
+             program's is {}",
+            Self::shown(came),
+            Self::shown(expected),
+        ))
+    }
+
     /// The parameter `name` has a JSON object or array as its value, but counts.
     pub fn nested(name: &str) -> Self {
         Self::invalid_parameters(&format!(
@@ -77,17 +87,48 @@ impl Refusal {
         Self::invalid_parameters(&format!("`{name}` must be a text or a number; got {value}"))
     }
 
-    /// A value as a refusal shows it: in quotes, cut, and without characters that a page or a terminal could
-    /// interpret.
+    /// The parameter `name`, which counts, is inside another JSON value, at `path`.
+    pub fn misplaced(name: &str, path: &str) -> Self {
+        Self::invalid_parameters(&format!(
+            "`{name}` is inside another value of the JSON object, at {}; put it at the top, next to the others",
+            Self::shown(path)
+        ))
+    }
+
+    /// A value as a refusal shows it: in quotes and cut. What a page or a terminal could interpret, and what
+    /// nobody sees, such as a no-break space, is escaped.
     pub(super) fn shown(value: &str) -> String {
-        let is_plain = |c: char| (c == ' ' || c.is_ascii_graphic()) && !"<>&\"'`\\".contains(c);
-        let shown = value.chars().take(SHOWN_CHARACTERS);
-        let shown: String = shown.map(|c| if is_plain(c) { c } else { '?' }).collect();
-        if shown.len() < value.chars().count() {
-            format!("\"{shown}…\" ({} bytes)", value.len())
-        } else {
-            format!("\"{shown}\"")
+        let mut shown = String::from('"');
+        let mut left = value.chars();
+        for character in left.by_ref().take(SHOWN_CHARACTERS) {
+            match character {
+                '<' | '>' | '&' | '"' | '\'' | '`' | '\\' => {
+                    shown.extend(character.escape_unicode())
+                }
+                _ => shown.extend(character.escape_debug()),
+            }
         }
+        if left.as_str().is_empty() {
+            shown.push('"');
+        } else {
+            shown.push_str("…\"");
+            shown.push_str(&format!(" ({} bytes)", value.len()));
+        }
+        shown
+    }
+
+    /// The parameter or member that the refusal is about, if it names one.
+    pub fn parameter(&self) -> Option<String> {
+        let is_of_name = |c: &char| c.is_ascii_alphanumeric() || "_-.".contains(*c);
+        let text = match self {
+            Self::InvalidParameters(text) | Self::ParameterMismatch(text) => text.as_str(),
+            Self::UrlNotAllowed(_) => "`url`",
+            Self::InvalidSignature => "`sig`",
+            _ => return None,
+        };
+        // Every text names it first, between backticks; no value is shown with one.
+        let name = text.split('`').nth(1)?;
+        Some(name.chars().filter(is_of_name).take(MAX_NAME_BYTES).collect())
     }
 
     /// The query or an item of a batch breaks the rule that `problem` states.
@@ -120,5 +161,37 @@ impl Refusal {
     /// The position of [`Self::code`] in [`Self::codes`].
     pub fn index(&self) -> usize {
         RefusalCode::from(self) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_what_came() {
+        for (value, shown) in [
+            ("", "\"\""),
+            ("49,90 x", "\"49,90 x\""),
+            ("€49", "\"€49\""),
+            ("５ Straße", "\"５ Straße\""),
+            ("49\u{a0}90", "\"49\\u{a0}90\""),
+            ("a\nb\0\u{7f}\u{202e}", "\"a\\nb\\0\\u{7f}\\u{202e}\""),
+            ("<b>&\"'`\\", "\"\\u{3c}b\\u{3e}\\u{26}\\u{22}\\u{27}\\u{60}\\u{5c}\""),
+            (&"ü".repeat(41), &format!("\"{}…\" (82 bytes)", "ü".repeat(40))),
+        ] {
+            assert_eq!(Refusal::shown(value), shown);
+        }
+        assert!(Refusal::shown(&"\u{10ffff}".repeat(1_000)).len() < 500);
+    }
+
+    #[test]
+    fn names_the_parameter() {
+        let of = |refusal: Refusal| refusal.parameter();
+        assert_eq!(of(Refusal::invalid("currency", "`x`", "y")).as_deref(), Some("currency"));
+        assert_eq!(of(Refusal::mismatch("checksum", "a", "b")).as_deref(), Some("checksum"));
+        assert_eq!(of(Refusal::invalid("a\r\nb: c", "", "")).as_deref(), Some("abc"));
+        assert_eq!(of(Refusal::invalid_parameters("no name")), None);
+        assert_eq!(of(Refusal::Overloaded), None);
     }
 }

@@ -78,6 +78,14 @@ impl Problem {
         }
     }
 
+    /// The parameter that the problem is about, if it names one: short, and fit for a header.
+    pub(super) fn parameter(&self) -> Option<String> {
+        match self {
+            Self::Refused(refusal) => refusal.parameter(),
+            _ => None,
+        }
+    }
+
     fn detail(&self) -> String {
         match self {
             Self::Refused(refusal) => refusal.to_string(),

@@ -1,6 +1,6 @@
 //! Requests of ad clients.
 
-use prometheus::{Histogram, IntCounter};
+use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
 
 use super::registrar::{EVENTS_BUCKETS, REQUEST_BUCKETS, Registrar};
 use crate::domain::{Refusal, Repairs};
@@ -11,6 +11,9 @@ pub struct HttpMetrics {
     pub requests_accepted: IntCounter,
     requests_refused: Vec<IntCounter>,
     repaired: Vec<IntCounter>,
+    pub repaired_share_max: Gauge,
+    pub refused_share_max: Gauge,
+    pub share_jumps: IntGauge,
     pub request_seconds: Histogram,
     pub batch_seconds: Histogram,
     pub events_per_batch: Histogram,
@@ -38,6 +41,20 @@ impl HttpMetrics {
             requests_refused: Refusal::codes()
                 .map(|code| requests.with_label_values(&[code]))
                 .collect(),
+            repaired_share_max: registrar.float_gauge(
+                "adtrack_program_repaired_share_max",
+                "The greatest share of a program's recent requests that were repaired, among programs with at \
+                 least 100; conversions and other events are apart",
+            )?,
+            refused_share_max: registrar.float_gauge(
+                "adtrack_program_refused_share_max",
+                "The same of requests that were refused for what they say",
+            )?,
+            share_jumps: registrar.gauge(
+                "adtrack_program_share_jumps",
+                "Shares of programs' requests that are repaired or refused that are above 10 % and more than \
+                 twice what they were in the hours before; the log names the programs: alarm on this one",
+            )?,
             request_seconds: registrar.histogram(
                 "adtrack_request_seconds",
                 "Time from a tracking request's headers to its response",

@@ -19,6 +19,8 @@ use self::contradictions::Contradictions;
 pub use self::contradictions::{Contradiction, Stage};
 use super::version_order::VersionOrder;
 use crate::domain::PreparedProgram;
+use crate::domain::program::RequestCount;
+use crate::track::RequestCounts;
 
 /// The most unknown ids that are remembered.
 const MAX_ABSENT: u64 = 10_000;
@@ -158,6 +160,15 @@ impl ProgramState {
         }
     }
 
+    /// Goes on counting the program's requests where `held` is, which this replaces.
+    fn continue_count(&self, held: &Self) {
+        if let (Self::Program(program), Self::Program(held)) = (self, held)
+            && !Arc::ptr_eq(program, held)
+        {
+            program.requests.continue_from(&held.requests);
+        }
+    }
+
     /// The version; absence has none.
     pub fn version(&self) -> Option<&Version> {
         match self {
@@ -286,18 +297,20 @@ impl LocalPrograms {
         }
         let has_room = inner.has_room();
         let mut outcome = PushOutcome::Applied;
-        inner.programs.entry(id).and_compute_with(|held| {
-            let held = held.map(moka::Entry::into_value);
-            match held {
-                Some(held) if inner.is_newer(&held.state, &state) => {
-                    outcome = PushOutcome::Older;
-                    Op::Put(CacheEntry { at: inner.expires_in(Duration::ZERO), ..held })
+        inner.programs.entry(id).and_compute_with(|held| match held.map(moka::Entry::into_value) {
+            Some(held) if inner.is_newer(&held.state, &state) => {
+                outcome = PushOutcome::Older;
+                Op::Put(CacheEntry { at: inner.expires_in(Duration::ZERO), ..held })
+            }
+            None if !has_room => {
+                outcome = PushOutcome::NotHeld;
+                Op::Nop
+            }
+            held => {
+                if let Some(held) = &held {
+                    state.continue_count(&held.state);
                 }
-                None if !has_room => {
-                    outcome = PushOutcome::NotHeld;
-                    Op::Nop
-                }
-                _ => Op::Put(CacheEntry { state, at: Instant::now() }),
+                Op::Put(CacheEntry { state, at: Instant::now() })
             }
         });
         outcome
@@ -365,6 +378,12 @@ impl LocalPrograms {
     }
 }
 
+impl RequestCounts for LocalPrograms {
+    fn request_count(&self, id: &ProgramId) -> Option<RequestCount> {
+        Some(self.inner.programs.get(id)?.state.program()?.requests.count())
+    }
+}
+
 impl Inner {
     fn loads(&self) -> MutexGuard<'_, HashMap<ProgramId, Load>> {
         self.loads.lock().unwrap_or_else(PoisonError::into_inner)
@@ -428,7 +447,11 @@ impl Inner {
         self.absent.invalidate(&id);
         let result = self.programs.entry(id).and_compute_with(|held| {
             let held = held.map(moka::Entry::into_value);
-            let state = self.newest(state.clone(), held.map(|held| held.state));
+            let held = held.map(|held| held.state);
+            let state = self.newest(state.clone(), held.clone());
+            if let Some(held) = &held {
+                state.continue_count(held);
+            }
             Op::Put(CacheEntry { state, at })
         });
         result.into_entry().map_or(state, |entry| entry.into_value().state)

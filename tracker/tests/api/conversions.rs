@@ -141,7 +141,7 @@ async fn pixel_returns_a_gif_even_for_a_refused_conversion() {
     for (path, status, problem) in [
         ("/conversion/212313.gif?transaction_id=t", 200, None),
         ("/conversion/unknown.gif", 404, Some("program_not_found")),
-        ("/conversion/212313.gif?amount=1", 400, Some("invalid_parameters")),
+        ("/conversion/212313.gif?amount=1", 400, Some("invalid_parameters; parameter=currency")),
         ("/conversion/.gif", 400, Some("invalid_program_id")),
     ] {
         let response = app.get(path).await;

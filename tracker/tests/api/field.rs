@@ -410,6 +410,7 @@ async fn every_http_request_is_recorded_or_refused_with_a_reason() {
         for id in [&event.click_id, &event.impression_id] {
             assert!(id.is_empty() || uuid::Uuid::parse_str(id).is_ok(), "{id}");
         }
-        assert!(!event.transaction_id.starts_with('{') || !event.transaction_id.ends_with('}'));
+        let id = &event.transaction_id;
+        assert!(!id.starts_with('{') || !id.ends_with('}'), "{id}");
     }
 }

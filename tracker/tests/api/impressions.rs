@@ -48,8 +48,9 @@ async fn refused_impression_returns_a_pixel_with_status_and_code() {
         ("/impression/", 400, "invalid_program_id"),
         ("/impression/.gif", 400, "invalid_program_id"),
         ("/impression/212313/x", 400, "invalid_program_id"),
-        ("/impression/212313?checksum=1", 400, "parameter_mismatch"),
-        ("/impression/212313?checksum=1&checksum=2", 400, "invalid_parameters"),
+        ("/impression/212313?checksum=1", 400, "parameter_mismatch; parameter=checksum"),
+        ("/impression/212313?at_event_id=%FFa", 400, "invalid_parameters; parameter=at_event_id"),
+        ("/impression/212313?checksum=1&checksum=2", 400, "invalid_parameters; parameter=checksum"),
     ] {
         let response = app.get(path).await;
         assert_eq!(response.status(), status, "{path}");

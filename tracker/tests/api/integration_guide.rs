@@ -185,6 +185,7 @@ async fn send(url: &str) -> Outcome {
     let (status, id) = (response.status().as_u16(), header("adtrack-event-id"));
     let (location, repaired) = (header(LOCATION.as_str()), header("adtrack-repaired"));
     let code = header("adtrack-problem");
+    let code = code.split(';').next().unwrap_or_default().to_owned();
     let body: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default();
     let message_id = body["messageId"].as_str().map_or(id, str::to_owned);
     let problem = if code.is_empty() { body } else { json!({"code": code}) };

@@ -89,7 +89,7 @@ async fn refusals_repeat_nothing_that_a_page_could_interpret() {
         "/event/<script>alert(1)</script>",
         "/conversion/212313?amount=<script>&currency=EUR",
         "/conversion/212313?currency=%22%3E%3Cscript%3E",
-        "/event/212313?checksum=<script>",
+        "/event/212313?checksum=<script>alert(1)</script>",
         "/event/unknown-script",
         "/script",
     ] {

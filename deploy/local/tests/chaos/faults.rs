@@ -25,8 +25,6 @@ const IDLE_CONNECTIONS: usize = MAX_CONNECTIONS + 100;
 const REDIS_TIMEOUT: Duration = Duration::from_secs(20);
 /// The event stream has at most this many open shards.
 const MAX_SHARDS: usize = 4;
-
-
 const REDIS_START_ATTEMPTS: usize = 10;
 
 /// Carries out `plan`. Returns when every fault is lifted and every process runs again.

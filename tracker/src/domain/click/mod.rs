@@ -24,6 +24,9 @@ pub const CLICK_RULES: Rules = Rules {
     never_strands: true,
 };
 
+/// How many of the allowed hosts a refusal shows.
+const MAX_SHOWN_HOSTS: usize = 5;
+
 /// Where a click leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
@@ -62,8 +65,8 @@ impl TrackedEvent<'_> {
 
     /// The page `text`, if the click may lead there.
     fn allowed_page(&self, text: &str, keys: &SigningKeys) -> Result<Url, Refusal> {
-        let url = link_url(text).map_err(|_| {
-            Refusal::UrlNotAllowed("it is not a plain absolute URL of at most 2,048 bytes")
+        let url = link_url(text).map_err(|problem| {
+            Refusal::UrlNotAllowed(format!("it {problem}; got {}", Refusal::shown(text)))
         })?;
         let signature = self.check_signature(text, keys);
         if signature.is_ok()
@@ -76,11 +79,27 @@ impl TrackedEvent<'_> {
         if self.program.allowed_hosts.iter().any(|allowed| is_host(allowed)) {
             return Ok(with_click_id(url, &self.message_id));
         }
-        Err(signature.err().unwrap_or(Refusal::UrlNotAllowed("the program does not list its host")))
+        Err(self.host_refusal(&url, signature.err().unwrap_or_default()))
+    }
+
+    /// Why the link's page is refused, whose host is not allowed and whose signature has this problem.
+    #[cold]
+    fn host_refusal(&self, url: &Url, signature: &str) -> Refusal {
+        let hosts = &self.program.allowed_hosts;
+        let mut shown: Vec<_> =
+            hosts.iter().take(MAX_SHOWN_HOSTS).map(|host| Refusal::shown(host)).collect();
+        if hosts.len() > MAX_SHOWN_HOSTS {
+            shown.push(format!("{} more", hosts.len() - MAX_SHOWN_HOSTS));
+        }
+        let listed = if shown.is_empty() { "none".to_owned() } else { shown.join(", ") };
+        let host = Refusal::shown(url.host_str().unwrap_or_default());
+        Refusal::UrlNotAllowed(format!(
+            "{signature}, and {host} is not one of the program's allowedHosts ({listed})"
+        ))
     }
 
     /// Why the signature does not allow the link's page, if it does not.
-    fn check_signature(&self, url: &str, keys: &SigningKeys) -> Result<(), Refusal> {
+    fn check_signature(&self, url: &str, keys: &SigningKeys) -> Result<(), &'static str> {
         let own = &self.request.parameters.for_endpoint;
         let signed = || {
             let link = SignedLink {
@@ -97,12 +116,10 @@ impl TrackedEvent<'_> {
                 "`at_expires` is more than 100 years ahead; it is in seconds since 1970, not in milliseconds"
             }
             Some((link, signature)) if link.verify(signature, keys, now) => return Ok(()),
-            None if !own.contains_key(SIGNATURE) => {
-                "it has no signature, and the program does not list its host"
-            }
-            _ => "its signature is wrong or has expired, and the program does not list its host",
+            None if !own.contains_key(SIGNATURE) => "it has no signature",
+            _ => "its signature is wrong or has expired",
         };
-        Err(Refusal::UrlNotAllowed(reason))
+        Err(reason)
     }
 
     fn fallback_page(&self) -> Option<Url> {
@@ -269,6 +286,24 @@ mod tests {
         ] {
             let refusal = destination(&program, query).unwrap_err();
             assert_eq!(refusal.code(), "url_not_allowed", "{query}");
+        }
+        for (query, reason) in [
+            (
+                "url=https://evil.example/",
+                "it has no signature, and \"evil.example\" is not one of the program's allowedHosts \
+                 (\"Www.Shop.example\")",
+            ),
+            (
+                "url=https://u@www.shop.example/",
+                "it holds user information, which is not accepted; got",
+            ),
+            ("url=https://www.shop.example/a%20b", "it holds a control character, white space or"),
+            ("url=ftp://www.shop.example/", "it has the scheme `ftp`; http and https are accepted"),
+            ("url=/p", "it is not a URL: relative URL without a base; got \"/p\""),
+            (&other.replace("sig=", "sig=x"), "its signature is wrong or has expired, and \"other"),
+        ] {
+            let refusal = destination(&program, query).unwrap_err().to_string();
+            assert!(refusal.contains(reason), "{query}: {refusal}");
         }
         // A program that is not valid does not lead to the link's page either.
         let disabled = self::program(&[("valid", json!(false))]);

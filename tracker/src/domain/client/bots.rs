@@ -121,7 +121,7 @@ mod tests {
     /// User agents that crawlers really sent: for every expression, and for some of the texts.
     const SEEN_CRAWLERS: &str = include_str!("../../../data/crawlers-seen.txt");
 
-    const HTTP_CLIENTS_SEEN: [&str; 29] = [
+    const HTTP_CLIENTS_SEEN: [&str; 37] = [
         "curl/8.14.1",
         "GuzzleHttp/7",
         "GuzzleHttp/6.5.5 curl/7.58.0 PHP/7.4.3",
@@ -151,11 +151,20 @@ mod tests {
         "Ruby",
         "insomnia/8.4.5",
         "Wget/1.21.4",
+        "guzzlehttp/7.0",
+        "PHP-SOAP/7.4.3",
+        "gatling/3.9",
+        "ureq/2.9.1",
+        "hyper/0.14",
+        "WinHttp",
+        ".NET/8.0",
+        "Microsoft-CryptoAPI/10.0",
     ];
 
-    const IMAGE_PROXIES_SEEN: [&str; 2] = [
+    const IMAGE_PROXIES_SEEN: [&str; 3] = [
         "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)",
         "YahooMailProxy; https://help.yahoo.com/kb/yahoo-mail-proxy-SLN28749.html",
+        "Mozilla/5.0 (compatible; YahooMailProxy; https://help.yahoo.com/kb/yahoo-mail-proxy-SLN28749.html)",
     ];
 
     const PEOPLE: [&str; 11] = [

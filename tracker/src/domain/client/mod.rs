@@ -35,16 +35,38 @@ pub struct Client<'a> {
     pub objects_to_tracking: bool,
 }
 
-/// A `Referer` without query and fragment, which may identify a person.
-pub fn without_query(referrer: &[u8]) -> &[u8] {
-    let end = referrer.iter().position(|byte| matches!(byte, b'?' | b'#'));
-    &referrer[..end.unwrap_or(referrer.len())]
+/// What is kept of a `Referer`: no user information, query or fragment, which may identify a person.
+pub fn referrer(header: &[u8]) -> Cow<'_, str> {
+    match header.iter().position(|byte| matches!(byte, b'?' | b'#' | b'@')) {
+        None => truncate_header(header),
+        Some(at) if header[at] == b'@' => referrer_with_at_sign(&String::from_utf8_lossy(header)),
+        Some(end) => truncate_header(&header[..end]),
+    }
 }
 
-/// A referrer without query and fragment, cut to the longest header.
-pub fn referrer_without_query(referrer: Cow<'_, str>) -> Cow<'_, str> {
-    let end = without_query(referrer.as_bytes()).len();
-    truncate_header_text(truncate(referrer, end))
+/// As [`referrer`], of a text.
+pub fn referrer_text(text: Cow<'_, str>) -> Cow<'_, str> {
+    match text.find(['?', '#', '@']) {
+        None => truncate_header_text(text),
+        Some(at) if text.as_bytes()[at] == b'@' => referrer_with_at_sign(&text),
+        Some(end) => truncate_header_text(truncate(text, end)),
+    }
+}
+
+/// What is kept of a referrer that may have user information: its part up to the last `@` before the path.
+#[cold]
+fn referrer_with_at_sign(referrer: &str) -> Cow<'static, str> {
+    let kept = &referrer[..referrer.find(['?', '#']).unwrap_or(referrer.len())];
+    let (scheme, rest) = match kept.find("//") {
+        Some(slashes) => kept.split_at(slashes + 2),
+        None => ("", kept),
+    };
+    let authority = &rest[..rest.find(['/', '\\']).unwrap_or(rest.len())];
+    let host = match authority.rfind('@') {
+        Some(at) if !scheme.is_empty() => at + 1,
+        _ => 0,
+    };
+    truncate_header_text(Cow::Owned([scheme, &rest[host..]].concat()))
 }
 
 /// A header's value as UTF-8, cut to the longest header at a character boundary.
@@ -102,17 +124,29 @@ mod tests {
     }
 
     #[test]
-    fn removes_the_query_of_a_referrer() {
+    fn removes_what_may_identify_a_person_from_a_referrer() {
         for (referrer, kept) in [
             ("https://r.example/page?mail=a@b.example#top", "https://r.example/page"),
             ("https://r.example/page#?x", "https://r.example/page"),
             ("https://r.example/page", "https://r.example/page"),
             ("", ""),
+            ("http://u:p@r.example/p?q#f", "http://r.example/p"),
+            ("http://u@v:p@r.example:80", "http://r.example:80"),
+            ("//u@r.example/p", "//r.example/p"),
+            ("https://r.example/@user", "https://r.example/@user"),
+            ("https://r.example/p?mail=a@b.example", "https://r.example/p"),
+            ("https://u@r.example/@user?x", "https://r.example/@user"),
+            ("https://r.example\\@h", "https://r.example\\@h"),
+            ("a@r.example", "a@r.example"),
+            ("@", "@"),
         ] {
-            assert_eq!(without_query(referrer.as_bytes()), kept.as_bytes());
-            assert_eq!(referrer_without_query(Cow::Borrowed(referrer)), kept);
-            assert_eq!(referrer_without_query(Cow::Owned(referrer.to_owned())), kept);
+            assert_eq!(super::referrer(referrer.as_bytes()), kept);
+            assert_eq!(referrer_text(Cow::Borrowed(referrer)), kept);
+            assert_eq!(referrer_text(Cow::Owned(referrer.to_owned())), kept);
         }
+        assert_eq!(super::referrer(b"http://\xff@r.example/\xff"), "http://r.example/\u{fffd}");
+        let long = format!("http://{}@r.example/", "u".repeat(600));
+        assert_eq!(super::referrer(long.as_bytes()), "http://r.example/");
     }
 
     #[test]

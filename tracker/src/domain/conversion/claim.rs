@@ -342,7 +342,7 @@ mod tests {
             (ConversionClaim { event_name: &long, ..none }, "`event_name` must be at most 64"),
             (
                 ConversionClaim { transaction_id: "o\t1", ..none },
-                "`transaction_id` must be without control characters; got \"o?1\"",
+                "`transaction_id` must be without control characters; got \"o\\t1\"",
             ),
         ] {
             let refusal = validate(&claim).unwrap_err();

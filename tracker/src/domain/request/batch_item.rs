@@ -15,8 +15,7 @@ use crate::domain::program::Alias;
 use crate::domain::request::json::{Name, Number, Scalar, members};
 use crate::domain::{
     ClaimNames, Client, ConversionClaim, Pair, Parameters, Refusal, Repairs, Rules,
-    TrackingRequest, TrafficFlags, optional_reference, referrer_without_query,
-    truncate_header_text,
+    TrackingRequest, TrafficFlags, optional_reference, referrer_text, truncate_header_text,
 };
 
 /// How old an event may be, by the client's clock.
@@ -78,10 +77,13 @@ impl<'a> RawItem<'a> {
     }
 }
 
-/// A value of a batch: an item, or why it is not one. Malformed JSON is an error of the whole batch, not of
-/// the item, except for a line of NDJSON.
+/// A value of a batch: an item, or why it is not one.
 #[derive(Debug)]
-pub struct ReadItem<'a>(Result<RawItem<'a>, ItemProblem>);
+pub struct ReadItem<'a> {
+    read: Result<RawItem<'a>, ItemProblem>,
+    /// Whether it has U+FFFD where the sender's text is not Unicode.
+    is_repaired: bool,
+}
 
 /// Why a value is not an item.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -96,22 +98,35 @@ enum ItemProblem {
     NotJson { line: usize, problem: String },
 }
 
-impl<'a> ReadItem<'a> {
-    /// Reads the line of NDJSON with this number.
-    pub fn of_line(line: &'a str, number: usize) -> Self {
-        serde_json::from_str(line).unwrap_or_else(|error| {
-            // Without the position, whose line would be 1.
-            let text = error.to_string();
-            let problem = text.split(" at line ").next().unwrap_or_default();
-            let problem = format!("{problem} at column {}", error.column());
-            Self(Err(ItemProblem::NotJson { line: number, problem }))
-        })
+impl ReadItem<'_> {
+    /// What cannot be read in the line with this number. `error` counts columns from `column` on.
+    pub(super) fn not_json(line: usize, column: usize, error: &serde_json::Error) -> Self {
+        // Without the position, whose line would be 1.
+        let text = error.to_string();
+        let problem = text.split(" at line ").next().unwrap_or_default();
+        let problem = format!("{problem} at column {}", column + error.column());
+        Self { read: Err(ItemProblem::NotJson { line, problem }), is_repaired: false }
+    }
+
+    pub(super) fn repaired_if(self, is_repaired: bool) -> Self {
+        Self { is_repaired, ..self }
+    }
+
+    /// Whether it is a JSON object, valid as an item or not.
+    pub(super) fn is_object(&self) -> bool {
+        !matches!(self.read, Err(ItemProblem::NotAnObject | ItemProblem::NotJson { .. }))
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_repaired(&self) -> bool {
+        self.is_repaired
     }
 }
 
 impl<'de> Deserialize<'de> for ReadItem<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ItemVisitor).map(Self)
+        let read = deserializer.deserialize_any(ItemVisitor)?;
+        Ok(Self { read, is_repaired: false })
     }
 }
 
@@ -175,7 +190,10 @@ pub struct BatchItem<'a> {
     raw: RawItem<'a>,
     /// The program.
     pub program_id: ProgramId,
-    event_type: EventType,
+    /// What happened.
+    pub event_type: EventType,
+    /// Whether it has U+FFFD where the sender's text is not Unicode.
+    is_repaired: bool,
 }
 
 /// The texts of an item's claim, unescaped if need be.
@@ -195,24 +213,15 @@ struct ClaimTexts<'a> {
 impl<'a> BatchItem<'a> {
     /// Reads an item's program and event type. [`Self::to_request`] reads the rest.
     pub fn of(read: ReadItem<'a>) -> Result<Self, Refusal> {
-        let raw = read.0.map_err(|problem| match problem {
+        let raw = read.read.map_err(|problem| match problem {
             ItemProblem::NotJson { .. } => Refusal::InvalidBody(problem.to_string()),
             _ => Refusal::invalid_parameters(&problem.to_string()),
         })?;
         let program_id = text("programId", raw.program_id)?;
-        let event_type = match &*text("eventType", raw.event_type)? {
-            "" | "event" => EventType::Event,
-            "impression" => EventType::Impression,
-            "click" => EventType::Click,
-            "conversion" => EventType::Conversion,
-            other => {
-                let accepted = "event, impression, click or conversion";
-                return Err(Refusal::invalid("eventType", other, accepted));
-            }
-        };
+        let event_type = event_type(&text("eventType", raw.event_type)?)?;
         let program_id = ProgramId::parse(&program_id)
             .map_err(|_| Refusal::InvalidProgramId(program_id.into_owned()))?;
-        Ok(Self { raw, program_id, event_type })
+        Ok(Self { raw, program_id, event_type, is_repaired: read.is_repaired })
     }
 
     /// Turns the item into a request from `client` (unless it names another client), received at
@@ -227,8 +236,16 @@ impl<'a> BatchItem<'a> {
         authorize: impl FnOnce(&ConversionClaim<'_>) -> Result<(), Refusal>,
     ) -> Result<TrackingRequest<'a>, Refusal> {
         let texts = self.claim_texts()?;
+        let mut repairs = Repairs::default();
+        if self.is_repaired {
+            repairs.insert(Repairs::NOT_UTF8);
+            // It decides which conversion this is. The other members that do are exact anyway.
+            if texts.event_name.contains(char::REPLACEMENT_CHARACTER) {
+                return Err(Refusal::invalid("eventName", &texts.event_name, "Unicode"));
+            }
+        }
         let claim = ConversionClaim { status_aliases, ..texts.claim() };
-        let mut parameters = self.parameters(&claim)?;
+        let mut parameters = self.parameters(&claim, repairs)?;
         let (conversion, click_id) = if self.event_type == EventType::Conversion {
             let valid = claim.validate(&ClaimNames::MEMBERS)?;
             parameters.repairs.insert(valid.repairs);
@@ -242,7 +259,7 @@ impl<'a> BatchItem<'a> {
         };
         let impression_id = text("impressionId", self.raw.impression_id)?;
         let impression_id = optional_reference(&impression_id, &mut parameters.repairs);
-        let mut client = self.client(client)?;
+        let mut client = self.client(client, &mut parameters.repairs);
         if refuses_consent(&parameters, tcf_vendor_id) {
             client.objects_to_tracking = true;
             client.visitor_id.clear();
@@ -294,18 +311,29 @@ impl<'a> BatchItem<'a> {
         members.iter().find(|(_, value)| value.is_some_and(is_given)).map(|(name, _)| *name)
     }
 
-    fn parameters(&self, claim: &ConversionClaim<'_>) -> Result<Parameters, Refusal> {
-        let mut parameters = Parameters::default();
-        let mut add = |name: &str, value: Cow<'_, str>| {
-            parameters.add(Pair::new(name, value.into_owned()), Rules::ITEM)
+    fn parameters(
+        &self,
+        claim: &ConversionClaim<'_>,
+        repairs: Repairs,
+    ) -> Result<Parameters, Refusal> {
+        let mut parameters = Parameters { repairs, ..Parameters::default() };
+        let mut add = |name: &str, value: Cow<'_, str>| match &*value {
+            "" => Ok(()),
+            _ => parameters.add(Pair::new(name, value.into_owned()), Rules::ITEM),
         };
         add("checksum", text("checksum", self.raw.checksum)?)?;
         add("customerId", integer_text("customerId", self.raw.customer_id)?)?;
         parameters.add_event_id("eventId", claim.event_id.to_owned(), true, Rules::ITEM)?;
         let carried = match self.raw.parameters.map(RawValue::get) {
             None | Some(r#""""#) => return Ok(parameters),
-            Some(json) => members(json)
+            Some(json) if json.starts_with('{') => members(json)
                 .map_err(|error| Refusal::invalid_parameters(&format!("`parameters`: {error}")))?,
+            Some(json) => {
+                if !is_empty_array(json) {
+                    parameters.repairs.insert(Repairs::WRONG_TYPE);
+                }
+                return Ok(parameters);
+            }
         };
         for (name, value) in carried {
             let is_member = self.event_type == EventType::Conversion
@@ -328,34 +356,26 @@ impl<'a> BatchItem<'a> {
 
     /// The event's client: the sender, unless the item names a user agent. Then the client is another one,
     /// whose address and visitor id are unknown.
-    fn client(&self, sender: &Client<'a>) -> Result<Client<'a>, Refusal> {
+    fn client(&self, sender: &Client<'a>, repairs: &mut Repairs) -> Client<'a> {
         let mut client = sender.clone();
-        let user_agent = text("userAgent", self.raw.user_agent)?;
-        if !user_agent.is_empty() {
+        if let Some(user_agent) = description("userAgent", self.raw.user_agent, repairs) {
             client.user_agent = truncate_header_text(user_agent);
             client.traffic_flags = TrafficFlags::of_user_agent(&client.user_agent);
             client.address = TruncatedAddress::default();
             client.visitor_id.clear();
         }
-        let referrer = text("referrer", self.raw.referrer)?;
-        if !referrer.is_empty() {
-            client.referrer = referrer_without_query(referrer);
+        if let Some(referrer) = description("referrer", self.raw.referrer, repairs) {
+            client.referrer = referrer_text(referrer);
         }
-        Ok(client)
+        client
     }
 
     fn occurred_at(&self, received_at: Timestamp) -> Result<Timestamp, Refusal> {
-        let text = integer_text("occurredAt", self.raw.occurred_at)?;
+        let text = text("occurredAt", self.raw.occurred_at)?;
         if text.is_empty() {
             return Ok(received_at);
         }
-        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-        let parsed = if is_number {
-            text.parse().ok().and_then(|ms| Timestamp::from_millisecond(ms).ok())
-        } else {
-            text.parse().ok()
-        };
-        let occurred_at: Timestamp = parsed.ok_or_else(|| {
+        let occurred_at = moment(&text).ok_or_else(|| {
             let accepted = "RFC 3339, as 2026-01-02T03:04:05Z is, or milliseconds since 1970";
             Refusal::invalid("occurredAt", &text, accepted)
         })?;
@@ -367,6 +387,37 @@ impl<'a> BatchItem<'a> {
         }
         Ok(occurred_at)
     }
+}
+
+/// The event type that an item names, in upper or lower case.
+fn event_type(name: &str) -> Result<EventType, Refusal> {
+    let types = [
+        ("event", EventType::Event),
+        ("impression", EventType::Impression),
+        ("click", EventType::Click),
+        ("conversion", EventType::Conversion),
+        ("", EventType::Event),
+    ];
+    let known = types.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+    known.map(|(_, event_type)| *event_type).ok_or_else(|| {
+        Refusal::invalid("eventType", name, "event, impression, click or conversion")
+    })
+}
+
+/// PHP writes an empty object like this.
+fn is_empty_array(json: &str) -> bool {
+    json.strip_prefix('[').is_some_and(|rest| rest.trim_ascii_start() == "]")
+}
+
+/// A moment in milliseconds since 1970, whose fraction is dropped (as clocks with a higher resolution have it), or
+/// in RFC 3339.
+fn moment(text: &str) -> Option<Timestamp> {
+    if text.starts_with(|first: char| first.is_ascii_digit())
+        && let Some(milliseconds) = Number::parse(text)
+    {
+        return Timestamp::from_millisecond(milliseconds.truncated()?).ok();
+    }
+    text.parse().ok()
 }
 
 impl ClaimTexts<'_> {
@@ -397,6 +448,21 @@ fn text<'a>(member: &str, value: Option<&'a RawValue>) -> Result<Cow<'a, str>, R
             Err(Refusal::invalid(member, value.get(), "a text or a number"))
         }
     }
+}
+
+/// The text of a member that only describes the event; none if it is absent. One of another type is dropped, and
+/// leaves an empty text: what the sender meant is not known.
+fn description<'a>(
+    member: &str,
+    value: Option<&'a RawValue>,
+    repairs: &mut Repairs,
+) -> Option<Cow<'a, str>> {
+    let value = value?;
+    let text = text(member, Some(value)).unwrap_or_else(|_| {
+        repairs.insert(Repairs::WRONG_TYPE);
+        Cow::Borrowed("")
+    });
+    (!text.is_empty() || value.get() != r#""""#).then_some(text)
 }
 
 /// As [`text`]; an integer may be written as any JSON number, such as `9124.0`.

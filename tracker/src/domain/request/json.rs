@@ -1,10 +1,125 @@
-//! JSON objects whose members become parameters, as text; and JSON numbers, exactly.
+//! JSON as clients send it: text that need not be Unicode, objects whose members become parameters, and
+//! numbers, exactly.
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+
+/// A body that is meant to be JSON, as text. What is not Unicode in it (bytes that are not UTF-8, and escapes
+/// of half a surrogate pair, as JavaScript writes an emoji that was cut in half) is replaced by U+FFFD, so
+/// that it costs no event. Where it decides something, U+FFFD is refused.
+#[derive(Debug)]
+pub struct JsonText<'a> {
+    text: Cow<'a, str>,
+    /// Where something was replaced, ascending.
+    repaired_at: Vec<usize>,
+}
+
+impl<'a> JsonText<'a> {
+    /// Reads a body.
+    pub fn of(body: &'a [u8]) -> Self {
+        let mut json = match str::from_utf8(body) {
+            Ok(text) => Self { text: Cow::Borrowed(text), repaired_at: Vec::new() },
+            Err(_) => Self::of_invalid_utf8(body),
+        };
+        // Most bodies have no escapes at all.
+        if json.text.contains('\\') {
+            json.replace_lone_surrogates();
+        }
+        json
+    }
+
+    #[cold]
+    fn of_invalid_utf8(body: &[u8]) -> Self {
+        let mut text = String::with_capacity(body.len());
+        let mut repaired_at = Vec::new();
+        for chunk in body.utf8_chunks() {
+            text.push_str(chunk.valid());
+            if !chunk.invalid().is_empty() {
+                repaired_at.push(text.len());
+                text.push(char::REPLACEMENT_CHARACTER);
+            }
+        }
+        Self { text: Cow::Owned(text), repaired_at }
+    }
+
+    /// Replaces escapes of half a surrogate pair by one of U+FFFD, which is as long: positions in errors stay
+    /// right. Outside of texts, a backslash is not JSON anyway.
+    fn replace_lone_surrogates(&mut self) {
+        let lone = lone_surrogates(&self.text);
+        if lone.is_empty() {
+            return;
+        }
+        let mut text = String::with_capacity(self.text.len());
+        let mut end = 0;
+        for at in &lone {
+            text.push_str(&self.text[end..*at]);
+            text.push_str("\\ufffd");
+            end = at + UNICODE_ESCAPE_BYTES;
+        }
+        text.push_str(&self.text[end..]);
+        self.text = Cow::Owned(text);
+        self.repaired_at.extend(lone);
+        self.repaired_at.sort_unstable();
+    }
+
+    /// The text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether anything was replaced.
+    pub fn is_repaired(&self) -> bool {
+        !self.repaired_at.is_empty()
+    }
+
+    /// Whether anything was replaced in this part of the text.
+    pub fn is_repaired_within(&self, part: Range<usize>) -> bool {
+        let first = self.repaired_at.partition_point(|at| *at < part.start);
+        self.repaired_at.get(first).is_some_and(|at| *at < part.end)
+    }
+}
+
+/// The length of `\uXXXX`.
+const UNICODE_ESCAPE_BYTES: usize = 6;
+
+/// Where `json` has escapes of surrogates that are not half of a pair.
+fn lone_surrogates(json: &str) -> Vec<usize> {
+    let bytes = json.as_bytes();
+    let mut lone = Vec::new();
+    let mut at = 0;
+    while let Some(found) = json[at..].find('\\') {
+        at += found;
+        let Some(first) = escaped_unit(bytes, at) else {
+            // The character behind the backslash belongs to it, and may be of several bytes.
+            at += 1 + json[at + 1..].chars().next().map_or(0, char::len_utf8);
+            continue;
+        };
+        let next = at + UNICODE_ESCAPE_BYTES;
+        let is_pair = matches!(first, 0xd800..=0xdbff)
+            && matches!(escaped_unit(bytes, next), Some(0xdc00..=0xdfff));
+        if is_pair {
+            at = next + UNICODE_ESCAPE_BYTES;
+            continue;
+        }
+        if matches!(first, 0xd800..=0xdfff) {
+            lone.push(at);
+        }
+        at = next;
+    }
+    lone
+}
+
+/// The UTF-16 code unit of the escape `\uXXXX` at this position, if there is one.
+fn escaped_unit(bytes: &[u8], at: usize) -> Option<u16> {
+    let digits = bytes.get(at..at + UNICODE_ESCAPE_BYTES)?.strip_prefix(b"\\u")?;
+    digits.iter().try_fold(0, |unit, digit| {
+        Some(unit << 4 | u16::try_from(char::from(*digit).to_digit(16)?).ok()?)
+    })
+}
 
 /// Why a text is not a JSON object. Says where, and shows none of its content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,7 +140,7 @@ pub enum Scalar<'a> {
 }
 
 impl<'a> Scalar<'a> {
-    /// Reads a value. Fails on escapes that are no character, such as half a surrogate pair.
+    /// Reads a value. Fails on escapes that are no character, which [`JsonText`] does not have.
     pub fn of(value: &'a RawValue) -> Result<Self, InvalidObject> {
         let json = value.get();
         Ok(match json.as_bytes().first() {
@@ -37,7 +152,10 @@ impl<'a> Scalar<'a> {
                     .map_err(|error| InvalidObject(format!("not JSON: {error}")))?;
                 Self::Text(Cow::Owned(text))
             }
-            Some(b'"') => Self::Text(Cow::Borrowed(json.trim_matches('"'))),
+            // Without its quotes.
+            Some(b'"') => {
+                Self::Text(Cow::Borrowed(json.get(1..json.len() - 1).unwrap_or_default()))
+            }
             _ => Self::Number(json),
         })
     }
@@ -127,6 +245,26 @@ impl Number {
     /// The number times 10 to the power of `places`, rounded half to even, and whether that is exact; none if
     /// it does not fit.
     pub fn scaled(&self, places: i64) -> Option<(i64, bool)> {
+        let (mut sum, cut) = self.split(places)?;
+        if is_rounded_up(cut, sum % 2 == 1) {
+            sum += 1;
+        }
+        let is_exact = cut.bytes().all(|digit| digit == b'0');
+        Some((self.signed(sum)?, is_exact))
+    }
+
+    /// The number without what is behind the point; none if it does not fit.
+    pub fn truncated(&self) -> Option<i64> {
+        self.signed(self.split(0)?.0)
+    }
+
+    fn signed(&self, sum: i128) -> Option<i64> {
+        i64::try_from(if self.is_negative { -sum } else { sum }).ok()
+    }
+
+    /// The absolute value times 10 to the power of `places`, and the digits behind the point. If these are less
+    /// than a tenth of the last place, `01` stands for them.
+    fn split(&self, places: i64) -> Option<(i128, &str)> {
         let shift = self.exponent + places;
         let (kept, cut) = if shift >= 0 {
             (self.digits.as_str(), "")
@@ -134,8 +272,9 @@ impl Number {
             let cut = usize::try_from(shift.unsigned_abs()).unwrap_or(usize::MAX);
             match self.digits.len().checked_sub(cut) {
                 Some(at) => self.digits.split_at(at),
-                // Less than half of the last place.
-                None => return Some((0, self.digits.is_empty())),
+                None if self.digits.is_empty() => ("", ""),
+                // Not exact, and rounded down.
+                None => ("", "01"),
             }
         };
         let zeros = if kept.is_empty() { 0 } else { usize::try_from(shift.max(0)).ok()? };
@@ -144,13 +283,7 @@ impl Number {
             return None;
         }
         let all = kept.bytes().chain(std::iter::repeat_n(b'0', zeros));
-        let mut sum = all.fold(0_i128, |sum, digit| sum * 10 + i128::from(digit - b'0'));
-        if is_rounded_up(cut, sum % 2 == 1) {
-            sum += 1;
-        }
-        let signed = if self.is_negative { -sum } else { sum };
-        let is_exact = cut.bytes().all(|digit| digit == b'0');
-        Some((i64::try_from(signed).ok()?, is_exact))
+        Some((all.fold(0_i128, |sum, digit| sum * 10 + i128::from(digit - b'0')), cut))
     }
 }
 
@@ -246,6 +379,34 @@ mod tests {
     }
 
     #[test]
+    fn replaces_what_is_not_unicode_and_says_where() {
+        for (body, text, repaired) in [
+            (&br#"{"a":"x"}"#[..], r#"{"a":"x"}"#, vec![]),
+            (br#"{"a":"\ud83d\ude00"}"#, r#"{"a":"\ud83d\ude00"}"#, vec![]),
+            (br#"{"a":"\\ud800"}"#, r#"{"a":"\\ud800"}"#, vec![]),
+            (br#"{"a":"\ud800"}"#, r#"{"a":"\ufffd"}"#, vec![6]),
+            (
+                br#"{"a":"\uDBFF\uDBFF\uDFFF\udc00x"}"#,
+                r#"{"a":"\ufffd\uDBFF\uDFFF\ufffdx"}"#,
+                vec![6, 24],
+            ),
+            (br#"{"a":"\\\ud800"}"#, r#"{"a":"\\\ufffd"}"#, vec![8]),
+            (br#"{"a":"\ud8"#, r#"{"a":"\ud8"#, vec![]),
+            (b"{\"a\":\"\xfc\\ud800\xff\"}", "{\"a\":\"\u{fffd}\\ufffd\u{fffd}\"}", vec![6, 9, 15]),
+            ("{\"\\ü\\ud800".as_bytes(), "{\"\\ü\\ufffd", vec![5]),
+        ] {
+            let json = JsonText::of(body);
+            assert_eq!((json.text(), &json.repaired_at), (text, &repaired));
+            for at in repaired {
+                assert!(json.is_repaired_within(at..at + 1));
+                assert!(
+                    !json.is_repaired_within(at + 1..at + 2) && !json.is_repaired_within(at..at)
+                );
+            }
+        }
+    }
+
+    #[test]
     fn reads_numbers_exactly_and_rounds_half_to_even() {
         let micros = |text: &str| Number::parse(text).and_then(|number| number.scaled(6));
         for (text, expected, is_exact) in [
@@ -285,6 +446,41 @@ mod tests {
     }
 
     proptest! {
+        /// The standard library's reading of UTF-16 is the second implementation.
+        #[test]
+        fn reads_any_utf16_that_javascript_can_escape(
+            units in proptest::collection::vec(
+                prop_oneof![
+                    3 => 0xd7fe_u16..=0xe001, 1 => any::<u16>(), 1 => Just(u16::from(b'\\')), 1 => Just(u16::from(b'u')),
+                ],
+                0..12,
+            ),
+            is_upper_case: bool,
+        ) {
+            let mut json = "\"".to_owned();
+            for unit in &units {
+                json.push_str(&match (is_upper_case, char::from_u32(u32::from(*unit))) {
+                    (_, Some('u')) => "u".to_owned(),
+                    (_, Some('\\')) => "\\\\".to_owned(),
+                    (true, _) => format!("\\u{unit:04X}"),
+                    (false, _) => format!("\\u{unit:04x}"),
+                });
+            }
+            json.push('"');
+            let read = JsonText::of(json.as_bytes());
+            let text: String = serde_json::from_str(read.text()).unwrap();
+            prop_assert_eq!(text, String::from_utf16_lossy(&units));
+            prop_assert_eq!(read.is_repaired(), String::from_utf16(&units).is_err());
+        }
+
+        #[test]
+        fn keeps_any_other_text(text: String) {
+            let json = serde_json::Value::from(text).to_string();
+            let read = JsonText::of(json.as_bytes());
+            prop_assert_eq!(read.text(), &*json);
+            prop_assert!(!read.is_repaired());
+        }
+
         #[test]
         fn agrees_with_a_shifted_integer(value: i64, places in 0_i64..30) {
             let number = Number::parse(&format!("{value}e-{places}")).unwrap();
@@ -295,6 +491,7 @@ mod tests {
             let up = rest * 2 > power || rest * 2 == power && quotient % 2 != 0;
             let rounded = quotient + if up { i128::from(value).signum() } else { 0 };
             prop_assert_eq!(number.scaled(0), Some((i64::try_from(rounded).unwrap(), rest == 0)));
+            prop_assert_eq!(number.truncated(), Some(i64::try_from(quotient).unwrap()));
         }
 
         #[test]

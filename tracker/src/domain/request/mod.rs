@@ -1,5 +1,6 @@
 //! The tracking request, and what makes it valid.
 
+mod batch_body;
 mod batch_item;
 mod identity;
 pub(crate) mod json;
@@ -13,6 +14,7 @@ mod repairs;
 mod rules;
 mod validation;
 
+pub use batch_body::read_items;
 pub use batch_item::{BatchItem, ReadItem};
 pub use identity::identity;
 pub use message_id::MessageId;

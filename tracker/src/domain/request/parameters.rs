@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use adtrack_proto::unfilled::is_unfilled;
+
 use super::identity::{given_twice, identity, is_given, is_same, not_utf8, why_not_given};
 use super::pairs::{JsonType, Pair, read_pairs};
 use super::repairs::Repairs;
@@ -241,6 +243,12 @@ fn set_once(
     match slot {
         None => *slot = Some(value),
         Some(first) if *first == value => repairs.insert(Repairs::REPEATED_NAME),
+        // Of two values, the one that is filled counts.
+        Some(first) if is_unfilled(first) => {
+            repairs.insert(Repairs::UNFILLED_MACRO);
+            *first = value;
+        }
+        Some(_) if is_unfilled(&value) => repairs.insert(Repairs::UNFILLED_MACRO),
         Some(first) => return Err(given_twice(name, first, &value)),
     }
     Ok(())

@@ -47,9 +47,11 @@ impl Repairs {
     pub const CURRENCY_WITHOUT_AMOUNT: Self = Self(1 << 15);
     /// An id had blanks, control characters or invisible ones around it, which do not count.
     pub const TRIMMED: Self = Self(1 << 16);
+    /// A text that only describes the event is of another JSON type, and is left out.
+    pub const WRONG_TYPE: Self = Self(1 << 17);
 
     /// The reasons in responses, metrics and logs, in the order of the bits.
-    pub const REASONS: [&'static str; 17] = [
+    pub const REASONS: [&'static str; 18] = [
         "too_many_parameters",
         "name_length",
         "value_too_long",
@@ -67,10 +69,11 @@ impl Repairs {
         "misspelt_name",
         "currency_without_amount",
         "trimmed_id",
+        "wrong_type",
     ];
 
     /// Reasons for which something is missing from the event.
-    const CUT: u32 = (1 << 7) - 1;
+    const CUT: u32 = (1 << 7) - 1 | Self::WRONG_TYPE.0;
 
     /// Whether nothing was repaired.
     pub fn is_empty(self) -> bool {
@@ -146,7 +149,7 @@ mod tests {
         assert_eq!(
             all.header(),
             "parameters_cut;too_many_parameters;name_length;value_too_long;repeated_name;reserved_name;\
-             query_too_long;invalid_reference, parameters_repaired;not_utf8;invalid_escape;\
+             query_too_long;invalid_reference;wrong_type, parameters_repaired;not_utf8;invalid_escape;\
              escaped_ampersand;nested_value;media_type;amount_rounded;misspelt_name;\
              currency_without_amount;trimmed_id, unfilled_macro"
         );

@@ -1,8 +1,7 @@
 //! `POST /events`: many events in one request.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt::{self, Write};
+use std::fmt::Write;
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
@@ -11,29 +10,24 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, ORIGIN};
 use actix_web::{HttpRequest, HttpResponse};
 use adtrack_proto::ProgramId;
 use futures::future::join_all;
-use jiff::Timestamp;
-use serde::de::{Deserializer, SeqAccess, Visitor};
+use jiff::{SignedDuration, Timestamp};
 
-use super::body;
+use super::body::{self, MediaType};
 use super::client::client;
 use super::endpoint::Recording;
+use super::fault_shares::TrafficKind;
 use super::state::{Public, REPAIRED};
 use super::validation;
+use crate::domain::json::JsonText;
 use crate::domain::{
-    BatchItem, Client, MessageId, Parameters, PreparedProgram, ReadItem, Refusal, Repairs,
-    TrackedEvent, TrackingRequest,
+    BatchItem, Client, MessageId, Parameters, PreparedProgram, Refusal, Repairs, TrackedEvent,
+    TrackingRequest, read_items,
 };
 use crate::http::problem::Problem;
 use crate::track::{EventSink, Programs, Tracker};
 
-/// The maximum number of events in a batch.
-const MAX_EVENTS: usize = 500;
 /// The maximum size of a body in bytes, both as received and inflated.
 const MAX_BODY_BYTES: usize = 1 << 20;
-/// Media types that the body may have. Browsers' `sendBeacon` sends text as `text/plain`, for which a page
-/// needs no preflight.
-const MEDIA_TYPES: [&str; 5] =
-    ["", "application/json", "application/x-ndjson", "application/ndjson", "text/plain"];
 /// About the size of an item's result.
 const RESULT_BYTES: usize = 70;
 
@@ -67,30 +61,26 @@ pub(super) async fn batch<P: Programs, S: EventSink>(
     recording: Recording,
     public: &Public<P, S>,
 ) -> Result<HttpResponse, Refusal> {
-    if !MEDIA_TYPES.contains(&body::media_type(request).as_str()) {
-        return Err(Refusal::UnsupportedMediaType(
-            "the body's Content-Type must be application/json, application/x-ndjson, application/ndjson or \
-             text/plain",
-        ));
-    }
+    MediaType::of(request)?;
     let (body, _permit) = public.bodies.read(request, payload, MAX_BODY_BYTES).await?;
     let body = body::decode(request, body, MAX_BODY_BYTES)?;
-    let body = body::without_byte_order_mark(&body);
-    let text = body::json_text(body);
-    let is_repaired = matches!(text, Cow::Owned(_));
-    let items: Vec<_> = read_items(&text)?.into_iter().map(BatchItem::of).collect();
+    let json = JsonText::of(body::without_byte_order_mark(&body.bytes));
+    let items: Vec<_> = read_items(&json)?.into_iter().map(BatchItem::of).collect();
     let received_at = Timestamp::now();
     let lookups = look_up(&items, public).await;
     let client = client(request, &Parameters::default(), &public.visitors)?;
     let mut requests: Vec<_> = items
         .into_iter()
-        .map(|item| to_request(&item?, &client, received_at, &lookups, public))
+        .map(|item| {
+            let item = item?;
+            to_request(&item, &client, received_at, &lookups, public).inspect_err(|refusal| {
+                if recording.is_on() {
+                    let kind = TrafficKind::of(item.event_type);
+                    public.fault_shares.count_refused(&item.program_id, kind, refusal);
+                }
+            })
+        })
         .collect();
-    if is_repaired {
-        for item in requests.iter_mut().flatten() {
-            item.tracking.parameters.repairs.insert(Repairs::NOT_UTF8);
-        }
-    }
     if !public.visitors.has_cookie(request) && !stores_new_visitor_id(request, &requests) {
         clear_visitor_ids(&mut requests);
     }
@@ -102,8 +92,9 @@ pub(super) async fn batch<P: Programs, S: EventSink>(
         }
         return Ok(results.to_response());
     }
+    let mut copies = Copies::default();
     for item in requests {
-        match item.and_then(|item| record_item(&item.tracking, item.program, public)) {
+        match item.and_then(|item| record_item(item, &mut copies, public)) {
             Ok(recorded) => results.push_accepted(&recorded),
             Err(refusal) => {
                 public.metrics.http.count_refusal(&refusal);
@@ -119,93 +110,6 @@ pub(super) async fn batch<P: Programs, S: EventSink>(
         public.visitors.set_cookie(&client, response.headers_mut());
     }
     Ok(response)
-}
-
-/// The items of a JSON array, or of a sequence of JSON values such as NDJSON. The first character decides
-/// which of them. If a line of NDJSON is not JSON, the others are read all the same.
-fn read_items(text: &str) -> Result<Vec<ReadItem<'_>>, Refusal> {
-    match items(text) {
-        Err(Refusal::InvalidBody(_)) if is_ndjson(text) => lines(text),
-        read => read,
-    }
-}
-
-/// Whether `text` has an event per line. If its values extend over several lines instead, nobody knows where
-/// the next one begins.
-fn is_ndjson(text: &str) -> bool {
-    let mut lines = text.lines().map(str::trim_ascii).filter(|line| !line.is_empty());
-    lines.next().is_some_and(|first| first.starts_with('{') && !first.ends_with(['{', '[', ',']))
-        && lines.all(|line| !line.starts_with(['"', '}', ']']))
-}
-
-fn lines(text: &str) -> Result<Vec<ReadItem<'_>>, Refusal> {
-    let mut items = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        if !line.trim_ascii().is_empty() {
-            push_bounded(&mut items, ReadItem::of_line(line, number + 1));
-        }
-    }
-    check_count(items)
-}
-
-fn check_count(items: Vec<ReadItem<'_>>) -> Result<Vec<ReadItem<'_>>, Refusal> {
-    if items.len() > MAX_EVENTS {
-        return Err(Refusal::PayloadTooLarge(format!(
-            "the batch has more than {MAX_EVENTS} events"
-        )));
-    }
-    Ok(items)
-}
-
-fn items(text: &str) -> Result<Vec<ReadItem<'_>>, Refusal> {
-    let malformed =
-        |error: serde_json::Error| Refusal::InvalidBody(format!("the body is not JSON: {error}"));
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let items = match text.trim_ascii_start().as_bytes().first() {
-        Some(b'[') => {
-            let items = deserializer.deserialize_seq(Items).map_err(malformed)?;
-            deserializer.end().map_err(malformed)?;
-            items
-        }
-        Some(b'{') => {
-            let mut items = Vec::new();
-            for item in deserializer.into_iter() {
-                push_bounded(&mut items, item.map_err(malformed)?);
-            }
-            items
-        }
-        _ => {
-            let problem = "the body is neither a JSON array of events nor NDJSON with one event per \
-                           line: expected `[` or `{` at line 1 column 1";
-            return Err(Refusal::InvalidBody(problem.to_owned()));
-        }
-    };
-    check_count(items)
-}
-
-/// Keeps at most one item more than allowed, so that a body of many small values takes little memory.
-fn push_bounded<'a>(items: &mut Vec<ReadItem<'a>>, item: ReadItem<'a>) {
-    if items.len() <= MAX_EVENTS {
-        items.push(item);
-    }
-}
-
-struct Items;
-
-impl<'de> Visitor<'de> for Items {
-    type Value = Vec<ReadItem<'de>>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of events")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = sequence.next_element()? {
-            push_bounded(&mut items, item);
-        }
-        Ok(items)
-    }
 }
 
 async fn look_up<P: Programs, S: EventSink>(
@@ -272,13 +176,41 @@ fn clear_visitor_ids(requests: &mut [Result<ItemRequest<'_>, Refusal>]) {
     }
 }
 
+/// How many items of a batch were recorded under each id that a repeat shares.
+type Copies = HashMap<MessageId, i64, foldhash::fast::RandomState>;
+
+/// Records an item. Of the items of a batch that have one id, the first must stay, though they were received at the
+/// same moment: each further one counts as received a millisecond later.
 fn record_item<P: Programs, S: EventSink>(
-    tracking: &TrackingRequest<'_>,
-    program: Arc<PreparedProgram>,
+    item: ItemRequest<'_>,
+    copies: &mut Copies,
     public: &Public<P, S>,
 ) -> Result<Recorded, Refusal> {
-    let event = Tracker::<P, S>::validate(tracking, program)?;
+    let ItemRequest { mut tracking, program } = item;
+    let event = Tracker::<P, S>::validate(&tracking, Arc::clone(&program));
+    let event = event.inspect_err(|refusal| {
+        let kind = TrafficKind::of(tracking.event_type);
+        public.fault_shares.count_refused(&tracking.program_id, kind, refusal);
+    })?;
+    let copies = match event.has_shared_id() {
+        true => Some(copies.entry(event.message_id).or_default()),
+        false => None,
+    };
+    let earlier = copies.as_deref().copied().unwrap_or(0);
+    let event = if earlier == 0 {
+        event
+    } else {
+        drop(event);
+        let later = SignedDuration::from_millis(earlier);
+        tracking.received_at =
+            tracking.received_at.saturating_add(later).unwrap_or(tracking.received_at);
+        Tracker::<P, S>::validate(&tracking, program)?
+    };
     public.tracker.record(&event)?;
+    event.count_conversion();
+    if let Some(copies) = copies {
+        *copies += 1;
+    }
     if !event.repairs().is_empty() {
         public.count_repairs(&event);
     }
@@ -286,7 +218,7 @@ fn record_item<P: Programs, S: EventSink>(
         repairs: event.repairs(),
         message_id: event.message_id,
         is_valid: event.validity_outcome.is_ok(),
-        has_visitor: !tracking.client.visitor_id.is_empty(),
+        has_visitor: !event.is_anonymous(),
     })
 }
 

@@ -1,6 +1,5 @@
 //! Reads request bodies within size limits. [`super::connection`] limits how long a body may take.
 
-use std::borrow::Cow;
 use std::io::Read;
 
 use actix_web::HttpRequest;
@@ -14,10 +13,49 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::connection::on_body_read;
 use crate::domain::Refusal;
 
-/// The media type of the body, without parameters, in lower case; empty if none is given.
-pub(super) fn media_type(request: &HttpRequest) -> String {
-    let value = header(request, CONTENT_TYPE);
-    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+/// What a client says about its body: a hint. Its first bytes say what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MediaType {
+    Form,
+    /// JSON, NDJSON, or a format based on JSON (RFC 6839).
+    Json,
+    /// Anything else that may be either: none at all, text, or just bytes.
+    Unspecific,
+}
+
+impl MediaType {
+    /// The media type of the body. Refuses one that says that the body is neither JSON nor a form.
+    pub(super) fn of(request: &HttpRequest) -> Result<Self, Refusal> {
+        Self::parse(header(request, CONTENT_TYPE)).ok_or(Refusal::UnsupportedMediaType(
+            "the body must be JSON, NDJSON or (for a conversion) a form; its Content-Type may be \
+             application/json, application/x-ndjson, application/x-www-form-urlencoded, text/plain, \
+             application/octet-stream, or missing",
+        ))
+    }
+
+    fn parse(header: &str) -> Option<Self> {
+        // Without parameters; of a list, as from clients that set it twice, the first.
+        let name = header.split([';', ',']).next().unwrap_or_default().trim().to_ascii_lowercase();
+        let is_json =
+            name.ends_with("json") || name.ends_with("jsonl") || name.ends_with("json-lines");
+        let is_markup = name.contains("xml") || name.contains("html");
+        match name.split_once('/') {
+            None => Some(Self::Unspecific),
+            Some(("application" | "text", "x-www-form-urlencoded")) => Some(Self::Form),
+            Some(("application" | "text", subtype))
+                if is_json || subtype.ends_with("jsonlines") =>
+            {
+                Some(Self::Json)
+            }
+            Some(("text", _)) if !is_markup => Some(Self::Unspecific),
+            Some(
+                ("application" | "binary", "octet-stream")
+                | ("application", "gzip" | "x-gzip")
+                | ("*", "*"),
+            ) => Some(Self::Unspecific),
+            Some(_) => None,
+        }
+    }
 }
 
 fn header(request: &HttpRequest, name: HeaderName) -> &str {
@@ -71,16 +109,33 @@ impl BodyBudget {
     }
 }
 
-/// Decodes the body according to its `Content-Encoding`. Stops inflating beyond `limit` bytes.
-pub(super) fn decode(request: &HttpRequest, body: Bytes, limit: usize) -> Result<Bytes, Refusal> {
-    match header(request, CONTENT_ENCODING).trim().to_ascii_lowercase().as_str() {
-        "" | "identity" => Ok(body),
-        "gzip" | "x-gzip" => inflate(&body, limit),
+/// A body without its encoding.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    pub(super) bytes: Bytes,
+    /// Whether it was compressed with gzip, though no header says so.
+    pub(super) was_unannounced: bool,
+}
+
+/// Decodes the body according to its `Content-Encoding`. Without one, a body that begins as gzip does is
+/// inflated, too. Stops inflating beyond `limit` bytes.
+pub(super) fn decode(request: &HttpRequest, body: Bytes, limit: usize) -> Result<Decoded, Refusal> {
+    let encoding = header(request, CONTENT_ENCODING).trim().to_ascii_lowercase();
+    let is_announced = matches!(&*encoding, "gzip" | "x-gzip");
+    if is_announced || body.starts_with(GZIP_MAGIC) {
+        return Ok(Decoded { bytes: inflate(&body, limit)?, was_unannounced: !is_announced });
+    }
+    match &*encoding {
+        "" | "identity" => Ok(Decoded { bytes: body, was_unannounced: false }),
         _ => {
             Err(Refusal::UnsupportedMediaType("the body's Content-Encoding must be gzip, or none"))
         }
     }
 }
+
+/// How a gzip stream begins (RFC 1952): its two magic bytes, and deflate, the only method. No form or JSON begins
+/// like this.
+const GZIP_MAGIC: &[u8] = b"\x1f\x8b\x08";
 
 fn inflate(body: &[u8], limit: usize) -> Result<Bytes, Refusal> {
     let mut inflated = Vec::with_capacity((4 * body.len()).min(limit));
@@ -110,11 +165,6 @@ pub(super) fn without_byte_order_mark(mut body: &[u8]) -> &[u8] {
         body = rest;
     }
     body
-}
-
-/// The body as text. What is not UTF-8 becomes U+FFFD, and the text is owned: ids that have it are refused.
-pub(super) fn json_text(body: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(body)
 }
 
 fn too_large(limit: usize) -> Refusal {
@@ -153,6 +203,36 @@ mod tests {
         assert_eq!(inflate(&bomb, 1 << 20).unwrap_err().code(), "payload_too_large");
         let padded = [gzip(&data), vec![0; 512]].concat();
         assert_eq!(inflate(&padded, 1_000).unwrap(), data);
+    }
+
+    #[test]
+    fn takes_every_media_type_that_may_be_a_form_or_json() {
+        for (header, expected) in [
+            ("", Some(MediaType::Unspecific)),
+            ("application/x-www-form-urlencoded; charset=UTF-8", Some(MediaType::Form)),
+            ("Application/JSON;charset=utf-8", Some(MediaType::Json)),
+            ("application/json, application/json", Some(MediaType::Json)),
+            ("text/json", Some(MediaType::Json)),
+            ("application/vnd.x+json", Some(MediaType::Json)),
+            ("application/x-ndjson", Some(MediaType::Json)),
+            ("application/ndjson", Some(MediaType::Json)),
+            ("application/jsonl", Some(MediaType::Json)),
+            ("application/x-jsonlines", Some(MediaType::Json)),
+            ("application/json-lines", Some(MediaType::Json)),
+            ("text/plain;charset=UTF-8", Some(MediaType::Unspecific)),
+            ("text/csv", Some(MediaType::Unspecific)),
+            ("application/octet-stream", Some(MediaType::Unspecific)),
+            ("*/*", Some(MediaType::Unspecific)),
+            ("json", Some(MediaType::Unspecific)),
+            ("multipart/form-data; boundary=x", None),
+            ("image/gif", None),
+            ("application/xml", None),
+            ("text/xml", None),
+            ("text/html", None),
+            ("application/pdf", None),
+        ] {
+            assert_eq!(MediaType::parse(header), expected, "{header}");
+        }
     }
 
     #[test]

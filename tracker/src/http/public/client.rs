@@ -10,8 +10,8 @@ use super::visitors::VisitorSettings;
 use crate::domain::address::{TruncatedAddress, forwarded_client, is_in};
 use crate::domain::privacy::refuses_consent;
 use crate::domain::{
-    Client, MAX_ALL_HEADERS_BYTES, Parameters, Refusal, TrafficFlags, host_name, truncate_header,
-    without_query,
+    Client, MAX_ALL_HEADERS_BYTES, Parameters, Refusal, TrafficFlags, host_name,
+    referrer as kept_referrer, truncate_header,
 };
 
 /// The client that sent `request`, whose `parameters` may say that it refuses consent.
@@ -30,7 +30,7 @@ pub(super) fn client<'a>(
         bytes += name.len() + value.len();
         match name {
             "user-agent" => client.user_agent = truncate_header(value),
-            "referer" => client.referrer = truncate_header(without_query(value)),
+            "referer" => client.referrer = kept_referrer(value),
             "host" => client.host = host_name(value),
             "cookie" => cookie = cookie.or_else(|| settings.id_in_cookies(value)),
             "sec-gpc" => {

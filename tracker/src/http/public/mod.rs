@@ -11,7 +11,7 @@
 //!   [`crate::track`] validate and record it, and builds the response.
 //! - Endpoints share `state` (the listener's state), [`tracking_request`] and `client` (the client of a
 //!   request), `body`, `pixel`, `visitors` (the cookie), `signatures` (of conversions), `click_settings`,
-//!   `rate_limits` and `cors`.
+//!   `rate_limits` and `cors`. `repair_log` and `fault_shares` report programs whose requests are not clean.
 //!
 //! [`TrackingRequest`]: crate::domain::TrackingRequest
 
@@ -25,6 +25,7 @@ mod conversion;
 mod cors;
 mod endpoint;
 mod event;
+mod fault_shares;
 mod impression;
 mod open_connections;
 mod pixel;
@@ -41,6 +42,7 @@ mod value_parsers;
 mod visitors;
 
 pub use click_settings::ClickSettings;
+pub use fault_shares::FaultShares;
 pub use rate_limits::{RateLimitSettings, RateLimits};
 pub use repair_log::RepairLog;
 pub use server::{ConnectionSettings, listen};

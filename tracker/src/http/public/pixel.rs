@@ -11,7 +11,8 @@ pub(super) const GIF: &[u8; 43] = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff
 
 /// The header with the message id of the recorded event.
 pub(super) const EVENT_ID: HeaderName = HeaderName::from_static("adtrack-event-id");
-/// The header with the problem's code, for responses whose body cannot carry it.
+/// The header with the problem's code and the parameter that it is about, for responses whose body cannot carry
+/// them: `invalid_parameters; parameter=currency` (a value with a parameter, as in RFC 9651).
 pub(super) const PROBLEM: HeaderName = HeaderName::from_static("adtrack-problem");
 
 /// Optional extension of a pixel's path, for software that recognizes images by their extension alone. If the
@@ -27,7 +28,12 @@ pub(super) fn pixel() -> HttpResponse {
 /// header has its code.
 pub(super) fn problem_pixel(problem: &Problem) -> HttpResponse {
     let mut response = problem.to_response();
-    response.headers_mut().insert(PROBLEM, HeaderValue::from_static(problem.code()));
+    let code = problem.code();
+    let value = match problem.parameter() {
+        Some(parameter) => HeaderValue::try_from(format!("{code}; parameter={parameter}")),
+        None => Ok(HeaderValue::from_static(code)),
+    };
+    response.headers_mut().insert(PROBLEM, value.unwrap_or(HeaderValue::from_static(code)));
     with_pixel(response)
 }
 
@@ -55,5 +61,8 @@ mod tests {
         {
             assert_eq!(response.headers().get(&name).unwrap(), value);
         }
+        let response = problem_pixel(&Refusal::nested("currency").into());
+        let named = "invalid_parameters; parameter=currency";
+        assert_eq!(response.headers().get(PROBLEM).unwrap(), named);
     }
 }

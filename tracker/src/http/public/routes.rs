@@ -14,9 +14,11 @@ use super::connection::on_body_announced;
 use super::conversion::conversion;
 use super::endpoint::{Endpoint, Recording};
 use super::event::event;
+use super::fault_shares::TrafficKind;
 use super::impression::impression;
 use super::pixel::{ENDING, problem_pixel};
 use super::state::Public;
+use super::tracking_request::parse_program_id;
 use super::validation;
 use crate::domain::Refusal;
 use crate::http::documents::{PAGE_SCRIPT, PUBLIC_API};
@@ -204,6 +206,15 @@ async fn respond<P: Programs, S: EventSink>(
 impl EndpointRoute<'_> {
     fn refusal_response<P, S>(&self, refusal: Refusal, public: &Public<P, S>) -> HttpResponse {
         public.metrics.http.count_refusal(&refusal);
+        if let Ok(program_id) = parse_program_id(self.id) {
+            let kind = match self.endpoint {
+                Endpoint::Conversion => TrafficKind::Conversions,
+                Endpoint::Event | Endpoint::Impression | Endpoint::Click | Endpoint::Batch => {
+                    TrafficKind::Events
+                }
+            };
+            public.fault_shares.count_refused(&program_id, kind, &refusal);
+        }
         match self.endpoint {
             Endpoint::Click => click::refusal_response(refusal, &public.clicks),
             _ => self.problem_response(&refusal.into()),

@@ -10,6 +10,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use super::body::BodyBudget;
 use super::click_settings::ClickSettings;
 use super::endpoint::{Endpoint, Recording};
+use super::fault_shares::{FaultShares, TrafficKind};
 use super::pixel::EVENT_ID;
 use super::rate_limits::RateLimits;
 use super::repair_log::RepairLog;
@@ -41,6 +42,8 @@ pub struct Public<P, S> {
     pub rate_limits: Option<Arc<RateLimits>>,
     /// Logs what was repaired, seldom.
     pub repair_log: Arc<RepairLog>,
+    /// Watches which share of a program's requests is repaired or refused.
+    pub fault_shares: Arc<FaultShares>,
 }
 
 impl<P: Programs, S: EventSink> Public<P, S> {
@@ -78,6 +81,7 @@ impl<P, S> Public<P, S> {
     pub(super) fn count_repairs(&self, event: &TrackedEvent<'_>) {
         self.metrics.http.count_repairs(event.repairs());
         self.repair_log.report(event.program_id(), event.repairs());
+        self.fault_shares.count_repaired(event.program_id(), TrafficKind::of(event.event_type()));
     }
 
     /// Refuses a request if its client's address is beyond the rate limit.

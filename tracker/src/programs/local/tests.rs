@@ -331,3 +331,23 @@ fn takes_pushed_programs_while_there_is_room() {
     }
     assert_eq!(local.len(), CAPACITY * 9 / 10);
 }
+
+#[test]
+fn goes_on_counting_requests_when_a_program_is_replaced() {
+    let local = verified_local();
+    let count = || local.request_count(&id());
+    assert_eq!(count(), None);
+    local.push(id(), program("0.1", "old"));
+    let held = || local.get(&id()).unwrap().state.program().unwrap();
+    held().requests.count_conversion();
+    let load = local.begin_load(id());
+    local.push(id(), program("0.2", "new"));
+    held().requests.count_sampled_event();
+    // A load that finds what was pushed replaces it by itself.
+    load.finish(program("0.1", "old"));
+    let expected = RequestCount { events: 16, conversions: 1 };
+    assert_eq!(count(), Some(expected));
+    let reload = local.begin_load(id());
+    reload.finish(program("0.2", "new"));
+    assert_eq!(count(), Some(expected));
+}
