@@ -7,8 +7,8 @@
 //! - `journal`: the same, its events in a journal that nobody reads, with room for many thousands;
 //! - `awaited`: the tracker's handler, and one `PutRecord` per event that the response waits for.
 //!
-//! `peers requests ADDRESS COUNT` sends so many requests, one after the other, on one connection;
-//! `peers batches ADDRESS COUNT` as many batches of 500 events.
+//! `peers requests ADDRESS COUNT NAME` sends the named request of `deploy/checks/peers/requests.http` COUNT times,
+//! one after the other, on one connection; `peers batches ADDRESS COUNT` sends batches of 500 events.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -78,15 +78,18 @@ async fn main() -> Result<ExitCode, Error> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match *arguments {
-        ["requests", address, count] => requests(address, EVENT_REQUEST, count.parse()?)?,
-        ["batches", address, count] => requests(address, &batch_request(), count.parse()?)?,
+        ["requests", address, count, name] => {
+            send(address, &named_request(name)?, count.parse()?)?;
+        }
+        ["batches", address, count] => send(address, &batch_request(), count.parse()?)?,
         ["hello", address] => hello(address).await?,
         ["null", address] => serve(address, Null).await?,
         ["journal", address] => serve(address, journal("peers-journal")?).await?,
         ["awaited", address] => awaited(address).await?,
         _ => {
             eprintln!(
-                "usage: peers hello|null|journal|awaited ADDRESS, or requests|batches ADDRESS COUNT"
+                "usage: peers hello|null|journal|awaited ADDRESS, requests ADDRESS COUNT NAME, or \
+                 batches ADDRESS COUNT"
             );
             return Ok(ExitCode::from(64));
         }
@@ -94,7 +97,15 @@ async fn main() -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-const EVENT_REQUEST: &str = "GET /event/212313 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const REQUESTS: &str = include_str!("../../deploy/checks/peers/requests.http");
+
+/// The request of this name, as it goes over the wire.
+fn named_request(name: &str) -> Result<String, Error> {
+    let named = REQUESTS.split("### ").filter_map(|request| request.split_once('\n'));
+    let request = named.into_iter().find(|(title, _)| *title == name);
+    let (_, text) = request.ok_or_else(|| format!("no request is named {name:?}"))?;
+    Ok(text.replace('\n', "\r\n"))
+}
 
 /// A batch as a partner's server sends it.
 fn batch_request() -> String {
@@ -107,7 +118,7 @@ fn batch_request() -> String {
     )
 }
 
-fn requests(address: &str, request: &str, count: usize) -> Result<(), Error> {
+fn send(address: &str, request: &str, count: usize) -> Result<(), Error> {
     let mut connection = TcpStream::connect(address)?;
     for _ in 0..count {
         connection.write_all(request.as_bytes())?;
@@ -137,7 +148,7 @@ fn read_response(connection: &mut TcpStream) -> Result<(), Error> {
 
 async fn hello(address: &str) -> Result<(), Error> {
     let hello = || async { HttpResponse::Ok().content_type("application/json").body(HELLO) };
-    let app = move || App::new().route("/event/{programId}", web::get().to(hello));
+    let app = move || App::new().route("/{endpoint}/{programId}", web::get().to(hello));
     Ok(HttpServer::new(app).workers(1).bind(address)?.run().await?)
 }
 
@@ -210,7 +221,7 @@ async fn awaited(address: &str) -> Result<(), Error> {
     let app = move || {
         App::new()
             .app_data(data.clone())
-            .route("/event/{programId}", web::get().to(put_and_respond))
+            .route("/{endpoint}/{programId}", web::get().to(put_and_respond))
     };
     Ok(HttpServer::new(app).workers(1).bind(address)?.run().await?)
 }

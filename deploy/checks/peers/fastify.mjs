@@ -13,7 +13,7 @@ const properties = {
 };
 const schema = { response: { 200: { type: "object", properties } } };
 const server = fastify();
-server.get("/event/:programId", { schema }, (request, reply) => {
+server.get("/:endpoint/:programId", { schema }, (request, reply) => {
   reply.header("cache-control", "no-store");
   const userAgent = request.headers["user-agent"] ?? "";
   reply.send({ userAgent, ...program, messageId: randomUUID(), valid: true });

@@ -24,6 +24,18 @@ def free_port():
         return listener.getsockname()[1]
 
 
+def read_requests():
+    """The requests that the benchmarks send, by name: their path and their headers."""
+    requests = {}
+    for request in (HERE / "requests.http").read_text().split("### ")[1:]:
+        name, line, *headers = request.strip().split("\n")
+        requests[name] = (line.split(" ")[1], headers)
+    return requests
+
+
+REQUESTS = read_requests()
+
+
 def install(*tools):
     subprocess.run([HERE.parent / "install", *tools], check=True)
 
@@ -31,8 +43,9 @@ def install(*tools):
 class Server:
     """A server under load; `process` and its children are what is measured."""
 
-    def __init__(self, name, command, port, folder, path="/event/212313", environment=None):
-        self.name, self.port, self.path = name, port, path
+    def __init__(self, name, command, port, folder, environment=None):
+        self.name, self.port = name, port
+        self.path, self.headers = REQUESTS["browser"]
         command = ["taskset", "-c", SERVER_CORE, *map(str, command)]
         log = open(pathlib.Path(folder) / f"{port}.log", "w")
         self.process = subprocess.Popen(command, env={**os.environ, **(environment or {})},
@@ -80,6 +93,8 @@ class Server:
     def load(self, seconds, script=None):
         """Puts it under load with wrk. Returns the number of responses."""
         command = ["taskset", "-c", CLIENT_CORE, "wrk", "-t1", "-c64", f"-d{seconds}s"]
+        for header in self.headers:
+            command += ["-H", header]
         if script:
             command += ["-s", str(script)]
         output = subprocess.run([*command, self.url + self.path], capture_output=True, text=True,
