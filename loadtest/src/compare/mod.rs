@@ -276,8 +276,8 @@ fn table(
 }
 
 const EXPLANATION: &str = "
-differs       95 % of the resampled differences lie on one side of zero
-unclear       they do not, but one run's figure is outside all that the other's slices show: it rests on a few slices,
+differs       the interval of the resampled differences (95 %) is on one side of zero
+unclear       it is not, but one run's figure is outside all that the other's slices show: it rests on a few slices,
               such as one stall; repeat both runs
 within noise  the noise within the runs explains the change
 too short     less than five slices; too few: less than ten requests above the percentile

@@ -23,7 +23,7 @@ const RESOLUTION: f64 = 0.01;
 /// What is known about a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Judgement {
-    /// 95 % of the resampled differences lie on one side of zero.
+    /// The interval of the resampled differences is on one side of zero.
     Differs,
     /// They do not, but the second run's figure is outside everything that the first run's slices show, or the other
     /// way round: it rests on a few slices, such as one stall.
@@ -118,9 +118,21 @@ fn percentile(counts: &[u64], percent: f64) -> Option<usize> {
     })
 }
 
+/// How many neighbouring blocks are drawn together.
+fn run_length(count: usize) -> usize {
+    (1.5 * (count as f64).sqrt()).ceil() as usize
+}
+
+/// By how much an interval of resamples is too narrow: a run has few independent parts, so that Student's distribution
+/// applies, and not the normal one. (An expansion of its 97.5th percentile in the degrees of freedom, over 1.96.)
+fn widening(fewest_blocks: usize) -> f64 {
+    let freedom = (fewest_blocks as f64 / run_length(fewest_blocks) as f64 - 1.0).max(2.0);
+    1.0 + 1.21 / freedom + 1.44 / (freedom * freedom)
+}
+
 /// Draws blocks with replacement, in runs of neighbours, and calls `take` with the index of each.
 fn draw(count: usize, random: &mut fastrand::Rng, mut take: impl FnMut(usize)) {
-    let length = (count as f64).cbrt().ceil() as usize;
+    let length = run_length(count);
     let mut drawn = 0;
     while drawn < count {
         let start = random.usize(..count);
@@ -184,7 +196,7 @@ pub(super) fn judge_percentiles(a: &Blocks, b: &Blocks, percents: &[f64]) -> Vec
             return Judgement::WithinNoise;
         }
         let differences = first.iter().zip(&second).map(|(a, b)| b[index] - a[index]);
-        if excludes_zero(differences.collect()) {
+        if excludes_zero(differences.collect(), widening(a.blocks.len().min(b.blocks.len()))) {
             return Judgement::Differs;
         }
         let is_outside = |value: f64, (low, high): (f64, f64)| value < low || value > high;
@@ -196,11 +208,13 @@ pub(super) fn judge_percentiles(a: &Blocks, b: &Blocks, percents: &[f64]) -> Vec
     percents.iter().enumerate().map(judge).collect()
 }
 
-/// Whether 95 % of the differences lie on one side of zero.
-fn excludes_zero(mut differences: Vec<f64>) -> bool {
+/// Whether the middle 95 % of the differences, widened by this factor, lie on one side of zero.
+fn excludes_zero(mut differences: Vec<f64>, widening: f64) -> bool {
     differences.sort_unstable_by(f64::total_cmp);
     let (low, high) = (differences.len() / 40, differences.len() - 1 - differences.len() / 40);
-    differences[low] > 0.0 || differences[high] < 0.0
+    let middle = median(&mut differences);
+    let widened = |end: usize| middle + (differences[end] - middle) * widening;
+    widened(low) > 0.0 || widened(high) < 0.0
 }
 
 /// Judges the difference of a figure of which each slice has one value. `statistic` is the run's figure.
@@ -215,7 +229,11 @@ pub(super) fn judge_values(a: &[f64], b: &[f64], statistic: fn(&mut [f64]) -> f6
         statistic(&mut drawn)
     };
     let differences = (0..RESAMPLES).map(|_| resample(b) - resample(a)).collect();
-    if excludes_zero(differences) { Judgement::Differs } else { Judgement::WithinNoise }
+    if excludes_zero(differences, widening(a.len().min(b.len()))) {
+        Judgement::Differs
+    } else {
+        Judgement::WithinNoise
+    }
 }
 
 pub(super) fn median(values: &mut [f64]) -> f64 {
@@ -265,15 +283,17 @@ mod tests {
             assert_eq!(judged[3], Judgement::TooFew, "9 requests are above");
             differing += judged[..3].iter().filter(|j| **j != Judgement::WithinNoise).count();
         }
-        // 5 % of 120 are expected to differ by chance; a bootstrap of few blocks errs a little more.
-        assert!(differing <= 18, "{differing} of {}", 3 * pairs);
+        // 5 to 7 % are expected to differ by chance: 6 to 8. The percentiles of a pair go together, so that the
+        // standard deviation is about 4.
+        assert!(differing <= 16, "{differing} of {}", 3 * pairs);
     }
 
     #[test]
     fn finds_a_slower_server() {
         for seed in 0..10 {
             let judged = judge(&slices(seed, 30, 400, 5.0), &slices(seed + 100, 30, 400, 6.0));
-            assert_eq!(judged, [Judgement::Differs; 4], "{seed}");
+            // Only 12 requests are above the p99.9, and the tail is the same: 12 against 13 ms.
+            assert_eq!(judged[..3], [Judgement::Differs; 3], "{seed}");
         }
     }
 
