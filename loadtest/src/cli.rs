@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use adtrack_runtime::cli;
 use clap::{Args, Parser, Subcommand};
 
+use crate::compare::Condition;
 use crate::scenario::value::{Count, Exponent, HeaderText, InvalidValue, Period, Rate, Share};
 use crate::scenario::{Conflict, Connections, MAX_IN_FLIGHT, MAX_PROGRAMS, Scenario};
 use crate::schedule::Arrivals;
@@ -28,6 +29,12 @@ pub enum Command {
     /// the bottleneck, 4 interrupted, 64 wrong usage.
     #[command(after_help = threshold::help())]
     Run(Box<RunArguments>),
+    /// Finds the highest rate that keeps thresholds: raises the rate until one breaks, and bisects.
+    ///
+    /// Exit status: 0 a rate held and a higher one broke, 1 a run failed, or no rate held, 3 the harness was the limit,
+    /// 4 interrupted, 64 wrong usage.
+    #[command(after_help = threshold::help())]
+    Capacity(Box<CapacityArguments>),
     /// Lists the built-in scenarios.
     Scenarios,
     /// Shows a scenario.
@@ -37,11 +44,16 @@ pub enum Command {
         command: ScenarioCommand,
     },
     /// Compares two reports, and says which differences are noise.
+    ///
+    /// Exit status: 0 success, 2 a condition was crossed, 3 a run is invalid and there are conditions, 64 wrong usage.
     Compare {
         /// JSON file of the first report.
         a: PathBuf,
         /// JSON file of the second report.
         b: PathBuf,
+        /// Fail if a figure changed by more than this, unless the noise explains it: 'p99>10%', 'rate<-5%'; repeatable.
+        #[arg(long, value_name = "CHANGE")]
+        fail_if: Vec<Condition>,
     },
     /// Sends a few hundred mixed requests and one core-data change to a running stack, and shows the
     /// responses, the rows and how long both took.
@@ -68,8 +80,25 @@ pub enum ScenarioCommand {
     },
 }
 
-/// Arguments of `loadtest run`.
+/// Arguments of `loadtest capacity`.
 #[derive(Debug, Args)]
+pub struct CapacityArguments {
+    /// A rate breaks if this is true, such as 'p99>5ms'; repeatable.
+    #[arg(long, value_name = "CONDITION", required = true)]
+    pub until: Vec<Threshold>,
+    /// The first rate, requests per second.
+    #[arg(long, default_value = "500", value_parser = Rate::parse)]
+    pub from: Rate,
+    /// How far apart the rates that hold and break may be in the end, as a share.
+    #[arg(long, default_value = "0.05", value_parser = Share::parse)]
+    pub tolerance: Share,
+    /// The arguments of each run.
+    #[command(flatten)]
+    pub run: RunArguments,
+}
+
+/// Arguments of `loadtest run`.
+#[derive(Debug, Clone, Args)]
 pub struct RunArguments {
     /// Name of a built-in scenario, or a TOML file.
     #[arg(default_value = "quick")]
@@ -80,18 +109,34 @@ pub struct RunArguments {
     /// Allow a target that is not on this machine.
     #[arg(long)]
     pub i_own_this_host: bool,
-    /// File of the report, without extension. [default: target/loadtest/SCENARIO-TIME]
+    /// File of the report; .html and .json are appended. [default: target/loadtest/SCENARIO-TIME]
     #[arg(long)]
     pub report: Option<PathBuf>,
+    /// Also write the verdict and the thresholds as test results in JUnit's XML.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Also write a summary in Markdown.
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Also write the figures of each second (longer for runs over half an hour) as CSV.
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
     /// Fail if this is true, such as 'p99>5ms', 'errors>0.1%' or 'lost>0'; repeatable.
     #[arg(long, value_name = "CONDITION")]
     pub fail_if: Vec<Threshold>,
     /// Number of sender threads; one of them sends up to about 20,000 requests/s.
     #[arg(long, default_value_t = 1, value_parser = cli::integer(1_usize, 32))]
     pub threads: usize,
-    /// Seed of the random numbers: runs with the same seed send the same requests.
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    /// Seed of the random numbers: runs with the same seed send the same requests, except that {random}
+    /// has the run's id. [default: another one for each run]
+    #[arg(long)]
+    pub seed: Option<u32>,
+    /// PEM file with the certificates of authorities to trust, besides those of the system.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Accept any certificate of an https server.
+    #[arg(long)]
+    pub insecure: bool,
     /// Do not check the table for the events' rows.
     #[arg(long)]
     pub no_verify: bool,
@@ -104,7 +149,7 @@ pub struct RunArguments {
 }
 
 /// Flags that change a scenario.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Changes to the scenario")]
 pub struct Overrides {
     /// One constant rate per second instead of the phases.
@@ -144,6 +189,7 @@ pub struct Overrides {
     #[arg(long, value_parser = Period::parse)]
     pub timeout: Option<Period>,
     /// Most requests in flight at a time; requests beyond it are not sent and count as failed.
+    /// [default: the highest rate times the time-out]
     #[arg(long, value_parser = Count::<MAX_IN_FLIGHT>::parse)]
     pub max_in_flight: Option<Count<MAX_IN_FLIGHT>>,
     /// Core-data updates per second.
@@ -212,7 +258,7 @@ impl Overrides {
         }
         set(&mut scenario.requests.connections, self.connections);
         set(&mut scenario.requests.timeout, self.timeout);
-        set(&mut scenario.requests.max_in_flight, self.max_in_flight);
+        scenario.requests.max_in_flight = self.max_in_flight.or(scenario.requests.max_in_flight);
         set(&mut scenario.core_data.updates_per_second, self.updates_per_second);
         scenario.core_data.cold_start |= self.cold_start;
         set(&mut scenario.verify.settle, self.settle);

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::{ClientConnection, StreamOwned};
+use rustls::{CertificateError, ClientConnection, StreamOwned};
 
 use crate::engine::Tls;
 use crate::target::Target;
@@ -37,6 +37,11 @@ enum Problem {
     SpeaksTls { address: SocketAddr },
     #[error("the TLS connection to {address} failed: {error}")]
     Tls { address: SocketAddr, error: io::Error },
+    #[error(
+        "the certificate of {address} is not accepted: {reason}; name the authority that issued it with --ca \
+         FILE, or accept any certificate with --insecure"
+    )]
+    Certificate { address: SocketAddr, reason: String },
     #[error("{address} did not respond to GET /health/check within {} s", TIMEOUT.as_secs())]
     NoResponse { address: SocketAddr },
     #[error("the connection to {address} failed before a response to GET /health/check: {error}")]
@@ -47,19 +52,28 @@ enum Problem {
     NotHttp { address: SocketAddr },
 }
 
-/// Checks that an HTTP server responds at each address of `target`. Any status will do: the run itself shows what
-/// the server makes of the scenario's requests.
+/// Checks that an HTTP server responds at one of the addresses of `target` at least: `localhost` is often both
+/// `::1` and `127.0.0.1`, and a server listens at one of them. Any status will do: the run itself shows what the
+/// server makes of the scenario's requests.
 ///
 /// # Errors
 ///
-/// If an address cannot be connected to, or if no HTTP response comes from it.
+/// If no HTTP response comes from any address: what is wrong with one that can be connected to, or else with the
+/// first.
 pub fn check(target: &Target) -> Result<(), Unreachable> {
-    let check = |address| check_address(target, address);
-    target
-        .addresses
-        .iter()
-        .try_for_each(|address| check(*address))
-        .map_err(|problem| Unreachable { url: target.url.clone(), problem })
+    let mut problems = Vec::new();
+    for address in &target.addresses {
+        match check_address(target, *address) {
+            Ok(()) => return Ok(()),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    let connected = |problem: &Problem| !matches!(problem, Problem::NoConnection { .. });
+    let index = problems.iter().position(connected).unwrap_or(0);
+    match problems.into_iter().nth(index) {
+        Some(problem) => Err(Unreachable { url: target.url.clone(), problem }),
+        None => Ok(()),
+    }
 }
 
 fn check_address(target: &Target, address: SocketAddr) -> Result<(), Problem> {
@@ -86,11 +100,31 @@ fn shake_hands(
             let source = error.get_ref().and_then(|source| source.downcast_ref::<rustls::Error>());
             return Err(match source {
                 Some(rustls::Error::InvalidMessage(_)) => Problem::SpeaksPlainHttp { address },
+                Some(rustls::Error::InvalidCertificate(reason)) => {
+                    Problem::Certificate { address, reason: certificate_problem(reason) }
+                }
                 _ => failed(error),
             });
         }
     }
     Ok(StreamOwned::new(connection, socket))
+}
+
+/// Why a certificate is not accepted, in words.
+fn certificate_problem(error: &CertificateError) -> String {
+    match error {
+        CertificateError::UnknownIssuer => "no trusted authority issued it".to_owned(),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "it has expired".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "it is not valid yet".to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "it is for another host name".to_owned()
+        }
+        other => other.to_string(),
+    }
 }
 
 /// Sends a request and reads the beginning of the response.

@@ -10,12 +10,14 @@
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic if nobody reads them")]
 
 pub mod aws_call;
+pub mod capacity;
 pub mod cli;
 pub mod compare;
 pub mod connection_check;
 pub mod core_data;
 pub mod engine;
 mod interrupts;
+pub mod limits;
 pub mod live;
 pub mod local;
 pub mod popularity;

@@ -16,11 +16,12 @@ const BAR: usize = 30;
 /// The view of a run: a block that is redrawn in a terminal, or a line every five slices elsewhere.
 #[derive(Debug)]
 pub struct View {
-    is_terminal: bool,
+    /// Columns of the terminal; `None` if standard output is not one.
+    columns: Option<usize>,
     length: Duration,
     slice: Duration,
     drawn: usize,
-    due: u64,
+    sent: u64,
     failures: [u64; Failure::ALL.len()],
 }
 
@@ -28,25 +29,26 @@ impl View {
     /// A view of a run that takes `length`, in slices of length `slice`.
     pub fn new(length: Duration, slice: Duration) -> Self {
         Self {
-            is_terminal: std::io::stdout().is_terminal(),
+            columns: columns(),
             length,
             slice,
             drawn: 0,
-            due: 0,
+            sent: 0,
             failures: [0; Failure::ALL.len()],
         }
     }
 
     /// Shows what happened in a slice.
     pub fn show(&mut self, slice: &Slice) {
-        self.due += slice.sent;
+        self.sent += slice.sent;
         for (sum, one) in self.failures.iter_mut().zip(slice.failures) {
             *sum += one;
         }
+        self.columns = columns();
         let elapsed = self.slice.mul_f64((slice.index + 1) as f64).min(self.length);
-        if self.is_terminal {
+        if let Some(columns) = self.columns {
             let lines = self.block(slice, elapsed);
-            self.redraw(&lines);
+            self.redraw(&lines, columns);
         } else if slice.index % PLAIN_EVERY == PLAIN_EVERY - 1 || elapsed == self.length {
             outln!("{}", self.line(slice, elapsed));
         }
@@ -91,13 +93,13 @@ impl View {
         }
         vec![
             format!(
-                "  {}{} {:>3.0} %   {} s left   ctrl-C ends the run with a report",
+                "  {}{} {:>3.0} %   {} s left   ctrl-C: report now",
                 "█".repeat(full),
                 "░".repeat(BAR - full),
                 share * 100.0,
                 left
             ),
-            format!("  rate       {:>9.0}/s   {} sent", self.rate(slice), self.due),
+            format!("  rate       {:>9.0}/s   {} sent", self.rate(slice), self.sent),
             format!(
                 "  latency    p50 {:>8}   p99 {:>8}   max {:>8}",
                 at(slice, 50.0),
@@ -113,20 +115,40 @@ impl View {
         ]
     }
 
-    fn redraw(&mut self, lines: &[String]) {
+    /// Draws over the lines of before. A line that the terminal would wrap is cut: it would take two rows.
+    fn redraw(&mut self, lines: &[String], columns: usize) {
         let mut text = String::new();
         if self.drawn > 0 {
             let _ = write!(text, "\x1b[{}A", self.drawn);
         }
         for line in lines {
-            let _ = writeln!(text, "\x1b[2K{line}");
+            let _ = writeln!(text, "\x1b[2K{}", cut(line, columns));
         }
         self.drawn = lines.len();
         output::text(text);
     }
 }
 
+/// The width of the terminal, which may change during a run; 80 columns if it is not known.
+fn columns() -> Option<usize> {
+    let stdout = std::io::stdout();
+    stdout.is_terminal().then(|| {
+        let size = rustix::termios::tcgetwinsize(&stdout);
+        size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(80)
+    })
+}
+
+/// The start of a line that fits into `columns`. Its characters take one column each.
+fn cut(line: &str, columns: usize) -> &str {
+    let end = line.char_indices().nth(columns).map_or(line.len(), |(at, _)| at);
+    &line[..end]
+}
+
+/// A percentile of the slice's latencies; a dash if there are none.
 fn at(slice: &Slice, percent: f64) -> String {
+    if slice.latency.is_empty() {
+        return "–".to_owned();
+    }
     time(percentile(&slice.latency, percent) as f64 / 1e3)
 }
 
@@ -144,6 +166,10 @@ mod tests {
         let line = view.line(&slice, Duration::from_secs(5));
         assert!(line.contains("5 s of 10 s") && line.contains("500/s"), "{line}");
         assert!(line.contains("in flight     3  errors 2"), "{line}");
+        let lines = view.block(&slice, Duration::from_secs(5));
+        assert!(lines.iter().all(|line| line.chars().count() <= 79), "{lines:?}");
+        assert_eq!(cut("█░µ x", 3), "█░µ");
+        assert!(view.block(&Slice::new(5), Duration::from_secs(6))[2].contains("p50        –"));
         let block = view.block(&slice, Duration::from_secs(5)).join("\n");
         assert!(block.contains(" 50 %   5 s left") && block.contains("timeout 2"), "{block}");
     }

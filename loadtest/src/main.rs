@@ -7,9 +7,10 @@ use std::process::ExitCode;
 
 use adtrack_runtime::cli as runtime_cli;
 use adtrack_runtime::{errln, outln, output};
-use loadtest::cli::{Arguments, Command, RunArguments, ScenarioCommand};
-use loadtest::compare::compare;
-use loadtest::report::{Report, summary};
+use loadtest::capacity::{self, Capacity};
+use loadtest::cli::{Arguments, CapacityArguments, Command, RunArguments, ScenarioCommand};
+use loadtest::compare::{Condition, compare};
+use loadtest::report::{Report, file, summary};
 use loadtest::run::{self, RunError};
 use loadtest::scenario::{BUILT_IN, Scenario};
 
@@ -22,7 +23,7 @@ use count::Load;
 
 /// A threshold was crossed.
 const EXIT_THRESHOLD: u8 = 2;
-/// The harness itself was the bottleneck, or no request got a good response.
+/// The harness was not faithful, or no request got a good response.
 const EXIT_INVALID: u8 = 3;
 /// The run was interrupted.
 const EXIT_INTERRUPTED: u8 = 4;
@@ -40,9 +41,10 @@ async fn main() -> ExitCode {
 async fn execute(command: Command) -> ExitCode {
     match command {
         Command::Run(arguments) => run(*arguments).await,
+        Command::Capacity(arguments) => capacity(*arguments).await,
         Command::Scenarios => list_scenarios(),
         Command::Scenario { command: ScenarioCommand::Show { name } } => show_scenario(&name),
-        Command::Compare { a, b } => compare_files(&a, &b),
+        Command::Compare { a, b, fail_if } => compare_files(&a, &b, &fail_if),
         Command::Demo => run_on_stack(None).await,
         Command::Count { requests, rate } => run_on_stack(Some(Load { requests, rate })).await,
     }
@@ -56,14 +58,14 @@ async fn run(arguments: RunArguments) -> ExitCode {
     };
     let report = &outcome.report;
     outln!("\n{}", summary(report));
-    outln!("Report: {}", outcome.base.with_extension("html").display());
-    outln!("        {}", outcome.base.with_extension("json").display());
+    outln!("Report: {}", file(&outcome.base, "html").display());
+    outln!("        {}", file(&outcome.base, "json").display());
     for problem in &outcome.problems {
         errln!("loadtest: {problem}");
     }
     if report.run.interrupted {
         ExitCode::from(EXIT_INTERRUPTED)
-    } else if !report.verdict.valid {
+    } else if !report.verdict.valid || !report.verdict.has_good_response {
         ExitCode::from(EXIT_INVALID)
     } else if report.thresholds.iter().any(|row| row.failed) {
         ExitCode::from(EXIT_THRESHOLD)
@@ -71,6 +73,29 @@ async fn run(arguments: RunArguments) -> ExitCode {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
+    }
+}
+
+async fn capacity(arguments: CapacityArguments) -> ExitCode {
+    let rate = arguments.from.0;
+    if arguments.run.overrides.rate.is_some() || rate < 1.0 || arguments.tolerance.0 < 0.01 {
+        return runtime_cli::usage_error(
+            "capacity chooses the rate: give no --rate, --from of 1 or more, and --tolerance of 0.01 or more",
+        );
+    }
+    let found = match capacity::search(arguments).await {
+        Ok(found) => found,
+        Err(RunError::Usage(error)) => return runtime_cli::usage_error(error),
+        Err(error) => return failure(error),
+    };
+    outln!("\n{}", capacity::describe(&found));
+    match &found {
+        Capacity { ended_early: Some(reason), .. } if reason == "interrupted" => {
+            ExitCode::from(EXIT_INTERRUPTED)
+        }
+        Capacity { ended_early: Some(_), .. } => ExitCode::from(EXIT_INVALID),
+        Capacity { held: Some(_), .. } => ExitCode::SUCCESS,
+        Capacity { .. } => ExitCode::FAILURE,
     }
 }
 
@@ -94,11 +119,18 @@ fn show_scenario(name: &str) -> ExitCode {
     }
 }
 
-fn compare_files(a: &Path, b: &Path) -> ExitCode {
+fn compare_files(a: &Path, b: &Path, conditions: &[Condition]) -> ExitCode {
     match (Report::read(a), Report::read(b)) {
         (Ok(a), Ok(b)) => {
-            output::text(compare(&a, &b));
-            ExitCode::SUCCESS
+            let comparison = compare(&a, &b, conditions);
+            output::text(&comparison.text);
+            if !conditions.is_empty() && !comparison.both_valid {
+                ExitCode::from(EXIT_INVALID)
+            } else if !comparison.crossed.is_empty() {
+                ExitCode::from(EXIT_THRESHOLD)
+            } else {
+                ExitCode::SUCCESS
+            }
         }
         (Err(error), _) | (_, Err(error)) => runtime_cli::usage_error(error),
     }

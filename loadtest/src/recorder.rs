@@ -17,6 +17,8 @@ const SLICE_DIGITS: u8 = 2;
 pub enum Failure {
     /// The request was not sent: too many were in flight.
     Overflow,
+    /// The request was not sent: the machine of the harness had no file handle, port or memory left.
+    Harness,
     /// The server refused the connection.
     Refused,
     /// No connection, for another reason.
@@ -33,8 +35,9 @@ pub enum Failure {
 
 impl Failure {
     /// All failures, in the order of [`Failure::index`].
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Overflow,
+        Self::Harness,
         Self::Refused,
         Self::Connect,
         Self::Reset,
@@ -47,6 +50,7 @@ impl Failure {
     pub fn name(self) -> &'static str {
         match self {
             Self::Overflow => "overflow",
+            Self::Harness => "harness",
             Self::Refused => "refused",
             Self::Connect => "connect",
             Self::Reset => "reset",
@@ -54,6 +58,11 @@ impl Failure {
             Self::Status => "status",
             Self::Malformed => "malformed",
         }
+    }
+
+    /// Whether the request was not sent for a reason that is not the server's.
+    pub fn is_of_the_harness(self) -> bool {
+        matches!(self, Self::Overflow | Self::Harness)
     }
 
     /// Position in [`Failure::ALL`].
@@ -91,13 +100,18 @@ pub fn percentile(times: &Times, percent: f64) -> u64 {
 pub struct Slice {
     /// Number of the slice, from 0.
     pub index: u64,
-    /// Requests that were handed to the network in the slice, or could not be.
+    /// Requests of the schedule whose time came in the slice.
+    pub due: u64,
+    /// Requests of the schedule that were sent in the slice.
     pub sent: u64,
+    /// Requests that were sent in the slice because they follow others.
+    pub follow_ups: u64,
     /// Responses with an expected status that arrived in the slice.
     pub expected_responses: u64,
     /// Failures noticed in the slice, by [`Failure::index`].
     pub failures: [u64; Failure::ALL.len()],
-    /// Latencies, from the intended time, of the responses that arrived in the slice.
+    /// Latencies, from the intended time, of the responses that arrived in the slice; also of time-outs,
+    /// and of requests that were not sent.
     pub latency: Times,
     /// How far behind its schedule the harness was.
     pub lag: Times,
@@ -110,7 +124,9 @@ impl Slice {
     pub fn new(index: u64) -> Self {
         Self {
             index,
+            due: 0,
             sent: 0,
+            follow_ups: 0,
             expected_responses: 0,
             failures: [0; Failure::ALL.len()],
             latency: slice_histogram(),
@@ -119,9 +135,16 @@ impl Slice {
         }
     }
 
+    /// Counts a request that was sent.
+    pub fn count_sent(&mut self, is_follow_up: bool) {
+        *(if is_follow_up { &mut self.follow_ups } else { &mut self.sent }) += 1;
+    }
+
     /// Adds what another worker saw in the same slice.
     pub fn add(&mut self, other: &Self) {
+        self.due += other.due;
         self.sent += other.sent;
+        self.follow_ups += other.follow_ups;
         self.expected_responses += other.expected_responses;
         for (sum, one) in self.failures.iter_mut().zip(other.failures) {
             *sum += one;
@@ -138,9 +161,23 @@ impl Slice {
 pub struct Totals {
     /// Requests whose time had come, whether or not they could be sent.
     pub due: u64,
-    /// Latencies from the intended time: of all responses, and of time-outs, which took at least as
-    /// long.
+    /// How many of these follow others, and are not requests of the schedule.
+    pub follow_ups: u64,
+    /// Responses to requests that were sent before.
+    pub repeats: u64,
+    /// How many of these have another id than the first response.
+    pub differing_repeats: u64,
+    /// Requests that were sent.
+    pub sent: u64,
+    /// Latencies from the intended time: of all responses; of time-outs and of requests that were not
+    /// sent, which would have taken at least as long.
     pub latency: Times,
+    /// Latencies from the time of sending: of all responses and time-outs.
+    pub from_sending: Times,
+    /// How many values of `latency` are those of requests that were not sent.
+    pub unsent_latencies: u64,
+    /// Latencies from the intended time by kind of request and status.
+    by_response: Vec<Vec<(u16, Times)>>,
     /// How far behind its schedule the harness was: the time of sending minus the intended time.
     pub lag: Times,
     /// Responses by kind of request and status: `[kind][status]`.
@@ -155,16 +192,38 @@ pub struct Totals {
     pub unidentified_events: u64,
     /// Events of requests that were sent and got no response: they may or may not be recorded.
     pub open_events: u64,
+    /// The limit of the harness' machine that a connection ran into, if one did.
+    pub own_limit: Option<&'static str>,
 }
 
 const STATUSES: std::ops::Range<u16> = 100..600;
+/// Stands for the status of a response that did not come.
+pub const TIMED_OUT: u16 = 0;
+
+/// The latency of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Latency {
+    /// The request's kind.
+    pub kind: usize,
+    /// The status of its response, or [`TIMED_OUT`].
+    pub status: u16,
+    /// Nanoseconds from the intended time.
+    pub from_intended: u64,
+}
 
 impl Totals {
     /// Totals without a request yet, for this many kinds of request.
     pub fn new(kinds: usize) -> Self {
         Self {
             due: 0,
+            follow_ups: 0,
+            repeats: 0,
+            differing_repeats: 0,
+            sent: 0,
             latency: run_histogram(),
+            from_sending: run_histogram(),
+            unsent_latencies: 0,
+            by_response: vec![Vec::new(); kinds],
             lag: run_histogram(),
             statuses: vec![vec![0; STATUSES.len()]; kinds],
             without_response: vec![[0; Failure::ALL.len()]; kinds],
@@ -172,6 +231,7 @@ impl Totals {
             accepted_events: 0,
             unidentified_events: 0,
             open_events: 0,
+            own_limit: None,
         }
     }
 
@@ -179,6 +239,41 @@ impl Totals {
     pub fn record_response(&mut self, kind: usize, status: u16, is_expected: bool) {
         self.statuses[kind][usize::from(status - STATUSES.start)] += 1;
         self.unexpected[kind] += u64::from(!is_expected);
+    }
+
+    /// Records a latency. `from_sending`: nanoseconds from the time of sending.
+    pub fn record_latency(&mut self, latency: &Latency, from_sending: u64) {
+        self.latency.saturating_record(latency.from_intended);
+        self.from_sending.saturating_record(from_sending);
+        self.times_of(latency.kind, latency.status).saturating_record(latency.from_intended);
+    }
+
+    /// Records the latency that a request would have had at least, had it been sent.
+    pub fn record_unsent(&mut self, latency: &Latency, is_counted: bool) {
+        if is_counted {
+            self.latency.saturating_record(latency.from_intended);
+            self.unsent_latencies += 1;
+            self.times_of(latency.kind, latency.status).saturating_record(latency.from_intended);
+        }
+    }
+
+    /// Allocates only for the first response of a kind and status.
+    fn times_of(&mut self, kind: usize, status: u16) -> &mut Times {
+        let of_kind = &mut self.by_response[kind];
+        let position = of_kind.iter().position(|(other, _)| *other == status);
+        let position = position.unwrap_or_else(|| {
+            of_kind.push((status, slice_histogram()));
+            of_kind.len() - 1
+        });
+        &mut of_kind[position].1
+    }
+
+    /// Kind of request, status and latencies.
+    pub fn latencies(&self) -> impl Iterator<Item = (usize, u16, &Times)> {
+        let kinds = self.by_response.iter().enumerate();
+        kinds.flat_map(|(kind, of_kind)| {
+            of_kind.iter().map(move |(status, times)| (kind, *status, times))
+        })
     }
 
     /// Counts a request without a response.
@@ -222,7 +317,16 @@ impl Totals {
     /// Adds what another worker counted.
     pub fn add(&mut self, other: &Self) {
         self.due += other.due;
+        self.follow_ups += other.follow_ups;
+        self.repeats += other.repeats;
+        self.differing_repeats += other.differing_repeats;
+        self.sent += other.sent;
         let _ = self.latency.add(&other.latency);
+        let _ = self.from_sending.add(&other.from_sending);
+        self.unsent_latencies += other.unsent_latencies;
+        for (kind, status, times) in other.latencies() {
+            let _ = self.times_of(kind, status).add(times);
+        }
         let _ = self.lag.add(&other.lag);
         for (sums, ones) in self.statuses.iter_mut().zip(&other.statuses) {
             for (sum, one) in sums.iter_mut().zip(ones) {
@@ -240,6 +344,7 @@ impl Totals {
         self.accepted_events += other.accepted_events;
         self.unidentified_events += other.unidentified_events;
         self.open_events += other.open_events;
+        self.own_limit = self.own_limit.or(other.own_limit);
     }
 }
 

@@ -2,73 +2,39 @@
 
 use crate::popularity::Zipf;
 use crate::scenario::value::Status;
-use crate::scenario::{Connections, Endpoint, Method, Scenario};
+use crate::scenario::{Connections, Endpoint, MAX_STEPS, Method, Scenario};
 
-/// Id of the disabled program, without the scenario's prefix.
-pub const DISABLED: &str = "disabled";
+mod program;
+mod template;
+
+pub use program::{DISABLED, Program, disabled, programs};
+pub use template::Follower;
+use template::{EndpointTemplate, Flavour, Part, Template};
+
 /// Number of different ids of unknown programs.
 const UNKNOWN_IDS: u32 = 1_000;
 
-/// A program that requests can name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Program {
-    /// Program id.
-    pub id: String,
-    /// Checksum; empty if the scenario only names the program by its id.
-    pub checksum: String,
-    /// Customer id; 0 if the scenario only names the program by its id.
-    pub customer_id: u32,
-}
-
-/// The programs of a scenario, the most popular first.
-pub fn programs(scenario: &Scenario) -> Vec<Program> {
-    let given = scenario.programs.ids.iter().map(|id| Program {
-        id: id.0.clone(),
-        checksum: String::new(),
-        customer_id: 0,
-    });
-    if !scenario.programs.ids.is_empty() {
-        return given.collect();
-    }
-    let prefix = &scenario.programs.prefix.0;
-    (0..scenario.programs.count.0)
-        .map(|number| Program {
-            id: format!("{prefix}{number}"),
-            checksum: (100 + number).to_string(),
-            customer_id: number % 100 + 1,
-        })
-        .collect()
-}
-
-/// The disabled program of a scenario.
-pub fn disabled(scenario: &Scenario) -> Program {
-    Program {
-        id: format!("{}{DISABLED}", scenario.programs.prefix.0),
-        checksum: "99".to_owned(),
-        customer_id: 99,
-    }
-}
-
-/// The variant of a request: a valid one, or one that the tracker has to treat in another way.
+/// Somebody who makes requests: each of a visitor's requests names the same program and has the same user agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flavour {
-    Plain,
-    Disabled,
-    Unknown,
-    Mismatching,
-}
-
-impl Flavour {
-    const ALL: [Self; 4] = [Self::Plain, Self::Disabled, Self::Unknown, Self::Mismatching];
+pub struct Visitor {
+    number: u64,
+    program: usize,
+    user_agent: usize,
+    /// Ids of the visitor's events by endpoint; 0 if there is none yet.
+    pub ids: [u128; MAX_STEPS],
 }
 
 /// A kind of request: an endpoint and a variant.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Kind {
     /// Name in reports.
     pub name: String,
+    /// Name of its endpoint.
+    pub endpoint: String,
     /// Whether it is a `HEAD` request, whose response has no body.
     pub is_head: bool,
+    /// Share of accepted requests that are sent once more, and how long after, on average, in nanoseconds.
+    pub repeat: (f64, f64),
     /// Number of events that a 2xx or 3xx response accepts.
     pub events: u64,
     expect: Vec<u16>,
@@ -87,7 +53,12 @@ impl Kind {
         };
         Self {
             name: format!("{}{note}", endpoint.name.0),
+            endpoint: endpoint.name.0.clone(),
             is_head: endpoint.method == Method::Head,
+            repeat: match flavour {
+                Flavour::Plain => (endpoint.repeat.0, endpoint.delay.0.as_nanos() as f64),
+                _ => (0.0, 0.0),
+            },
             events: endpoint.events(),
             expect: expect.iter().map(|Status(status)| *status).collect(),
         }
@@ -112,6 +83,8 @@ pub struct Traffic {
     endpoints: Vec<EndpointTemplate>,
     /// Cumulative weights of the endpoints; the last is 1.
     weights: Vec<f64>,
+    /// The last endpoint with a weight: rounding may leave the sum of weights below 1.
+    last_drawn: usize,
     programs: Vec<Program>,
     disabled: Program,
     unknown_prefix: String,
@@ -120,27 +93,30 @@ pub struct Traffic {
     shares: [f64; 3],
     /// What follows the path, for each user agent.
     heads: Vec<String>,
+    /// Id of the run: it is part of every `{random}`, so that no two runs send the same.
+    run_id: String,
 }
 
-#[derive(Debug)]
-struct EndpointTemplate {
-    method: &'static str,
-    path: Template,
-    body: Option<Template>,
-    batch: u32,
-    content_type: String,
+/// The end of the user agents of a run's requests, which identifies its rows.
+pub fn mark(run_id: &str) -> String {
+    format!("run/{run_id}")
 }
 
 impl Traffic {
-    /// Requests to `host` (the value of the `Host` header). Every user agent ends in `mark`, which
-    /// identifies the run's rows.
-    pub fn new(scenario: &Scenario, host: &str, mark: &str) -> Self {
+    /// Requests of the run `run_id` to `host` (the value of the `Host` header). Every user agent ends in
+    /// the run's [`mark`].
+    pub fn new(scenario: &Scenario, host: &str, run_id: &str) -> Self {
         let requests = &scenario.requests;
+        let mark = mark(run_id);
         let close = match requests.connections {
             Connections::KeepAlive => "",
             Connections::New => "Connection: close\r\n",
         };
-        let sum: f64 = scenario.endpoints.iter().map(|endpoint| endpoint.weight.0).sum();
+        // Those that follow others are not drawn.
+        let weight = |endpoint: &Endpoint| {
+            if endpoint.after.is_some() { 0.0 } else { endpoint.weight.0 }
+        };
+        let sum: f64 = scenario.endpoints.iter().map(weight).sum();
         let mut cumulative = 0.0;
         Self {
             kinds: scenario
@@ -152,11 +128,12 @@ impl Traffic {
                 .endpoints
                 .iter()
                 .map(|endpoint| {
-                    cumulative += endpoint.weight.0 / sum;
+                    cumulative += weight(endpoint) / sum;
                     cumulative
                 })
                 .collect(),
-            endpoints: scenario.endpoints.iter().map(EndpointTemplate::new).collect(),
+            endpoints: EndpointTemplate::all(&scenario.endpoints),
+            last_drawn: scenario.endpoints.iter().rposition(|e| weight(e) > 0.0).unwrap_or(0),
             programs: programs(scenario),
             disabled: disabled(scenario),
             unknown_prefix: format!("{}unknown-", scenario.programs.prefix.0),
@@ -174,14 +151,15 @@ impl Traffic {
                     format!(" HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent} {mark}\r\n{close}")
                 })
                 .collect(),
+            run_id: run_id.to_owned(),
         }
     }
 
-    /// Draws a request and appends it to `bytes`. Returns the index of its kind in `kinds`.
-    pub fn write(&self, random: &mut fastrand::Rng, bytes: &mut Vec<u8>) -> usize {
+    /// Draws a kind of request: an index in `kinds`.
+    pub fn draw_kind(&self, random: &mut fastrand::Rng) -> usize {
         let dice = random.f64();
         let endpoint = self.weights.partition_point(|&up_to| up_to <= dice);
-        let endpoint = endpoint.min(self.endpoints.len() - 1);
+        let endpoint = endpoint.min(self.last_drawn);
         let dice = random.f64();
         let flavour = match self.shares.iter().position(|&up_to| dice < up_to) {
             Some(0) => Flavour::Disabled,
@@ -189,17 +167,64 @@ impl Traffic {
             Some(_) => Flavour::Mismatching,
             None => Flavour::Plain,
         };
+        endpoint * Flavour::ALL.len() + flavour as usize
+    }
+
+    /// Draws a visitor.
+    pub fn draw_visitor(&self, random: &mut fastrand::Rng) -> Visitor {
+        Visitor {
+            number: random.u64(..),
+            program: self.popularity.draw(random),
+            user_agent: random.usize(..self.heads.len()),
+            ids: [0; MAX_STEPS],
+        }
+    }
+
+    /// The kinds of request that may follow an accepted one of this kind.
+    pub fn followers(&self, kind: usize) -> &[Follower] {
+        if kind % Flavour::ALL.len() == Flavour::Plain as usize {
+            &self.endpoints[kind / Flavour::ALL.len()].followers
+        } else {
+            &[]
+        }
+    }
+
+    /// Number of the endpoint of a kind: the position of its ids in [`Visitor::ids`].
+    pub fn step(&self, kind: usize) -> usize {
+        kind / Flavour::ALL.len()
+    }
+
+    /// The id that the row of an event of this kind has to be linked to; 0 if it is not.
+    pub fn link(&self, kind: usize, visitor: &Visitor) -> u128 {
+        let endpoint = &self.endpoints[kind / Flavour::ALL.len()];
+        endpoint.link.map_or(0, |step| visitor.ids[step])
+    }
+
+    /// Appends a request of this kind by `visitor` to `bytes`. The same `random` gives the same bytes.
+    pub fn write(
+        &self,
+        kind: usize,
+        visitor: &Visitor,
+        random: &mut fastrand::Rng,
+        bytes: &mut Vec<u8>,
+    ) {
+        let endpoint = kind / Flavour::ALL.len();
+        let flavour = Flavour::ALL[kind % Flavour::ALL.len()];
         let template = &self.endpoints[endpoint];
         bytes.extend_from_slice(template.method.as_bytes());
         bytes.push(b' ');
-        self.fill(&template.path, flavour, random, bytes);
+        self.fill(&template.path, flavour, visitor, random, bytes);
         if flavour == Flavour::Mismatching {
             bytes.push(if template.path.has_query { b'&' } else { b'?' });
             bytes.extend_from_slice(b"checksum=mismatch");
         }
-        bytes.extend_from_slice(self.heads[random.usize(..self.heads.len())].as_bytes());
+        bytes.extend_from_slice(self.heads[visitor.user_agent].as_bytes());
+        for header in &template.headers {
+            self.fill(header, flavour, visitor, random, bytes);
+            bytes.extend_from_slice(b"\r\n");
+        }
         if let Some(body) = &template.body {
-            let body = self.body(body, template.batch, flavour, random);
+            let body = self.body(body, template.batch, flavour, visitor, random);
             let length = body.len();
             let head = format!(
                 "Content-Type: {}\r\nContent-Length: {length}\r\n\r\n",
@@ -210,7 +235,6 @@ impl Traffic {
         } else {
             bytes.extend_from_slice(b"\r\n");
         }
-        endpoint * Flavour::ALL.len() + flavour as usize
     }
 
     fn body(
@@ -218,16 +242,19 @@ impl Traffic {
         template: &Template,
         batch: u32,
         flavour: Flavour,
+        visitor: &Visitor,
         random: &mut fastrand::Rng,
     ) -> Vec<u8> {
         let mut body = Vec::new();
         if batch == 1 {
-            self.fill(template, flavour, random, &mut body);
+            self.fill(template, flavour, visitor, random, &mut body);
             return body;
         }
         for number in 0..batch {
             body.push(if number == 0 { b'[' } else { b',' });
-            self.fill(template, flavour, random, &mut body);
+            // Each event of a batch is another visitor's.
+            let visitor = self.draw_visitor(random);
+            self.fill(template, flavour, &visitor, random, &mut body);
         }
         body.push(b']');
         body
@@ -237,6 +264,7 @@ impl Traffic {
         &self,
         template: &Template,
         flavour: Flavour,
+        visitor: &Visitor,
         random: &mut fastrand::Rng,
         bytes: &mut Vec<u8>,
     ) {
@@ -251,7 +279,7 @@ impl Traffic {
                 };
                 &unknown
             }
-            Flavour::Plain | Flavour::Mismatching => &self.programs[self.popularity.draw(random)],
+            Flavour::Plain | Flavour::Mismatching => &self.programs[visitor.program],
         };
         for part in &template.parts {
             match part {
@@ -262,66 +290,27 @@ impl Traffic {
                     bytes.extend_from_slice(program.customer_id.to_string().as_bytes());
                 }
                 Part::Random => {
+                    bytes.extend_from_slice(self.run_id.as_bytes());
                     bytes.extend_from_slice(format!("{:016x}", random.u64(..)).as_bytes());
+                }
+                Part::Visitor => {
+                    bytes.extend_from_slice(self.run_id.as_bytes());
+                    bytes.extend_from_slice(format!("{:016x}", visitor.number).as_bytes());
+                }
+                Part::Address => {
+                    // 198.18.0.0/15 is for benchmarks.
+                    let [_, second, third, fourth, ..] = visitor.number.to_be_bytes();
+                    let address = format!("198.{}.{third}.{fourth}", 18 + second % 2);
+                    bytes.extend_from_slice(address.as_bytes());
+                }
+                Part::IdOf(step) => {
+                    let id = uuid::Uuid::from_u128(visitor.ids[*step]);
+                    bytes.extend_from_slice(
+                        id.as_hyphenated().encode_lower(&mut [0; 36]).as_bytes(),
+                    );
                 }
             }
         }
-    }
-}
-
-impl EndpointTemplate {
-    fn new(endpoint: &Endpoint) -> Self {
-        Self {
-            method: endpoint.method.name(),
-            path: Template::new(&endpoint.path.0),
-            body: endpoint.body.as_deref().map(Template::new),
-            batch: endpoint.batch.0,
-            content_type: endpoint.content_type.0.clone(),
-        }
-    }
-}
-
-/// Text with placeholders for what differs from request to request.
-#[derive(Debug)]
-struct Template {
-    parts: Vec<Part>,
-    has_query: bool,
-}
-
-#[derive(Debug, PartialEq)]
-enum Part {
-    Text(String),
-    ProgramId,
-    Checksum,
-    CustomerId,
-    Random,
-}
-
-impl Template {
-    fn new(text: &str) -> Self {
-        let mut parts = Vec::new();
-        let mut rest = text;
-        let placeholders = [
-            ("{programId}", (|| Part::ProgramId) as fn() -> Part),
-            ("{checksum}", || Part::Checksum),
-            ("{customerId}", || Part::CustomerId),
-            ("{random}", || Part::Random),
-        ];
-        while let Some((at, name, part)) = placeholders
-            .iter()
-            .filter_map(|(name, part)| Some((rest.find(name)?, *name, part)))
-            .min_by_key(|(at, _, _)| *at)
-        {
-            if at > 0 {
-                parts.push(Part::Text(rest[..at].to_owned()));
-            }
-            parts.push(part());
-            rest = &rest[at + name.len()..];
-        }
-        if !rest.is_empty() {
-            parts.push(Part::Text(rest.to_owned()));
-        }
-        Self { parts, has_query: text.contains('?') }
     }
 }
 
@@ -339,7 +328,9 @@ mod tests {
         let drawn = (0..count)
             .map(|_| {
                 let mut bytes = Vec::new();
-                let kind = traffic.write(&mut random, &mut bytes);
+                let kind = traffic.draw_kind(&mut random);
+                let visitor = traffic.draw_visitor(&mut random);
+                traffic.write(kind, &visitor, &mut random, &mut bytes);
                 (kind, String::from_utf8(bytes).unwrap())
             })
             .collect();
@@ -352,7 +343,7 @@ mod tests {
             requests("[programs]\ncount = 1\n[requests]\nuser_agents = [\"a b\"]\n", 1);
         assert_eq!(
             drawn[0].1,
-            "GET /event/loadtest-0 HTTP/1.1\r\nHost: host:80\r\nUser-Agent: a b mark\r\n\r\n"
+            "GET /event/loadtest-0 HTTP/1.1\r\nHost: host:80\r\nUser-Agent: a b run/mark\r\n\r\n"
         );
     }
 
@@ -403,10 +394,64 @@ mod tests {
         assert!((1_800..2_200).contains(&heads), "{heads}");
     }
 
+    /// Two runs of the same seed, too: an id that repeats would look like an event that was lost.
     #[test]
-    fn finds_placeholders_in_any_order() {
-        let template = Template::new("/{random}/{programId}");
-        let text = |text: &str| Part::Text(text.to_owned());
-        assert_eq!(template.parts, [text("/"), Part::Random, text("/"), Part::ProgramId]);
+    fn random_texts_of_two_runs_differ() {
+        let scenario = format!(
+            "{PHASE}[[endpoint]]\nname = \"e\"\npath = \"/e/{{programId}}?t={{random}}\"\n"
+        );
+        let scenario = Scenario::parse(&scenario, "test").unwrap();
+        let texts = |run: &str| -> std::collections::BTreeSet<Vec<u8>> {
+            let (traffic, mut random) =
+                (Traffic::new(&scenario, "h", run), fastrand::Rng::with_seed(1));
+            (0..100)
+                .map(|_| {
+                    let mut bytes = Vec::new();
+                    let visitor = traffic.draw_visitor(&mut random);
+                    traffic.write(0, &visitor, &mut random, &mut bytes);
+                    let text = String::from_utf8(bytes).unwrap();
+                    text.split([' ', '=']).nth(2).unwrap().as_bytes().to_vec()
+                })
+                .collect()
+        };
+        let (first, second) = (texts("0123abcd"), texts("89abcdef"));
+        assert_eq!(first.len(), 100);
+        assert!(first.is_disjoint(&second));
+        assert!(first.iter().all(|text| text.starts_with(b"0123abcd")));
+    }
+
+    #[test]
+    fn steps_of_a_journey_carry_the_visitors_ids() {
+        let scenario = "[[endpoint]]\nname = \"view\"\npath = \"/v/{programId}?p={address}\"\n[[endpoint]]\nname = \"click\"\npath = \"/c/{programId}?impression_id={view.id}&t={visitor}\"\nheaders = [\"X-Forwarded-For: {address}\"]\nafter = \"view\"\nprobability = 0.5\ndelay = \"1s\"\n";
+        let (traffic, drawn) = requests(scenario, 200);
+        assert!(
+            drawn.iter().all(|(_, text)| text.starts_with("GET /v/")),
+            "the click is not drawn"
+        );
+        let [click] = traffic.followers(0) else { panic!("one follower") };
+        assert_eq!((click.kind, click.probability, click.delay), (4, 0.5, 1e9));
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut visitor = traffic.draw_visitor(&mut random);
+        visitor.ids[0] = 0x01a1_fd87_81ac_7202_b10a_070d_1de8_7f87;
+        let write = |kind| {
+            let mut bytes = Vec::new();
+            traffic.write(kind, &visitor, &mut fastrand::Rng::with_seed(2), &mut bytes);
+            String::from_utf8(bytes).unwrap()
+        };
+        let (view, click) = (write(0), write(4));
+        assert_eq!(click, write(4), "a repeat is the same");
+        let program = |text: &str| text.split(['/', '?']).nth(2).unwrap().to_owned();
+        assert_eq!(program(&view), program(&click));
+        assert!(
+            click.contains("impression_id=01a1fd87-81ac-7202-b10a-070d1de87f87&t=mark"),
+            "{click}"
+        );
+        let address = view.split(['=', ' ']).nth(2).unwrap();
+        assert!(
+            address.starts_with("198.1")
+                && click.contains(&format!("X-Forwarded-For: {address}\r\n")),
+            "{click}"
+        );
+        assert_eq!((traffic.link(0, &visitor), traffic.link(4, &visitor)), (0, visitor.ids[0]));
     }
 }

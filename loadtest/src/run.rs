@@ -7,102 +7,35 @@ use adtrack_runtime::outln;
 use procfs::{CpuInfo, Current};
 use tokio::sync::watch;
 
-use crate::cli::{InvalidOverrides, RunArguments};
-use crate::connection_check::{self, Unreachable};
-use crate::core_data::{self, CoreDataError};
-use crate::engine::{self, Job, Merger, SenderError, Streams};
+use crate::cli::RunArguments;
+use crate::connection_check;
+use crate::core_data;
+use crate::engine::{self, Addresses, Job, Merger, Streams};
 use crate::interrupts::Interrupts;
+use crate::limits;
 use crate::live::View;
-use crate::local::{LocalStack, LocalStackError};
+use crate::local::LocalStack;
 use crate::process;
 use crate::recorder::{Slice, Totals};
 use crate::report::{self, DEVELOPMENT, Machine, Material, Report, ReportError, Run, ScenarioInfo};
 use crate::request::{self, Kind, Program, Traffic};
 use crate::sample::{Sample, Sampler};
-use crate::scenario::{Connections, Scenario, ScenarioError};
+use crate::scenario::{Connections, Scenario};
 use crate::schedule::Schedule;
 use crate::stack_folder::StackFolder;
 use crate::surroundings::Surroundings;
-use crate::target::{Hosts, Target, TargetError};
+use crate::target::{Hosts, Target, TargetError, Trust};
 use crate::verify::{EventTable, Findings, Follower, Plan, VerifyError};
+
+mod error;
+
+pub use error::{RunError, UsageError};
 
 /// The most slices of a report.
 const MAX_SLICES: f64 = 1_800.0;
 
-/// Why there is no report.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The arguments or the environment are invalid. Nothing was started.
-    #[error(transparent)]
-    Usage(#[from] UsageError),
-    /// The local stack did not start.
-    #[error(transparent)]
-    LocalStack(#[from] LocalStackError),
-    /// The local stack's tracker cannot be put under load.
-    #[error(transparent)]
-    Tracker(TargetError),
-    /// No HTTP server responds at the URL.
-    #[error(transparent)]
-    Unreachable(#[from] Unreachable),
-    /// The tracker does not have the programs.
-    #[error(transparent)]
-    CoreData(#[from] CoreDataError),
-    /// The tracker did not empty L1.
-    #[error("L1 cannot be emptied: {0}")]
-    ColdStart(reqwest::Error),
-    /// The senders did not start.
-    #[error("the senders cannot be started: {0}")]
-    Start(std::io::Error),
-    /// The senders did not send to the end.
-    #[error(transparent)]
-    Senders(#[from] SenderError),
-    /// The accepted events cannot be followed.
-    #[error(transparent)]
-    Verify(#[from] VerifyError),
-    /// A task panicked: a bug in the harness.
-    #[error(transparent)]
-    Task(#[from] tokio::task::JoinError),
-    /// The report cannot be written.
-    #[error(transparent)]
-    Report(#[from] ReportError),
-}
-
-/// Why a run cannot be started as it was asked for.
-#[derive(Debug, thiserror::Error)]
-pub enum UsageError {
-    /// The scenario is invalid.
-    #[error(transparent)]
-    Scenario(#[from] ScenarioError),
-    /// The flags do not fit the scenario.
-    #[error(transparent)]
-    Overrides(#[from] InvalidOverrides),
-    /// The URL cannot be put under load.
-    #[error(transparent)]
-    Target(#[from] TargetError),
-    /// The folder of the report cannot be created.
-    #[error("{}: {error}", .folder.display())]
-    Folder {
-        /// Its path.
-        folder: PathBuf,
-        /// The system's error.
-        error: std::io::Error,
-    },
-    /// The scenario needs a part of the deployment that the environment does not name.
-    #[error("{part} needs {variable} in the environment; {remedy}")]
-    Missing {
-        /// The part of the scenario.
-        part: &'static str,
-        /// The environment variable.
-        variable: &'static str,
-        /// How to do without it.
-        remedy: &'static str,
-    },
-    /// Rows would be deleted that may not be the run's alone.
-    #[error(
-        "drop_counted deletes rows: it needs AWS_ENDPOINT_URL_DYNAMODB on this machine, and TABLE_NAME"
-    )]
-    DropsRows,
-}
+/// Time between two resolutions of the target's name during a run.
+const RESOLVE_EVERY: Duration = Duration::from_secs(10);
 
 /// A finished run: its report, and where it was written.
 #[derive(Debug)]
@@ -126,6 +59,8 @@ struct Prepared {
     base: PathBuf,
     folder: PathBuf,
     id: String,
+    seed: u32,
+    max_in_flight: usize,
 }
 
 /// Runs a scenario and writes its report.
@@ -141,7 +76,13 @@ pub async fn run(arguments: RunArguments) -> Result<Outcome, RunError> {
         }
         let folder = StackFolder::create(&prepared.folder, &prepared.id)?;
         outln!("Starting a local stack.");
-        let stack = LocalStack::start(&folder.path).await?;
+        let stack = match LocalStack::start(&folder.path).await {
+            Ok(stack) => stack,
+            Err(error) => {
+                folder.keep_logs();
+                return Err(error.into());
+            }
+        };
         let url = stack.variables.get("TRACKER_URL").cloned().unwrap_or_default();
         let surroundings = Surroundings::of_stack(&stack.variables).await;
         let outcome = match Target::parse(&url, Hosts::ThisMachine) {
@@ -156,9 +97,7 @@ pub async fn run(arguments: RunArguments) -> Result<Outcome, RunError> {
         }
         return outcome;
     };
-    let is_own = prepared.arguments.i_own_this_host;
-    let hosts = if is_own { Hosts::Own } else { Hosts::ThisMachine };
-    let target = Target::parse(url, hosts).map_err(UsageError::Target)?;
+    let target = prepared.parse_target(url).map_err(UsageError::Target)?;
     let surroundings = Surroundings::of_environment().await;
     prepared.run(&target, &surroundings).await
 }
@@ -170,16 +109,30 @@ impl Prepared {
         if arguments.no_preload {
             scenario.programs.preload = false;
         }
-        let schedule = scenario.schedule(arguments.seed);
+        let names = || scenario.endpoints.iter().map(|endpoint| endpoint.name.0.as_str());
+        if let Some(threshold) =
+            arguments.fail_if.iter().find(|threshold| !threshold.is_about_one_of(names()))
+        {
+            return Err(UsageError::NoSuchEndpoint {
+                threshold: threshold.to_string(),
+                endpoints: names().collect::<Vec<_>>().join(", "),
+            });
+        }
+        let max_in_flight = scenario.room(limits::raise_open_files());
+        if max_in_flight < arguments.threads {
+            let threads = arguments.threads;
+            return Err(UsageError::TooManyThreads { threads, room: max_in_flight });
+        }
+        let seed = arguments.seed.unwrap_or_else(|| fastrand::u32(..));
+        let schedule = scenario.schedule(seed.into());
         let seconds = (schedule.duration().as_secs_f64() / MAX_SLICES).ceil().max(1.0);
-        let name = Path::new(&arguments.scenario)
-            .file_stem()
-            .map_or_else(|| "run".to_owned(), |stem| stem.to_string_lossy().into_owned());
+        let name = name_of(&arguments.scenario);
         let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
         let base = arguments
             .report
             .clone()
             .unwrap_or_else(|| PathBuf::from("target/loadtest").join(format!("{name}-{now}")));
+        let base = without_extension(base);
         let folder = match base.parent() {
             Some(folder) if folder != Path::new("") => folder.to_owned(),
             _ => PathBuf::from("."),
@@ -195,6 +148,8 @@ impl Prepared {
             base,
             folder,
             id: format!("{:08x}", fastrand::u32(..)),
+            seed,
+            max_in_flight,
             arguments,
         })
     }
@@ -205,11 +160,12 @@ impl Prepared {
         let programs = request::programs(&self.scenario);
         self.prepare_programs(target, surroundings, &programs).await?;
         let interrupts = Interrupts::listen();
-        let mark = format!("run/{}", self.id);
-        let traffic = Traffic::new(&self.scenario, &target.host, &mark);
+        let mark = request::mark(&self.id);
+        let traffic = Traffic::new(&self.scenario, &target.host, &self.id);
         let kinds = traffic.kinds.clone();
-        let (running, streams) =
-            engine::start(self.job(target, surroundings, traffic)).map_err(RunError::Start)?;
+        let addresses = Addresses::new(target.addresses.clone());
+        let job = self.job(target, addresses.clone(), surroundings, traffic);
+        let (running, streams) = engine::start(job).map_err(RunError::Start)?;
         outln!(
             "{}: {:.0} requests in {:.0} s to {}.",
             self.name,
@@ -225,6 +181,7 @@ impl Prepared {
             every: self.slice,
         };
         let samples = tokio::spawn(sampler.run(has_ended.clone()));
+        let resolving = tokio::spawn(keep_resolving(target.url.clone(), self.hosts(), addresses));
         let changes = self.start_changes(target, surroundings, &mark, programs, has_ended);
         let Streams { slices, accepted } = streams;
         let start_ms = running.start.unix_ms;
@@ -243,6 +200,7 @@ impl Prepared {
         let seconds = running.start.instant.elapsed().as_secs_f64();
         let was_interrupted = *interrupted.borrow();
         stop_on_interrupt.abort();
+        resolving.abort();
         let totals = running.finish()?;
         // Fails if the tasks have ended already.
         let _ = end.send(true);
@@ -271,6 +229,16 @@ impl Prepared {
         let measured =
             Measured { problems, start_ms, kinds, totals, slices, samples, changes, findings };
         Ok(self.report(target, measured, seconds, was_interrupted)?)
+    }
+
+    fn parse_target(&self, url: &str) -> Result<Target, TargetError> {
+        let trust =
+            Trust { authorities: self.arguments.ca.clone(), anything: self.arguments.insecure };
+        Target::parse_with(url, self.hosts(), &trust)
+    }
+
+    fn hosts(&self) -> Hosts {
+        if self.arguments.i_own_this_host { Hosts::Own } else { Hosts::ThisMachine }
     }
 
     /// Checks that the environment names everything that the scenario needs.
@@ -320,17 +288,24 @@ impl Prepared {
         Ok(())
     }
 
-    fn job(&self, target: &Target, surroundings: &Surroundings, traffic: Traffic) -> Job {
+    fn job(
+        &self,
+        target: &Target,
+        addresses: Addresses,
+        surroundings: &Surroundings,
+        traffic: Traffic,
+    ) -> Job {
         let requests = &self.scenario.requests;
         Job {
             traffic,
             schedule: self.schedule.clone(),
-            seed: self.arguments.seed,
-            addresses: target.addresses.clone(),
+            seed: self.seed.into(),
+            addresses,
             tls: target.tls.clone(),
             keep_alive: requests.connections == Connections::KeepAlive,
             timeout: requests.timeout.0,
-            max_in_flight: requests.max_in_flight.0 as usize,
+            max_in_flight: self.max_in_flight,
+            warm_up: self.scenario.harness.warm_up.0,
             workers: self.arguments.threads,
             slice: self.slice,
             follow: self.follows(surroundings),
@@ -422,8 +397,11 @@ impl Prepared {
                 target: target.url.clone(),
                 loadtest_version: env!("CARGO_PKG_VERSION").to_owned(),
                 build: if cfg!(debug_assertions) { DEVELOPMENT } else { "release" }.to_owned(),
-                seed: self.arguments.seed,
+                seed: self.seed.into(),
                 threads: self.arguments.threads,
+                max_in_flight: self.max_in_flight,
+                warm_up_seconds: self.scenario.harness.warm_up.0.as_secs_f64(),
+                phase_ends_seconds: self.scenario.phase_ends(),
             },
             machine: machine(),
             scenario: ScenarioInfo {
@@ -446,7 +424,46 @@ impl Prepared {
         };
         let report = report::build(material);
         report.write(&self.base)?;
+        let arguments = &self.arguments;
+        type ToText = fn(&Report) -> String;
+        let others: [(&Option<PathBuf>, ToText); 3] = [
+            (&arguments.junit, report::junit),
+            (&arguments.markdown, report::markdown),
+            (&arguments.csv, report::csv),
+        ];
+        for (path, to_text) in others {
+            if let Some(path) = path {
+                report::write_text(path, &to_text(&report))?;
+            }
+        }
         Ok(Outcome { report, base: self.base, problems: measured.problems })
+    }
+}
+
+/// The path of a report as given, or without the extension of one of its files.
+fn without_extension(base: PathBuf) -> PathBuf {
+    match base.extension().and_then(|extension| extension.to_str()) {
+        Some("html" | "json") => base.with_extension(""),
+        _ => base,
+    }
+}
+
+/// The name of a built-in scenario, or of the file without `.toml`.
+fn name_of(scenario: &str) -> String {
+    let name = Path::new(scenario).file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = name.unwrap_or_else(|| "run".to_owned());
+    name.strip_suffix(".toml").unwrap_or(&name).to_owned()
+}
+
+/// Resolves the target's name again now and then. A name that no longer resolves keeps its addresses.
+async fn keep_resolving(url: String, hosts: Hosts, addresses: Addresses) {
+    loop {
+        tokio::time::sleep(RESOLVE_EVERY).await;
+        let url = url.clone();
+        let resolved = tokio::task::spawn_blocking(move || Target::resolve_again(&url, hosts));
+        if let Ok(Some(resolved)) = resolved.await {
+            addresses.replace(resolved);
+        }
     }
 }
 

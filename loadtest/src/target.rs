@@ -1,10 +1,14 @@
 //! The server under load, and the check that it may be put under load.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use url::Url;
 
 use crate::engine::Tls;
@@ -60,22 +64,44 @@ enum TargetProblem {
     Foreign,
     #[error(transparent)]
     Tls(#[from] rustls::Error),
+    #[error("--ca {}: {problem}; expected a PEM file with certificates", .file.display())]
+    Authorities { file: PathBuf, problem: String },
     #[error(transparent)]
     ServerName(#[from] rustls::pki_types::InvalidDnsNameError),
 }
 
+/// Which certificates of an https server are accepted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// A PEM file with certificates of authorities that are trusted besides the system's.
+    pub authorities: Option<PathBuf>,
+    /// Whether every certificate is accepted.
+    pub anything: bool,
+}
+
 impl Target {
-    /// Parses a URL and resolves its host.
+    /// Parses a URL and resolves its host. An https server needs a certificate of an authority that the
+    /// system trusts.
     ///
     /// # Errors
     ///
     /// If `text` is not `http(s)://HOST[:PORT]`, if the host has no address, or if the host is not this
     /// machine and `hosts` does not allow that.
     pub fn parse(text: &str, hosts: Hosts) -> Result<Self, TargetError> {
-        Self::resolve(text, hosts).map_err(|problem| TargetError { url: text.to_owned(), problem })
+        Self::parse_with(text, hosts, &Trust::default())
     }
 
-    fn resolve(text: &str, hosts: Hosts) -> Result<Self, TargetProblem> {
+    /// As [`Target::parse`], with other certificates.
+    ///
+    /// # Errors
+    ///
+    /// As [`Target::parse`], or if the file of certificates cannot be read.
+    pub fn parse_with(text: &str, hosts: Hosts, trust: &Trust) -> Result<Self, TargetError> {
+        Self::resolve(text, hosts, trust)
+            .map_err(|problem| TargetError { url: text.to_owned(), problem })
+    }
+
+    fn resolve(text: &str, hosts: Hosts, trust: &Trust) -> Result<Self, TargetProblem> {
         let url = Url::parse(text)?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(TargetProblem::Scheme);
@@ -84,24 +110,19 @@ impl Target {
             return Err(TargetProblem::Path);
         }
         let name = url.host_str().ok_or(TargetProblem::NoHost)?;
-        let port = url.port_or_known_default().unwrap_or(80);
-        let addresses: Vec<_> = (name.trim_matches(['[', ']']), port)
-            .to_socket_addrs()
-            .map_err(|error| TargetProblem::Unresolved { host: name.to_owned(), error })?
-            .collect();
-        if addresses.is_empty() {
-            return Err(TargetProblem::NoAddress);
-        }
-        let is_local = addresses.iter().all(|address| address.ip().is_loopback());
-        if !is_local && hosts == Hosts::ThisMachine {
-            return Err(TargetProblem::Foreign);
-        }
-        let tls = if url.scheme() == "https" { Some(tls(name)?) } else { None };
+        let addresses = addresses(&url, name, hosts)?;
+        let tls = if url.scheme() == "https" { Some(tls(name, trust)?) } else { None };
         let host = match url.port() {
             Some(port) => format!("{name}:{port}"),
             None => name.to_owned(),
         };
         Ok(Self { url: format!("{}://{host}", url.scheme()), host, addresses, tls })
+    }
+
+    /// The addresses that the URL's host has now; `None` if it has none, or one that `hosts` does not allow.
+    pub fn resolve_again(text: &str, hosts: Hosts) -> Option<Vec<SocketAddr>> {
+        let url = Url::parse(text).ok()?;
+        addresses(&url, url.host_str()?, hosts).ok()
     }
 
     /// Whether all addresses are on this machine.
@@ -110,17 +131,89 @@ impl Target {
     }
 }
 
-fn tls(name: &str) -> Result<Tls, TargetProblem> {
+fn addresses(url: &Url, name: &str, hosts: Hosts) -> Result<Vec<SocketAddr>, TargetProblem> {
+    let port = url.port_or_known_default().unwrap_or(80);
+    let addresses: Vec<_> = (name.trim_matches(['[', ']']), port)
+        .to_socket_addrs()
+        .map_err(|error| TargetProblem::Unresolved { host: name.to_owned(), error })?
+        .collect();
+    if addresses.is_empty() {
+        return Err(TargetProblem::NoAddress);
+    }
+    let is_local = addresses.iter().all(|address| address.ip().is_loopback());
+    if !is_local && hosts == Hosts::ThisMachine {
+        return Err(TargetProblem::Foreign);
+    }
+    Ok(addresses)
+}
+
+fn tls(name: &str, trust: &Trust) -> Result<Tls, TargetProblem> {
     let mut roots = RootCertStore::empty();
     // A root certificate that cannot be read is not trusted.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(file) = &trust.authorities {
+        add_authorities(&mut roots, file)?;
+    }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let server_name = ServerName::try_from(name.to_owned())?;
+    if trust.anything {
+        config.dangerous().set_certificate_verifier(Arc::new(AnyCertificate(provider)));
+    }
+    let server_name = ServerName::try_from(name.trim_matches(['[', ']']).to_owned())?;
     Ok(Tls { config: Arc::new(config), server_name })
+}
+
+fn add_authorities(roots: &mut RootCertStore, file: &Path) -> Result<(), TargetProblem> {
+    let invalid = |problem: String| TargetProblem::Authorities { file: file.to_owned(), problem };
+    let certificates = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| invalid(error.to_string()))?;
+    let (added, _) = roots.add_parsable_certificates(certificates);
+    if added == 0 { Err(invalid("it has no certificate".to_owned())) } else { Ok(()) }
+}
+
+/// Accepts every certificate, for servers under test. Signatures are checked all the same.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use loadtest::engine::{self, Accepted, Job, Merger};
+use loadtest::engine::{self, Accepted, Addresses, Job, Merger};
 use loadtest::recorder::{Failure, Slice, Totals, percentile};
 use loadtest::request::Traffic;
 use loadtest::scenario::Scenario;
@@ -66,11 +66,12 @@ fn run(address: SocketAddr, scenario: &Scenario, workers: usize) -> Outcome {
         traffic: Traffic::new(scenario, &address.to_string(), "mark"),
         schedule: scenario.schedule(1),
         seed: 1,
-        addresses: vec![address],
+        addresses: Addresses::new(vec![address]),
         tls: None,
         keep_alive: scenario.requests.connections == loadtest::scenario::Connections::KeepAlive,
         timeout: scenario.requests.timeout.0,
-        max_in_flight: scenario.requests.max_in_flight.0 as usize,
+        max_in_flight: scenario.room(10_000),
+        warm_up: Duration::ZERO,
         workers,
         slice: Duration::from_millis(500),
         follow: true,
@@ -147,7 +148,8 @@ fn requests_beyond_max_in_flight_fail_without_delaying_others() {
     let totals = &outcome.totals;
     assert_eq!(totals.due, 200);
     let overflow = totals.failures(Failure::Overflow);
-    assert_eq!(overflow + totals.latency.len(), 200);
+    assert_eq!(overflow, totals.unsent_latencies);
+    assert_eq!((totals.sent + overflow, totals.latency.len()), (200, 200));
     assert!((150..=190).contains(&overflow), "{overflow}");
     assert!(outcome.slices.iter().all(|slice| slice.in_flight <= 10));
     assert!(outcome.took < Duration::from_secs(10), "{:?}", outcome.took);
@@ -259,11 +261,12 @@ fn stopped_run_waits_for_requests_in_flight() {
         traffic: Traffic::new(&scenario, "x", "mark"),
         schedule: scenario.schedule(1),
         seed: 1,
-        addresses: vec![address],
+        addresses: Addresses::new(vec![address]),
         tls: None,
         keep_alive: true,
         timeout: Duration::from_secs(5),
         max_in_flight: 100,
+        warm_up: Duration::ZERO,
         workers: 2,
         slice: Duration::from_secs(1),
         follow: false,

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use loadtest::compare::compare;
 use loadtest::core_data::Changes;
-use loadtest::recorder::{Failure, Slice, Totals};
-use loadtest::report::{Machine, Material, Report, Run, ScenarioInfo, build, render, summary};
+use loadtest::recorder::{Failure, Latency, Slice, Totals};
+use loadtest::report::{
+    Machine, Material, Report, Run, ScenarioInfo, build, csv, file, junit, markdown, render,
+    summary,
+};
 use loadtest::request::Traffic;
 use loadtest::sample::Sample;
 use loadtest::scenario::Scenario;
@@ -32,20 +35,24 @@ fn report(latency_ms: u64, interrupted: bool, missing_in_time: u64) -> Report {
         for number in 0..RATE {
             let latency = latency_ms * 1_000_000 + (number + index % 3) * 10_000;
             totals.due += 1;
+            totals.sent += 1;
             totals.record_response(0, 200, true);
-            for times in [&mut totals.latency, &mut slice.latency] {
-                times.saturating_record(latency);
-            }
+            totals
+                .record_latency(&Latency { kind: 0, status: 200, from_intended: latency }, latency);
+            slice.latency.saturating_record(latency);
             for times in [&mut totals.lag, &mut slice.lag] {
                 times.saturating_record(20_000);
             }
+            slice.due += 1;
             slice.sent += 1;
             slice.expected_responses += 1;
         }
+        slice.due -= missing_in_time.min(RATE);
         slice.sent -= missing_in_time.min(RATE);
         slices.push(slice);
     }
     totals.due += 1;
+    totals.sent += 1;
     totals.record_failure(0, Failure::Timeout);
     slices[5].failures[Failure::Timeout.index()] = 1;
     let sample = |at: u64| Sample {
@@ -67,6 +74,9 @@ fn report(latency_ms: u64, interrupted: bool, missing_in_time: u64) -> Report {
             build: "release".into(),
             seed: 1,
             threads: 1,
+            max_in_flight: 64,
+            warm_up_seconds: 0.0,
+            phase_ends_seconds: Vec::new(),
         },
         machine: Machine {
             cores: 2,
@@ -113,19 +123,44 @@ fn marks_a_run_behind_its_schedule_as_invalid() {
     let late = report(4, false, 2);
     assert!(!late.verdict.valid, "98 of 100 in time");
     assert!(summary(&late).contains("INVALID"), "{}", summary(&late));
-    assert!(render(&late).contains("Invalid: these figures are not the server"));
+    assert!(render(&late).contains("these figures are not the target"));
     assert!(summary(&report(4, true, 0)).contains("interrupted"));
+}
+
+#[test]
+fn writes_what_ci_systems_read() {
+    let report = report(4, false, 0);
+    let junit = junit(&report);
+    assert!(junit.contains("tests=\"4\" failures=\"2\""), "{junit}");
+    assert!(junit.contains("name=\"--fail-if p99&gt;5ms\"/>"), "{junit}");
+    assert!(
+        junit.contains("name=\"--fail-if lost&gt;0\"><failure message=\"not measured\"/>"),
+        "{junit}"
+    );
+    assert!(
+        junit
+            .contains("<failure message=\"1 of 2001 requests that were sent failed: timeout 1\"/>"),
+        "{junit}"
+    );
+    let markdown = markdown(&report);
+    assert!(markdown.contains("- ❌ --fail-if lost>0: not measured"), "{markdown}");
+    assert!(markdown.contains("| latency | 2,000 |"), "{markdown}");
+    let csv = csv(&report);
+    let columns = |line: &str| line.split(',').count();
+    assert_eq!(csv.lines().count(), 1 + usize::try_from(SECONDS).unwrap());
+    assert!(csv.lines().all(|line| columns(line) == columns(csv.lines().next().unwrap())));
 }
 
 #[test]
 fn reads_its_own_json_and_rejects_other_versions() {
     let folder = tempfile::tempdir().unwrap();
-    let base = folder.path().join("report");
+    let base = folder.path().join("v1.2");
     let report = report(4, false, 0);
     report.write(&base).unwrap();
-    assert_eq!(Report::read(&base.with_extension("json")).unwrap(), report);
+    assert_eq!(Report::read(&folder.path().join("v1.2.json")).unwrap(), report);
+    assert!(file(&base, "html").exists());
     for (text, expected) in [
-        ("{\"version\": 99}", "it has version 99; this program reads version 1"),
+        ("{\"version\": 99}", "it has version 99; this program reads version 2"),
         ("{}", "not a report"),
         ("nothing", "expected"),
     ] {
@@ -156,11 +191,17 @@ fn compares_two_runs_with_their_noise() {
     let line = |text: &str, name: &str| {
         text.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned()
     };
-    let different = compare(&a, &b);
-    let p50 = line(&different, "latency p50");
+    let conditions = ["p99>5%".parse().unwrap(), "p99>50%".parse().unwrap()];
+    let different = compare(&a, &b, &conditions);
+    let p50 = line(&different.text, "latency p50");
     assert!(p50.contains("+22.") && p50.contains("differs"), "{p50}");
-    let same = compare(&a, &a);
-    assert!(line(&same, "latency p50").contains("within noise"), "{same}");
-    assert!(!same.contains("Warning:"), "{same}");
-    assert!(compare(&a, &report(4, false, 2)).contains("Warning: a run is invalid"));
+    assert_eq!(different.crossed, ["p99>5%"]);
+    let same = compare(&a, &a, &conditions);
+    assert!(line(&same.text, "latency p50").contains("within noise"), "{}", same.text);
+    assert!(!same.text.contains("Warning:") && same.both_valid, "{}", same.text);
+    assert!(same.crossed.is_empty());
+    let late = compare(&a, &report(4, false, 2), &conditions);
+    assert!(late.text.contains("Warning: a run is invalid") && !late.both_valid);
+    let unmeasured = compare(&a, &a, &["lost>0%".parse().unwrap()]);
+    assert_eq!(unmeasured.crossed, ["lost>0%"], "no run read the table");
 }

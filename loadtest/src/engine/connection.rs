@@ -9,6 +9,8 @@ use mio::{Interest, Registry, Token};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
+use crate::request::Visitor;
+
 /// TLS for the connections to a host.
 #[derive(Debug, Clone)]
 pub struct Tls {
@@ -18,13 +20,30 @@ pub struct Tls {
     pub server_name: ServerName<'static>,
 }
 
+/// A request to send.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Planned {
+    /// Index of its kind.
+    pub(super) kind: usize,
+    /// Who makes it.
+    pub(super) visitor: Visitor,
+    /// Seed of what is random in it: the same seed gives the same request.
+    pub(super) seed: u64,
+    /// Whether it follows another request, and is not one of the schedule.
+    pub(super) is_follow_up: bool,
+    /// Whether it was sent before.
+    pub(super) is_repeat: bool,
+}
+
 /// A request that waits for its response.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Exchange {
     /// When it should have been sent, nanoseconds since the start of the run. Latency counts from here.
     pub(super) intended: u64,
-    /// Index of its kind.
-    pub(super) kind: usize,
+    /// When it was sent.
+    pub(super) sent: u64,
+    /// What was sent.
+    pub(super) planned: Planned,
 }
 
 /// A connection, idle or with one request under way.
@@ -36,6 +55,12 @@ pub(super) struct Connection {
     pub(super) exchange: Option<Exchange>,
     /// Bytes of the response received so far.
     pub(super) input: Vec<u8>,
+    /// Kinds and intended times of requests that were not sent while this one was the last that was.
+    pub(super) unsent: Vec<(usize, u64)>,
+    /// Index of the address that it goes to.
+    pub(super) address: usize,
+    /// Addresses tried so far.
+    pub(super) attempts: usize,
     socket: TcpStream,
     tls: Option<Box<ClientConnection>>,
     connected: bool,
@@ -51,36 +76,55 @@ pub(super) enum ConnectionState {
 }
 
 impl Connection {
-    /// Starts to connect.
+    /// Starts to connect to `address`, which has the number `index`.
     pub(super) fn open(
-        address: SocketAddr,
+        (index, address): (usize, SocketAddr),
         tls: Option<&Tls>,
         registry: &Registry,
         token: Token,
         serial: u64,
     ) -> io::Result<Self> {
-        let tls = match tls {
-            Some(tls) => {
-                let config = Arc::clone(&tls.config);
-                let connection = ClientConnection::new(config, tls.server_name.clone());
-                Some(Box::new(connection.map_err(io::Error::other)?))
-            }
-            None => None,
-        };
-        let mut socket = TcpStream::connect(address)?;
-        // A request is one small segment, which must not wait for an acknowledgement.
-        socket.set_nodelay(true)?;
-        registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
+        let (socket, tls) = connect(address, tls, registry, token)?;
         Ok(Self {
             serial,
             exchange: None,
             input: Vec::new(),
+            unsent: Vec::new(),
+            address: index,
+            attempts: 1,
             socket,
             tls,
             connected: false,
             output: Vec::new(),
             written: 0,
         })
+    }
+
+    /// Starts to connect to another address instead. The request that waits stays.
+    pub(super) fn reopen(
+        &mut self,
+        (index, address): (usize, SocketAddr),
+        tls: Option<&Tls>,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<()> {
+        self.deregister(registry);
+        self.attempts += 1;
+        self.address = index;
+        (self.socket, self.tls) = connect(address, tls, registry, token)?;
+        (self.connected, self.written) = (false, 0);
+        self.input.clear();
+        Ok(())
+    }
+
+    /// Whether the connection is established, TLS included, as far as is known.
+    pub(super) fn is_established(&self) -> bool {
+        self.connected && !self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// Whether TCP has connected.
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected
     }
 
     /// The empty buffer to which the next request is written.
@@ -112,21 +156,7 @@ impl Connection {
             return Ok(());
         }
         if let Some(tls) = &mut self.tls {
-            if self.written < self.output.len() {
-                // rustls buffers what it cannot send yet.
-                tls.writer().write_all(&self.output[self.written..])?;
-                self.written = self.output.len();
-            }
-            while tls.wants_write() {
-                match tls.write_tls(&mut self.socket) {
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    written => {
-                        written?;
-                    }
-                }
-            }
-            return Ok(());
+            return flush_tls(tls, &mut self.socket, &self.output, &mut self.written);
         }
         while self.written < self.output.len() {
             match self.socket.write(&self.output[self.written..]) {
@@ -161,6 +191,53 @@ impl Connection {
     pub(super) fn deregister(&mut self, registry: &Registry) {
         // Closing would be enough; mio asks for this call.
         let _ = registry.deregister(&mut self.socket);
+    }
+}
+
+fn connect(
+    address: SocketAddr,
+    tls: Option<&Tls>,
+    registry: &Registry,
+    token: Token,
+) -> io::Result<(TcpStream, Option<Box<ClientConnection>>)> {
+    let tls = match tls {
+        Some(tls) => {
+            let config = Arc::clone(&tls.config);
+            let connection = ClientConnection::new(config, tls.server_name.clone());
+            Some(Box::new(connection.map_err(io::Error::other)?))
+        }
+        None => None,
+    };
+    let mut socket = TcpStream::connect(address)?;
+    // A request is one small segment, which must not wait for an acknowledgement.
+    socket.set_nodelay(true)?;
+    registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
+    Ok((socket, tls))
+}
+
+/// Encrypts and writes as much of `output` as is possible now. rustls takes up to 64 KiB before the
+/// handshake is over, and the rest once it has written these.
+fn flush_tls(
+    tls: &mut ClientConnection,
+    socket: &mut TcpStream,
+    output: &[u8],
+    written: &mut usize,
+) -> io::Result<()> {
+    loop {
+        if *written < output.len() {
+            *written += tls.writer().write(&output[*written..])?;
+        }
+        if !tls.wants_write() {
+            // The rest, if there is any, waits for the server's part of the handshake.
+            return Ok(());
+        }
+        match tls.write_tls(socket) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            written => {
+                written?;
+            }
+        }
     }
 }
 

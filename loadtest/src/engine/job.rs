@@ -1,10 +1,10 @@
 //! The input of a run's workers, and what they send back.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 
+use super::addresses::Addresses;
 use super::connection::Tls;
 use crate::recorder::Slice;
 use crate::request::Traffic;
@@ -19,16 +19,18 @@ pub struct Job {
     pub schedule: Schedule,
     /// Seed of the random numbers: runs with the same seed send the same requests.
     pub seed: u64,
-    /// Addresses that connections go to in turn; at least one.
-    pub addresses: Vec<SocketAddr>,
+    /// Addresses that connections go to.
+    pub addresses: Addresses,
     /// TLS, if the target is https.
     pub tls: Option<Tls>,
     /// Whether connections are reused.
     pub keep_alive: bool,
     /// How long to wait for a response.
     pub timeout: Duration,
-    /// Most requests in flight at a time, over all workers.
+    /// Most requests in flight at a time, over all workers; at least one for each.
     pub max_in_flight: usize,
+    /// Requests that are due before this time are sent, but left out of the run's latencies and lags.
+    pub warm_up: Duration,
     /// Number of worker threads.
     pub workers: usize,
     /// Length of a slice of the run.
@@ -44,6 +46,15 @@ pub struct Accepted {
     pub id: u128,
     /// When the response was complete, milliseconds since the Unix epoch.
     pub at_ms: u64,
+    /// Id of the event that its row has to be linked to; 0 if none.
+    pub link: u128,
+}
+
+impl Job {
+    /// Most requests in flight of the worker `number`.
+    pub(super) fn room_of(&self, number: usize) -> usize {
+        self.max_in_flight / self.workers + usize::from(number < self.max_in_flight % self.workers)
+    }
 }
 
 /// The start of a run on two clocks.

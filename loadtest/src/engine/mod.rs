@@ -15,12 +15,16 @@ use tokio::sync::mpsc;
 
 use crate::recorder::{Slice, Totals};
 
+mod addresses;
+mod agenda;
 mod connection;
 mod job;
+mod pool;
 pub mod response;
 mod timer;
 mod worker;
 
+pub use addresses::Addresses;
 pub use connection::Tls;
 use job::Outbox;
 pub use job::{Accepted, Job, Start, unix_ms};

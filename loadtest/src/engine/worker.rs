@@ -10,21 +10,23 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 use rustix::process::setpriority_process;
 
-use super::connection::{Connection, ConnectionState, Exchange};
+use super::addresses::{Attempt, Rotation};
+use super::agenda::Agenda;
+use super::connection::{ConnectionState, Exchange, Planned};
 use super::job::{Accepted, Job, Outbox, Start};
+use super::pool::Pool;
 use super::response::{self, Parsed, Response};
 use super::timer::Timer;
-use crate::recorder::{Failure, Slice, Totals};
+use crate::recorder::{Failure, Latency, Slice, TIMED_OUT, Totals};
 use crate::schedule::Times;
+
+mod journey;
+mod opening;
 
 /// Most events handled before the next requests are sent: due requests wait for these.
 const EVENTS: usize = 64;
 /// Most requests sent before the next responses are read: responses wait for these.
 const BURST: usize = 32;
-/// Longest time, in nanoseconds, after which an idle connection is reused. Servers close connections
-/// that were idle for some seconds (actix-web: 5), and a request on a closing connection would fail
-/// through no fault of the server.
-const IDLE_LIMIT: u64 = 4_000_000_000;
 /// Longest wait, in nanoseconds: a stop is noticed within this time.
 const LONGEST_WAIT: u64 = 50_000_000;
 /// Real clients have machines of their own. Here, senders go before everything else on the machine, so
@@ -32,15 +34,6 @@ const LONGEST_WAIT: u64 = 50_000_000;
 const NICENESS: i32 = -10;
 const READ_BUFFER: usize = 64 * 1024;
 const TIMER: Token = Token(usize::MAX);
-
-/// A connection that waits for a request, since a time in nanoseconds. It may have been closed since
-/// then: its slot is then empty or has another connection.
-#[derive(Debug, Clone, Copy)]
-struct Idle {
-    slot: usize,
-    serial: u64,
-    since: u64,
-}
 
 /// The time-out of a request.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +47,10 @@ struct Deadline {
 pub(super) struct Worker {
     job: Arc<Job>,
     number: usize,
+    /// Most requests in flight.
+    room: usize,
+    /// Requests that are due from this time on count for the run's latencies, nanoseconds.
+    counted_from: u64,
     start: Start,
     stop: Arc<AtomicBool>,
     outbox: Outbox,
@@ -62,11 +59,16 @@ pub(super) struct Worker {
     /// The time that the timer is set for.
     alarm: u64,
     random: fastrand::Rng,
-    connections: Vec<Option<Connection>>,
-    free: Vec<usize>,
-    idle: Vec<Idle>,
+    pool: Pool,
+    rotation: Rotation,
+    /// In order, and only if there is more than one address.
+    attempts: VecDeque<Attempt>,
+    /// Slot of the request that was sent last.
+    last_sent: Option<usize>,
     /// In order, because all time-outs are equally long.
     deadlines: VecDeque<Deadline>,
+    /// Requests that follow others.
+    agenda: Agenda,
     in_flight: usize,
     serial: u64,
     totals: Totals,
@@ -88,6 +90,9 @@ impl Worker {
         let seed = job.seed.wrapping_add(number as u64);
         Ok(Self {
             totals: Totals::new(job.traffic.kinds.len()),
+            room: job.room_of(number),
+            counted_from: nanoseconds(job.warm_up),
+            rotation: Rotation::new(job.addresses.clone(), number),
             job,
             number,
             start,
@@ -97,10 +102,11 @@ impl Worker {
             timer,
             alarm: 0,
             random: fastrand::Rng::with_seed(seed),
-            connections: Vec::new(),
-            free: Vec::new(),
-            idle: Vec::new(),
+            pool: Pool::default(),
+            attempts: VecDeque::new(),
+            last_sent: None,
             deadlines: VecDeque::new(),
+            agenda: Agenda::default(),
             in_flight: 0,
             serial: 0,
             slice: Slice::new(0),
@@ -121,19 +127,28 @@ impl Worker {
         loop {
             if self.stop.load(Ordering::Relaxed) {
                 next = None;
+                self.agenda.clear();
             }
             let mut burst = 0;
-            while let Some(intended) = next
-                && intended <= self.now()
-                && burst < BURST
-            {
-                self.send(intended)?;
-                next = next_of(&mut times);
+            while burst < BURST {
+                let now = self.now();
+                if let Some(later) = self.agenda.take_due(now) {
+                    self.send(later.due, later.planned)?;
+                } else if let Some(intended) = next
+                    && intended <= now
+                {
+                    let planned = self.draw();
+                    self.send(intended, planned)?;
+                    next = next_of(&mut times);
+                } else {
+                    break;
+                }
                 burst += 1;
             }
+            self.expire_attempts();
             self.expire_requests();
             self.send_finished_slices();
-            if next.is_none() && self.in_flight == 0 {
+            if next.is_none() && self.agenda.is_empty() && self.in_flight == 0 {
                 break;
             }
             self.wait(next, &mut events)?;
@@ -164,7 +179,8 @@ impl Worker {
     fn wait(&mut self, next: Option<u64>, events: &mut Events) -> io::Result<()> {
         let now = self.now();
         let deadline = self.deadlines.front().map(|deadline| deadline.at);
-        let until = [next, deadline]
+        let attempt = self.attempts.front().map(|attempt| attempt.at);
+        let until = [next, self.agenda.next_due(), deadline, attempt]
             .into_iter()
             .flatten()
             .min()
@@ -186,34 +202,53 @@ impl Worker {
         }
     }
 
+    /// The next request of the schedule.
+    fn draw(&mut self) -> Planned {
+        Planned {
+            kind: self.job.traffic.draw_kind(&mut self.random),
+            visitor: self.job.traffic.draw_visitor(&mut self.random),
+            seed: self.random.u64(..),
+            is_follow_up: false,
+            is_repeat: false,
+        }
+    }
+
     /// Sends a request, or counts why it cannot be sent.
-    fn send(&mut self, intended: u64) -> io::Result<()> {
+    fn send(&mut self, intended: u64, planned: Planned) -> io::Result<()> {
         let now = self.now();
+        let kind = planned.kind;
         self.totals.due += 1;
-        self.slice.sent += 1;
+        self.totals.follow_ups += u64::from(planned.is_follow_up);
+        self.slice.due += u64::from(!planned.is_follow_up);
         let lag = now - intended;
-        self.totals.lag.saturating_record(lag);
+        if intended >= self.counted_from {
+            self.totals.lag.saturating_record(lag);
+        }
         self.slice.lag.saturating_record(lag);
-        if self.in_flight >= self.job.max_in_flight / self.job.workers {
-            // No request is drawn: it counts as the first kind.
-            self.record_failure(0, Failure::Overflow);
+        if self.in_flight >= self.room {
+            self.leave_unsent(intended, &planned, Failure::Overflow);
             return Ok(());
         }
-        let slot = match self.idle_slot(now) {
+        let slot = match self.pool.take_idle(now, self.poll.registry()) {
             Some(slot) => slot,
-            None => match self.open() {
+            None => match self.open(now) {
                 Ok(slot) => slot,
                 Err(error) => {
-                    self.record_failure(0, connect_failure(&error));
+                    let failure = self.connect_failure(&error);
+                    self.leave_unsent(intended, &planned, failure);
                     return Ok(());
                 }
             },
         };
-        let Some(connection) = &mut self.connections[slot] else { return Ok(()) };
+        let Some(connection) = self.pool.get_mut(slot) else { return Ok(()) };
         let buffer = connection.request_buffer();
-        let kind = self.job.traffic.write(&mut self.random, buffer);
-        connection.exchange = Some(Exchange { intended, kind });
+        let mut random = fastrand::Rng::with_seed(planned.seed);
+        self.job.traffic.write(kind, &planned.visitor, &mut random, buffer);
+        connection.exchange = Some(Exchange { intended, sent: now, planned });
         self.in_flight += 1;
+        self.totals.sent += 1;
+        self.slice.count_sent(planned.is_follow_up);
+        self.last_sent = Some(slot);
         self.deadlines.push_back(Deadline {
             at: now + nanoseconds(self.job.timeout),
             slot,
@@ -226,93 +261,63 @@ impl Worker {
         Ok(())
     }
 
-    /// The connection that was used last, so that few stay in use; `None` if all were idle too long.
-    fn idle_slot(&mut self, now: u64) -> Option<usize> {
-        loop {
-            let last = self.idle.pop()?;
-            if !self.is_open(last) {
-                continue;
-            }
-            if now.saturating_sub(last.since) <= IDLE_LIMIT {
-                return Some(last.slot);
-            }
-            self.close(last.slot);
+    /// Counts a request that is not sent. Had it been sent, its response would have come no earlier than
+    /// that of the request sent last, which was ahead of it: its latency is counted when that one ends.
+    #[cold]
+    fn leave_unsent(&mut self, intended: u64, planned: &Planned, failure: Failure) {
+        let kind = planned.kind;
+        self.record_failure(kind, failure);
+        if !failure.is_of_the_harness() {
+            // As far as the harness is concerned, it was sent: the target refused it.
+            self.totals.sent += 1;
+            self.slice.count_sent(planned.is_follow_up);
+            return;
+        }
+        let ahead = self.last_sent.and_then(|slot| self.pool.get_mut(slot));
+        if let Some(connection) = ahead.filter(|connection| connection.exchange.is_some()) {
+            connection.unsent.push((kind, intended));
         }
     }
 
-    fn is_open(&self, idle: Idle) -> bool {
-        self.connections[idle.slot].as_ref().is_some_and(|open| open.serial == idle.serial)
-    }
-
-    fn add_idle(&mut self, idle: Idle) {
-        // Closed connections are removed from time to time, not one by one: after a spike, a server
-        // closes thousands at once.
-        if self.idle.len() > 2 * self.connections.len() {
-            let mut all = std::mem::take(&mut self.idle);
-            all.retain(|idle| self.is_open(*idle));
-            self.idle = all;
-        }
-        self.idle.push(idle);
-    }
-
-    fn open(&mut self) -> io::Result<usize> {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.connections.push(None);
-            self.connections.len() - 1
-        });
-        self.serial += 1;
-        let addresses = &self.job.addresses;
-        let address = addresses[self.serial as usize % addresses.len()];
-        let tls = self.job.tls.as_ref();
-        let opened = Connection::open(address, tls, self.poll.registry(), Token(slot), self.serial);
-        match opened {
-            Ok(connection) => {
-                self.connections[slot] = Some(connection);
-                Ok(slot)
-            }
-            Err(error) => {
-                self.free.push(slot);
-                Err(error)
-            }
-        }
-    }
-
-    fn close(&mut self, slot: usize) {
-        if let Some(mut connection) = self.connections[slot].take() {
-            connection.deregister(self.poll.registry());
-            self.free.push(slot);
+    /// Counts the latencies of the requests that were not sent because of the one that ends now.
+    #[cold]
+    fn record_unsent(&mut self, slot: usize, now: u64) {
+        let Some(connection) = self.pool.get_mut(slot) else { return };
+        for (kind, intended) in std::mem::take(&mut connection.unsent) {
+            let latency = Latency { kind, status: TIMED_OUT, from_intended: now - intended };
+            self.totals.record_unsent(&latency, intended >= self.counted_from);
+            self.slice.latency.saturating_record(latency.from_intended);
         }
     }
 
     /// Handles an event on a connection: writes, reads, and finishes the request if it is complete.
     fn on_connection_event(&mut self, slot: usize, to_the_end: bool) {
-        let Some(connection) = self.connections.get_mut(slot).and_then(Option::as_mut) else {
-            return;
-        };
+        let Some(connection) = self.pool.get_mut(slot) else { return };
         match connection.check_connected() {
             Ok(true) => {}
             Ok(false) => return,
-            Err(error) => return self.break_off(slot, connect_failure(&error)),
+            Err(error) => return self.on_connect_error(slot, &error),
         }
         let received =
             connection.flush().and_then(|()| connection.receive(&mut self.scratch, to_the_end));
+        let is_closed = !matches!(received, Ok(ConnectionState::Open));
         let Some(exchange) = connection.exchange else {
             // Idle: the server closed the connection, or sent bytes without a request.
-            if !matches!(received, Ok(ConnectionState::Open)) || !connection.input.is_empty() {
-                self.close(slot);
+            if is_closed || !connection.input.is_empty() {
+                self.pool.close(slot, self.poll.registry());
             }
             return;
         };
-        let is_head = self.job.traffic.kinds[exchange.kind].is_head;
-        match response::parse(&connection.input, is_head) {
-            Parsed::Whole(response) => {
-                let is_closed = !matches!(received, Ok(ConnectionState::Open));
-                self.finish(slot, exchange, &response, is_closed);
-            }
+        let is_head = self.job.traffic.kinds[exchange.planned.kind].is_head;
+        // An error is not the end of a body whose end only the closing shows.
+        let is_ended = matches!(received, Ok(ConnectionState::Closed));
+        match response::parse(&connection.input, is_head, is_ended) {
+            Parsed::Whole(response) => self.finish(slot, exchange, &response, is_closed),
             Parsed::Malformed => self.break_off(slot, Failure::Malformed),
-            Parsed::Partial if !matches!(received, Ok(ConnectionState::Open)) => {
-                self.break_off(slot, Failure::Reset);
+            Parsed::Partial if is_closed && !connection.is_established() => {
+                self.break_off(slot, Failure::Connect);
             }
+            Parsed::Partial if is_closed => self.break_off(slot, Failure::Reset),
             Parsed::Partial => {}
         }
     }
@@ -320,25 +325,43 @@ impl Worker {
     /// Counts a response, and frees its connection.
     fn finish(&mut self, slot: usize, exchange: Exchange, response: &Response, is_closed: bool) {
         let now = self.now();
-        let kind = &self.job.traffic.kinds[exchange.kind];
+        let planned = exchange.planned;
+        let kind = &self.job.traffic.kinds[planned.kind];
         let (is_expected, events) = (kind.expects(response.status), kind.events);
-        self.record_latency(now - exchange.intended);
-        self.totals.record_response(exchange.kind, response.status, is_expected);
+        self.record_latency(exchange, response.status, now);
+        self.totals.record_response(exchange.planned.kind, response.status, is_expected);
         if is_expected {
             self.slice.expected_responses += 1;
         } else {
             self.slice.failures[Failure::Status.index()] += 1;
         }
         self.in_flight -= 1;
-        let Some(connection) = &mut self.connections[slot] else { return };
-        if events > 0 && (200..400).contains(&response.status) {
+        let Some(connection) = self.pool.get_mut(slot) else { return };
+        let has_unsent = !connection.unsent.is_empty();
+        // A click on a program that has ended may be recorded although its status is 410.
+        let is_accepted = (200..400).contains(&response.status) || response.event_id.is_some();
+        let is_accepted = events > 0 && is_accepted && !response.is_unrecorded;
+        let mut first_id = None;
+        if is_accepted {
             let at_ms = self.start.unix_ms + now / 1_000_000;
-            let body = &connection.input[response.body.clone()];
+            let body = response.body.bytes(&connection.input);
+            let link = self.job.traffic.link(planned.kind, &planned.visitor);
+            let accept = |id| Accepted { id, at_ms, link };
+            let refused = if events > 1 { response::refused(body).min(events) } else { 0 };
             let before = self.accepted.len();
-            self.accepted.extend(response::message_ids(body).map(|id| Accepted { id, at_ms }));
+            match response.event_id.filter(|_| events == 1) {
+                Some(id) => self.accepted.push(accept(id)),
+                None => self.accepted.extend(response::message_ids(body).map(accept)),
+            }
+            first_id = self.accepted.get(before).map(|accepted| accepted.id);
             let identified = (self.accepted.len() - before) as u64;
-            self.totals.accepted_events += events;
-            self.totals.unidentified_events += events.saturating_sub(identified);
+            // The event of a repeat was accepted before.
+            if planned.is_repeat {
+                self.accepted.truncate(before);
+            } else {
+                self.totals.accepted_events += events - refused;
+                self.totals.unidentified_events += (events - refused).saturating_sub(identified);
+            }
             if !self.job.follow {
                 self.accepted.clear();
             }
@@ -347,27 +370,40 @@ impl Worker {
         let reusable = self.job.keep_alive
             && !response.closes
             && !is_closed
-            && connection.input.len() == response.body.end;
+            && connection.input.len() == response.end;
         connection.input.clear();
         let serial = connection.serial;
+        if has_unsent {
+            self.record_unsent(slot, now);
+        }
+        if planned.is_repeat {
+            self.check_repeat(&planned, first_id);
+        } else if let Some(id) = first_id.filter(|_| is_accepted && is_expected) {
+            self.plan_follow_ups(planned, id, now);
+        }
         if reusable {
-            self.add_idle(Idle { slot, serial, since: now });
+            self.pool.add_idle(slot, serial, now);
         } else {
-            self.close(slot);
+            self.pool.close(slot, self.poll.registry());
         }
     }
 
     /// Closes a connection whose request failed, and counts the failure.
+    #[cold]
     fn break_off(&mut self, slot: usize, failure: Failure) {
-        let exchange = self.connections[slot].as_ref().and_then(|connection| connection.exchange);
+        let exchange = self.pool.get(slot).and_then(|connection| connection.exchange);
         if let Some(exchange) = exchange {
             self.in_flight -= 1;
-            self.record_failure(exchange.kind, failure);
+            self.record_failure(exchange.planned.kind, failure);
             if matches!(failure, Failure::Reset | Failure::Timeout | Failure::Malformed) {
-                self.totals.open_events += self.job.traffic.kinds[exchange.kind].events;
+                // The event of a repeat was accepted before.
+                if !exchange.planned.is_repeat {
+                    self.totals.open_events += self.job.traffic.kinds[exchange.planned.kind].events;
+                }
             }
+            self.record_unsent(slot, self.now());
         }
-        self.close(slot);
+        self.pool.close(slot, self.poll.registry());
     }
 
     fn record_failure(&mut self, kind: usize, failure: Failure) {
@@ -379,7 +415,7 @@ impl Worker {
     fn expire_requests(&mut self) {
         let now = self.now();
         while let Some(deadline) = self.deadlines.front().copied() {
-            let is_waiting = self.connections[deadline.slot].as_ref().is_some_and(|connection| {
+            let is_waiting = self.pool.get(deadline.slot).is_some_and(|connection| {
                 let exchange = connection.exchange;
                 connection.serial == deadline.serial
                     && exchange.is_some_and(|exchange| exchange.intended == deadline.intended)
@@ -390,15 +426,22 @@ impl Worker {
             self.deadlines.pop_front();
             if is_waiting {
                 // The response would have taken at least this long.
-                self.record_latency(now - deadline.intended);
+                if let Some(exchange) = self.pool.get(deadline.slot).and_then(|c| c.exchange) {
+                    self.record_latency(exchange, TIMED_OUT, now);
+                }
                 self.break_off(deadline.slot, Failure::Timeout);
             }
         }
     }
 
-    fn record_latency(&mut self, latency: u64) {
-        self.totals.latency.saturating_record(latency);
-        self.slice.latency.saturating_record(latency);
+    /// `status`: of the response, or [`TIMED_OUT`].
+    fn record_latency(&mut self, exchange: Exchange, status: u16, now: u64) {
+        let from_intended = now - exchange.intended;
+        self.slice.latency.saturating_record(from_intended);
+        if exchange.intended >= self.counted_from {
+            let latency = Latency { kind: exchange.planned.kind, status, from_intended };
+            self.totals.record_latency(&latency, now - exchange.sent);
+        }
     }
 
     fn send_finished_slices(&mut self) {
@@ -409,6 +452,7 @@ impl Worker {
     }
 
     fn send_slice(&mut self) {
+        self.rotation.refresh();
         let next = Slice::new(self.slice.index + 1);
         let mut slice = std::mem::replace(&mut self.slice, next);
         slice.in_flight = self.in_flight as u64;
@@ -426,12 +470,4 @@ fn next_of(times: &mut impl Iterator<Item = Duration>) -> Option<u64> {
 
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-fn connect_failure(error: &io::Error) -> Failure {
-    match error.kind() {
-        ErrorKind::ConnectionRefused => Failure::Refused,
-        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Failure::Reset,
-        _ => Failure::Connect,
-    }
 }

@@ -3,22 +3,25 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::histogram;
 use super::{
-    CoreDataFigures, Figures, Machine, PercentileRow, Percentiles, Report, RequestRow, Run,
-    ScenarioInfo, SliceRow, TrackerFigures, Truth, VERSION,
+    CoreDataFigures, DEVELOPMENT, EndpointRow, Figures, Machine, PercentileRow, Percentiles,
+    Report, RequestRow, Run, ScenarioInfo, SliceRow, TrackerFigures, Truth, VERSION,
 };
 use crate::core_data::Changes;
-use crate::recorder::{Failure, Slice, Times, Totals, percentile};
+use crate::recorder::{Failure, Slice, TIMED_OUT, Times, Totals, percentile, slice_histogram};
 use crate::request::Kind;
 use crate::sample::Sample;
 use crate::schedule::Schedule;
 use crate::threshold::Threshold;
-use crate::verdict;
+use crate::verdict::{self, Evidence};
 use crate::verify::{Delays, Findings};
 
 /// Points of a distribution per factor of ten in 1 / (1 - share).
 const POINTS_PER_DECADE: i32 = 10;
 const DECADES: i32 = 6;
+/// Stands for the status of a response that did not come.
+pub(super) const NO_RESPONSE: &str = "none";
 
 /// The settings and measurements of a run.
 #[derive(Debug)]
@@ -56,13 +59,23 @@ pub struct Material {
 /// Computes the figures, the verdict and the outcome of the thresholds.
 pub fn build(material: Material) -> Report {
     let figures = figures(&material);
-    let good = good_responses(&material);
-    let verdict = verdict::judge(&figures, good, material.accepted_lag, material.run.interrupted);
+    let verdict = verdict::judge(&Evidence {
+        figures: &figures,
+        has_good_response: good_responses(&material) > 0,
+        due_in_time: share(due_in_time(&material), figures.scheduled),
+        max_in_flight: material.run.max_in_flight,
+        own_limit: material.totals.own_limit,
+        accepted_lag: material.accepted_lag,
+        interrupted: material.run.interrupted,
+        is_development: material.run.build == DEVELOPMENT,
+    });
     let thresholds =
         material.thresholds.iter().map(|threshold| threshold.judge(&figures)).collect();
     Report {
         version: VERSION,
         requests: requests(&material),
+        latency_histogram: histogram::encode(&material.totals.latency),
+        lag_histogram: histogram::encode(&material.totals.lag),
         latency_percentiles: distribution(&material.totals.latency),
         lag_percentiles: distribution(&material.totals.lag),
         slices: slices(&material),
@@ -77,22 +90,15 @@ pub fn build(material: Material) -> Report {
 
 fn figures(material: &Material) -> Figures {
     let totals = &material.totals;
-    let seconds = material.run.scheduled_seconds.max(f64::MIN_POSITIVE);
     let errors = totals.all_failures();
-    // The figures of an interrupted run cover only the part that ran.
-    let (scheduled, seconds) = if material.run.interrupted {
-        (totals.due, material.run.seconds.min(seconds).max(f64::MIN_POSITIVE))
-    } else {
-        (material.schedule.times().count() as u64, seconds)
-    };
-    let in_time: u64 = material
-        .slices
-        .iter()
-        .filter(|slice| slice.index as f64 * material.slice.as_secs_f64() < seconds)
-        .map(|slice| slice.sent)
-        .sum();
+    let (scheduled, seconds) = (scheduled(material), seconds(material));
+    let sent_in_time = in_time(material, |slice| slice.sent);
     Figures {
         due: totals.due,
+        sent: totals.sent,
+        follow_ups: totals.follow_ups,
+        repeats: totals.repeats,
+        differing_repeats: totals.differing_repeats,
         scheduled,
         answered: totals.statuses().map(|(.., count)| count).sum::<u64>()
             - totals.failures(Failure::Status),
@@ -100,9 +106,12 @@ fn figures(material: &Material) -> Figures {
         error_share: share(errors, totals.due),
         errors_by_kind: by_kind(|failure| totals.failures(failure)),
         scheduled_rate: scheduled as f64 / seconds,
-        achieved_rate: in_time as f64 / seconds,
-        achieved_share: share(in_time, scheduled),
+        achieved_rate: sent_in_time as f64 / seconds,
+        achieved_share: share(sent_in_time, scheduled),
         latency: percentiles(&totals.latency, 1e-3),
+        latency_from_sending: percentiles(&totals.from_sending, 1e-3),
+        unsent_latencies: totals.unsent_latencies,
+        endpoints: endpoints(material),
         lag: percentiles(&totals.lag, 1e-3),
         truth: material.findings.as_ref().map(|findings| truth(material, findings)),
         core_data: core_data(&material.changes),
@@ -110,6 +119,74 @@ fn figures(material: &Material) -> Figures {
         harness_cpu_per_request_us: cpu_used(&material.samples, |sample| sample.harness_cpu)
             .map_or(0.0, |cpu| cpu * 1e6 / totals.due.max(1) as f64),
     }
+}
+
+/// The number of scheduled requests. That of an interrupted run covers only the part that ran.
+fn scheduled(material: &Material) -> u64 {
+    if material.run.interrupted {
+        material.totals.due - material.totals.follow_ups
+    } else {
+        material.schedule.times().count() as u64
+    }
+}
+
+/// Seconds of the schedule; of an interrupted run, of the part that ran.
+fn seconds(material: &Material) -> f64 {
+    let seconds = material.run.scheduled_seconds.max(f64::MIN_POSITIVE);
+    if material.run.interrupted {
+        material.run.seconds.min(seconds).max(f64::MIN_POSITIVE)
+    } else {
+        seconds
+    }
+}
+
+/// Sum over the slices that began within the schedule.
+fn in_time(material: &Material, count: fn(&Slice) -> u64) -> u64 {
+    let seconds = seconds(material);
+    let slices = material.slices.iter();
+    slices
+        .filter(|slice| slice.index as f64 * material.slice.as_secs_f64() < seconds)
+        .map(count)
+        .sum()
+}
+
+fn due_in_time(material: &Material) -> u64 {
+    in_time(material, |slice| slice.due)
+}
+
+/// Latencies by endpoint, and by status of the endpoint.
+fn endpoints(material: &Material) -> Vec<EndpointRow> {
+    let mut by_endpoint: Vec<(&str, BTreeMap<u16, Times>)> = Vec::new();
+    for kind in &material.kinds {
+        if by_endpoint.last().is_none_or(|(name, _)| *name != kind.endpoint) {
+            by_endpoint.push((kind.endpoint.as_str(), BTreeMap::new()));
+        }
+    }
+    for (kind, status, times) in material.totals.latencies() {
+        let name = material.kinds.get(kind).map(|kind| kind.endpoint.as_str());
+        if let Some((_, statuses)) = by_endpoint.iter_mut().find(|(other, _)| Some(*other) == name)
+        {
+            let _ = statuses.entry(status).or_insert_with(slice_histogram).add(times);
+        }
+    }
+    let rows = by_endpoint.into_iter().map(|(name, statuses)| {
+        let mut all = slice_histogram();
+        for times in statuses.values() {
+            let _ = all.add(times);
+        }
+        let name_of = |status: u16| match status {
+            TIMED_OUT => NO_RESPONSE.to_owned(),
+            status => status.to_string(),
+        };
+        let by_status =
+            statuses.iter().map(|(status, times)| (name_of(*status), percentiles(times, 1e-3)));
+        EndpointRow {
+            name: name.to_owned(),
+            latency: percentiles(&all, 1e-3),
+            by_status: by_status.collect(),
+        }
+    });
+    rows.filter(|row| row.latency.count > 0).collect()
 }
 
 /// Expected responses that are not refusals; all expected ones, if the scenario expects only refusals.
@@ -150,6 +227,7 @@ fn percentiles(times: &Times, scale: f64) -> Percentiles {
         mean_us: round(times.mean() * scale, 3),
         p50_us: at(50.0),
         p90_us: at(90.0),
+        p95_us: at(95.0),
         p99_us: at(99.0),
         p99_9_us: at(99.9),
         p99_99_us: at(99.99),
@@ -183,6 +261,7 @@ fn truth(material: &Material, findings: &Findings) -> Truth {
         accepted: totals.accepted_events,
         stored: findings.stored,
         lost: findings.lost,
+        mislinked: findings.mislinked,
         doubled: findings.unknown.saturating_sub(accounted_for),
         stored_without_answer: findings.unknown,
         open: totals.open_events,
@@ -268,8 +347,13 @@ fn slices(material: &Material) -> Vec<SliceRow> {
                 at_seconds: from.as_secs_f64(),
                 scheduled_rate: scheduled / length,
                 sent_rate: slice.sent as f64 / length,
+                follow_up_rate: slice.follow_ups as f64 / length,
                 errors: by_kind(|failure| slice.failures[failure.index()]),
                 p50_us: us(&slice.latency, 50.0),
+                p90_us: us(&slice.latency, 90.0),
+                p95_us: us(&slice.latency, 95.0),
+                p99_9_us: us(&slice.latency, 99.9),
+                latency_histogram: histogram::encode(&slice.latency),
                 p99_us: us(&slice.latency, 99.0),
                 max_us: us(&slice.latency, 100.0),
                 lag_p99_us: us(&slice.lag, 99.0),

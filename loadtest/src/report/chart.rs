@@ -44,6 +44,8 @@ pub(super) struct Chart<'a> {
     pub(super) format: fn(f64) -> String,
     /// Text below the title.
     pub(super) note: &'a str,
+    /// Positions on the horizontal axis that are marked by a vertical line.
+    pub(super) marks: Vec<f64>,
 }
 
 impl Chart<'_> {
@@ -56,13 +58,14 @@ impl Chart<'_> {
         let (low, high, ticks) = self.range();
         let mut svg = String::new();
         self.draw_grid(&mut svg, low, high, &ticks);
+        self.draw_marks(&mut svg);
         for (number, series) in self.series.iter().enumerate() {
             let path = self.path(series, low, high);
             let _ = write!(svg, r#"<path class="line s{number}" d="{path}"/>"#);
         }
         self.draw_tips(&mut svg);
         let mut legend = String::new();
-        for (number, series) in self.series.iter().enumerate() {
+        for (number, series) in self.series.iter().enumerate().filter(|(_, s)| has_values(s)) {
             let _ = write!(legend, r#"<span class="key s{number}">{}</span>"#, series.name);
         }
         let note = if self.note.is_empty() {
@@ -141,6 +144,17 @@ impl Chart<'_> {
                 svg,
                 r#"<line class="tick" x1="{x:.1}" x2="{x:.1}" y1="{top}" y2="{bottom}"/><text x="{x:.1}" y="{}" text-anchor="{anchor}">{label}</text>"#,
                 HEIGHT - 7.0
+            );
+        }
+    }
+
+    fn draw_marks(&self, svg: &mut String) {
+        let last = self.x.last().copied().unwrap_or(0.0);
+        for at in self.marks.iter().filter(|at| **at <= last) {
+            let (x, bottom) = (self.horizontal(*at), HEIGHT - BOTTOM);
+            let _ = write!(
+                svg,
+                r#"<line class="mark" x1="{x:.1}" x2="{x:.1}" y1="{TOP}" y2="{bottom}"/>"#
             );
         }
     }
@@ -226,6 +240,7 @@ mod tests {
             series: vec![Series { name: "s", values }],
             format: |value| format!("{value}"),
             note: "",
+            marks: vec![1.0, 99.0],
         }
     }
 
@@ -235,6 +250,12 @@ mod tests {
         assert_eq!(gap.path(&gap.series[0], 0.0, 2.0).matches('M').count(), 2);
         assert_eq!(chart(vec![None, None], Scale::Linear).to_html(), "");
         assert_eq!(chart(vec![Some(1.0)], Scale::Linear).to_html(), "");
+    }
+
+    #[test]
+    fn marks_positions_within_the_axis() {
+        let html = chart(vec![Some(1.0); 3], Scale::Linear).to_html();
+        assert_eq!(html.matches(r#"class="mark""#).count(), 1);
     }
 
     #[test]

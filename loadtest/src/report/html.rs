@@ -6,7 +6,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::chart::{Chart, Scale, Series, nice_step};
 use super::tables::tables;
-use super::text::{bytes, count, time};
+use super::text::{bytes, count, measured, time};
 use super::{Report, SliceRow};
 use crate::verdict::ACHIEVED_SHARE;
 
@@ -39,12 +39,17 @@ pub fn render(report: &Report) -> String {
 
 fn header(report: &Report) -> Markup {
     let (run, scenario) = (&report.run, &report.scenario);
-    let crossed = report.thresholds.iter().any(|row| row.failed);
-    let (class, word) = match (report.verdict.valid, crossed) {
-        (false, _) => ("bad", "Invalid: these figures are not the server's."),
-        (true, true) => ("bad", "Valid, and a threshold was crossed."),
-        (true, false) => ("good", "Valid: the harness kept to its schedule."),
+    let verdict = &report.verdict;
+    let harness = match verdict.valid {
+        false => ("bad", "The harness was not faithful: these figures are not the target's."),
+        true => ("good", "The harness was faithful: it sent what the scenario says, when it says."),
     };
+    let target = match verdict.as_expected {
+        false => ("bad", "The target did not do what the scenario expects."),
+        true => ("good", "The target did what the scenario expects."),
+    };
+    let crossed = report.thresholds.iter().filter(|row| row.failed);
+    let crossed: Vec<&str> = crossed.map(|row| row.threshold.as_str()).collect();
     html! {
         h1 { "Load test: " (scenario.name) }
         p class="sub" {
@@ -54,10 +59,17 @@ fn header(report: &Report) -> Markup {
             }
             br; (run.target) " · " (run.started_at) " · run " (run.id)
         }
-        div class={"verdict " (class)} {
-            b { (word) }
-            @for reason in &report.verdict.reasons {
-                p { (reason) }
+        @for ((class, words), details) in [(harness, &verdict.reasons), (target, &verdict.findings)] {
+            div class={"verdict " (class)} {
+                b { (words) }
+                @for detail in details {
+                    p { (detail) }
+                }
+            }
+        }
+        @if !crossed.is_empty() {
+            div class="verdict bad" {
+                b { "Crossed: " (crossed.join(", ")) }
             }
         }
     }
@@ -75,23 +87,26 @@ fn tiles(report: &Report) -> Markup {
     let latency = &figures.latency;
     let tile = |name, value, is_bad| Tile { name, value, is_bad };
     let mut tiles = vec![
-        tile("p50 latency", time(latency.p50_us), false),
-        tile("p99 latency", time(latency.p99_us), false),
-        tile("p99.9 latency", time(latency.p99_9_us), false),
-        tile("highest latency", time(latency.max_us), false),
-        tile("requests", count(figures.due as f64), false),
+        tile("p50 latency", measured(latency, latency.p50_us), false),
+        tile("p99 latency", measured(latency, latency.p99_us), false),
+        tile("p99.9 latency", measured(latency, latency.p99_9_us), false),
+        tile("highest latency", measured(latency, latency.max_us), false),
+        tile("requests sent", count(figures.sent as f64), figures.sent < figures.due),
         tile(
-            "of schedule in time",
+            "of schedule sent in time",
             format!("{:.2} %", figures.achieved_share * 100.0),
             figures.achieved_share < ACHIEVED_SHARE,
         ),
-        tile("schedule lag, p99", time(figures.lag.p99_us), !report.verdict.valid),
+        tile("schedule lag, p99", measured(&figures.lag, figures.lag.p99_us), false),
         tile("errors", count(figures.errors as f64), figures.errors > 0),
     ];
     if let Some(truth) = &figures.truth {
-        tiles.push(tile("events lost", count(truth.lost as f64), truth.lost > 0));
+        let row = &truth.answer_to_row;
+        let is_known = truth.unidentified == 0;
+        let lost = if is_known { count(truth.lost as f64) } else { "not measured".to_owned() };
+        tiles.push(tile("events lost", lost, truth.lost > 0 || !is_known));
         tiles.push(tile("rows doubled", count(truth.doubled as f64), truth.doubled > 0));
-        tiles.push(tile("response to row, p99", time(truth.answer_to_row.p99_us), false));
+        tiles.push(tile("response to row, p99", measured(row, row.p99_us), false));
     }
     if let Some(tracker) = &figures.tracker {
         let cpu = format!("{:.1} µs", tracker.cpu_per_request_us);
@@ -142,6 +157,7 @@ fn charts(report: &Report) -> String {
             series: series.into_iter().map(|(name, values)| Series { name, values }).collect(),
             format,
             note,
+            marks: report.run.phase_ends_seconds.clone(),
         }
         .to_html()
     };
@@ -153,7 +169,10 @@ fn charts(report: &Report) -> String {
         "from the intended time of sending",
         vec![
             ("p50", rows.iter().map(|row| latency(row.p50_us)).collect()),
+            ("p90", rows.iter().map(|row| latency(row.p90_us)).collect()),
+            ("p95", rows.iter().map(|row| latency(row.p95_us)).collect()),
             ("p99", rows.iter().map(|row| latency(row.p99_us)).collect()),
+            ("p99.9", rows.iter().map(|row| latency(row.p99_9_us)).collect()),
             ("max", rows.iter().map(|row| latency(row.max_us)).collect()),
         ],
     );
@@ -162,10 +181,11 @@ fn charts(report: &Report) -> String {
         "Requests per second",
         Scale::Whole,
         count,
-        "",
+        "dotted: the phases of the scenario end",
         vec![
             ("scheduled", of(|row| row.whole.then_some(row.scheduled_rate))),
             ("sent", of(|row| row.whole.then_some(row.sent_rate))),
+            ("follow-ups sent", of(|row| (row.follow_up_rate > 0.0).then_some(row.follow_up_rate))),
         ],
     );
     html += &error_chart(&chart, rows);
@@ -301,6 +321,7 @@ fn percentile_chart(report: &Report) -> String {
         ],
         format: time,
         note: "the whole run; this percentage of requests took no longer",
+        marks: Vec::new(),
     }
     .to_html()
 }

@@ -10,17 +10,22 @@ use serde::{Deserialize, Serialize};
 
 mod build;
 mod chart;
+mod ci;
+pub(crate) mod histogram;
 mod html;
 mod tables;
 mod text;
 
 pub use build::{Material, build};
+pub use ci::{csv, junit, markdown};
 pub use html::render;
 pub use text::summary;
 pub(crate) use text::{bytes, time};
 
+use crate::recorder::{Times, run_histogram, slice_histogram};
+
 /// The version of the JSON's schema.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The build of a program whose figures are not those of what is deployed.
 pub const DEVELOPMENT: &str = "development";
 
@@ -39,6 +44,10 @@ pub struct Report {
     pub figures: Figures,
     /// Responses by kind of request.
     pub requests: Vec<RequestRow>,
+    /// Latency from the intended time as a histogram: pairs of nanoseconds and count.
+    pub latency_histogram: String,
+    /// The harness' lag as a histogram.
+    pub lag_histogram: String,
     /// Latency from the intended time, by percentile.
     pub latency_percentiles: Vec<PercentileRow>,
     /// The harness' lag behind its schedule, by percentile.
@@ -76,6 +85,12 @@ pub struct Run {
     pub seed: u64,
     /// Sender threads.
     pub threads: usize,
+    /// Most requests in flight.
+    pub max_in_flight: usize,
+    /// Requests that were due before this time are left out of the latencies and lags of the whole run.
+    pub warm_up_seconds: f64,
+    /// Ends of the schedule's phases, seconds since the start of the run; without the last.
+    pub phase_ends_seconds: Vec<f64>,
 }
 
 /// The machine that the harness ran on.
@@ -109,6 +124,14 @@ pub struct ScenarioInfo {
 pub struct Figures {
     /// Requests whose intended time came.
     pub due: u64,
+    /// Requests that were sent.
+    pub sent: u64,
+    /// How many of the requests that were due follow others, and are not in the schedule.
+    pub follow_ups: u64,
+    /// Responses to requests that were sent before, on purpose.
+    pub repeats: u64,
+    /// How many of these have another id than the first response.
+    pub differing_repeats: u64,
     /// Requests in the schedule; if the run was interrupted, those that were due.
     pub scheduled: u64,
     /// Responses with an expected status.
@@ -121,12 +144,20 @@ pub struct Figures {
     pub errors_by_kind: BTreeMap<String, u64>,
     /// Scheduled requests per second, on average.
     pub scheduled_rate: f64,
-    /// Requests per second that were sent within the schedule's length, on average.
+    /// Requests of the schedule per second that were sent within the schedule's length, on average.
     pub achieved_rate: f64,
     /// Share of the scheduled requests that were sent within the schedule's length.
     pub achieved_share: f64,
-    /// From the intended time to the end of the response.
+    /// From the intended time to the end of the response. A request without a response in time counts with the
+    /// time until then; one that could not be sent with the time that it would have taken at least.
     pub latency: Percentiles,
+    /// From sending to the end of the response or the time-out: without the harness' lag, and without the requests
+    /// that could not be sent.
+    pub latency_from_sending: Percentiles,
+    /// How many values of `latency` belong to requests that could not be sent.
+    pub unsent_latencies: u64,
+    /// Latencies by endpoint.
+    pub endpoints: Vec<EndpointRow>,
     /// From the intended time to sending: the harness' own delay.
     pub lag: Percentiles,
     /// What became of the accepted events; `None` if the table was not read.
@@ -137,6 +168,17 @@ pub struct Figures {
     pub tracker: Option<TrackerFigures>,
     /// CPU time of this program per request, microseconds.
     pub harness_cpu_per_request_us: f64,
+}
+
+/// The latencies of an endpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EndpointRow {
+    /// Its name.
+    pub name: String,
+    /// All latencies.
+    pub latency: Percentiles,
+    /// Latencies by status; those of requests without a response have the status `none`.
+    pub by_status: BTreeMap<String, Percentiles>,
 }
 
 /// Percentiles of a time, in microseconds.
@@ -150,6 +192,8 @@ pub struct Percentiles {
     pub p50_us: f64,
     /// 90 % are no higher.
     pub p90_us: f64,
+    /// 95 % are no higher.
+    pub p95_us: f64,
     /// 99 % are no higher.
     pub p99_us: f64,
     /// 99.9 % are no higher.
@@ -169,6 +213,8 @@ pub struct Truth {
     pub stored: u64,
     /// Accepted ids that had no row when the time to settle was over.
     pub lost: u64,
+    /// Rows that are not linked to the click or impression that led to them.
+    pub mislinked: u64,
     /// Rows of the run that no request accounts for.
     pub doubled: u64,
     /// Rows whose id was in no response: their requests got none.
@@ -252,16 +298,26 @@ pub struct SliceRow {
     pub at_seconds: f64,
     /// Scheduled requests per second.
     pub scheduled_rate: f64,
-    /// Requests per second that were sent.
+    /// Requests of the schedule per second that were sent.
     pub sent_rate: f64,
+    /// Requests per second that were sent because they follow others.
+    pub follow_up_rate: f64,
     /// Failures by kind.
     pub errors: BTreeMap<String, u64>,
     /// Median latency of the responses that arrived in the slice.
     pub p50_us: f64,
-    /// 99th percentile of these latencies.
+    /// 90th percentile of these latencies.
+    pub p90_us: f64,
+    /// 95th percentile.
+    pub p95_us: f64,
+    /// 99th percentile.
     pub p99_us: f64,
+    /// 99.9th percentile.
+    pub p99_9_us: f64,
     /// Highest of these latencies.
     pub max_us: f64,
+    /// These latencies as a histogram: pairs of nanoseconds and count.
+    pub latency_histogram: String,
     /// 99th percentile of the harness' lag.
     pub lag_p99_us: f64,
     /// Requests in flight at the end of the slice.
@@ -288,13 +344,19 @@ pub struct SliceRow {
     pub row_p99_ms: Option<f64>,
 }
 
-/// Whether the figures can be trusted.
+/// The verdict on a run, in two parts: was the harness faithful, and did the target do what the scenario expects?
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// False if the harness itself was the bottleneck.
+    /// Whether the harness was faithful: it sent what the scenario says, when the scenario says.
     pub valid: bool,
-    /// Why the figures cannot be trusted, or what to know about them.
+    /// Why it was not and what to do, or what to know about the figures.
     pub reasons: Vec<String>,
+    /// Whether the target did what the scenario expects.
+    pub as_expected: bool,
+    /// What it did instead.
+    pub findings: Vec<String>,
+    /// Whether there was a good response: an expected one, and below 400 unless the scenario expects only refusals.
+    pub has_good_response: bool,
 }
 
 /// A threshold, and whether the run crossed it.
@@ -340,7 +402,41 @@ pub enum ReportError {
     },
 }
 
+/// Writes a text that belongs to a report to a file.
+///
+/// # Errors
+///
+/// If the file cannot be written.
+pub fn write_text(path: &Path, text: &str) -> Result<(), ReportError> {
+    let failed = |error| ReportError::File { path: path.to_owned(), error };
+    std::fs::write(path, text).map_err(failed)
+}
+
+/// The path of a report's file: `extension` is appended, so that `v1.2` does not become `v1.html`.
+pub fn file(base: &Path, extension: &str) -> PathBuf {
+    let mut path = base.as_os_str().to_owned();
+    path.push(".");
+    path.push(extension);
+    PathBuf::from(path)
+}
+
+impl SliceRow {
+    /// The latencies of the slice.
+    pub(crate) fn latencies(&self) -> Times {
+        let mut times = slice_histogram();
+        histogram::decode_into(&self.latency_histogram, &mut times);
+        times
+    }
+}
+
 impl Report {
+    /// The latencies of the run.
+    pub fn latencies(&self) -> Times {
+        let mut times = run_histogram();
+        histogram::decode_into(&self.latency_histogram, &mut times);
+        times
+    }
+
     /// Reads a report from its JSON file.
     ///
     /// # Errors
@@ -369,7 +465,7 @@ impl Report {
         let json = serde_json::to_string_pretty(self)
             .map_err(|error| ReportError::Json { path: base.to_owned(), error })?;
         for (extension, text) in [("json", json), ("html", render(self))] {
-            let path = base.with_extension(extension);
+            let path = file(base, extension);
             std::fs::write(&path, text).map_err(|error| ReportError::File { path, error })?;
         }
         Ok(())

@@ -2,15 +2,19 @@
 
 use maud::{Markup, html};
 
-use super::text::{bytes, count, time};
+use super::text::{bytes, count, events, measured};
 use super::{Percentiles, Report};
 
 /// All tables of the report, and the scenario's TOML.
 pub(super) fn tables(report: &Report) -> Markup {
     html! {
         div class="columns" {
-            (table("Results", &figure_rows(report)))
             div class="stack" {
+                (percentile_table("Times", &distributions(report)))
+                (table("Results", &figure_rows(report)))
+            }
+            div class="stack" {
+                (endpoint_table(report))
                 (threshold_table(report))
                 (request_table(report))
                 (table("Run", &run_rows(report)))
@@ -38,17 +42,86 @@ fn row(name: &str, value: impl Into<String>) -> (String, String) {
     (name.to_owned(), value.into())
 }
 
-fn percentiles(times: &Percentiles) -> String {
-    format!(
-        "p50 {}, p90 {}, p99 {}, p99.9 {}, p99.99 {}, highest {}; mean {}",
-        time(times.p50_us),
-        time(times.p90_us),
-        time(times.p99_us),
-        time(times.p99_9_us),
-        time(times.p99_99_us),
-        time(times.max_us),
-        time(times.mean_us)
-    )
+/// A row of the percentile table: its name, and the value of a distribution.
+type PercentileOf = (&'static str, fn(&Percentiles) -> f64);
+
+const PERCENTILES: [PercentileOf; 8] = [
+    ("p50", |times| times.p50_us),
+    ("p90", |times| times.p90_us),
+    ("p95", |times| times.p95_us),
+    ("p99", |times| times.p99_us),
+    ("p99.9", |times| times.p99_9_us),
+    ("p99.99", |times| times.p99_99_us),
+    ("highest", |times| times.max_us),
+    ("mean", |times| times.mean_us),
+];
+
+/// Percentiles down, distributions across: narrow enough for a phone.
+fn percentile_table(title: &str, columns: &[(&str, &Percentiles)]) -> Markup {
+    html! {
+        div class="card" {
+            h3 { (title) }
+            table {
+                tr {
+                    th {}
+                    @for (name, _) in columns { th class="n" { (name) } }
+                }
+                @for (name, value) in PERCENTILES {
+                    tr {
+                        th { (name) }
+                        @for (_, times) in columns { td class="n" { (measured(times, value(times))) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn distributions(report: &Report) -> Vec<(&'static str, &Percentiles)> {
+    let figures = &report.figures;
+    let mut columns = vec![
+        ("latency", &figures.latency),
+        ("from sending", &figures.latency_from_sending),
+        ("lag", &figures.lag),
+    ];
+    columns.extend(figures.truth.iter().map(|truth| ("to row", &truth.answer_to_row)));
+    columns.extend(figures.core_data.iter().map(|data| ("update", &data.update_to_answer)));
+    columns
+}
+
+fn endpoint_table(report: &Report) -> Markup {
+    html! {
+        div class="card" {
+            h3 { "Latency by endpoint and status" }
+            table {
+                tr {
+                    th { "endpoint" }
+                    th class="n" { "requests" }
+                    th class="n" { "p50" }
+                    th class="n" { "p99" }
+                    th class="n" { "highest" }
+                }
+                @for endpoint in &report.figures.endpoints {
+                    (endpoint_row(&endpoint.name, &endpoint.latency))
+                    @for (status, times) in &endpoint.by_status {
+                        (endpoint_row(&format!("– {status}"), times))
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn endpoint_row(name: &str, times: &Percentiles) -> Markup {
+    html! {
+        tr {
+            td { (name) }
+            td class="n" { (count(times.count as f64)) }
+            td class="n" { (measured(times, times.p50_us)) }
+            td class="n" { (measured(times, times.p99_us)) }
+            td class="n" { (measured(times, times.max_us)) }
+        }
+    }
 }
 
 fn figure_rows(report: &Report) -> Vec<(String, String)> {
@@ -57,8 +130,8 @@ fn figure_rows(report: &Report) -> Vec<(String, String)> {
         row(
             "Requests",
             format!(
-                "{} of {} scheduled; {} with the expected response",
-                count(figures.due as f64),
+                "{} sent of {} scheduled; {} with the expected response",
+                count(figures.sent as f64),
                 count(figures.scheduled as f64),
                 count(figures.answered as f64)
             ),
@@ -71,13 +144,22 @@ fn figure_rows(report: &Report) -> Vec<(String, String)> {
                 count(figures.scheduled_rate)
             ),
         ),
-        row("Latency", percentiles(&figures.latency)),
-        row("Schedule lag", percentiles(&figures.lag)),
         row(
             "Errors",
             format!("{} ({:.3} %)", count(figures.errors as f64), figures.error_share * 100.0),
         ),
     ];
+    if figures.follow_ups > 0 {
+        rows.push(row(
+            "Follow-ups",
+            format!(
+                "{}; {} responses to repeats, {} with another id",
+                count(figures.follow_ups as f64),
+                count(figures.repeats as f64),
+                count(figures.differing_repeats as f64)
+            ),
+        ));
+    }
     for (kind, number) in &figures.errors_by_kind {
         rows.push(row(&format!("– {kind}"), count(*number as f64)));
     }
@@ -85,24 +167,18 @@ fn figure_rows(report: &Report) -> Vec<(String, String)> {
         rows.push(row(
             "Events",
             format!(
-                "{} accepted, {} stored, {} lost, {} doubled; {} without a response, of which {} stored; {} responses without an id",
-                count(truth.accepted as f64),
-                count(truth.stored as f64),
-                truth.lost,
-                truth.doubled,
-                truth.open,
-                truth.stored_without_answer,
-                truth.unidentified
+                "{}; {} without a response; {} rows whose id was in no response",
+                events(truth),
+                count(truth.open as f64),
+                count(truth.stored_without_answer as f64)
             ),
         ));
-        rows.push(row("Response to row", percentiles(&truth.answer_to_row)));
         rows.push(row(
-            "All rows there",
+            if truth.lost == 0 { "All rows there" } else { "Gave up" },
             format!("{:.1} s after the last response", truth.settled_seconds),
         ));
     }
     if let Some(core_data) = &figures.core_data {
-        rows.push(row("Update to response", percentiles(&core_data.update_to_answer)));
         rows.push(row(
             "Core-data updates",
             format!(
@@ -208,6 +284,7 @@ fn run_rows(report: &Report) -> Vec<(String, String)> {
     vec![
         row("Length", format!("{:.1} s of {:.1} s scheduled", run.seconds, run.scheduled_seconds)),
         row("Senders", format!("{} (threads), seed {}", run.threads, run.seed)),
+        row("In flight", format!("up to {}", count(run.max_in_flight as f64))),
         row("loadtest", format!("{}, {} build", run.loadtest_version, run.build)),
         row("Machine", format!("{} cores, {}", machine.cores, bytes(machine.memory_bytes as f64))),
         row("Processor", machine.processor.clone()),

@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use super::{DEVELOPMENT, Percentiles, Report};
+use super::{DEVELOPMENT, Percentiles, Report, Truth};
+
+/// Stands for a figure that was not measured.
+const NOT_MEASURED: &str = "–";
 
 /// Formats a time in microseconds with a unit that suits it.
 pub(crate) fn time(us: f64) -> String {
@@ -36,7 +39,15 @@ pub(crate) fn count(number: f64) -> String {
     if number < 0.0 { format!("-{text}") } else { text }
 }
 
+/// Formats a percentile; a dash if nothing was measured.
+pub(super) fn measured(times: &Percentiles, us: f64) -> String {
+    if times.count == 0 { NOT_MEASURED.to_owned() } else { time(us) }
+}
+
 fn percentiles(times: &Percentiles) -> String {
+    if times.count == 0 {
+        return NOT_MEASURED.to_owned();
+    }
     format!(
         "p50 {}  p90 {}  p99 {}  p99.9 {}  max {}",
         time(times.p50_us),
@@ -44,6 +55,31 @@ fn percentiles(times: &Percentiles) -> String {
         time(times.p99_us),
         time(times.p99_9_us),
         time(times.max_us)
+    )
+}
+
+/// What became of the accepted events. If some have no id, how many were lost is not known.
+pub(super) fn events(truth: &Truth) -> String {
+    let lost = match (truth.unidentified, truth.lost) {
+        (0, lost) => format!("{} lost", count(lost as f64)),
+        (unknown, 0) => format!("lost not measured: {} have no id", count(unknown as f64)),
+        (unknown, lost) => {
+            format!(
+                "at least {} lost, and {} have no id",
+                count(lost as f64),
+                count(unknown as f64)
+            )
+        }
+    };
+    let mislinked = match truth.mislinked {
+        0 => String::new(),
+        number => format!(", {} wrongly linked", count(number as f64)),
+    };
+    format!(
+        "{} accepted, {} stored, {lost}, {} doubled{mislinked}",
+        count(truth.accepted as f64),
+        count(truth.stored as f64),
+        count(truth.doubled as f64)
     )
 }
 
@@ -58,39 +94,48 @@ pub fn summary(report: &Report) -> String {
     line(
         "requests",
         format!(
-            "{} in {:.1} s; {}/s of {}/s scheduled ({:.2} %)",
-            count(figures.due as f64),
+            "{} sent in {:.1} s; {}/s of {}/s scheduled ({:.2} %)",
+            count(figures.sent as f64),
             report.run.seconds,
             count(figures.achieved_rate),
             count(figures.scheduled_rate),
             figures.achieved_share * 100.0
         ),
     );
+    if figures.follow_ups > 0 {
+        line(
+            "follow-ups",
+            format!(
+                "{} of them; {} responses to repeats, {} with another id",
+                count(figures.follow_ups as f64),
+                count(figures.repeats as f64),
+                count(figures.differing_repeats as f64)
+            ),
+        );
+    }
     line("latency", percentiles(&figures.latency));
+    if figures.endpoints.len() > 1 {
+        for endpoint in &figures.endpoints {
+            line(&format!("– {}", endpoint.name), percentiles(&endpoint.latency));
+        }
+    }
+    line("from sending", percentiles(&figures.latency_from_sending));
     line("schedule lag", percentiles(&figures.lag));
     let kinds: Vec<String> =
         figures.errors_by_kind.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
     let kinds = if kinds.is_empty() { String::new() } else { format!(": {}", kinds.join(", ")) };
     line("errors", format!("{} ({:.3} %){kinds}", figures.errors, figures.error_share * 100.0));
     if let Some(truth) = &figures.truth {
-        line(
-            "events",
-            format!(
-                "{} accepted, {} stored, {} lost, {} doubled",
-                count(truth.accepted as f64),
-                count(truth.stored as f64),
-                truth.lost,
-                truth.doubled
-            ),
-        );
+        line("events", events(truth));
         let row = &truth.answer_to_row;
         line(
             "response to row",
             format!(
-                "p50 {}  p99 {}  max {}; all there {:.1} s after the last response",
-                time(row.p50_us),
-                time(row.p99_us),
-                time(row.max_us),
+                "p50 {}  p99 {}  max {}; {} {:.1} s after the last response",
+                measured(row, row.p50_us),
+                measured(row, row.p99_us),
+                measured(row, row.max_us),
+                if truth.lost == 0 { "all there" } else { "not all there" },
                 truth.settled_seconds
             ),
         );
@@ -101,8 +146,8 @@ pub fn summary(report: &Report) -> String {
             "update to response",
             format!(
                 "p50 {}  p99 {}; {} updates, {} followed, {} stale responses, {} never seen",
-                time(times.p50_us),
-                time(times.p99_us),
+                measured(times, times.p50_us),
+                measured(times, times.p99_us),
                 core_data.updates,
                 core_data.followed,
                 core_data.stale_answers,
@@ -124,7 +169,7 @@ pub fn summary(report: &Report) -> String {
             ),
         );
     }
-    line("harness", format!("{:.1} µs CPU per request", figures.harness_cpu_per_request_us));
+    line("harness CPU", format!("{:.1} µs per request", figures.harness_cpu_per_request_us));
     if report.run.build == DEVELOPMENT {
         line("build", "development: figures to compare come from `make loadtest`".to_owned());
     }
@@ -133,9 +178,30 @@ pub fn summary(report: &Report) -> String {
         let outcome = if row.failed { "FAILED" } else { "ok" };
         line(outcome, format!("--fail-if '{}': {measured}", row.threshold));
     }
-    line("verdict", if report.verdict.valid { "valid" } else { "INVALID" }.to_owned());
-    for reason in &report.verdict.reasons {
+    let verdict = &report.verdict;
+    line(
+        "harness",
+        if verdict.valid {
+            "faithful: the figures are valid"
+        } else {
+            "INVALID: these figures are not the target's"
+        }
+        .to_owned(),
+    );
+    for reason in &verdict.reasons {
         line("", reason.clone());
+    }
+    line(
+        "target",
+        if verdict.as_expected {
+            "did what the scenario expects"
+        } else {
+            "did NOT do what the scenario expects"
+        }
+        .to_owned(),
+    );
+    for finding in &verdict.findings {
+        line("", finding.clone());
     }
     text
 }

@@ -8,26 +8,28 @@ use serde::Deserialize;
 
 use crate::schedule::{Arrivals, Schedule, Segment, Shape};
 
+mod built_in;
 mod endpoint;
+mod error;
+mod journey;
+mod messages;
 mod phase;
 pub mod value;
 
-pub use endpoint::{Endpoint, Method};
+pub use built_in::BUILT_IN;
+pub use endpoint::{Endpoint, MAX_STEPS, Method, next_placeholder};
+use error::SECONDS_BETWEEN_UPDATES_OF_A_PROGRAM;
+pub use error::{Conflict, ScenarioError};
 pub use phase::Phase;
 use value::{Count, Exponent, HeaderText, Period, Rate, Share};
-
-/// The built-in scenarios: name and TOML.
-pub const BUILT_IN: [(&str, &str); 4] = [
-    ("quick", include_str!("quick.toml")),
-    ("spike", include_str!("spike.toml")),
-    ("soak", include_str!("soak.toml")),
-    ("cold-start", include_str!("cold-start.toml")),
-];
 
 /// The most programs: each takes about 150 bytes.
 pub const MAX_PROGRAMS: u32 = 1_000_000;
 /// The most requests in flight: each is a connection and has buffers of up to 20 KB.
 pub const MAX_IN_FLIGHT: u32 = 50_000;
+
+/// The least room for requests in flight that is chosen without `max_in_flight`.
+const LEAST_ROOM: usize = 64;
 
 /// A load test: which requests to send, how fast, and what to check.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -109,8 +111,9 @@ pub struct Requests {
     pub connections: Connections,
     /// How long to wait for a response, from the time of sending.
     pub timeout: Period,
-    /// Most requests in flight at a time; requests beyond it are not sent and count as failed.
-    pub max_in_flight: Count<MAX_IN_FLIGHT>,
+    /// Most requests in flight at a time; requests beyond it are not sent and count as failed. By
+    /// default, as many as a server that does not respond at all causes.
+    pub max_in_flight: Option<Count<MAX_IN_FLIGHT>>,
 }
 
 impl Default for Requests {
@@ -127,7 +130,7 @@ impl Default for Requests {
             user_agents: agents.map(|agent| HeaderText(agent.to_owned())).to_vec(),
             connections: Connections::KeepAlive,
             timeout: Period(Duration::from_secs(5)),
-            max_in_flight: Count(1_024),
+            max_in_flight: None,
         }
     }
 }
@@ -181,79 +184,15 @@ pub struct Harness {
     /// The schedule lag (99th percentile) that is always accepted. With a longer one, a run is valid only
     /// if latencies are several times as long.
     pub accepted_lag: Period,
+    /// Requests that are due before this time are sent, but left out of the run's latencies and lags.
+    pub warm_up: Period,
 }
 
 impl Default for Harness {
     /// Accepts about the time that a wake-up takes on a busy machine.
     fn default() -> Self {
-        Self { accepted_lag: Period(Duration::from_millis(1)) }
+        Self { accepted_lag: Period(Duration::from_millis(1)), warm_up: Period(Duration::ZERO) }
     }
-}
-
-/// Why a scenario cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ScenarioError {
-    /// Its file cannot be read.
-    #[error("{name}: {error}; a scenario is one of {}, or a TOML file", BUILT_IN.map(|(name, _)| name).join(", "))]
-    File {
-        /// The name or path that was given.
-        name: String,
-        /// The system's error.
-        error: std::io::Error,
-    },
-    /// Its TOML is invalid.
-    #[error("{file}:{line}:{column}: {message}")]
-    Toml {
-        /// The file.
-        file: String,
-        /// The line, from 1.
-        line: usize,
-        /// The character in the line, from 1.
-        column: usize,
-        /// What is wrong and what is accepted.
-        message: String,
-    },
-    /// Its values do not fit together.
-    #[error("{file}: {conflict}")]
-    Conflict {
-        /// The file.
-        file: String,
-        /// Which values.
-        conflict: Conflict,
-    },
-}
-
-/// Values of a scenario that do not fit together.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum Conflict {
-    /// The shares of requests that are not plain ones: their sum.
-    #[error("requests: unknown, disabled and mismatching add up to {0}, more than 1")]
-    Shares(f64),
-    /// No user agent.
-    #[error("requests.user_agents is empty; it needs at least one")]
-    NoUserAgent,
-    /// No endpoint is ever requested.
-    #[error("no endpoint has a weight above 0")]
-    NoEndpoint,
-    /// The phases are too short or too long.
-    #[error("the phases together take 0s or more than 24h")]
-    Duration,
-    /// No phase has a rate.
-    #[error("the phases send nothing: every rate is 0")]
-    NoRequests,
-    /// A program could have two updates in flight: the rate of updates.
-    #[error(
-        "core_data.updates_per_second = {0} needs {programs} programs or more, so that two updates of a \
-         program are {SECONDS_BETWEEN_UPDATES_OF_A_PROGRAM} s apart",
-        programs = (.0 * SECONDS_BETWEEN_UPDATES_OF_A_PROGRAM).ceil()
-    )]
-    TooManyUpdates(f64),
-    /// Programs of the deployment would be changed.
-    #[error(
-        "programs.ids names existing programs, which the harness does not change: updates_per_second \
-         and disabled must be 0"
-    )]
-    ForeignPrograms,
 }
 
 impl Scenario {
@@ -280,7 +219,7 @@ impl Scenario {
     pub fn parse(text: &str, file: &str) -> Result<Self, ScenarioError> {
         let scenario: Self = toml::from_str(text).map_err(|error| {
             let (line, column) = position(text, error.span().map_or(0, |span| span.start));
-            let message = error.message().replace('\n', "; ");
+            let message = messages::explain(error.message());
             ScenarioError::Toml { file: file.to_owned(), line, column, message }
         })?;
         let conflict = |conflict| ScenarioError::Conflict { file: file.to_owned(), conflict };
@@ -298,10 +237,24 @@ impl Scenario {
         if requests.user_agents.is_empty() {
             return Err(Conflict::NoUserAgent);
         }
-        if self.endpoints.iter().map(|endpoint| endpoint.weight.0).sum::<f64>() <= 0.0 {
+        journey::check(&self.endpoints)?;
+        let first = self.endpoints.iter().filter(|endpoint| endpoint.after.is_none());
+        if first.map(|endpoint| endpoint.weight.0).sum::<f64>() <= 0.0 {
             return Err(Conflict::NoEndpoint);
         }
+        for (number, endpoint) in self.endpoints.iter().enumerate() {
+            let name = || endpoint.name.0.clone();
+            if endpoint.batch.0 > 1 && endpoint.body.is_none() {
+                return Err(Conflict::BatchWithoutBody(name()));
+            }
+            if self.endpoints[..number].iter().any(|other| other.name == endpoint.name) {
+                return Err(Conflict::SameName(name()));
+            }
+        }
         let schedule = self.schedule(0);
+        if self.harness.warm_up.0 >= schedule.duration() && !self.harness.warm_up.0.is_zero() {
+            return Err(Conflict::WarmUp);
+        }
         if schedule.duration().is_zero() || schedule.duration() > value::LONGEST {
             return Err(Conflict::Duration);
         }
@@ -333,11 +286,40 @@ impl Scenario {
         self.programs.preload && self.programs.ids.is_empty()
     }
 
+    /// Most requests in flight at a time. By default as many as the highest rate sends until they time out,
+    /// within `files`, the connections that the system allows.
+    pub fn room(&self, files: usize) -> usize {
+        if let Some(given) = self.requests.max_in_flight {
+            return given.0 as usize;
+        }
+        let rate = self.schedule(0).peak() * journey::requests_per_arrival(&self.endpoints);
+        let expected = rate * self.requests.timeout.0.as_secs_f64();
+        // Poisson arrivals spread around it.
+        let needed = (expected + 6.0 * expected.sqrt()).ceil() as usize;
+        needed.clamp(LEAST_ROOM, MAX_IN_FLIGHT as usize).min(files)
+    }
+
     /// The intended times of the requests.
     pub fn schedule(&self, seed: u64) -> Schedule {
         let segments: Vec<Segment> =
             self.phases.iter().flat_map(|phase| phase.shape().segments()).collect();
         Schedule::new(segments, self.arrivals, seed)
+    }
+
+    /// Ends of the phases, seconds since the start of the run; without the last.
+    pub fn phase_ends(&self) -> Vec<f64> {
+        let mut end = 0.0;
+        let mut ends: Vec<f64> = self
+            .phases
+            .iter()
+            .map(|phase| {
+                let segments = phase.shape().segments();
+                end += segments.iter().map(|segment| segment.duration.as_secs_f64()).sum::<f64>();
+                end
+            })
+            .collect();
+        ends.pop();
+        ends
     }
 
     /// Replaces the phases with one of constant rate. By default, its rate is the highest of the phases,
@@ -349,9 +331,6 @@ impl Scenario {
         self.phases = vec![Phase::from(Shape::Constant { rate, duration })];
     }
 }
-
-/// A healthy redis-updater needs far less time for an update.
-const SECONDS_BETWEEN_UPDATES_OF_A_PROGRAM: f64 = 5.0;
 
 /// Line and column, from 1, of a byte offset in a text.
 fn position(text: &str, offset: usize) -> (usize, usize) {
@@ -385,7 +364,10 @@ mod tests {
     #[test]
     fn reports_line_and_column_of_an_error() {
         for (text, expected) in [
-            ("description = \"d\"\nphase = 3\n", "file.toml:2:9: invalid type: integer `3`"),
+            (
+                "description = \"d\"\nphase = 3\n",
+                "file.toml:2:9: expected a list, not the integer `3`",
+            ),
             (
                 "description = \"d\"\n[[phase]]\nkind = \"constant\"\nrate = -5\nduration = \"1s\"\n",
                 "file.toml:4:8: expected a rate per second from 0 to 1000000, not -5",
@@ -396,7 +378,7 @@ mod tests {
             ),
             (
                 "description = \"d\"\n[[phase]]\nkind = \"wave\"\n",
-                "file.toml:3:8: unknown variant `wave`",
+                "file.toml:3:8: `wave` is not known; expected one of `constant`",
             ),
             (
                 "description = \"d\"\n[[phase]]\nkind = \"constant\"\nrate = 5\nduration = \"ten\"\n",
@@ -409,7 +391,10 @@ mod tests {
             assert!(!error.contains('\n'), "{error}");
         }
         let unknown = error(&format!("{PHASE}[requests]\nuser_agent = \"x\"\n"));
-        assert!(unknown.starts_with("file.toml:7:1: unknown field `user_agent`"), "{unknown}");
+        assert!(
+            unknown.starts_with("file.toml:7:1: `user_agent` is not known; expected one of"),
+            "{unknown}"
+        );
         let share = error(&format!("{PHASE}[requests]\nunknown = 1.5\n"));
         assert_eq!(share, "file.toml:7:11: expected a share from 0 to 1, not 1.5");
         let path = error(&format!("{PHASE}[[endpoint]]\nname = \"e\"\npath = \"event\"\n"));
@@ -417,7 +402,38 @@ mod tests {
     }
 
     #[test]
+    fn rejects_placeholders_that_would_be_sent_literally() {
+        let path =
+            error(&format!("{PHASE}[[endpoint]]\nname = \"e\"\npath = \"/e/{{programid}}\"\n"));
+        assert!(
+            path.starts_with("file.toml:8:8: expected one of the placeholders {programId}"),
+            "{path}"
+        );
+        assert!(path.ends_with("not {programid}"), "{path}");
+        let endpoint = "[[endpoint]]\nname = \"e\"\nmethod = \"POST\"\npath = \"/e\"\n";
+        let body = |body: &str| format!("{PHASE}{endpoint}body = '{body}'\n");
+        assert!(error(&body("{\"a\":{rnd}}")).contains("not {rnd}"));
+        for json in ["{}", "{\"a\":{\"b\":1}}", "{ a }", "{\"a\":{random}}", "{1}"] {
+            assert!(Scenario::parse(&body(json), "f").is_ok(), "{json}");
+        }
+    }
+
+    #[test]
+    fn chooses_room_for_a_server_that_does_not_respond() {
+        let room = |text: &str, files| Scenario::parse(text, "f").unwrap().room(files);
+        let phase = PHASE.replace("rate = 10", "rate = 2000");
+        assert!((10_000..11_000).contains(&room(&phase, 100_000)), "2,000/s for 5 s");
+        assert_eq!(room(&phase, 1_000), 1_000);
+        assert_eq!(room(PHASE, 1_000), 93);
+        assert_eq!(room(&format!("{PHASE}[requests]\nmax_in_flight = 7\n"), 1_000), 7);
+    }
+
+    #[test]
     fn checks_that_values_fit_together() {
+        let endpoint = "[[endpoint]]\nname = \"e\"\npath = \"/e\"\n";
+        assert!(error(&format!("{PHASE}{endpoint}batch = 2\n")).contains("no body to repeat"));
+        assert!(error(&format!("{PHASE}{endpoint}{endpoint}")).contains("two endpoints are named"));
+        assert!(error(&format!("{PHASE}[harness]\nwarm_up = \"1s\"\n")).contains("warm_up"));
         let shares = error(&format!("{PHASE}[requests]\nunknown = 0.6\ndisabled = 0.6\n"));
         assert_eq!(
             shares,
@@ -431,7 +447,10 @@ mod tests {
     #[test]
     fn lists_the_built_in_scenarios_if_a_file_is_missing() {
         let error = Scenario::load("nothing").unwrap_err().to_string();
-        assert!(error.contains("one of quick, spike, soak, cold-start, or a TOML file"), "{error}");
+        assert!(
+            error.contains("one of quick, spike, soak, cold-start, journey, or a TOML file"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub(super) struct Joined {
     pub(super) missing: Vec<u128>,
     /// Number of accepted events without a row.
     pub(super) lost: u64,
+    /// Number of rows that are not linked to the event that led to them.
+    pub(super) mislinked: u64,
 }
 
 /// Compares two sorted lists of entries and adds the outcome to `found`, with up to `keep_missing`
@@ -35,6 +37,7 @@ pub(super) fn join(
         match rows.next_if(|row| row.id == event.id) {
             Some(row) => {
                 found.stored += 1;
+                found.mislinked += u64::from(event.link != 0 && row.link != event.link);
                 stored(event.at_ms, row.at_ms);
             }
             None => {
@@ -57,7 +60,7 @@ mod tests {
     use super::*;
 
     fn entries(ids: &[u128]) -> Vec<Entry> {
-        ids.iter().map(|id| Entry { id: *id, at_ms: 0 }).collect()
+        ids.iter().map(|id| Entry { id: *id, at_ms: 0, link: 0 }).collect()
     }
 
     #[test]
@@ -66,7 +69,10 @@ mod tests {
         let accepted = entries(&[1, 2, 4, 6]);
         let rows = entries(&[0, 2, 3, 4, 4, 9]);
         join(&accepted, &rows, 1, &mut found, |_, _| {});
-        assert_eq!(found, Joined { stored: 2, unknown: 3, missing: vec![1], lost: 2 });
+        assert_eq!(
+            found,
+            Joined { stored: 2, unknown: 3, missing: vec![1], lost: 2, mislinked: 0 }
+        );
     }
 
     #[test]
@@ -77,10 +83,20 @@ mod tests {
     }
 
     #[test]
+    fn counts_rows_that_are_linked_to_another_event() {
+        let entry = |id, link| Entry { id, at_ms: 0, link };
+        let accepted = [entry(1, 0), entry(2, 1), entry(3, 1), entry(4, 1), entry(5, 1)];
+        let rows = [entry(1, 9), entry(2, 1), entry(3, 2), entry(4, 0)];
+        let mut found = Joined::default();
+        join(&accepted, &rows, 9, &mut found, |_, _| {});
+        assert_eq!((found.stored, found.lost, found.mislinked), (4, 1, 2));
+    }
+
+    #[test]
     fn passes_on_the_times_of_response_and_first_row() {
         let mut times = Vec::new();
-        let accepted = [Entry { id: 1, at_ms: 5 }];
-        let rows = [Entry { id: 1, at_ms: 9 }, Entry { id: 1, at_ms: 20 }];
+        let accepted = [Entry { id: 1, at_ms: 5, link: 0 }];
+        let rows = [Entry { id: 1, at_ms: 9, link: 0 }, Entry { id: 1, at_ms: 20, link: 0 }];
         join(&accepted, &rows, 0, &mut Joined::default(), |a, b| times.push((a, b)));
         assert_eq!(times, [(5, 9)]);
     }

@@ -46,6 +46,8 @@ pub struct Findings {
     pub stored: u64,
     /// Ids that had no row when the time to settle was over.
     pub lost: u64,
+    /// Rows that are not linked to the event that led to them.
+    pub mislinked: u64,
     /// Rows of the run whose id was in no response.
     pub unknown: u64,
     /// From the last response until all rows were there, or until the time to settle was over.
@@ -154,7 +156,7 @@ impl Follower {
 
     fn remember(&mut self, accepted: &[Accepted]) -> Result<(), VerifyError> {
         for event in accepted {
-            let entry = Entry { id: event.id, at_ms: event.at_ms };
+            let entry = Entry { id: event.id, at_ms: event.at_ms, link: event.link };
             self.accepted.push(entry)?;
         }
         self.tail.extend(accepted.iter().rev().take(TAIL).map(|event| event.id));
@@ -271,6 +273,7 @@ impl Follower {
             identified: self.accepted.len(),
             stored: found.stored,
             lost: found.lost,
+            mislinked: found.mislinked,
             unknown: found.unknown,
             settled_after,
             delays,

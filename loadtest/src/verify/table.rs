@@ -64,7 +64,7 @@ impl EventTable {
             .scan()
             .table_name(&self.name)
             .limit(ROWS_PER_PAGE)
-            .projection_expression("id, stored_at, user_agent")
+            .projection_expression("id, stored_at, user_agent, click_id, impression_id")
             .filter_expression("contains(user_agent, :mark)")
             .expression_attribute_values(":mark", AttributeValue::S(mark.to_owned()))
             .set_exclusive_start_key(from)
@@ -137,5 +137,8 @@ fn ends_in(row: &Item, mark: &str) -> bool {
 fn entry(row: &Item) -> Option<Entry> {
     let id = uuid::Uuid::try_parse(row.get("id")?.as_s().ok()?).ok()?.as_u128();
     let at_ms = row.get("stored_at")?.as_n().ok()?.parse().ok()?;
-    Some(Entry { id, at_ms })
+    // A conversion has a click; a click has an impression.
+    let link = row.get("click_id").or_else(|| row.get("impression_id"));
+    let link = link.and_then(|link| uuid::Uuid::try_parse(link.as_s().ok()?).ok());
+    Some(Entry { id, at_ms, link: link.map_or(0, |link| link.as_u128()) })
 }
