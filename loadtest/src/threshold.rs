@@ -78,8 +78,11 @@ const METRICS: [(&str, Unit, &str, Measure); 26] = [
     }),
 ];
 
+/// A figure of a distribution.
+type Figure = fn(&Percentiles) -> f64;
+
 /// The names of METRICS that an endpoint has, too: `click.p99`, `click.302.p99`.
-const OF_ENDPOINTS: [(&str, fn(&Percentiles) -> f64); 8] = [
+const OF_ENDPOINTS: [(&str, Figure); 8] = [
     ("p50", |p| p.p50_us),
     ("p90", |p| p.p90_us),
     ("p95", |p| p.p95_us),

@@ -65,6 +65,7 @@ enum Framing {
     UntilClosed,
 }
 
+#[derive(Clone, Copy)]
 struct Head {
     status: u16,
     length: usize,

@@ -103,7 +103,7 @@ impl Refusal {
         for character in left.by_ref().take(SHOWN_CHARACTERS) {
             match character {
                 '<' | '>' | '&' | '"' | '\'' | '`' | '\\' => {
-                    shown.extend(character.escape_unicode())
+                    shown.extend(character.escape_unicode());
                 }
                 _ => shown.extend(character.escape_debug()),
             }

@@ -73,7 +73,7 @@ impl Repairs {
     ];
 
     /// Reasons for which something is missing from the event.
-    const CUT: u32 = (1 << 7) - 1 | Self::WRONG_TYPE.0;
+    const CUT: u32 = ((1 << 7) - 1) | Self::WRONG_TYPE.0;
 
     /// Whether nothing was repaired.
     pub fn is_empty(self) -> bool {
