@@ -191,7 +191,7 @@ fn exits_with_64_and_one_line_on_wrong_usage() {
     for (url, flags, expected) in [
         ("http://192.0.2.1", &[][..], "say --i-own-this-host"),
         (&url, &["--fail-if", "p99"], "such as p99>5ms"),
-        (&url, &["--rate=-5"], "RATE"),
+        (&url, &["--rate=-5"], "--rate"),
         (&url, &["--cold-start"], "cold_start needs MANAGEMENT_URL in the environment"),
         (&url, &["--drop-counted"], "drop_counted deletes rows"),
         (&url, &["--fail-if", "clicks.p99>5ms"], "it has event"),

@@ -11,7 +11,7 @@ const INVALID: [&str; 5] = [
     "event/bad%20id?a=b",
     "click/p0?url=https://elsewhere.example/",
     "conversion/p0?amount=much&currency=EUR",
-    "conversion/p0?amount=1&currency=EUR&click_id=none",
+    "conversion/p0?amount=1&currency=EUR&click_id=no-uuid",
 ];
 const LARGEST_BATCH: u64 = 8;
 

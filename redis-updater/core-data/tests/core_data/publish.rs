@@ -271,8 +271,8 @@ async fn reports_permanent_errors_at_once() {
         (&["publish"][..], "FILE"),
         (&[], "subcommand"),
         (&["get", "a b"], "PROGRAM_ID"),
-        (&["verify", path, "--wait", "x"], "WAIT"),
-        (&["publish", path, "--format", "xml"], "FORMAT"),
+        (&["verify", path, "--wait", "x"], "--wait"),
+        (&["publish", path, "--format", "xml"], "--format"),
     ] {
         let usage = local.run(arguments).await;
         assert_eq!((usage.status, usage.err.lines().count()), (Some(64), 1), "{usage:?}");
