@@ -409,7 +409,7 @@ impl Inner {
         held.filter(|held| self.is_newer(held, &new)).unwrap_or(new)
     }
 
-    /// The time of an entry that is no longer fresh after `left`.
+    /// When an entry must have been read to stop being fresh after `left`.
     fn expires_in(&self, left: Duration) -> Instant {
         let now = Instant::now();
         now.checked_sub(self.limits.ttl.saturating_sub(left)).unwrap_or(now)

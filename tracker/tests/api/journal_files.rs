@@ -205,7 +205,7 @@ async fn starts_whatever_has_the_name_of_a_ring() {
     surroundings.create_stream().await;
     surroundings.until_delivered(&accepted).await;
     let output = surroundings.redrive();
-    assert_eq!(output.status.code(), Some(1), "what is no file is kept: {output:?}");
+    assert_eq!(output.status.code(), Some(1), "anything but a file is kept: {output:?}");
 }
 
 fn link_to_first(path: &Path, link: fn(&Path, &Path) -> std::io::Result<()>) {

@@ -14,8 +14,10 @@ pub(super) fn may_mean_any(name: &str, known: &[&str]) -> bool {
 
 /// The one of `known` that `name` means.
 pub fn meant<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let mut known = known.into_iter().peekable();
+    known.peek()?;
     let folded = fold(name);
-    known.into_iter().find(|known| fold(known) == folded)
+    known.find(|known| fold(known) == folded)
 }
 
 /// A name without what differs between the ways of writing it: case, what joins its words, `[]` or an index

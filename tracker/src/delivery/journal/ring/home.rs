@@ -157,7 +157,7 @@ pub fn set_aside(path: &Path) -> Result<PathBuf, RingError> {
     rename_aside(path)
 }
 
-/// Renames a path as [`set_aside`] does, whoever has it open.
+/// Like [`set_aside`], but also renames a path that another process has open.
 pub fn rename_aside(path: &Path) -> Result<PathBuf, RingError> {
     let aside = folder::damaged_path(path)?;
     rename(path, &aside)?;
