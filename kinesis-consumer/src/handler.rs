@@ -1,7 +1,7 @@
 //! Handles one invocation: takes a batch of events, and returns the records to retry.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
 use adtrack_runtime::lambda::{
@@ -40,9 +40,19 @@ struct Rows<'a> {
     rows: Vec<Row>,
     /// By id: the row's index in `rows`, and the records that it came from.
     sources: HashMap<String, (usize, Vec<UserRecord<'a>>)>,
-    events: usize,
     /// Repeated events that differ from the others of their id in a field that must not change.
     differing: usize,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub struct Stored {
+    /// User records in the failure store.
+    pub failures: usize,
+    /// Sequence numbers of the records to retry.
+    pub retry: BTreeSet<String>,
+    /// Repeats that differ from the first event of their id, within the batch or from the table's row.
+    pub differing: usize,
 }
 
 impl Handler {
@@ -56,13 +66,30 @@ impl Handler {
         Self { table, failures, rows, metrics_namespace }
     }
 
-    /// Stores the events of a batch, and responds before `deadline`.
+    /// Stores the events of a batch, reports metrics, and responds before `deadline`.
     pub async fn handle(&self, event: KinesisEvent, deadline: SystemTime) -> BatchResponse {
         let records = records_of(event);
-        let (rows, mut poison) = self.rows_of(&records);
-        let collapsed = rows.events - rows.rows.len();
+        let stored = self.store(&records, deadline).await;
 
-        let write_deadline = write_deadline(deadline);
+        let (failures, retries) = (stored.failures, stored.retry.len());
+        let metrics = BatchMetrics {
+            namespace: &self.metrics_namespace,
+            function: FUNCTION,
+            records: &records,
+            failures,
+            retries,
+            differing_repeats: Some(stored.differing),
+        };
+        telemetry::write_line(&metrics.to_emf(Timestamp::now()));
+        tracing::debug!(records = records.len(), failures, retries, "batch");
+        report(stored.retry)
+    }
+
+    /// Stores the events of `records` before `deadline`.
+    pub async fn store(&self, records: &[StreamRecord], deadline: SystemTime) -> Stored {
+        let (rows, mut poison) = self.rows_of(records);
+
+        let write_deadline = write_deadline(SystemTime::now(), deadline);
         let invalid = poison.take();
         let (unwritten, mut retry) = tokio::join!(
             self.table.write(&rows.rows, write_deadline),
@@ -78,27 +105,15 @@ impl Handler {
         retry.extend(rows.retryable_sequence_numbers(&unwritten));
 
         let differing = rows.differing + unwritten.differing.len();
-        if differing > 0 {
-            let id = unwritten.differing.first().map(|row| row.id());
+        if let Some(row) = unwritten.differing.first() {
+            let id = row.id();
             tracing::warn!(
                 differing,
                 id,
                 "repeats differ from the first of their id, which is kept"
             );
         }
-
-        let (failures, retries) = (poison.count(), retry.len());
-        let metrics = BatchMetrics {
-            namespace: &self.metrics_namespace,
-            function: FUNCTION,
-            records: &records,
-            failures,
-            retries,
-            differing_repeats: Some(differing),
-        };
-        telemetry::write_line(&metrics.to_emf(Timestamp::now()));
-        tracing::debug!(records = records.len(), failures, retries, collapsed, "batch");
-        report(retry)
+        Stored { failures: poison.count(), retry, differing }
     }
 
     fn rows_of<'a>(&self, records: &'a [StreamRecord]) -> (Rows<'a>, Poison<'a>) {
@@ -133,7 +148,6 @@ impl<'a> Rows<'a> {
     /// Adds a row, replacing an earlier one of the same event. Rows that are written once are combined
     /// instead.
     fn add(&mut self, row: Row, source: UserRecord<'a>) {
-        self.events += 1;
         match self.sources.entry(row.id().to_owned()) {
             Entry::Occupied(mut known) => {
                 let (index, sources) = known.get_mut();
@@ -166,7 +180,23 @@ impl<'a> Rows<'a> {
 }
 
 /// Subtracts the reserve, but at most half of the time left.
-fn write_deadline(deadline: SystemTime) -> SystemTime {
-    let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
+fn write_deadline(now: SystemTime, deadline: SystemTime) -> SystemTime {
+    let left = deadline.duration_since(now).unwrap_or_default();
     deadline - RESERVE.min(left / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserves_two_seconds_but_at_most_half_of_the_time_left() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+        for (left, expected) in [(20, 18), (4, 2), (2, 1), (0, 0)] {
+            let deadline = write_deadline(now, now + Duration::from_secs(left));
+            assert_eq!(deadline, now + Duration::from_secs(expected), "{left} s left");
+        }
+        let past = now - Duration::from_secs(5);
+        assert_eq!(write_deadline(now, past), past);
+    }
 }

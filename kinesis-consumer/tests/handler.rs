@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use adtrack_proto::aggregate::Aggregate;
 use adtrack_proto::event::{EventType, TrackingEvent};
 use adtrack_proto::failed_record::FailedRecord;
-use adtrack_runtime::lambda::FailureStore;
+use adtrack_runtime::lambda::{FailureStore, records_of};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use faults::{Fault, FaultyDynamoDb};
@@ -71,6 +71,13 @@ impl Function {
         let event = serde_json::from_slice(&payload("arn:stream", SHARD, records)).unwrap();
         let response = self.handler.handle(event, SystemTime::now() + time).await;
         response.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()
+    }
+
+    /// Stores a batch; returns how many of its repeats differ.
+    async fn differing(&self, records: &[Record]) -> usize {
+        let event = serde_json::from_slice(&payload("arn:stream", SHARD, records)).unwrap();
+        let deadline = SystemTime::now() + Duration::from_secs(20);
+        self.handler.store(&records_of(event), deadline).await.differing
     }
 
     async fn row(&self, id: &str) -> Option<HashMap<String, AttributeValue>> {
@@ -417,25 +424,18 @@ async fn handles_deadline_and_refusal_of_rows_that_are_written_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn distinguishes_differing_repeats_from_equal_ones() {
+async fn counts_repeats_that_differ_within_a_batch_and_from_the_table() {
     let function = Function::start(vec![]).await;
-    let table = EventTable::new(&aws::sdk_config(&function.proxy.url).await, TABLE.to_owned());
-    let at = |ms| jiff::Timestamp::from_millisecond(ms).unwrap();
-    let rows = |amount| {
-        let row = |number| {
-            let event = conversion(number, amount);
-            let bytes = event.encode_to_vec();
-            Row::new(event, &bytes, at(1), at(2), RowSettings::default())
-        };
-        (0..10).map(row).collect::<Vec<_>>()
-    };
-    let deadline = SystemTime::now() + Duration::from_secs(20);
-    for (amount, differing) in [(5, 0), (5, 0), (6, 10)] {
-        let rows = rows(amount);
-        let unwritten = table.write(&rows, deadline).await;
-        assert_eq!(unwritten.differing.len(), differing);
-        assert!(unwritten.retryable.is_empty() && unwritten.refused.is_empty());
-    }
+    let copy = |number, amount| record(number, conversion(number % 10, amount).encode_to_vec());
+    let first: Vec<_> = (0..10).map(|number| copy(number, 5)).collect();
+    assert_eq!(function.differing(&first).await, 0);
+    assert_eq!(function.differing(&first).await, 0, "the same again");
+
+    let mut mixed: Vec<_> = (0..4).map(|number| copy(number, 6)).collect();
+    mixed.extend((4..7).map(|number| copy(number, 5)));
+    // Of each of these pairs, both copies or one differ from the other and from the table's row.
+    mixed.extend((17..20).flat_map(|number| [copy(number, 7), copy(number + 10, 8)]));
+    assert_eq!(function.differing(&mixed).await, 4 + 3 + 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
