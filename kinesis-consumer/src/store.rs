@@ -9,7 +9,7 @@ mod request;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
 
-use adtrack_runtime::backoff::Backoff;
+use adtrack_runtime::backoff::{Backoff, Pauses};
 use aws_config::BehaviorVersion;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
@@ -116,16 +116,13 @@ impl EventTable {
     /// Retries up to 25 rows until all are written or the deadline is near.
     async fn retry_until<'a>(&self, rows: Vec<&'a Row>, deadline: SystemTime) -> Unwritten<'a> {
         let mut unwritten = Unwritten { retryable: rows, ..Unwritten::default() };
-        let mut failures = 0;
+        let mut pauses = Pauses::new(BACKOFF, deadline);
         while !unwritten.retryable.is_empty() {
-            failures += 1;
-            let delay = BACKOFF.delay(failures);
-            if SystemTime::now() + delay >= deadline {
-                let rows = unwritten.retryable.len();
+            if !pauses.wait().await {
+                let (rows, failures) = (unwritten.retryable.len(), pauses.failures());
                 tracing::warn!(rows, failures, "out of time; left for a retry");
                 break;
             }
-            tokio::time::sleep(delay).await;
             let rows = std::mem::take(&mut unwritten.retryable);
             unwritten = unwritten.merge(self.write_or_isolate(&rows, deadline).await);
         }
@@ -137,10 +134,6 @@ impl EventTable {
     async fn write_or_isolate<'a>(&self, rows: &[&'a Row], deadline: SystemTime) -> Unwritten<'a> {
         match self.call_with_deadline(rows, deadline).await {
             Attempt::Taken { except: retryable } => Unwritten { retryable, ..Unwritten::default() },
-            Attempt::Refused { reason } if rows.len() == 1 => Unwritten {
-                refused: rows.iter().map(|row| (*row, reason.clone())).collect(),
-                ..Unwritten::default()
-            },
             Attempt::Refused { .. } => {
                 let mut unwritten = Unwritten::default();
                 for row in rows {

@@ -13,6 +13,7 @@
 use std::collections::HashMap;
 use std::time::SystemTime;
 
+use adtrack_runtime::backoff::Pauses;
 use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
@@ -65,8 +66,7 @@ impl EventTable {
             tracing::warn!(error, rows = retryable.len(), "PutItem failed");
         }
         let again = write_concurrently(&retryable, |row| self.retry_row(row, deadline)).await;
-        if !again.unwritten.retryable.is_empty() {
-            let rows = again.unwritten.retryable.len();
+        if let rows @ 1.. = again.unwritten.retryable.len() {
             tracing::warn!(rows, "out of time; left for a retry");
         }
         first.unwritten.merge(again.unwritten)
@@ -75,14 +75,8 @@ impl EventTable {
     /// Retries a row until it is written or the deadline is near.
     async fn retry_row(&self, row: &Row, deadline: SystemTime) -> Outcome {
         let mut outcome = Outcome::Retryable(String::new());
-        let mut failures = 0;
-        while let Outcome::Retryable(_) = outcome {
-            failures += 1;
-            let delay = BACKOFF.delay(failures);
-            if SystemTime::now() + delay >= deadline {
-                break;
-            }
-            tokio::time::sleep(delay).await;
+        let mut pauses = Pauses::new(BACKOFF, deadline);
+        while matches!(outcome, Outcome::Retryable(_)) && pauses.wait().await {
             outcome = self.write_row(row, deadline).await;
         }
         outcome
