@@ -22,7 +22,7 @@ pub const FUNCTION: &str = "kinesis-consumer";
 const RESERVE: Duration = Duration::from_secs(2);
 
 /// Time before the deadline reserved for the response alone.
-const RESPONSE_RESERVE: Duration = Duration::from_millis(500);
+pub(crate) const RESPONSE_RESERVE: Duration = Duration::from_millis(500);
 
 /// Turns batches of events into rows of the table.
 #[derive(Debug, Clone)]
@@ -166,7 +166,7 @@ impl<'a> Rows<'a> {
 }
 
 /// Subtracts the reserve, but at most half of the time left.
-fn write_deadline(deadline: SystemTime) -> SystemTime {
+pub(crate) fn write_deadline(deadline: SystemTime) -> SystemTime {
     let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
     deadline - RESERVE.min(left / 2)
 }

@@ -6,6 +6,7 @@
 //!                  records that a retry may store → batchItemFailures
 //! ```
 
+pub mod archive;
 pub mod config;
 pub mod decode;
 pub mod handler;
