@@ -1,5 +1,5 @@
-//! Measures what the Lambda functions cost: `functions kinesis-consumer|redis-updater [--rounds N]
-//! [--report package]`.
+//! Measures what the Lambda functions cost: `functions kinesis-consumer|archiver|redis-updater
+//! [--rounds N] [--report package]`.
 //!
 //! Runs the real binary of a function under the local stack's runtime API. The function, DynamoDB with
 //! the runtime API, and redis-server are three processes. The measure is the CPU time of the function's
@@ -8,6 +8,8 @@
 
 #![allow(missing_docs, reason = "an example")]
 
+mod archiver;
+mod batches;
 mod kinesis_consumer;
 mod measure;
 mod package;
@@ -44,6 +46,7 @@ struct Arguments {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum FunctionName {
+    Archiver,
     KinesisConsumer,
     RedisUpdater,
 }
@@ -63,6 +66,8 @@ async fn main() -> ExitCode {
         Err(exit) => return exit,
     };
     let finished = match (arguments.function, arguments.report) {
+        (FunctionName::Archiver, Report::Cost) => archiver::cost(&arguments).await,
+        (FunctionName::Archiver, Report::Package) => archiver::package(&arguments).await,
         (FunctionName::KinesisConsumer, Report::Cost) => kinesis_consumer::cost(&arguments).await,
         (FunctionName::KinesisConsumer, Report::Package) => {
             kinesis_consumer::package(&arguments).await
