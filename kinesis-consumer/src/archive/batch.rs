@@ -75,10 +75,13 @@ struct Hours<'a> {
 impl<'a> Hours<'a> {
     fn add(&mut self, record: &'a StreamRecord, poison: &mut Poison<'a>) {
         let mut tally = Tally::default();
-        let mut touched = BTreeSet::new();
-        let mut rejected = Vec::new();
+        let mut hours = BTreeSet::new();
+        let mut reject = |user_record: &UserRecord<'a>, reason: String, tally: &mut Tally| {
+            tally.poison += 1;
+            poison.add(user_record, reason);
+        };
         let contents = Contents::of(record).unwrap_or_else(|error| {
-            rejected.push((UserRecord::whole(record), error.to_string()));
+            reject(&UserRecord::whole(record), error.to_string(), &mut tally);
             Contents { user_records: Vec::new(), notice: None }
         });
         for user_record in contents.user_records {
@@ -88,32 +91,26 @@ impl<'a> Hours<'a> {
                     let hour = Hour::of(received_at);
                     self.raw.entry(hour).or_default().of(record).add(&event, &user_record);
                     tally.add_event(received_at);
-                    touched.insert(hour);
+                    hours.insert(hour);
                 }
-                Err(error) => rejected.push((user_record, error.to_string())),
+                Err(error) => reject(&user_record, error.to_string(), &mut tally),
             }
         }
-        let notice = contents.notice.and_then(|bytes| match Notice::decode(&bytes) {
-            Ok(notice) => Some(notice),
-            Err(error) => {
-                rejected.push((UserRecord::whole(record), error.to_string()));
-                None
-            }
-        });
-        for (user_record, reason) in &rejected {
-            poison.add(user_record, reason.clone());
+        let notice = contents.notice.map(|bytes| Notice::decode(&bytes)).transpose();
+        if let Err(error) = &notice {
+            reject(&UserRecord::whole(record), error.to_string(), &mut tally);
         }
-        tally.poison = rejected.len();
         self.events += tally.events;
 
+        let notice = notice.ok().flatten();
         if let Some(notice) = &notice {
-            let hour = Hour::of(notice.notice.at_ms);
+            let hour = Hour::of(notice.message.at_ms);
             self.receipts.entry(hour).or_default().of(record).add_notice(record, notice);
         }
-        if touched.is_empty() && (notice.is_none() || tally.poison > 0) {
-            touched.insert(Hour::of(record.arrived_at.as_millisecond()));
+        if hours.is_empty() && (notice.is_none() || tally.poison > 0) {
+            hours.insert(Hour::of(record.arrived_at.as_millisecond()));
         }
-        for hour in touched {
+        for hour in hours {
             self.receipts.entry(hour).or_default().of(record).add_events(record, tally);
         }
     }

@@ -74,11 +74,6 @@ impl Columns {
         Self { schema, indexes, columns, rows: 0 }
     }
 
-    /// The number of rows that have ended.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
     /// Gives the current row a value.
     pub fn set(&mut self, name: &str, value: Value<'_>) {
         if matches!(value, Value::Text("")) {

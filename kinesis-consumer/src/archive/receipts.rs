@@ -98,8 +98,8 @@ impl ReceiptRows {
     }
 
     /// Adds what a journal says of itself: a row for each ring, or one without a ring if there are none.
-    pub fn add_notice(&mut self, record: &StreamRecord, Notice { kind, notice }: &Notice) {
-        let ranges = notice.rings.iter().map(|ring| RingRange {
+    pub fn add_notice(&mut self, record: &StreamRecord, Notice { kind, message }: &Notice) {
+        let ranges = message.rings.iter().map(|ring| RingRange {
             ring: ring.ring.clone(),
             from: ring.from_position,
             to: ring.to_position,
@@ -111,15 +111,15 @@ impl ReceiptRows {
         for range in ranges {
             let columns = &mut self.0;
             columns.set("kind", Value::Text(kind));
-            columns.set("journal", Value::Text(&notice.journal));
+            columns.set("journal", Value::Text(&message.journal));
             if let Some(range) = range {
                 set_range(columns, &range);
             }
-            columns.set("at", Value::Long(bounded(notice.at_ms)));
-            columns.set("reason", Value::Text(&notice.reason));
-            if (notice.clock_from_ms, notice.clock_to_ms) != (0, 0) {
-                columns.set("clock_from", Value::Long(bounded(notice.clock_from_ms)));
-                columns.set("clock_to", Value::Long(bounded(notice.clock_to_ms)));
+            columns.set("at", Value::Long(bounded(message.at_ms)));
+            columns.set("reason", Value::Text(&message.reason));
+            if (message.clock_from_ms, message.clock_to_ms) != (0, 0) {
+                columns.set("clock_from", Value::Long(bounded(message.clock_from_ms)));
+                columns.set("clock_to", Value::Long(bounded(message.clock_to_ms)));
             }
             end_row(columns, record);
         }
