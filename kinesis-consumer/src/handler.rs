@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use crate::decode::decode;
 use crate::item::{Row, RowSettings};
+use crate::row_types::RowTypes;
 use crate::store::{EventTable, Unwritten};
 
 /// The function's name in failed records and metrics.
@@ -30,6 +31,7 @@ pub struct Handler {
     table: EventTable,
     failures: FailureStore,
     rows: RowSettings,
+    row_types: RowTypes,
     metrics_namespace: String,
 }
 
@@ -46,14 +48,16 @@ struct Rows<'a> {
 }
 
 impl Handler {
-    /// Writes rows to `table` and invalid records to `failures`; metrics go to `metrics_namespace`.
+    /// Writes rows of `row_types` to `table` and invalid records to `failures`; metrics go to
+    /// `metrics_namespace`.
     pub fn new(
         table: EventTable,
         failures: FailureStore,
         rows: RowSettings,
+        row_types: RowTypes,
         metrics_namespace: String,
     ) -> Self {
-        Self { table, failures, rows, metrics_namespace }
+        Self { table, failures, rows, row_types, metrics_namespace }
     }
 
     /// Stores the events of a batch, and responds before `deadline`.
@@ -119,7 +123,9 @@ impl Handler {
                         let (arrived_at, settings) = (record.arrived_at, self.rows);
                         let row =
                             Row::new(event, &user_record.data, arrived_at, stored_at, settings);
-                        rows.add(row, user_record);
+                        if self.row_types.include(&row) {
+                            rows.add(row, user_record);
+                        }
                     }
                     Err(error) => poison.add(&user_record, error.to_string()),
                 }

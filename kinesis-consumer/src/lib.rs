@@ -1,4 +1,5 @@
-//! The Lambda function that stores events in DynamoDB.
+//! The two Lambda functions that read the event stream: kinesis-consumer stores events in DynamoDB, and the archiver
+//! writes them to the [`archive`].
 //!
 //! ```text
 //! Kinesis batch → decode ─┬→ item → store → DynamoDB
@@ -12,4 +13,5 @@ pub mod decode;
 pub mod handler;
 pub mod item;
 mod repeats;
+pub mod row_types;
 pub mod store;

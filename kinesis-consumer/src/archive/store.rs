@@ -68,6 +68,9 @@ impl Archive {
     async fn put(&self, file: &File<'_>, deadline: SystemTime) -> Result<(), PutError> {
         let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
         let limit = left.min(WRITE_TIMEOUT);
+        if limit.is_zero() {
+            return Err(PutError::TimedOut(limit));
+        }
         let path = Path::from(&*file.path);
         let put = self.store.put(&path, file.bytes.clone().into());
         tokio::time::timeout(limit, put).await.map_err(|_| PutError::TimedOut(limit))??;
