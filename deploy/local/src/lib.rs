@@ -10,6 +10,7 @@
 //! bootstrap binary talks to, and an event-source mapping per stream. Each test starts its own [`Stack`]
 //! on free ports.
 
+pub mod archive;
 pub mod aws;
 pub mod error;
 pub mod faults;

@@ -14,6 +14,8 @@ const MAX_PAYLOAD_BYTES: usize = 6 * 1024 * 1024;
 const AGGREGATE_BYTES: usize = 50 * 1024;
 /// More events than fit into a payload.
 const UNLIMITED: usize = 30_000;
+/// Programs of the events.
+const PROGRAMS: f64 = 10_000.0;
 
 /// A shape of a batch.
 pub struct Shape {
@@ -75,21 +77,38 @@ impl Shape {
     }
 }
 
-/// An event as the tracker records it.
+/// An event as the tracker records it in a load test: 10,000 programs by Zipf's law, a few user agents, about 4,000
+/// events per second in a shard.
 fn event(number: usize) -> TrackingEvent {
+    let program = PROGRAMS.powf(fastrand::f64()) as usize;
+    let version = fastrand::u8(138..141);
+    let received_at_ms = 1_767_323_045_678 + number as i64 / 4;
     TrackingEvent {
-        program_id: format!("2123{:02}", number % 20),
-        program_name: "Autumn campaign".into(),
-        checksum: "124".into(),
-        customer_id: 9_124,
-        customer_name: "Customer2".into(),
-        user_agent: "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0".into(),
+        program_id: format!("{:06}", 200_000 + program),
+        program_name: format!("Campaign {program:06}"),
+        checksum: format!("{:03}", program % 1_000),
+        customer_id: 9_000 + program as i64 % 7_000,
+        customer_name: format!("Cust{:05}", program % 7_000),
+        user_agent: format!(
+            "Mozilla/5.0 (X11; Linux x86_64; rv:{version}.0) Gecko/20100101 Firefox/{version}.0"
+        ),
         is_valid: true,
-        message_id: Uuid::now_v7().to_string(),
+        message_id: uuid_v7(received_at_ms),
         event_type: EventType::Event.into(),
-        occurred_at_ms: 1_767_323_045_678,
-        received_at_ms: 1_767_323_045_678,
+        occurred_at_ms: received_at_ms,
+        received_at_ms,
         host: "track.example".into(),
         ..TrackingEvent::default()
     }
+}
+
+/// A UUID of version 7 whose other bits are random.
+fn uuid_v7(ms: i64) -> String {
+    let time = (ms as u128) << 80;
+    let random = fastrand::u128(..) & !(u128::MAX << 80);
+    uuid::Builder::from_u128(time | random)
+        .with_variant(uuid::Variant::RFC4122)
+        .with_version(uuid::Version::SortRand)
+        .into_uuid()
+        .to_string()
 }

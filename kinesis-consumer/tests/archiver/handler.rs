@@ -111,7 +111,7 @@ async fn archives_a_batch_by_hour_with_receipts() {
     };
     assert_eq!(raw.len(), 2);
     assert_eq!(relative(&raw, "raw"), relative(&receipts, "receipts"), "the same names");
-    let ids: Vec<_> = raw.iter().flat_map(|(_, file)| read::rows(file)).collect();
+    let ids: Vec<_> = raw.iter().flat_map(|(_, file)| rows_of(file)).collect();
     let ids: Vec<_> = ids.iter().map(|row| row["message_id"].as_s().unwrap()).collect();
     assert_eq!(ids, ["a", "b"]);
 }
@@ -188,7 +188,7 @@ async fn keeps_invalid_records_and_archives_the_others() {
         ("archiver", "1")
     );
     assert!(failed[0].reason.contains("not a TrackingEvent"), "{}", failed[0].reason);
-    assert_eq!(function.files("raw").iter().flat_map(|(_, file)| read::rows(file)).count(), 1);
+    assert_eq!(function.files("raw").iter().flat_map(|(_, file)| rows_of(file)).count(), 1);
 }
 
 #[tokio::test]

@@ -3,8 +3,9 @@
 
 mod handler;
 mod raw;
-mod read;
 mod receipts;
+
+use std::collections::BTreeMap;
 
 use adtrack_proto::aggregate::Aggregate;
 use adtrack_proto::event::{EventType, TrackingEvent};
@@ -12,8 +13,9 @@ use adtrack_runtime::lambda::StreamRecord;
 use bytes::Bytes;
 use jiff::Timestamp;
 use kinesis_consumer::archive::batch::{Batch, File};
+use local_stack::archive::Row;
+use parquet::file::reader::{FileReader, SerializedFileReader};
 use prost::Message;
-use read::Row;
 
 const SHARD: &str = "shardId-000000000003";
 /// A receipt, and its two rings.
@@ -56,9 +58,29 @@ fn batch(records: &[StreamRecord]) -> Batch<'_> {
     Batch::of(records).unwrap()
 }
 
+fn rows_of(file: &Bytes) -> Vec<Row> {
+    local_stack::archive::rows(file.clone()).unwrap()
+}
+
+/// The columns of a file and their types.
+fn types_of(file: &Bytes) -> BTreeMap<String, String> {
+    let reader = SerializedFileReader::new(file.clone()).unwrap();
+    let schema = reader.metadata().file_metadata().schema();
+    let columns = schema.get_fields().iter().map(|field| {
+        let logical = field.get_basic_info().logical_type_ref();
+        let logical = logical.map(|it| format!("{it:?}")).unwrap_or_default();
+        let physical = match field.is_group() {
+            true => String::new(),
+            false => format!("{:?} ", field.get_physical_type()),
+        };
+        (field.name().to_owned(), physical + &logical)
+    });
+    columns.collect()
+}
+
 /// The rows of all `files`.
 fn rows(files: &[File<'_>]) -> Vec<Row> {
-    files.iter().flat_map(|file| read::rows(&file.bytes)).collect()
+    files.iter().flat_map(|file| rows_of(&file.bytes)).collect()
 }
 
 fn paths<'f>(files: &'f [File<'_>]) -> Vec<&'f str> {

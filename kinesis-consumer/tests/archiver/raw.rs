@@ -1,7 +1,5 @@
 //! Raw rows.
 
-use std::collections::BTreeMap;
-
 use adtrack_proto::rank::rank;
 use aws_sdk_dynamodb::types::AttributeValue;
 use kinesis_consumer::item::{Row as TableRow, RowSettings};
@@ -93,7 +91,7 @@ fn bisected(
         return files;
     }
     let raw = batch(records).raw;
-    raw.iter().map(|file| (file.path.clone(), read::rows(&file.bytes))).collect()
+    raw.iter().map(|file| (file.path.clone(), rows_of(&file.bytes))).collect()
 }
 
 proptest! {
@@ -112,7 +110,7 @@ proptest! {
         prop_assert_eq!(batch.events, all.len());
         prop_assert_eq!(by_place(rows(&batch.raw)), by_place(all));
         for file in &batch.raw {
-            for row in read::rows(&file.bytes) {
+            for row in rows_of(&file.bytes) {
                 let received_at = row["received_at"].as_n().unwrap().parse().unwrap();
                 let time = Timestamp::from_millisecond(received_at).unwrap().to_string();
                 let folder = format!("raw/dt={}/hour={}/", &time[..10], &time[11..13]);
@@ -161,7 +159,7 @@ proptest! {
 fn has_the_columns_of_the_contract() {
     let records = [record(1, "key", event("m", RECEIVED_AT).encode_to_vec())];
 
-    let types = read::types(&batch(&records).raw[0].bytes);
+    let types = types_of(&batch(&records).raw[0].bytes);
 
     let time = "INT64 Timestamp(TimestampType { is_adjusted_to_u_t_c: true, unit: MILLIS })";
     let texts = [

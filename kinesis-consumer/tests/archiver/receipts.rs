@@ -30,7 +30,7 @@ fn receipts(records: &[StreamRecord]) -> Vec<Value> {
 fn has_the_columns_of_the_contract() {
     let records = [record(1, "key", event("m", RECEIVED_AT).encode_to_vec())];
 
-    let types = read::types(&batch(&records).receipts[0].bytes);
+    let types = types_of(&batch(&records).receipts[0].bytes);
 
     let time = "INT64 Timestamp(TimestampType { is_adjusted_to_u_t_c: true, unit: MILLIS })";
     let text = "BYTE_ARRAY String";
@@ -99,7 +99,7 @@ fn a_record_of_two_hours_has_its_receipt_in_both() {
         paths(files).into_iter().map(|path| path.rsplit('/').next().unwrap().to_owned()).collect()
     };
     assert_eq!(names(&batch.raw), names(&batch.receipts));
-    let [first, second] = [0, 1].map(|hour| as_json(read::rows(&batch.receipts[hour].bytes)));
+    let [first, second] = [0, 1].map(|hour| as_json(rows_of(&batch.receipts[hour].bytes)));
     assert_eq!(first[..2], second[..], "the same rows, with the events of both hours");
     assert_eq!(first[0]["events"], 2);
     let numbers = |hour: usize| Vec::from_iter(&batch.receipts[hour].sequence_numbers);
