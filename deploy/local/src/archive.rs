@@ -1,7 +1,7 @@
 //! Reads an archive's files, for tests.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use axum::body::Bytes;
@@ -12,28 +12,25 @@ use parquet::record::Field;
 /// A row in the form of the table's items. A column that is NULL is absent.
 pub type Row = HashMap<String, AttributeValue>;
 
-/// The rows of all files below `folder`, in the order of the files' names. A folder that is not there has none.
+/// The Parquet files below `folder`, by name; none if there is no such folder. Files that are still being written have
+/// other names.
 ///
 /// # Errors
 ///
-/// If a file cannot be read, or is not Parquet.
-pub fn rows_below(folder: &Path) -> Result<Vec<Row>, ParquetError> {
+/// If a folder cannot be read.
+pub fn files_below(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Ok(Vec::new()) };
-    let mut paths = Vec::new();
+    let mut files = Vec::new();
     for entry in entries {
-        paths.push(entry?.path());
-    }
-    paths.sort();
-    let mut all = Vec::new();
-    for path in paths {
+        let path = entry?.path();
         if path.is_dir() {
-            all.extend(rows_below(&path)?);
+            files.extend(files_below(&path)?);
         } else if path.extension().is_some_and(|extension| extension == "parquet") {
-            // Other files are still being written.
-            all.extend(rows(std::fs::read(&path)?.into())?);
+            files.push(path);
         }
     }
-    Ok(all)
+    files.sort();
+    Ok(files)
 }
 
 /// The rows of a file.
