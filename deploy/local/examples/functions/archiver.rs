@@ -64,13 +64,42 @@ pub async fn package(arguments: &Arguments) -> Result<(), Error> {
     Ok(())
 }
 
+/// Measures the size of an archive of as many batches as there are rounds, all of them different and full.
+pub async fn size_of_archive(arguments: &Arguments) -> Result<(), Error> {
+    let folder = tempfile::tempdir()?;
+    let shape = &SHAPES[SHAPES.len() - 1];
+    let (mut bench, _) = start(arguments, shape, folder.path()).await?;
+    let mut events = 0;
+    for number in 0..arguments.rounds as usize {
+        let (records, _, count) = shape.records(number);
+        bench.replace_batch(&records, count);
+        bench.invoke().await?;
+        events += count;
+    }
+    println!(
+        "{:<33} {:>8} {:>10} {:>9} {:>12}",
+        "archiver: an archive", "batches", "events", "MB", "bytes/event"
+    );
+    for kind in ["raw", "receipts"] {
+        let bytes = size(&folder.path().join(kind))? as f64;
+        println!(
+            "{kind:<33} {:>8} {events:>10} {:>9.1} {:>12.2}",
+            arguments.rounds,
+            bytes / 1e6,
+            bytes / events as f64
+        );
+    }
+    bench.stop().await;
+    Ok(())
+}
+
 /// A process for the batch, and the number of records in it.
 async fn start(
     arguments: &Arguments,
     shape: &Shape,
     archive: &Path,
 ) -> Result<(Bench, usize), Error> {
-    let (records, _, events) = shape.records();
+    let (records, _, events) = shape.records(0);
     let environment = [
         ("AWS_REGION", aws::REGION),
         ("ARCHIVE_URL", &format!("file://{}", archive.display())),

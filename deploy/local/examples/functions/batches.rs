@@ -43,11 +43,12 @@ pub const SHAPES: [Shape; 8] = [
 ];
 
 impl Shape {
-    /// The records of a batch, the number of rows they become, and the number of events in them.
-    pub fn records(&self) -> (Vec<Record>, usize, usize) {
+    /// The records of batch `number`, the number of rows they become, and the number of events in them.
+    pub fn records(&self, number: usize) -> (Vec<Record>, usize, usize) {
         let mut records: Vec<Record> = Vec::new();
         let (mut bytes, mut ids, mut events) = (0, HashSet::new(), 0);
-        let distinct: Vec<_> = (0..self.events / self.copies).map(event).collect();
+        let distinct: Vec<_> =
+            (0..self.events / self.copies).map(|index| event(number * UNLIMITED + index)).collect();
         let mut distinct = distinct.iter().cycle();
         let per_record = if self.aggregated { AGGREGATE_BYTES } else { 1 };
         while events < self.events {
@@ -60,7 +61,7 @@ impl Shape {
             }
             let partition_key = Uuid::now_v7().to_string();
             let record = Record {
-                sequence_number: format!("4966{:052}", records.len()),
+                sequence_number: format!("4966{number:012}{:040}", records.len()),
                 data: aggregate.encode(&partition_key),
                 partition_key,
                 arrived_at: 1_767_323_046.5,

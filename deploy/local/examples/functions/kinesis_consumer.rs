@@ -21,7 +21,7 @@ pub async fn cost(arguments: &Arguments) -> Result<(), Error> {
     for shape in SHAPES.iter().filter(|shape| shape.name.contains(&arguments.only)) {
         let table = format!("bench-{}", benches.len());
         aws::create_table(&client, &table).await?;
-        let (records, rows, events) = shape.records();
+        let (records, rows, events) = shape.records(0);
         let environment = environment(&dynamodb.url, &table, folder.path());
         let bench = start(arguments, shape, events, &records, environment, folder.path()).await?;
         bench.invoke().await?;
@@ -67,7 +67,7 @@ pub async fn package(arguments: &Arguments) -> Result<(), Error> {
     for (number, shape) in shapes.enumerate() {
         let table = format!("bench-{number}");
         aws::create_table(&client, &table).await?;
-        let (records, _, events) = shape.records();
+        let (records, _, events) = shape.records(0);
         let mut times = Times::default();
         for _ in 0..arguments.rounds {
             let environment = environment(&dynamodb.url, &table, folder.path());

@@ -57,6 +57,8 @@ enum Report {
     Cost,
     /// Time from the start of a process to its first poll and response, time per batch, memory.
     Package,
+    /// Bytes per event in an archive of as many full batches as there are rounds.
+    Size,
 }
 
 #[tokio::main]
@@ -68,6 +70,8 @@ async fn main() -> ExitCode {
     let finished = match (arguments.function, arguments.report) {
         (FunctionName::Archiver, Report::Cost) => archiver::cost(&arguments).await,
         (FunctionName::Archiver, Report::Package) => archiver::package(&arguments).await,
+        (FunctionName::Archiver, Report::Size) => archiver::size_of_archive(&arguments).await,
+        (_, Report::Size) => Err("--report size: only the archiver has an archive".into()),
         (FunctionName::KinesisConsumer, Report::Cost) => kinesis_consumer::cost(&arguments).await,
         (FunctionName::KinesisConsumer, Report::Package) => {
             kinesis_consumer::package(&arguments).await
