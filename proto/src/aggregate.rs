@@ -219,6 +219,26 @@ mod tests {
         assert_eq!(AggregatedRecord::decode(message).unwrap().partition_key_table, ["j.h"]);
     }
 
+    /// The format without our field, as other readers and earlier versions know it.
+    #[derive(Clone, PartialEq, Message)]
+    struct PublishedFormat {
+        #[prost(string, repeated, tag = "1")]
+        partition_key_table: Vec<String>,
+        #[prost(message, repeated, tag = "3")]
+        records: Vec<Record>,
+    }
+
+    #[test]
+    fn readers_that_do_not_know_notices_pass_over_them() {
+        let data = encode_notice("j.h", &JournalNotice { at_ms: 7, ..JournalNotice::default() });
+
+        let message = &data[MAGIC.len()..data.len() - MD5_BYTES];
+        let read = PublishedFormat::decode(message).unwrap();
+
+        assert_eq!(read.partition_key_table, ["j.h"]);
+        assert_eq!(read.records, []);
+    }
+
     #[test]
     fn encodes_into_a_buffer_of_the_right_size() {
         let bytes = of(&["a".into(), "bc".into()]).encode("key");
