@@ -188,6 +188,39 @@ fn a_notice_without_rings_has_a_row() {
     assert_eq!(receipts(&[notice(1, &opened)]), [row]);
 }
 
+/// An aggregate with what both have.
+fn joined(one: &[u8], other: &[u8]) -> Vec<u8> {
+    use md5::Digest;
+    let message = |data: &[u8]| data[4..data.len() - 16].to_vec();
+    // Protobuf joins messages by concatenation.
+    let message = [message(one), message(other)].concat();
+    [&one[..4], &message, &md5::Md5::digest(&message)].concat()
+}
+
+#[test]
+fn a_record_may_have_a_notice_and_user_records() {
+    let heartbeat = JournalNotice {
+        kind: Kind::Heartbeat.into(),
+        at_ms: RECEIVED_AT,
+        ..JournalNotice::default()
+    };
+    let good = event("m", RECEIVED_AT).encode_to_vec();
+    let invalid = b"\xff".to_vec();
+    for (user_records, kinds) in [
+        (vec![], vec!["heartbeat"]),
+        (vec![invalid.clone(), invalid.clone()], vec!["heartbeat", "events"]),
+        (vec![good.clone(), invalid], vec!["heartbeat", "events"]),
+        (vec![good.clone(), good], vec!["heartbeat", "events"]),
+    ] {
+        let data = joined(&encode_notice("key", &heartbeat), &aggregate("key", user_records));
+
+        let rows = receipts(&[record(1, "key", data)]);
+
+        let found: Vec<_> = rows.iter().map(|row| row["kind"].as_str().unwrap()).collect();
+        assert_eq!(found, kinds);
+    }
+}
+
 #[test]
 fn a_notice_of_a_later_version_is_kept_as_one_that_cannot_succeed() {
     let unknown = JournalNotice { kind: 9, ..JournalNotice::default() };
