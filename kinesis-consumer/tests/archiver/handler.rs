@@ -170,6 +170,16 @@ async fn reports_all_after_the_deadline() {
 }
 
 #[tokio::test]
+async fn reports_all_if_the_time_left_is_that_of_the_response() {
+    let function = Function::start();
+
+    let reported = function.invoke_within(&two_hours(), Duration::from_millis(400)).await;
+
+    assert_eq!(reported, ["1", "2"]);
+    assert_eq!(function.files("receipts"), []);
+}
+
+#[tokio::test]
 async fn keeps_invalid_records_and_archives_the_others() {
     let function = Function::start();
     let batch = [
