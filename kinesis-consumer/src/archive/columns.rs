@@ -164,7 +164,7 @@ impl Column {
     /// Gives NULL to the rows before `row` that have no value.
     fn fill(&mut self, row: usize) {
         let nulls = row.saturating_sub(self.rows);
-        self.rows += nulls;
+        self.rows = self.rows.max(row);
         self.definition.extend(std::iter::repeat_n(0, nulls));
         if let Some(repetition) = &mut self.repetition {
             repetition.extend(std::iter::repeat_n(0, nulls));
