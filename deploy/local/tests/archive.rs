@@ -25,7 +25,7 @@ const TRACKERS: usize = 2;
 const REQUESTS_PER_SECOND: u32 = 200;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the archive may take to be complete after the last request, with the archiver left alone.
-const SETTLE: Duration = Duration::from_secs(60);
+const SETTLE: Duration = Duration::from_secs(180);
 /// An event that was accepted: what its raw row must say.
 type Accepted = BTreeMap<String, Event>;
 
