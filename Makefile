@@ -92,7 +92,7 @@ instructions: ## fails if the request handler exceeds its instruction budget (ca
 
 prove: redis-server ## the long tests: 50 kills, outages, 200,000 programs, millions of inputs, mutants, the image (about an hour; root)
 	@$(BUILD)
-	ADTRACK_PROVE=1 cargo test --locked -p local-stack --test faults -- --nocapture --test-threads=1
+	ADTRACK_PROVE=1 cargo test --locked -p local-stack --test faults --test archive -- --nocapture --test-threads=1
 	@$(BUILD) --release
 	ADTRACK_PROVE=1 cargo test --locked --release -p local-stack --test core_data -- --nocapture --test-threads=1
 	ADTRACK_PROVE=1 cargo test --locked --release -p local-stack --test hot_program -- --nocapture --test-threads=1

@@ -5,6 +5,8 @@ use adtrack_runtime::storage::storage_url;
 use adtrack_runtime::telemetry::LogSettings;
 use clap::Parser;
 
+use crate::row_types::{RowTypes, parse_row_types};
+
 /// Lambda function that stores adtrack's events in DynamoDB.
 ///
 /// Started by AWS Lambda with a Kinesis event-source mapping (ReportBatchItemFailures). AWS region,
@@ -23,6 +25,10 @@ pub struct Config {
     /// every 150 events per second of the busiest program. Unset: rows are not in the index.
     #[arg(long, env, value_parser = integer(1_u32, 10_000))]
     pub index_buckets: Option<u32>,
+    /// Types of events that become rows, separated by commas: event, impression, click, conversion,
+    /// unspecified. Events whose ids depend on the client's always become rows. [default: all]
+    #[arg(long, env, value_parser = parse_row_types)]
+    pub row_types: Option<RowTypes>,
     /// Where to store records that can never succeed: s3://BUCKET/PREFIX or file:///FOLDER.
     #[arg(long, env, value_parser = storage_url)]
     pub failed_records_url: String,

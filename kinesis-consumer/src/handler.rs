@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use crate::decode::decode;
 use crate::item::{Row, RowSettings};
+use crate::row_types::RowTypes;
 use crate::store::{EventTable, Unwritten};
 
 /// The function's name in failed records and metrics.
@@ -22,7 +23,7 @@ pub const FUNCTION: &str = "kinesis-consumer";
 const RESERVE: Duration = Duration::from_secs(2);
 
 /// Time before the deadline reserved for the response alone.
-const RESPONSE_RESERVE: Duration = Duration::from_millis(500);
+pub(crate) const RESPONSE_RESERVE: Duration = Duration::from_millis(500);
 
 /// Turns batches of events into rows of the table.
 #[derive(Debug, Clone)]
@@ -30,6 +31,7 @@ pub struct Handler {
     table: EventTable,
     failures: FailureStore,
     rows: RowSettings,
+    row_types: RowTypes,
     metrics_namespace: String,
 }
 
@@ -56,14 +58,16 @@ pub struct Stored {
 }
 
 impl Handler {
-    /// Writes rows to `table` and invalid records to `failures`; metrics go to `metrics_namespace`.
+    /// Writes rows of `row_types` to `table` and invalid records to `failures`; metrics go to
+    /// `metrics_namespace`.
     pub fn new(
         table: EventTable,
         failures: FailureStore,
         rows: RowSettings,
+        row_types: RowTypes,
         metrics_namespace: String,
     ) -> Self {
-        Self { table, failures, rows, metrics_namespace }
+        Self { table, failures, rows, row_types, metrics_namespace }
     }
 
     /// Stores the events of a batch, reports metrics, and responds before `deadline`.
@@ -134,7 +138,9 @@ impl Handler {
                         let (arrived_at, settings) = (record.arrived_at, self.rows);
                         let row =
                             Row::new(event, &user_record.data, arrived_at, stored_at, settings);
-                        rows.add(row, user_record);
+                        if self.row_types.include(&row) {
+                            rows.add(row, user_record);
+                        }
                     }
                     Err(error) => poison.add(&user_record, error.to_string()),
                 }
@@ -180,7 +186,7 @@ impl<'a> Rows<'a> {
 }
 
 /// Subtracts the reserve, but at most half of the time left.
-fn write_deadline(now: SystemTime, deadline: SystemTime) -> SystemTime {
+pub(crate) fn write_deadline(now: SystemTime, deadline: SystemTime) -> SystemTime {
     let left = deadline.duration_since(now).unwrap_or_default();
     deadline - RESERVE.min(left / 2)
 }

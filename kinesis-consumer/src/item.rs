@@ -127,15 +127,38 @@ pub(crate) trait Attributes {
     fn map(&mut self, name: &'static str, values: &BTreeMap<String, String>);
 }
 
-/// Passes the attributes of a row to `out`, under the key `id`. An event without times, as the AWS reference
-/// writes it, gets the time at which Kinesis received it, so that a replay makes the same row.
+/// Passes the attributes of a row to `out`, under the key `id`.
 fn write_attributes(row: &Row, id: &str, out: &mut impl Attributes) {
     let Row { event, arrived_at, stored_at, settings, .. } = row;
-    let or_arrival = |ms: i64| if ms == 0 { arrived_at.as_millisecond() } else { ms };
-    let received_at = or_arrival(event.received_at_ms);
-    let occurred_at = or_arrival(event.occurred_at_ms);
     out.text("id", id);
-    out.text("message_id", id);
+    write_event_attributes(event, id, *arrived_at, out);
+    out.number("stored_at", stored_at.as_millisecond());
+    // Counted from when the event was received, so that a replay does not extend the row's life.
+    if let Some(days) = settings.ttl_days {
+        let received_at = or_arrival(event.received_at_ms, *arrived_at);
+        out.number("expires_at", received_at / 1_000 + i64::from(days) * SECONDS_PER_DAY);
+    }
+    if let Some(buckets) = settings.index_buckets {
+        let occurred_at = or_arrival(event.occurred_at_ms, *arrived_at);
+        let bucket = program_bucket(&event.program_id, occurred_at, id, buckets);
+        out.text("program_bucket", &bucket);
+    }
+    if row.is_written_once() {
+        out.text(RANK, &row.rank);
+        if let Some(rank) = &row.click_rank {
+            out.text(CLICK_RANK, rank);
+        }
+    }
+}
+
+/// Passes what the table and the archive have of an event to `out`.
+pub(crate) fn write_event_attributes(
+    event: &TrackingEvent,
+    message_id: &str,
+    arrived_at: Timestamp,
+    out: &mut impl Attributes,
+) {
+    out.text("message_id", message_id);
     out.text("program_id", &event.program_id);
     out.text("program_name", &event.program_name);
     out.text("checksum", &event.checksum);
@@ -143,20 +166,11 @@ fn write_attributes(row: &Row, id: &str, out: &mut impl Attributes) {
     out.text("customer_name", &event.customer_name);
     out.text("user_agent", &event.user_agent);
     out.text("event_type", event.event_type().name());
-    out.number("occurred_at", occurred_at);
-    out.number("received_at", received_at);
-    out.number("stored_at", stored_at.as_millisecond());
+    out.number("occurred_at", or_arrival(event.occurred_at_ms, arrived_at));
+    out.number("received_at", or_arrival(event.received_at_ms, arrived_at));
     // The reference never sets is_valid, so false would mean nothing.
     if event.event_type != i32::from(EventType::Unspecified) {
         out.bool("is_valid", event.is_valid);
-    }
-    // Counted from when the event was received, so that a replay does not extend the row's life.
-    if let Some(days) = settings.ttl_days {
-        out.number("expires_at", received_at / 1_000 + i64::from(days) * SECONDS_PER_DAY);
-    }
-    if let Some(buckets) = settings.index_buckets {
-        let bucket = program_bucket(&event.program_id, occurred_at, id, buckets);
-        out.text("program_bucket", &bucket);
     }
     for (name, value) in optional_texts(event) {
         if !value.is_empty() {
@@ -176,12 +190,12 @@ fn write_attributes(row: &Row, id: &str, out: &mut impl Attributes) {
     if event.is_test {
         out.bool("is_test", true);
     }
-    if row.is_written_once() {
-        out.text(RANK, &row.rank);
-        if let Some(rank) = &row.click_rank {
-            out.text(CLICK_RANK, rank);
-        }
-    }
+}
+
+/// A time of an event in milliseconds. An event without times, as the AWS reference writes it, gets the time at which
+/// Kinesis received it, so that a replay makes the same row.
+pub(crate) fn or_arrival(ms: i64, arrived_at: Timestamp) -> i64 {
+    if ms == 0 { arrived_at.as_millisecond() } else { ms }
 }
 
 impl Attributes for Item {

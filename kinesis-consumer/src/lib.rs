@@ -1,4 +1,5 @@
-//! The Lambda function that stores events in DynamoDB.
+//! The two Lambda functions that read the event stream: kinesis-consumer stores events in DynamoDB, and the archiver
+//! writes them to the [`archive`].
 //!
 //! ```text
 //! Kinesis batch → decode ─┬→ item → store → DynamoDB
@@ -6,9 +7,11 @@
 //!                  records that a retry may store → batchItemFailures
 //! ```
 
+pub mod archive;
 pub mod config;
 pub mod decode;
 pub mod handler;
 pub mod item;
 mod repeats;
+pub mod row_types;
 pub mod store;

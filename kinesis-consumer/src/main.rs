@@ -7,6 +7,7 @@ use adtrack_runtime::{cli, telemetry};
 use kinesis_consumer::config::Config;
 use kinesis_consumer::handler::{FUNCTION, Handler};
 use kinesis_consumer::item::{EARLIER_IDS_UNTIL, RowSettings};
+use kinesis_consumer::row_types::RowTypes;
 use kinesis_consumer::store::EventTable;
 
 #[tokio::main]
@@ -32,6 +33,7 @@ async fn main() -> ExitCode {
             index_buckets: config.index_buckets,
             earlier_ids_until: Some(EARLIER_IDS_UNTIL),
         },
+        config.row_types.unwrap_or_else(RowTypes::all),
         config.metrics_namespace,
     );
     serve(|event, deadline| handler.handle(event, deadline)).await

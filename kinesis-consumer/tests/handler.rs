@@ -11,15 +11,17 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-use adtrack_proto::aggregate::Aggregate;
+use adtrack_proto::aggregate::{Aggregate, encode_notice};
 use adtrack_proto::event::{EventType, TrackingEvent};
 use adtrack_proto::failed_record::FailedRecord;
+use adtrack_proto::journal::JournalNotice;
 use adtrack_runtime::lambda::{FailureStore, records_of};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use faults::{Fault, FaultyDynamoDb};
 use kinesis_consumer::handler::{FUNCTION, Handler};
 use kinesis_consumer::item::{Row, RowSettings};
+use kinesis_consumer::row_types::{RowTypes, parse_row_types};
 use kinesis_consumer::store::EventTable;
 use local_stack::aws::{self, EmbeddedServer};
 use local_stack::lambda::{Record, payload};
@@ -41,6 +43,10 @@ struct Function {
 impl Function {
     /// Starts with an empty table; its first calls get one of `faults` each.
     async fn start(faults: Vec<Fault>) -> Self {
+        Self::start_with(faults, RowTypes::all()).await
+    }
+
+    async fn start_with(faults: Vec<Fault>, row_types: RowTypes) -> Self {
         let dynamodb = aws::dynamodb(Port::Any).await.unwrap();
         let table = Client::new(&aws::sdk_config(&dynamodb.url).await);
         aws::create_table(&table, TABLE).await.unwrap();
@@ -57,6 +63,7 @@ impl Function {
                 index_buckets: None,
                 earlier_ids_until: Some(jiff::Timestamp::MAX),
             },
+            row_types,
             "adtrack".to_owned(),
         );
         Self { handler, table, proxy, folder, _dynamodb: dynamodb }
@@ -142,6 +149,38 @@ async fn stores_a_batch_as_rows() {
     assert_eq!(row["expires_at"], AttributeValue::N((1_767_323_045 + 30 * 86_400).to_string()));
     assert!(function.proxy.calls() <= 6, "25 items per call");
     assert_eq!(function.failed_records(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stores_only_row_types_and_what_is_written_once() {
+    let function = Function::start_with(vec![], parse_row_types("click").unwrap()).await;
+    let of_type = |id: &str, event_type: EventType| {
+        TrackingEvent { event_type: event_type.into(), ..event(id) }.encode_to_vec()
+    };
+    let batch = [
+        record(1, of_type("an impression", EventType::Impression)),
+        record(2, of_type("a click", EventType::Click)),
+        record(3, conversion(1, 5).encode_to_vec()),
+        record(4, b"\xff poison".to_vec()),
+    ];
+
+    assert_eq!(function.invoke(&batch).await, Vec::<String>::new());
+
+    assert_eq!(function.row_count().await, 2);
+    assert!(function.row("a click").await.is_some());
+    assert_eq!(function.amount(1).await, 5);
+    assert_eq!(function.failed_records().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passes_over_what_a_journal_says_of_itself() {
+    let function = Function::start(vec![]).await;
+    let notice = JournalNotice { kind: 2, journal: "j".into(), ..JournalNotice::default() };
+
+    let reported = function.invoke(&[record(1, encode_notice("j.h", &notice))]).await;
+
+    assert_eq!(reported, Vec::<String>::new());
+    assert_eq!((function.row_count().await, function.failed_records()), (0, vec![]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -477,7 +516,14 @@ fn names_the_missing_or_invalid_setting() {
     let (status, errors) = run(&[("TABLE_NAME", "t"), ("FAILED_RECORDS_URL", "ftp://x")]);
     assert_eq!(status, Some(64));
     assert!(errors.contains("FAILED_RECORDS_URL") && errors.contains("expected s3://"), "{errors}");
-    let (status, errors) = run(&[("TABLE_NAME", "t"), ("FAILED_RECORDS_URL", "file:///tmp/")]);
+    let valid = [("TABLE_NAME", "t"), ("FAILED_RECORDS_URL", "file:///tmp/")];
+    let (status, errors) = run(&[valid[0], valid[1], ("ROW_TYPES", "click,clicks")]);
+    assert_eq!(status, Some(64));
+    assert!(
+        errors.contains("ROW_TYPES=\"click,clicks\": expected one or more of event, impression"),
+        "{errors}"
+    );
+    let (status, errors) = run(&valid);
     assert_eq!(status, Some(64));
     assert!(errors.contains("AWS_LAMBDA_RUNTIME_API"), "{errors}");
 }

@@ -1,12 +1,14 @@
 //! Reads and writes KPL aggregates as hex, so that `deploy/checks/kpl-interop` can compare this
 //! implementation with others.
 //!
-//! `aggregate write` turns lines of text into an aggregate; `aggregate read` turns an aggregate into lines.
+//! `aggregate write` turns lines of text into an aggregate; `aggregate read` turns an aggregate into lines;
+//! `aggregate notice` writes what a journal says of itself, which is no event.
 
 use std::io::Read;
 use std::process::ExitCode;
 
-use adtrack_proto::aggregate::{Aggregate, user_records};
+use adtrack_proto::aggregate::{Aggregate, encode_notice, user_records};
+use adtrack_proto::journal::JournalNotice;
 
 fn main() -> ExitCode {
     let mut input = String::new();
@@ -17,9 +19,12 @@ fn main() -> ExitCode {
         Some("write") => {
             let mut aggregate = Aggregate::default();
             input.lines().for_each(|line| aggregate.push(line.to_owned().into()));
-            let hex: String =
-                aggregate.encode("key").iter().map(|byte| format!("{byte:02x}")).collect();
-            println!("{hex}");
+            println!("{}", hex(&aggregate.encode("key")));
+            ExitCode::SUCCESS
+        }
+        Some("notice") => {
+            let notice = JournalNotice { journal: input, at_ms: 1, ..JournalNotice::default() };
+            println!("{}", hex(&encode_notice("key", &notice)));
             ExitCode::SUCCESS
         }
         Some("read") => {
@@ -33,8 +38,12 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         _ => {
-            eprintln!("usage: aggregate write|read");
+            eprintln!("usage: aggregate write|read|notice");
             ExitCode::from(64)
         }
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -13,6 +13,10 @@ pub use crate::validity::InvalidReason;
 include!(concat!(env!("OUT_DIR"), "/adtrack.v1.rs"));
 
 impl EventType {
+    /// All types.
+    pub const ALL: [Self; 5] =
+        [Self::Event, Self::Impression, Self::Click, Self::Conversion, Self::Unspecified];
+
     /// The name in the DynamoDB table and in the input of hashed event ids.
     pub fn name(self) -> &'static str {
         match self {

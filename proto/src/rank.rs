@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 /// The largest number of milliseconds that fits into the rank's 13 digits, in the year 2286.
-const MAX_RECEIVED_AT_MS: i64 = 9_999_999_999_999;
+pub const MAX_RECEIVED_AT_MS: i64 = 9_999_999_999_999;
 
 /// The rank of an event that was received at `received_at_ms`: of events with the same message id, the one with
 /// the smallest rank, compared as text, is kept.

@@ -14,6 +14,8 @@ ROLES = (TRACKER, EXECUTION, CONSUMER, UPDATER, OPERATOR, OPERATOR_EXECUTION)
 ADMINISTRATOR, ORGANIZATION = "the account", "the organization"
 # Run by people with credentials of their own: no template grants it.
 REDRIVE, CORE_DATA = "an operator's redrive", "the data team's core-data"
+# Not in the templates yet.
+ARCHIVER = "archiver"
 
 # File and call of the source → who makes it, and the permission that it takes.
 CALLS = {
@@ -28,8 +30,9 @@ CALLS = {
     # Its puts take dynamodb:PutItem.
     ("kinesis-consumer/src/store/once.rs", "dynamodb", "transact_write_items"):
         ({CONSUMER}, "dynamodb:ConditionCheckItem"),
+    ("kinesis-consumer/src/archive/store.rs", "object_store", "put"): ({ARCHIVER}, "s3:PutObject"),
     ("deploy/runtime/src/lambda/failure_store.rs", "object_store", "put"):
-        ({CONSUMER, UPDATER}, "s3:PutObject"),
+        ({CONSUMER, ARCHIVER, UPDATER}, "s3:PutObject"),
     ("deploy/runtime/src/storage.rs", "object_store", "head"): ({OPERATOR}, "s3:GetObject"),
     ("deploy/runtime/src/storage.rs", "object_store", "get_range"): ({OPERATOR}, "s3:GetObject"),
     # The ECS agent asks for it in the task's name.

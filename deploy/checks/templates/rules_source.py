@@ -17,6 +17,8 @@ SETTINGS_OF = {
     "kinesis-consumer": ["kinesis-consumer/src/config.rs", "deploy/runtime/src/telemetry.rs"],
     "redis-updater": ["redis-updater/src/config.rs", "deploy/runtime/src/redis_settings.rs",
                       "deploy/runtime/src/telemetry.rs"],
+    # Not in the templates yet.
+    "archiver": ["kinesis-consumer/src/archive/config.rs", "deploy/runtime/src/telemetry.rs"],
     # Run by people, not deployed.
     "commands": ["tracker/src/bin/redrive.rs", "tracker/src/bin/sign-link.rs",
                  "redis-updater/core-data/src/arguments.rs"],
@@ -46,7 +48,9 @@ LEFT_AT_DEFAULT = {
         "MAX_CONNECTIONS": "no reason to change it",
         "REQUEST_TIMEOUT_SECONDS": "no reason to change it",
     },
-    "kinesis-consumer": {},
+    "kinesis-consumer": {
+        "ROW_TYPES": "without the archive, an event that is no row is nowhere",
+    },
     "redis-updater": REDIS_BY_URL,
 }
 # Read by the AWS SDK and object_store.

@@ -1,7 +1,8 @@
 //! The whole pipeline on one machine, without an AWS account.
 //!
 //! ```text
-//! tracker (real) ──→ Kinesis (ferrokinesis, embedded) ──→ kinesis-consumer (real bootstrap) ──→ DynamoDB (dynoxide, embedded)
+//! tracker (real) ──→ Kinesis (ferrokinesis, embedded) ──┬→ kinesis-consumer (real bootstrap) ──→ DynamoDB (dynoxide, embedded)
+//!    ↑                                                  └→ archiver (real bootstrap) ──→ archive (a folder)
 //!    ↑ L1 ← pub/sub ─ redis-server (real) ←── redis-updater (real bootstrap) ←── Kinesis: core data
 //! ```
 //!
@@ -9,6 +10,7 @@
 //! bootstrap binary talks to, and an event-source mapping per stream. Each test starts its own [`Stack`]
 //! on free ports.
 
+pub mod archive;
 pub mod aws;
 pub mod error;
 pub mod faults;

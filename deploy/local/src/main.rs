@@ -21,18 +21,18 @@ mod watch;
 use env_file::EnvFile;
 
 /// Runs the whole adtrack pipeline on this machine: Kinesis and DynamoDB embedded, redis-server, the
-/// tracker and both Lambda functions as real processes.
+/// tracker and the Lambda functions as real processes.
 ///
 /// If a default port is busy, the stack takes the next free one. Ctrl-C, SIGINT or SIGTERM stops
 /// everything.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// Folder with the binaries of tracker, kinesis-consumer and redis-updater.
+    /// Folder with the binaries of tracker, kinesis-consumer, archiver and redis-updater.
     /// [default: the folder of this program]
     #[arg(long)]
     binaries: Option<PathBuf>,
-    /// Folder for logs, failed records and the journal.
+    /// Folder for logs, failed records, the archive and the journal.
     /// [default: local-stack/run-PID next to the folder of the binaries]
     #[arg(long)]
     folder: Option<PathBuf>,

@@ -17,7 +17,8 @@ pub(crate) fn announce(stack: &Stack, options: &StackOptions, env_file: &EnvFile
     };
     let (kinesis, dynamodb) =
         (value("AWS_ENDPOINT_URL_KINESIS"), value("AWS_ENDPOINT_URL_DYNAMODB"));
-    let functions = if options.functions { "kinesis-consumer, redis-updater" } else { "" };
+    let functions =
+        if options.functions { "kinesis-consumer, archiver, redis-updater" } else { "" };
     let rows = [
         ("tracker", stack.tracker_url(), "public: /event/{programId}, /health/check".to_owned()),
         ("", stack.management_url(), "management: /metrics, /cache/{programId}".to_owned()),
@@ -30,7 +31,7 @@ pub(crate) fn announce(stack: &Stack, options: &StackOptions, env_file: &EnvFile
     for (part, place, note) in rows.into_iter().filter(|(_, place, _)| !place.is_empty()) {
         outln!("  {part:<10} {place:<33} {note}");
     }
-    outln!("  logs, failed records              {}", options.folder.display());
+    outln!("  logs, failed records, archive     {}", options.folder.display());
     for (part, default, url) in [
         ("the tracker", options.ports.tracker, stack.tracker_url()),
         ("its management", options.ports.management, stack.management_url()),

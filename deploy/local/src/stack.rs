@@ -43,7 +43,7 @@ pub struct PortPlan {
 pub struct StackOptions {
     /// Folder of adtrack's own binaries.
     pub binaries: PathBuf,
-    /// Folder for logs, failed records and the tracker's journal.
+    /// Folder for logs, failed records, the archive and the tracker's journal.
     pub folder: PathBuf,
     /// The ports of the stack's parts.
     pub ports: PortPlan,
@@ -57,6 +57,8 @@ pub struct StackOptions {
     pub trackers: usize,
     /// How long a mapping waits for a batch to fill.
     pub batching_window: Duration,
+    /// How long the archiver's mapping waits. Each batch is a file, or several.
+    pub archive_window: Duration,
     /// Whether the trackers reach Kinesis, the functions DynamoDB, and all of them the stack's Redis, through
     /// proxies that can inject faults.
     pub faults: bool,
@@ -84,6 +86,7 @@ impl StackOptions {
             tracker_environment: Some(Vec::new()),
             trackers: 1,
             batching_window: Duration::ZERO,
+            archive_window: Duration::from_secs(1),
             faults: false,
             index_buckets: None,
             redis_environment: Vec::new(),
@@ -120,6 +123,8 @@ pub struct Stack {
     pub redis: RedisServer,
     /// Folder of failed records.
     pub failed_records: PathBuf,
+    /// Folder of the archive.
+    pub archive: PathBuf,
     /// Folder of the batches that a mapping gave up on.
     pub on_failure: PathBuf,
     /// The proxies that inject faults, if the options ask for them.
@@ -136,6 +141,7 @@ impl Stack {
     pub async fn start(options: &StackOptions) -> Result<Self, StackError> {
         let folder = absolute(&options.folder)?;
         let failed_records = folder.join("failed-records");
+        let archive = folder.join("archive");
         let on_failure = folder.join("on-failure");
         let redis_folder = folder.join("redis");
         let (kinesis, dynamodb, redis) = tokio::try_join!(
@@ -144,12 +150,13 @@ impl Stack {
             RedisServer::start(options.ports.redis, &redis_folder),
         )?;
         let servers = Servers { kinesis: &kinesis, dynamodb: &dynamodb, redis: &redis };
-        let mut environment = servers.environment(&failed_records);
+        let mut environment = servers.environment(&failed_records, &archive);
         environment.extend_from_slice(&options.redis_environment);
         let mut stack = Self {
             environment,
             redis,
             failed_records,
+            archive,
             on_failure,
             faults: None,
             trackers: Vec::new(),
@@ -270,9 +277,7 @@ impl Stack {
         options: &StackOptions,
         folder: &Path,
     ) -> Result<(), StackError> {
-        for (name, stream) in
-            [("kinesis-consumer", EVENT_STREAM), ("redis-updater", CORE_DATA_STREAM)]
-        {
+        for StackFunction { name, stream, batching_window } in functions(options) {
             let mut environment = self.environment.clone();
             environment.extend(self.proxies(options));
             if let Some(buckets) = options.index_buckets {
@@ -290,7 +295,7 @@ impl Stack {
             let settings = MappingSettings {
                 stream: stream.to_owned(),
                 batch_size: 1_000,
-                batching_window: options.batching_window,
+                batching_window,
                 maximum_retry_attempts: None,
                 maximum_record_age: Duration::from_secs(7 * 24 * 60 * 60),
                 bisect_on_error: true,
@@ -386,6 +391,27 @@ impl Stack {
     }
 }
 
+/// A function of the stack, and what invokes it.
+struct StackFunction {
+    name: &'static str,
+    stream: &'static str,
+    /// How long a batch waits to fill.
+    batching_window: Duration,
+}
+
+fn functions(options: &StackOptions) -> [StackFunction; 3] {
+    let function =
+        |name, stream| StackFunction { name, stream, batching_window: options.batching_window };
+    [
+        function("kinesis-consumer", EVENT_STREAM),
+        StackFunction {
+            batching_window: options.archive_window,
+            ..function("archiver", EVENT_STREAM)
+        },
+        function("redis-updater", CORE_DATA_STREAM),
+    ]
+}
+
 /// The servers that adtrack's processes connect to.
 struct Servers<'a> {
     kinesis: &'a EmbeddedServer,
@@ -395,7 +421,7 @@ struct Servers<'a> {
 
 impl Servers<'_> {
     /// The environment variables of adtrack's processes.
-    fn environment(&self, failed_records: &Path) -> Vec<(String, String)> {
+    fn environment(&self, failed_records: &Path, archive: &Path) -> Vec<(String, String)> {
         let variables = [
             ("AWS_REGION", REGION.to_owned()),
             ("AWS_DEFAULT_REGION", REGION.to_owned()),
@@ -409,6 +435,7 @@ impl Servers<'_> {
             ("CORE_DATA_STREAM", CORE_DATA_STREAM.to_owned()),
             ("TABLE_NAME", TABLE.to_owned()),
             ("FAILED_RECORDS_URL", format!("file://{}", failed_records.display())),
+            ("ARCHIVE_URL", format!("file://{}", archive.display())),
         ];
         variables.map(|(name, value)| (name.to_owned(), value)).to_vec()
     }

@@ -229,7 +229,7 @@ async fn stores_a_poison_record_once_as_failed_and_its_neighbours_as_rows() {
         pipeline.get("/event/neighbour").await.0 == 200
     })
     .await;
-    until("both are kept", Duration::from_secs(5), async || pipeline.failed_records().len() == 2)
+    until("all are kept", Duration::from_secs(5), async || pipeline.failed_records().len() == 3)
         .await;
     // If the function also reported it to Lambda, it would be retried and stored again later.
     let kept = |records: Vec<FailedRecord>| -> BTreeMap<_, _> {
@@ -241,6 +241,7 @@ async fn stores_a_poison_record_once_as_failed_and_its_neighbours_as_rows() {
     assert_eq!(kept, first);
     assert_eq!(kept["kinesis-consumer"].sequence_number, poison);
     assert_eq!(kept["kinesis-consumer"].data, "/3BvaXNvbg==");
+    assert_eq!(kept["archiver"].sequence_number, poison);
     assert_eq!(kept["redis-updater"].sequence_number, poison_core);
     assert_eq!(kept["redis-updater"].reason, "member `programName` is missing");
     assert_eq!(files(&pipeline.stack.on_failure), Vec::<PathBuf>::new());

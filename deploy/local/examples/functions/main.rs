@@ -1,5 +1,5 @@
-//! Measures what the Lambda functions cost: `functions kinesis-consumer|redis-updater [--rounds N]
-//! [--report package]`.
+//! Measures what the Lambda functions cost: `functions kinesis-consumer|archiver|redis-updater
+//! [--rounds N] [--report package]`.
 //!
 //! Runs the real binary of a function under the local stack's runtime API. The function, DynamoDB with
 //! the runtime API, and redis-server are three processes. The measure is the CPU time of the function's
@@ -8,6 +8,8 @@
 
 #![allow(missing_docs, reason = "an example")]
 
+mod archiver;
+mod batches;
 mod kinesis_consumer;
 mod measure;
 mod package;
@@ -44,6 +46,7 @@ struct Arguments {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum FunctionName {
+    Archiver,
     KinesisConsumer,
     RedisUpdater,
 }
@@ -54,6 +57,8 @@ enum Report {
     Cost,
     /// Time from the start of a process to its first poll and response, time per batch, memory.
     Package,
+    /// Bytes per event in an archive of as many full batches as there are rounds.
+    Size,
 }
 
 #[tokio::main]
@@ -63,6 +68,10 @@ async fn main() -> ExitCode {
         Err(exit) => return exit,
     };
     let finished = match (arguments.function, arguments.report) {
+        (FunctionName::Archiver, Report::Cost) => archiver::cost(&arguments).await,
+        (FunctionName::Archiver, Report::Package) => archiver::package(&arguments).await,
+        (FunctionName::Archiver, Report::Size) => archiver::size_of_archive(&arguments).await,
+        (_, Report::Size) => Err("--report size: only the archiver has an archive".into()),
         (FunctionName::KinesisConsumer, Report::Cost) => kinesis_consumer::cost(&arguments).await,
         (FunctionName::KinesisConsumer, Report::Package) => {
             kinesis_consumer::package(&arguments).await

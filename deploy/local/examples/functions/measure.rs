@@ -15,6 +15,9 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 /// Least CPU time of a turn, so that the resolution of a tick is fine enough.
 const ENOUGH_SECONDS: f64 = 0.5;
 
+const STREAM: &str = "arn:aws:kinesis:bench";
+const SHARD: &str = "shardId-000000000000";
+
 /// CPU time, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cpu {
@@ -61,7 +64,7 @@ impl Bench {
             log_folder: log_folder.to_owned(),
         });
         let polled_after = function.cold_start().await?;
-        let payload = payload("arn:aws:kinesis:bench", "shardId-000000000000", records);
+        let payload = payload(STREAM, SHARD, records);
         Ok(Self {
             name: name.to_owned(),
             entries,
@@ -70,6 +73,12 @@ impl Bench {
             payload,
             turns: Vec::new(),
         })
+    }
+
+    /// Goes on with another batch.
+    pub fn replace_batch(&mut self, records: &[Record], entries: usize) {
+        self.payload = payload(STREAM, SHARD, records);
+        self.entries = entries;
     }
 
     /// Size of the payload of an invocation.

@@ -217,20 +217,25 @@ async fn delete(rig: &Rig, rows: &[Row]) {
 
 /// How the failure store differs from the poison that the machine has put on the streams.
 fn failed_records(rig: &Rig) -> Vec<String> {
-    let mut missing: BTreeSet<_> = rig.poison.lock().unwrap().iter().cloned().collect();
+    let poison = rig.poison.lock().unwrap();
+    let mut missing: BTreeSet<_> =
+        poison.iter().map(|(function, data)| ((*function).to_owned(), data.clone())).collect();
+    drop(poison);
     let mut unexpected = Vec::new();
     let files = files(&rig.folder.join("failed-records"));
     for file in &files {
         let record = std::fs::read(file).map(|json| serde_json::from_slice::<FailedRecord>(&json));
-        let data = match record {
-            Ok(Ok(record)) => STANDARD.decode(record.data).unwrap_or_default(),
-            _ => Vec::new(),
-        };
-        if !missing.remove(&*String::from_utf8_lossy(&data)) {
+        let found = record.ok().and_then(Result::ok).map(|record| {
+            let data = STANDARD.decode(record.data).unwrap_or_default();
+            (record.function, String::from_utf8_lossy(&data).into_owned())
+        });
+        if !found.is_some_and(|found| missing.remove(&found)) {
             unexpected.push(format!("{} is in the failure store", file.display()));
         }
     }
-    let missing = missing.iter().map(|data| format!("{data:?} is not in the failure store"));
+    let missing = missing
+        .iter()
+        .map(|(function, data)| format!("{data:?} is not in the failure store of {function}"));
     let differences: Vec<_> = missing.chain(unexpected).collect();
     if differences.is_empty() {
         for file in files {

@@ -1,4 +1,4 @@
-//! The random-fault machine: two trackers and both functions under mixed load, with faults at random times.
+//! The random-fault machine: two trackers and the functions under mixed load, with faults at random times.
 //!
 //! ```text
 //! epoch: faults, load, changes of core data (12 s) → faults lifted, core data fed → at rest → everything checked

@@ -220,7 +220,7 @@ pub fn kinds() -> BTreeSet<String> {
 fn draw(rng: &mut fastrand::Rng) -> Fault {
     let tracker = rng.usize(0..TRACKERS);
     // Faults that have many forms, or many moments at which they may hit, are drawn more often.
-    match rng.usize(0..39) {
+    match rng.usize(0..40) {
         0..6 => calls(Service::Kinesis, rng),
         6..10 => calls(Service::DynamoDb, rng),
         10 => Fault::RedisCut,
@@ -238,6 +238,7 @@ fn draw(rng: &mut fastrand::Rng) -> Fault {
         25..27 => Fault::JournalRemoved(tracker),
         27 => Fault::FunctionKilled("kinesis-consumer"),
         28 => Fault::FunctionKilled("redis-updater"),
+        39 => Fault::FunctionKilled("archiver"),
         29 => Fault::ClientsCut(tracker),
         30 => Fault::ClientsSilent(tracker),
         31 => Fault::ConnectionsIdle(tracker),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use aws_sdk_kinesis::primitives::Blob;
 use local_stack::faults::Fault as CallFault;
 use local_stack::process::Process;
+use local_stack::stack::EVENT_STREAM;
 use local_stack::tcp_proxy::TcpProxy;
 use local_stack::{Stack, StackOptions};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -46,8 +47,9 @@ pub struct Rig {
     pub journal_files: BTreeSet<String>,
     /// What goes wrong with calls at the moment, by number of the fault.
     calls: Mutex<Vec<(u64, Service, CallFault, f64)>>,
-    /// The data of the records that can never be processed, as text as far as it is, since the last check.
-    pub poison: Mutex<Vec<String>>,
+    /// The records that can never be processed, since the last check: the function that keeps them, and their data,
+    /// as text as far as it is.
+    pub poison: Mutex<Vec<(&'static str, String)>>,
     /// Problems noticed before the check.
     pub problems: Mutex<Vec<String>>,
 }
@@ -176,7 +178,14 @@ impl Rig {
 
     /// Puts a record on a stream that can never be processed.
     pub async fn put_poison(&self, stream: &str, key: &str, data: Vec<u8>) {
-        self.poison.lock().unwrap().push(String::from_utf8_lossy(&data).into_owned());
+        let functions = if stream == EVENT_STREAM {
+            &["kinesis-consumer", "archiver"][..]
+        } else {
+            &["redis-updater"]
+        };
+        let text = String::from_utf8_lossy(&data);
+        let poison = functions.iter().map(|function| (*function, text.clone().into_owned()));
+        self.poison.lock().unwrap().extend(poison);
         self.put(stream, key, data).await;
     }
 

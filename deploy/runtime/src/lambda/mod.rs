@@ -1,4 +1,4 @@
-//! What both Lambda functions share: the incoming batch, the failure store, metrics.
+//! What the Lambda functions share: the incoming batch, the failure store, metrics.
 
 mod batch;
 mod emf;
@@ -11,7 +11,7 @@ pub use batch::{
 };
 pub use emf::BatchMetrics;
 pub use failure_store::{FailureStore, FailureStoreError};
-pub use poison::{InvalidAggregate, Poison, UserRecord};
+pub use poison::{Contents, InvalidAggregate, Poison, UserRecord};
 pub use serve::serve;
 
 /// Returns a one-line error if the function's binary was not started by Lambda, in which case the runtime

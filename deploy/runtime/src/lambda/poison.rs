@@ -31,13 +31,30 @@ pub struct UserRecord<'a> {
 #[error("an aggregate with the right checksum that is not valid protobuf")]
 pub struct InvalidAggregate;
 
+/// What a Kinesis record carries.
+#[derive(Debug, Clone)]
+pub struct Contents<'a> {
+    /// Its user records: several if it is an aggregate, else itself.
+    pub user_records: Vec<UserRecord<'a>>,
+    /// An encoded [`JournalNotice`](adtrack_proto::journal::JournalNotice).
+    pub notice: Option<Bytes>,
+}
+
+impl<'a> Contents<'a> {
+    /// Unpacks `kinesis_record`.
+    pub fn of(kinesis_record: &'a StreamRecord) -> Result<Self, InvalidAggregate> {
+        let contents = aggregate::contents(&kinesis_record.data).ok_or(InvalidAggregate)?;
+        let user_record =
+            |(sub_sequence_number, data)| UserRecord { kinesis_record, sub_sequence_number, data };
+        let user_records = (0..).zip(contents.user_records).map(user_record).collect();
+        Ok(Self { user_records, notice: contents.notice })
+    }
+}
+
 impl<'a> UserRecord<'a> {
     /// The user records of `kinesis_record`: several if it is an aggregate, else itself.
     pub fn all_of(kinesis_record: &'a StreamRecord) -> Result<Vec<Self>, InvalidAggregate> {
-        let all = aggregate::user_records(&kinesis_record.data).ok_or(InvalidAggregate)?;
-        let user_record =
-            |(sub_sequence_number, data)| Self { kinesis_record, sub_sequence_number, data };
-        Ok((0..).zip(all).map(user_record).collect())
+        Contents::of(kinesis_record).map(|contents| contents.user_records)
     }
 
     /// `kinesis_record` as its only user record.
