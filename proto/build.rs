@@ -1,8 +1,8 @@
 //! Compiles the `.proto` files with protox, so that the build needs no system `protoc`.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let descriptors =
-        protox::compile(["proto/tracking_event.proto", "proto/kpl_aggregate.proto"], ["proto"])?;
+    let files = ["proto/tracking_event.proto", "proto/journal.proto", "proto/kpl_aggregate.proto"];
+    let descriptors = protox::compile(files, ["proto"])?;
     prost_build::Config::new()
         // Maps in key order: equal events encode to equal bytes.
         .btree_map(["."])

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use md5::{Digest, Md5};
 use prost::Message;
 
+use crate::journal::JournalNotice;
+
 #[allow(missing_docs, reason = "generated; documented in kpl_aggregate.proto")]
 mod kpl {
     include!(concat!(env!("OUT_DIR"), "/kpl.rs"));
@@ -60,29 +62,60 @@ impl Aggregate {
         if let [record] = self.message.records.as_slice() {
             return record.data.to_vec();
         }
-        let keys = AggregatedRecord {
-            partition_key_table: vec![partition_key.to_owned()],
-            ..AggregatedRecord::default()
-        };
-        // Protobuf joins messages by concatenation; the keys are the first field.
-        let length = keys.encoded_len() + self.message.encoded_len();
-        let mut bytes = Vec::with_capacity(MAGIC.len() + length + MD5_BYTES);
-        bytes.extend_from_slice(&MAGIC);
-        keys.encode_raw(&mut bytes);
-        self.message.encode_raw(&mut bytes);
-        let digest = Md5::digest(&bytes[MAGIC.len()..]);
-        bytes.extend_from_slice(&digest);
-        bytes
+        encode(partition_key, &self.message)
     }
 }
 
-/// Returns the user records in a Kinesis record. A plain record is returned as its only user record; as in
-/// KPL's own readers, that is one without the magic number or with a wrong checksum. Returns `None`
-/// for an aggregate with a right checksum whose protobuf cannot be decoded.
-pub fn user_records(data: &Bytes) -> Option<Vec<Bytes>> {
-    let Some(message) = aggregate_message(data) else { return Some(vec![data.clone()]) };
+/// Encodes a record that has `notice` and no user records, so that readers of events pass over it.
+pub fn encode_notice(partition_key: &str, notice: &JournalNotice) -> Vec<u8> {
+    let notice = AggregatedRecord {
+        journal_notice: Some(notice.encode_to_vec().into()),
+        ..AggregatedRecord::default()
+    };
+    encode(partition_key, &notice)
+}
+
+/// Encodes `message`, which has no keys, with `partition_key` as its only one.
+fn encode(partition_key: &str, message: &AggregatedRecord) -> Vec<u8> {
+    let keys = AggregatedRecord {
+        partition_key_table: vec![partition_key.to_owned()],
+        ..AggregatedRecord::default()
+    };
+    // Protobuf joins messages by concatenation; the keys are the first field.
+    let length = keys.encoded_len() + message.encoded_len();
+    let mut bytes = Vec::with_capacity(MAGIC.len() + length + MD5_BYTES);
+    bytes.extend_from_slice(&MAGIC);
+    keys.encode_raw(&mut bytes);
+    message.encode_raw(&mut bytes);
+    let digest = Md5::digest(&bytes[MAGIC.len()..]);
+    bytes.extend_from_slice(&digest);
+    bytes
+}
+
+/// What a Kinesis record carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contents {
+    /// The user records, in order.
+    pub user_records: Vec<Bytes>,
+    /// An encoded [`JournalNotice`], which records without user records have.
+    pub notice: Option<Bytes>,
+}
+
+/// Unpacks a Kinesis record. A plain record is its own only user record; as in KPL's own readers, that is one
+/// without the magic number or with a wrong checksum. Returns `None` for an aggregate with a right checksum
+/// whose protobuf cannot be decoded.
+pub fn contents(data: &Bytes) -> Option<Contents> {
+    let Some(message) = aggregate_message(data) else {
+        return Some(Contents { user_records: vec![data.clone()], notice: None });
+    };
     let aggregate = AggregatedRecord::decode(message).ok()?;
-    Some(aggregate.records.into_iter().map(|record| record.data).collect())
+    let user_records = aggregate.records.into_iter().map(|record| record.data).collect();
+    Some(Contents { user_records, notice: aggregate.journal_notice })
+}
+
+/// The user records in a Kinesis record, as [`contents`] finds them.
+pub fn user_records(data: &Bytes) -> Option<Vec<Bytes>> {
+    contents(data).map(|contents| contents.user_records)
 }
 
 fn aggregate_message(data: &Bytes) -> Option<Bytes> {
@@ -171,6 +204,19 @@ mod tests {
     fn an_aggregate_may_be_empty() {
         let data = [&MAGIC[..], &Md5::digest(b"")].concat();
         assert_eq!(user_records(&data.into()), Some(vec![]));
+    }
+
+    #[test]
+    fn a_notice_has_no_user_records() {
+        let notice = JournalNotice { journal: "j".into(), at_ms: 7, ..JournalNotice::default() };
+        let data = Bytes::from(encode_notice("j.h", &notice));
+
+        let contents = contents(&data).unwrap();
+
+        assert_eq!(contents.user_records, Vec::<Bytes>::new());
+        assert_eq!(JournalNotice::decode(contents.notice.unwrap()), Ok(notice));
+        let message = &data[MAGIC.len()..data.len() - MD5_BYTES];
+        assert_eq!(AggregatedRecord::decode(message).unwrap().partition_key_table, ["j.h"]);
     }
 
     #[test]

@@ -2,12 +2,14 @@
 //!
 //! | format | written by | read by | module |
 //! |---|---|---|---|
-//! | an event, protobuf on the event stream | tracker | kinesis-consumer | [`event`] |
-//! | many events in one Kinesis record | tracker | kinesis-consumer, any KPL reader | [`aggregate`] |
+//! | an event, protobuf on the event stream | tracker | kinesis-consumer, archiver | [`event`] |
+//! | many events in one Kinesis record | tracker | kinesis-consumer, archiver, any KPL reader | [`aggregate`] |
+//! | what a journal says of itself, protobuf on the event stream | tracker | archiver | [`journal`] |
+//! | which events a Kinesis record has, its partition key | tracker | archiver | [`receipt`] |
 //! | core data, JSON on the core-data stream | data teams | redis-updater | [`program`] |
 //! | core data, a hash in Redis | redis-updater; tracker (samples) | tracker, core-data | [`program`], [`keys`], [`store_script`] |
 //! | core data, JSON on the Redis channel | redis-updater; tracker (samples) | tracker, core-data | [`program`] |
-//! | a record that can never succeed, JSON in the failure store | both Lambdas | people, replay tools | [`failed_record`] |
+//! | a record that can never succeed, JSON in the failure store | all Lambdas | people, replay tools | [`failed_record`] |
 //!
 //! [`message_id`] and [`rank`] decide which events are the same one, and which of them is kept. [`unfilled`] finds
 //! macros that nobody filled, in requests and in core data. [`samples`] has the local stack's programs.
@@ -16,6 +18,7 @@ pub mod aggregate;
 pub mod aliases;
 pub mod event;
 pub mod failed_record;
+pub mod journal;
 pub mod keys;
 pub mod landing_url;
 pub mod members;
@@ -24,6 +27,7 @@ pub mod program;
 mod program_id;
 mod program_json;
 pub mod rank;
+pub mod receipt;
 pub mod samples;
 pub mod sequence_number;
 pub mod store_script;
