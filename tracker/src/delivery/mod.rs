@@ -32,13 +32,16 @@
 mod batch;
 pub mod journal;
 mod kinesis;
+mod notices;
 mod producer;
+mod receipt;
 mod redrive;
 mod schedule;
 mod spill;
 
+pub use batch::StreamRecord;
 pub use journal::{Journal, JournalError, JournalReader, JournalWatch, Salvage, SyncMode};
 pub use kinesis::EventStream;
 pub use producer::{Delivery, Producer};
-pub use redrive::{RedriveError, put_all};
+pub use redrive::{RedriveError, put_all, put_journal, put_records};
 pub use spill::{SpillError, SpillStore};

@@ -64,6 +64,7 @@ impl JournalWatch {
             self.check_ring(ring);
         }
         self.keep_lock();
+        self.journal.write_time();
         let inner = &self.journal.inner;
         // A folder that cannot be read is no news about the files in it.
         if let Ok(files) = folder::damaged_files(&inner.folder) {
