@@ -13,6 +13,10 @@ use tokio::time::Instant;
 use super::batch::StreamRecord;
 use super::journal::{Claim, Journal, Kind};
 use super::receipt::Label;
+use crate::flag::Flag;
+
+/// How long the start waits for the stream to take `opened`: a stream that fails keeps no tracker from serving.
+const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The notices of a journal.
 #[derive(Debug)]
@@ -24,13 +28,16 @@ pub struct Notices {
     interval: Duration,
     next_heartbeat_at: Option<Instant>,
     has_heartbeat: bool,
+    /// Set once the stream has taken `opened`, or has had [`ANNOUNCE_TIMEOUT`] for it.
+    announced: Flag,
+    announced_by: Option<Instant>,
     /// Of the other journals in the folder, whether it is said that they are closed.
     closed_others: Vec<bool>,
 }
 
 impl Notices {
-    /// Begins with `opened`. A heartbeat follows every `interval`.
-    pub fn new(journal: Journal, interval: Duration) -> Self {
+    /// Begins with `opened`, and sets `announced` once the stream has it. A heartbeat follows every `interval`.
+    pub fn new(journal: Journal, interval: Duration, announced: Flag) -> Self {
         let closed_others = vec![false; journal.others().len()];
         let opened = journal.notice(Kind::Opened, "");
         let mut notices = Self {
@@ -40,6 +47,8 @@ impl Notices {
             interval,
             next_heartbeat_at: None,
             has_heartbeat: false,
+            announced,
+            announced_by: None,
             closed_others,
         };
         notices.add(opened, Vec::new());
@@ -58,6 +67,10 @@ impl Notices {
             self.next_heartbeat_at = Some(now + self.interval);
             self.has_heartbeat = true;
             self.add(self.journal.notice(Kind::Heartbeat, ""), Vec::new());
+        }
+        let announced_by = *self.announced_by.get_or_insert(now + ANNOUNCE_TIMEOUT);
+        if now >= announced_by {
+            self.announced.set(true);
         }
         self.close_others();
     }
@@ -105,6 +118,9 @@ impl Notices {
     pub fn on_delivered(&mut self, record: &StreamRecord) {
         let Label::Notice(notice) = &record.label else { return };
         self.undelivered = self.undelivered.saturating_sub(1);
+        if notice.kind() == Kind::Opened {
+            self.announced.set(true);
+        }
         self.has_heartbeat &= notice.kind() != Kind::Heartbeat;
     }
 }

@@ -106,10 +106,11 @@ impl Producer {
         linger: Duration,
         metrics: Arc<Metrics>,
         stream_refusing: Flag,
+        announced: Flag,
     ) -> Self {
         Self {
             reader: journal.reader(),
-            notices: Notices::new(journal.clone(), HEARTBEAT),
+            notices: Notices::new(journal.clone(), HEARTBEAT, announced),
             journal,
             stream: Arc::new(stream),
             linger,

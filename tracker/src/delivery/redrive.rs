@@ -98,10 +98,13 @@ pub async fn put_journal(
             reader.acknowledge(&claims);
         }
     }
+    if keep {
+        return Ok(count);
+    }
     let journal = reader.journal();
     let closed = journal.others().iter().flat_map(|other| journal.close_other(other, "redriven"));
     let closed = closed.map(|notice| StreamRecord::notice(notice, Vec::new()));
-    put_records(stream, closed.filter(|_| !keep).collect()).await?;
+    put_records(stream, closed.collect()).await?;
     Ok(count)
 }
 

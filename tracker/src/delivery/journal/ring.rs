@@ -83,8 +83,8 @@ pub(super) struct Ring {
     /// Its own number, the same in every copy of its file.
     number: u64,
     origin: Option<Origin>,
-    /// Everything before this position was delivered with a receipt, or was so at the start.
-    receipted: u64,
+    /// What an earlier version delivered from it, without receipts, since this version last had it open.
+    unreceipted: Option<(u64, u64)>,
     /// Records that were accepted may be missing behind the head: the host crashed, or the head was searched for.
     may_lack_records: bool,
     /// No position was given to a record that is lost, so the ring may take more.
@@ -148,7 +148,7 @@ impl Ring {
             memory,
             number,
             origin: None,
-            receipted: 0,
+            unreceipted: None,
             may_lack_records: false,
             is_appendable: true,
             is_closed: AtomicBool::new(false),
@@ -218,8 +218,7 @@ impl Ring {
 
     /// What an earlier version delivered from it, without receipts, since this version last had it open.
     pub(super) fn unreceipted(&self) -> Option<(u64, u64)> {
-        let tail = self.tail();
-        (self.origin.is_some() && self.receipted < tail).then_some((self.receipted, tail))
+        self.unreceipted
     }
 
     /// Where records may be missing behind the head: at most up to here.

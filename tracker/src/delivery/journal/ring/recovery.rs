@@ -47,14 +47,15 @@ impl Ring {
         let Bounds { tail, head, searched } = ring.bounds(header.tail, head);
         ring.start_at(tail, head);
         let same_boot = header.origin.is_some_and(|origin| origin.boot == boot);
-        ring.receipted = header.receipted.filter(|receipted| *receipted < tail).unwrap_or(tail);
+        let receipted = header.receipted.filter(|receipted| *receipted < tail);
+        ring.unreceipted = receipted.map(|receipted| (receipted, tail));
         ring.may_lack_records = !header.is_closed && (searched || !same_boot);
         ring.is_appendable = ring.is_whole
             && same_boot
             && !searched
             && !header.is_closed
             && header.number.is_some()
-            && ring.receipted == tail;
+            && ring.unreceipted.is_none();
         ring.write_header();
         // Only now: if this start is cut off before, the next one must not believe the old head.
         header::write_boot(ring.memory.words(), boot);
