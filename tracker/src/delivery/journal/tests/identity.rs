@@ -172,11 +172,12 @@ struct Stream {
     events: HashMap<(u64, u64), u64>,
     /// The stretches of each ring that are delivered or damaged.
     covered: HashMap<String, Vec<(i64, i64)>>,
+    /// By which what this process has read is acknowledged.
+    claims: Vec<Claim>,
 }
 
 impl Stream {
     fn deliver(&mut self, reader: &mut JournalReader, percent: usize) {
-        let mut claims = Vec::new();
         for _ in 0..3 * reader.rings() {
             while let Some((event, claim, stretch)) = reader.next_in_ring() {
                 let stretch = stretch.unwrap();
@@ -185,16 +186,17 @@ impl Stream {
                 assert!(first.is_none_or(|first| first == number), "a position names two events");
                 let (from, to) = (stretch.from.cast_signed(), stretch.to.cast_signed());
                 self.covered.entry(id_text(stretch.ring)).or_default().push((from, to));
-                claims.push(claim);
+                self.claims.push(claim);
             }
             reader.turn();
         }
         for (notice, claim) in reader.take_damages() {
             self.cover(&notice);
-            claims.push(claim);
+            self.claims.push(claim);
         }
-        claims.truncate(claims.len() * percent / 100);
-        reader.acknowledge(&claims);
+        let count = self.claims.len() * percent / 100;
+        let acknowledged: Vec<_> = self.claims.drain(..count).collect();
+        reader.acknowledge(&acknowledged);
     }
 
     fn cover(&mut self, notice: &JournalNotice) {
@@ -247,6 +249,7 @@ proptest! {
                 }
             }
             drop((reader, journal));
+            stream.claims.clear();
             match step {
                 Step::Boot { zeroed } => {
                     boot(folder.path());
