@@ -65,13 +65,20 @@
 //! not acknowledged to a new one (`ring::home`). A ring that was only renamed goes on under its new name. An access to what is cut off meanwhile finds zeros
 //! (`memory::fault`), which are damage like any other.
 //!
-//! A journal that was created with another size or number of workers is drained; its files are removed at
-//! the first start that finds them empty. docs/adr/0006-journal.md says why it is built like this.
+//! # Identity
+//!
+//! Journal and rings have random ids, made with the files, so that (ring, position) never names two events: `identity`
+//! has the rules. What is delivered says where it was (`delivery::receipt`), and the journal says on the stream how far
+//! its rings have come and what of them cannot be read (`delivery::notices`). Its time never runs back (`clock`).
+//!
+//! A journal that may not be continued, such as one that was created with another size or number of workers, is drained;
+//! its files are removed at the first start that finds them empty. docs/adr/0006-journal.md says why it is built like this.
 
 mod clock;
 mod folder;
 mod identity;
 mod memory;
+mod notice;
 mod reader;
 mod record;
 mod ring;
@@ -90,7 +97,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-pub use identity::{Kind, OtherJournal, id_text};
+pub use identity::{OtherJournal, id_text};
+pub use notice::Kind;
 pub use reader::{Claim, JournalReader, Stretch};
 pub use salvage::Salvage;
 pub use watch::JournalWatch;
