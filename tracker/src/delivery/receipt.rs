@@ -12,8 +12,8 @@ use super::journal::{Stretch, id_text};
 
 /// Journal, attempt, and the points behind them; `i32::MAX` attempts have six digits.
 const FRAME_BYTES: usize = 13 + 1 + 6 + 1;
-/// The longest stretch: ring, position and length, at most 2^51 bytes, and what separates them. Two stretches are
-/// joined if one continues the other, which makes the length of the first longer by a few digits.
+/// Ring, position and length of the longest stretch, and what separates them. Positions are below 2^51 bytes, and a
+/// record's stretches below 36^5.
 const STRETCH_BYTES: usize = 13 + 1 + 10 + 1 + 5 + 1;
 
 /// What a Kinesis record is.
@@ -61,9 +61,8 @@ impl Label {
     /// Whether the key has room for a stretch of another ring.
     pub fn has_room(&self) -> bool {
         match self {
-            Self::Events(Stretches { ranges, .. }) => {
-                FRAME_BYTES + (ranges.len() + 1) * STRETCH_BYTES <= MAX_BYTES
-            }
+            // The stretches so far are complete: only a new one can grow.
+            Self::Events(_) => self.key_bytes() + STRETCH_BYTES <= MAX_BYTES,
             _ => true,
         }
     }
@@ -71,7 +70,11 @@ impl Label {
     /// An upper bound on the key's length.
     pub fn key_bytes(&self) -> usize {
         match self {
-            Self::Events(Stretches { ranges, .. }) => FRAME_BYTES + ranges.len() * STRETCH_BYTES,
+            Self::Events(Stretches { ranges, .. }) => {
+                let bytes =
+                    ranges.iter().map(|(_, from, to)| 16 + digits(*from) + digits(to - from));
+                FRAME_BYTES + bytes.sum::<usize>()
+            }
             _ => 36,
         }
     }
@@ -109,6 +112,11 @@ impl Stretches {
             ranges: receipt.ranges.iter().map(range).collect::<Option<_>>()?,
         })
     }
+}
+
+/// How many digits a number has in base 36.
+fn digits(number: u64) -> usize {
+    number.checked_ilog(36).map_or(1, |log| log as usize + 1)
 }
 
 fn kind_letter(kind: Kind) -> char {

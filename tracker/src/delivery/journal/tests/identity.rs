@@ -6,6 +6,7 @@ use adtrack_proto::journal::JournalNotice;
 use proptest::prelude::*;
 
 use super::*;
+use crate::delivery::batch::StreamRecord;
 
 /// Where the header has the boot in which the ring was made.
 const MADE_IN: usize = 210;
@@ -139,6 +140,27 @@ fn goes_on_from_the_time_that_was_announced() {
     assert_eq!(journal.earliest_ms(1_000), ahead - clock::LATE_MS);
     assert!(journal.clock_standstill_ms() > 100_000);
     assert!(journal.notice(Kind::Heartbeat, "").at_ms.unsigned_abs() >= ahead);
+}
+
+/// What waits after 100 ms, spread over all rings, goes into as few records as if it were in one ring.
+#[test]
+fn fills_aggregates_from_many_rings() {
+    for workers in [2, 8] {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = open(folder.path(), 16 * MIB, workers);
+        let mut reader = journal.reader();
+        for (per_second, records) in [(100, 1), (1_000, 1), (20_000, 13)] {
+            for number in 0..per_second / 10 {
+                let ring = &journal.active()[usize::try_from(number).unwrap() % workers];
+                ring.append(1, &[7; 300], false).unwrap();
+            }
+
+            let packed: Vec<_> =
+                std::iter::from_fn(|| StreamRecord::next(&mut reader, |_| true)).collect();
+
+            assert_eq!(packed.len(), records, "{per_second} events/s, {workers} workers");
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
