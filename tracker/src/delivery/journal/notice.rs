@@ -53,7 +53,8 @@ impl Journal {
         if rings().any(|ring| ring.used_bytes() > 0) {
             return Vec::new();
         }
-        rings().for_each(Ring::mark_closed);
+        // Those that may lack records are never appended to, and must say so until it is delivered.
+        rings().filter(|ring| ring.may_lack().is_none()).for_each(Ring::mark_closed);
         let at_ms = self.inner.clock.announce(now_ms());
         let mut lost = notice(Kind::Damaged, other.id, at_ms, "host_crashed");
         lost.rings.clone_from(&other.lacking);

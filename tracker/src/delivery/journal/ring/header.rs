@@ -82,6 +82,9 @@ pub(super) struct Header {
     pub(super) time_ms: Option<u64>,
 }
 
+/// Stands for the boot in which a ring was made once its bounds had to be searched for: no boot has this number.
+pub(super) const UNKNOWN_BOOT: u64 = 0;
+
 /// Where a ring comes from. Rings of versions without receipts have none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {

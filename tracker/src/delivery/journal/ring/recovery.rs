@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{self, AtomicBool, AtomicU64};
 
-use super::header::{self, FORMAT_VERSION, HEADER_WORDS, Header};
+use super::header::{self, FORMAT_VERSION, HEADER_WORDS, Header, Origin, UNKNOWN_BOOT};
 use super::{Ring, RingError};
 use crate::delivery::journal::memory::Memory;
 use crate::delivery::journal::record::{self, Found, Record};
@@ -46,6 +46,11 @@ impl Ring {
         let head = header.head.filter(|_| header.boot == boot);
         let Bounds { tail, head, searched } = ring.bounds(header.tail, head);
         ring.start_at(tail, head);
+        if searched {
+            // Later starts find an intact header, and must not trust the ring either.
+            let unknown = |origin: Origin| Origin { boot: UNKNOWN_BOOT, ..origin };
+            ring.origin = ring.origin.map(unknown);
+        }
         let same_boot = header.origin.is_some_and(|origin| origin.boot == boot);
         let receipted = header.receipted.filter(|receipted| *receipted < tail);
         ring.unreceipted = receipted.map(|receipted| (receipted, tail));

@@ -71,6 +71,24 @@ fn opens_another_journal_after_a_crash_of_the_host() {
 }
 
 #[test]
+fn never_goes_on_with_a_ring_that_was_searched() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = open(folder.path(), MIB, 1);
+    let id = journal.id();
+    journal.accept(&event(1, 100)).unwrap();
+    drop(journal);
+    edit(folder.path(), |words| words[64] ^= 1);
+
+    for _ in 0..2 {
+        let journal = open(folder.path(), MIB, 1);
+
+        assert_ne!(journal.id(), id);
+        let lacking = journal.others().iter().flat_map(|other| &other.lacking);
+        assert_eq!(lacking.count(), 1);
+    }
+}
+
+#[test]
 fn opens_another_journal_once_one_is_closed() {
     let folder = tempfile::tempdir().unwrap();
     let journal = open(folder.path(), MIB, 2);
