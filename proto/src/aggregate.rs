@@ -39,6 +39,11 @@ impl Aggregate {
         self.message.records.push(record);
     }
 
+    /// The user records, in order.
+    pub fn user_records(&self) -> impl Iterator<Item = &Bytes> {
+        self.message.records.iter().map(|record| &record.data)
+    }
+
     /// The number of user records.
     pub fn len(&self) -> usize {
         self.message.records.len()

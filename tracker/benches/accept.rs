@@ -21,6 +21,10 @@ struct Queue {
 }
 
 impl EventSink for Queue {
+    fn earliest_ms(&self, _: u64) -> u64 {
+        0
+    }
+
     fn accept(&self, event: &AcceptedEvent) -> Result<(), NotAccepted> {
         let size = event.bytes.len() as u64;
         if self.bytes.fetch_add(size, Ordering::Relaxed) + size > BOUND {

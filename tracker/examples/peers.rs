@@ -49,6 +49,10 @@ const HELLO: &str = r#"{"userAgent":"","programId":"212313","programName":"progr
 struct Null;
 
 impl EventSink for Null {
+    fn earliest_ms(&self, _: u64) -> u64 {
+        0
+    }
+
     fn accept(&self, event: &AcceptedEvent) -> Result<(), NotAccepted> {
         std::hint::black_box(event);
         Ok(())
@@ -235,7 +239,7 @@ async fn put_and_respond(request: HttpRequest, awaited: web::Data<Awaited>) -> H
         let event = awaited.tracker.look_up_and_validate(&request).await.ok()?;
         let put = awaited.kinesis.put_record().stream_name(&awaited.stream);
         let put = put.partition_key(event.message_id.to_string());
-        put.data(Blob::new(event.to_protobuf())).send().await.ok()?;
+        put.data(Blob::new(event.to_protobuf(event.received_at_ms()))).send().await.ok()?;
         Some(event.to_json())
     };
     match json.await {

@@ -156,6 +156,7 @@ impl App {
             config.linger_ms,
             Arc::clone(&metrics),
             conditions.stream_refusing.clone(),
+            conditions.journal_announced.clone(),
         );
 
         let spill = match &config.spill_url {

@@ -22,6 +22,8 @@ pub struct Conditions {
     pub cache_verified: Flag,
     /// The warm-up of L1 is over, or there is none.
     pub cache_warm: Flag,
+    /// The stream knows that the journal is open, or does not respond.
+    pub journal_announced: Flag,
     /// The stream keeps failing.
     pub stream_refusing: Flag,
 }
@@ -37,11 +39,14 @@ impl Health {
         Self { redis, journal, conditions, progress, draining: Flag::default() }
     }
 
-    /// Whether a load balancer may send traffic: false while starting (until core data has been read once
-    /// and L1 is warm) and while draining. Nothing else makes it false: an orchestrator replaces unhealthy
+    /// Whether a load balancer may send traffic: false while starting (until core data has been read once,
+    /// L1 is warm, and the stream knows of the journal or has had 10 s for it) and while draining. Nothing else makes it false: an orchestrator replaces unhealthy
     /// tasks, and accepted events would be lost with them.
     pub fn serves(&self) -> bool {
-        self.redis.was_connected() && self.conditions.cache_warm.is_set() && !self.is_draining()
+        self.redis.was_connected()
+            && self.conditions.cache_warm.is_set()
+            && self.conditions.journal_announced.is_set()
+            && !self.is_draining()
     }
 
     /// Whether the process is shutting down.
@@ -66,6 +71,7 @@ impl Health {
             (self.journal.damaged_files() > 0, "journal_files_damaged"),
             // Until the restart: what has happened once needs somebody to find out why.
             (self.journal.lost_files() > 0, "journal_files_lost"),
+            (self.journal.clock_standstill_ms() > 0, "clock_behind"),
             (self.progress.is_stalled(), "task_stalled"),
         ];
         problems.into_iter().filter_map(|(holds, problem)| holds.then_some(problem)).collect()

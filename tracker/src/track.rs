@@ -30,6 +30,10 @@ pub struct CoreDataUnavailable;
 pub trait EventSink {
     /// Stores the event. Once this returns, the event survives the end of the process.
     fn accept(&self, event: &AcceptedEvent) -> Result<(), NotAccepted>;
+
+    /// The earliest time that an event received at `now_ms` may have, in milliseconds since the Unix epoch: later than
+    /// `now_ms` if the clock stepped back.
+    fn earliest_ms(&self, now_ms: u64) -> u64;
 }
 
 /// An event on its way to the stream.
@@ -95,8 +99,9 @@ impl<P: Programs, S: EventSink> Tracker<P, S> {
 
     /// Records the event. It is accepted if, and only if, this succeeds.
     pub fn record(&self, event: &TrackedEvent<'_>) -> Result<(), Refusal> {
-        let event =
-            AcceptedEvent { accepted_at: event.received_at_ms(), bytes: event.to_protobuf() };
+        let received_at_ms = event.received_at_ms();
+        let accepted_at = received_at_ms.max(self.sink.earliest_ms(received_at_ms));
+        let event = AcceptedEvent { accepted_at, bytes: event.to_protobuf(accepted_at) };
         self.sink.accept(&event).map_err(|reason| match reason {
             NotAccepted::Full => Refusal::Overloaded,
             NotAccepted::Closed => Refusal::Draining,

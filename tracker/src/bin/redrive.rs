@@ -13,6 +13,7 @@ use aws_config::BehaviorVersion;
 use clap::{Parser, Subcommand};
 use tracker::delivery::{
     EventStream, Journal, JournalError, RedriveError, Salvage, SpillError, SpillStore, put_all,
+    put_journal, put_records,
 };
 
 /// Bytes of a journal's events that are put on the stream at a time.
@@ -156,26 +157,8 @@ async fn redrive_journal(
 
 /// Puts on the stream what waits in the rings. Returns how many events that was.
 async fn drain(folder: &Path, stream: &EventStream, keep: bool) -> Result<usize, Failure> {
-    let mut reader = Journal::open_to_drain(folder)?;
-    let mut count = 0;
-    loop {
-        let (mut events, mut claims, mut bytes) = (Vec::new(), Vec::new(), 0);
-        while bytes < CHUNK_BYTES
-            && let Some((event, claim)) = reader.next()
-        {
-            bytes += event.len();
-            events.push(event);
-            claims.push(claim);
-        }
-        if events.is_empty() {
-            return Ok(count);
-        }
-        count += events.len();
-        put_all(stream, events).await?;
-        if !keep {
-            reader.acknowledge(&claims);
-        }
-    }
+    let reader = Journal::open_to_drain(folder)?;
+    Ok(put_journal(stream, reader, keep).await?)
 }
 
 /// Puts on the stream what can be recognized in a damaged file. Returns how many events that was.
@@ -211,9 +194,9 @@ async fn redrive(store: &SpillStore, stream: &EventStream, keep: bool) -> Result
     let mut failed = 0;
     for name in names {
         let outcome = async {
-            let events = store.read(&name).await?;
-            let count = events.len();
-            put_all(stream, events).await?;
+            let records = store.read(&name).await?;
+            let count: usize = records.iter().map(|record| record.aggregate.len()).sum();
+            put_records(stream, records).await?;
             if !keep {
                 store.remove(&name).await?;
             }

@@ -1,36 +1,78 @@
 //! Packs records into `PutRecords` calls, and separates rejected records from delivered ones. Pure.
 
-use super::journal::Claim;
 use adtrack_proto::aggregate::Aggregate;
+use adtrack_proto::journal::JournalNotice;
 use adtrack_runtime::kinesis::PutOutcome;
+use prost::Message;
+
+use super::journal::{Claim, JournalReader};
+use super::receipt::Label;
 
 /// The maximum number of records in a `PutRecords` call.
 const MAX_RECORDS: usize = 500;
 /// The maximum size of a call in bytes: well below `PutRecords`' 5 MiB, because every call in flight holds a
 /// copy.
 const MAX_BYTES: usize = 1024 * 1024;
-/// What a record adds to its events in a call: a partition key (a UUID as text), outside and inside, and the
-/// aggregate's frame.
-const FRAME_BYTES: usize = 100;
+/// What a record adds to its events in a call besides its partition key: the aggregate's frame.
+const FRAME_BYTES: usize = 30;
+/// The same with the longest partition key, outside and inside.
+const MAX_FRAME_BYTES: usize = FRAME_BYTES + 2 * adtrack_proto::receipt::MAX_BYTES;
 
 /// An aggregate is closed when it reaches this size in bytes: the usual size of the KPL, and two of
 /// Kinesis' 25 KB billing units.
 pub const AGGREGATE_BYTES: usize = 50_000;
 
-/// A Kinesis record: an aggregate of events, or a single event. It is encoded, with a partition key, for each
+/// A Kinesis record: an aggregate of events, a single event, or a notice. It is encoded, with a partition key, for each
 /// attempt to send it.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct StreamRecord {
     /// The events.
     pub aggregate: Aggregate,
-    /// By which they are acknowledged in the journal.
+    /// What it is, which makes its partition key.
+    pub label: Label,
+    /// By which it is acknowledged in the journal.
     pub claims: Vec<Claim>,
 }
 
 impl StreamRecord {
     /// An upper bound on its size in a call.
     fn bytes(&self) -> usize {
-        self.aggregate.bytes() + FRAME_BYTES
+        let content = match &self.label {
+            Label::Notice(notice) => notice.encoded_len(),
+            _ => self.aggregate.bytes(),
+        };
+        content + FRAME_BYTES + 2 * self.label.key_bytes()
+    }
+
+    /// What a journal says of itself, acknowledged by `claims`.
+    pub fn notice(notice: JournalNotice, claims: Vec<Claim>) -> Self {
+        Self { aggregate: Aggregate::default(), label: Label::Notice(Box::new(notice)), claims }
+    }
+
+    /// The next events of the journal, as long as `may_read`; none if none wait. Takes from each ring as much as there
+    /// is before it turns to the next one, so that the record has few stretches.
+    pub fn next(
+        reader: &mut JournalReader,
+        may_read: impl Fn(&JournalReader) -> bool,
+    ) -> Option<Self> {
+        let mut record = Self::default();
+        for _ in 0..reader.rings() {
+            let is_other = !record.aggregate.is_empty() && !record.label.takes(reader.place());
+            if is_other || !record.label.has_room() {
+                break;
+            }
+            while record.aggregate.bytes() < AGGREGATE_BYTES && may_read(reader) {
+                let Some((event, claim, stretch)) = reader.next_in_ring() else { break };
+                record.aggregate.push(event);
+                record.label.add(stretch);
+                record.claims.push(claim);
+            }
+            reader.turn();
+            if record.aggregate.bytes() >= AGGREGATE_BYTES {
+                break;
+            }
+        }
+        (!record.aggregate.is_empty()).then_some(record)
     }
 }
 
@@ -56,7 +98,7 @@ impl Batch {
     pub fn has_room_for(&self, event_bytes: usize) -> bool {
         self.is_empty()
             || self.records.len() < MAX_RECORDS
-                && self.bytes + event_bytes + FRAME_BYTES <= MAX_BYTES
+                && self.bytes + event_bytes + MAX_FRAME_BYTES <= MAX_BYTES
     }
 
     /// Whether everything of `other` fits.
@@ -94,7 +136,7 @@ impl Batch {
 
     /// How many events the records contain.
     pub fn events(&self) -> usize {
-        self.records.iter().map(|record| record.claims.len()).sum()
+        self.records.iter().map(|record| record.aggregate.len()).sum()
     }
 
     /// Splits the records by what the stream did with them.

@@ -14,6 +14,8 @@
 //! - `schedule` decides when it calls and what it sends again. It is pure and has no clock.
 //! - `kinesis` makes the call; the client's settings, the classes of errors and partial failures are those
 //!   of [`adtrack_runtime::kinesis`], shared with everything that writes to a stream.
+//! - `receipt` makes a record's partition key: where its events are in the journal. `notices` says the rest of what a
+//!   reader needs to know that nothing is missing.
 //! - `spill` writes at shutdown what could not be delivered in time; `redrive` puts it on the stream later.
 //!
 //! # Invariants
@@ -32,13 +34,16 @@
 mod batch;
 pub mod journal;
 mod kinesis;
+mod notices;
 mod producer;
+mod receipt;
 mod redrive;
 mod schedule;
 mod spill;
 
+pub use batch::StreamRecord;
 pub use journal::{Journal, JournalError, JournalReader, JournalWatch, Salvage, SyncMode};
 pub use kinesis::EventStream;
 pub use producer::{Delivery, Producer};
-pub use redrive::{RedriveError, put_all};
+pub use redrive::{RedriveError, put_all, put_journal, put_records};
 pub use spill::{SpillError, SpillStore};

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use adtrack_proto::aggregate::Aggregate;
 use adtrack_runtime::kinesis::{PutError, PutOutcome};
 use adtrack_runtime::log_sampling::LogSampling;
 use tokio::sync::oneshot;
@@ -14,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::EventStream;
 use super::batch::{AGGREGATE_BYTES, Batch, SplitBatch, StreamRecord};
 use super::journal::{Journal, JournalReader};
+use super::notices::Notices;
 use super::schedule::{CallOutcome, FAILURES_UNTIL_REFUSING, PendingBatch, Schedule};
 use crate::flag::Flag;
 use crate::metrics::Metrics;
@@ -26,6 +26,10 @@ const MAX_UNACKNOWLEDGED_BYTES: usize = 6 * 1024 * 1024;
 const MAX_OUTSTANDING: usize = 200_000;
 /// Time between two checks of the journal at shutdown.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
+/// Time between two heartbeats of the journal.
+pub const HEARTBEAT: Duration = Duration::from_secs(60);
+/// How long the shutdown waits for the stream to take that the journal is closed. Otherwise the next start says it.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// What the task may take beyond the deadline of the final drain.
 const DRAIN_SLACK: Duration = Duration::from_secs(1);
 /// Which failed calls of an outage are logged.
@@ -44,6 +48,7 @@ pub struct Producer {
     schedule: Schedule,
     /// Whether the log says that the journal is nearly full.
     reported_nearly_full: bool,
+    notices: Notices,
 }
 
 /// A call that has ended.
@@ -101,9 +106,11 @@ impl Producer {
         linger: Duration,
         metrics: Arc<Metrics>,
         stream_refusing: Flag,
+        announced: Flag,
     ) -> Self {
         Self {
             reader: journal.reader(),
+            notices: Notices::new(journal.clone(), HEARTBEAT, announced),
             journal,
             stream: Arc::new(stream),
             linger,
@@ -136,6 +143,7 @@ impl Producer {
                 // If the sender is gone, nobody grants time to drain.
                 deadline = &mut stop => break deadline.unwrap_or_else(|_| Instant::now()),
             }
+            self.notices.on_tick(Instant::now());
             self.dispatch(&mut calls, fill);
             self.observe();
         };
@@ -143,9 +151,17 @@ impl Producer {
         let _ = tokio::time::timeout_at(deadline, self.drain(&mut calls)).await;
     }
 
-    /// Delivers until the journal, which is closed, is empty.
+    /// Delivers until the journal, which takes no more events, is empty, and what it has to say of itself is said:
+    /// last that it is closed, unless a call takes too long.
     async fn drain(&mut self, calls: &mut Calls) {
-        while self.journal.used_bytes() > 0 {
+        self.drain_while(calls, |producer| producer.journal.used_bytes() > 0).await;
+        self.notices.close();
+        let say_it = self.drain_while(calls, |producer| producer.notices.are_waiting());
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, say_it).await;
+    }
+
+    async fn drain_while(&mut self, calls: &mut Calls, is_left: impl Fn(&Self) -> bool) {
+        while is_left(self) {
             self.dispatch(calls, Fill::Any);
             let wake_up_at = self.schedule.wake_up_at(Instant::now());
             tokio::select! {
@@ -173,7 +189,7 @@ impl Producer {
             let (stream, metrics) = (Arc::clone(&self.stream), Arc::clone(&self.metrics));
             calls.spawn(async move {
                 let timer = metrics.delivery.put_records_seconds.start_timer();
-                let result = stream.put(&pending.batch).await;
+                let result = stream.put(&pending.batch, pending.failures).await;
                 timer.observe_duration();
                 CompletedCall { pending, started_at: now, result }
             });
@@ -184,10 +200,19 @@ impl Producer {
     fn next_batch(&mut self, fill: Fill) -> Batch {
         let mut batch = Batch::default();
         while batch.has_room_for(AGGREGATE_BYTES) {
+            if let Some(notice) = self.notices.next() {
+                batch.push(notice);
+                if self.schedule.is_failing() {
+                    break;
+                }
+                continue;
+            }
             if fill == Fill::FullAggregates && self.reader.unread_bytes() < AGGREGATE_BYTES as u64 {
                 break;
             }
-            match self.next_record() {
+            let record = self.next_record();
+            self.notices.add_damages(self.reader.take_damages());
+            match record {
                 Some(record) => batch.push(record),
                 None => break,
             }
@@ -198,25 +223,15 @@ impl Producer {
         batch
     }
 
-    fn may_read(&self) -> bool {
-        self.reader.unacknowledged_bytes() < MAX_UNACKNOWLEDGED_BYTES
-            && self.reader.outstanding() < MAX_OUTSTANDING
-    }
-
     /// The next events of the journal, as one record.
     fn next_record(&mut self) -> Option<StreamRecord> {
-        let mut aggregate = Aggregate::default();
-        let mut claims = Vec::new();
-        while aggregate.bytes() < AGGREGATE_BYTES && self.may_read() {
-            let Some((event, claim)) = self.reader.next() else { break };
-            aggregate.push(event);
-            claims.push(claim);
-        }
-        if aggregate.is_empty() {
-            return None;
-        }
-        self.metrics.delivery.events_per_record.observe(claims.len() as f64);
-        Some(StreamRecord { aggregate, claims })
+        let may_read = |reader: &JournalReader| {
+            reader.unacknowledged_bytes() < MAX_UNACKNOWLEDGED_BYTES
+                && reader.outstanding() < MAX_OUTSTANDING
+        };
+        let record = StreamRecord::next(&mut self.reader, may_read)?;
+        self.metrics.delivery.events_per_record.observe(record.aggregate.len() as f64);
+        Some(record)
     }
 
     /// Frees the space of what the stream took, and schedules the rest to be sent again.
@@ -256,6 +271,7 @@ impl Producer {
         self.metrics.delivery.delivered_events.inc_by(delivered.events() as u64);
         for record in &delivered.records {
             self.reader.acknowledge(&record.claims);
+            self.notices.on_delivered(record);
         }
     }
 

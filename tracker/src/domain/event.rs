@@ -47,8 +47,8 @@ impl<'a> TrackedEvent<'a> {
         })
     }
 
-    /// The event as it is recorded: protobuf `TrackingEvent`.
-    pub fn to_protobuf(&self) -> Vec<u8> {
+    /// The event as it is recorded: protobuf `TrackingEvent`, received at `received_at_ms` as the journal sees it.
+    pub fn to_protobuf(&self, received_at_ms: u64) -> Vec<u8> {
         let request = self.request;
         let client = &request.client;
         let parameters = &request.parameters;
@@ -59,7 +59,7 @@ impl<'a> TrackedEvent<'a> {
                 message_id: &self.message_id,
                 event_type: request.event_type,
                 occurred_at_ms: request.occurred_at.as_millisecond(),
-                received_at_ms: request.received_at.as_millisecond(),
+                received_at_ms: i64::try_from(received_at_ms).unwrap_or(i64::MAX),
                 visitor_id: &client.visitor_id,
                 click_id: &request.click_id,
                 impression_id: &request.impression_id,
@@ -229,7 +229,9 @@ mod tests {
 
     #[test]
     fn records_fields_of_program_and_request() {
-        let event = TrackingEvent::decode(&*event(false).to_protobuf()).unwrap();
+        let event =
+            TrackingEvent::decode(&*event(false).to_protobuf(event(false).received_at_ms()))
+                .unwrap();
         let expected = TrackingEvent {
             program_id: "212313".into(),
             checksum: "124".into(),

@@ -1,10 +1,14 @@
 //! What counts as delivered, and what other readers of the stream get.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use adtrack_proto::aggregate;
 use adtrack_proto::event::TrackingEvent;
+use adtrack_proto::journal::JournalNotice;
+use adtrack_proto::journal::journal_notice::Kind;
+use adtrack_proto::receipt::Receipt;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::types::{Record, Shard, ShardIteratorType};
 use local_stack::aws::{self, EmbeddedServer};
@@ -92,6 +96,53 @@ async fn readers_that_check_hash_keys_get_every_event() {
     assert_eq!(read.dropped, 0, "aggregates with a key of another shard inside");
     assert!(read.aggregates > 5, "{} aggregates", read.aggregates);
     assert!(read.ids == sent, "{} of {} events", read.ids.len(), sent.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receipts_cover_the_journal_from_opened_to_closed() {
+    let (app, proxy) = with_proxy(2).await;
+    proxy.set(&[(Fault::Partial(0.5), 0.5), (Fault::SilentSuccess, 0.05), (Fault::Reset, 0.1)]);
+    let mut sent = HashSet::new();
+    for _ in 0..6 {
+        sent.extend(send(&app, 150).await);
+    }
+    proxy.set(&[]);
+    app.until_metric("adtrack_journal_outstanding_events", 0.0).await;
+    let (_, kinesis) = app.stop().await;
+
+    let (mut covered, mut notices, mut events) = (HashMap::new(), Vec::new(), HashSet::new());
+    let client = Client::new(&aws::sdk_config(&kinesis.url).await);
+    for shard in shards(&client).await {
+        for record in records_of(&client, &shard.shard_id).await {
+            let key = record.partition_key().unwrap().to_owned();
+            let contents = aggregate::contents(&record.data.into_inner().into()).unwrap();
+            if let Some(notice) = contents.notice {
+                assert!(contents.user_records.is_empty());
+                notices.push(JournalNotice::decode(notice).unwrap());
+                continue;
+            }
+            for range in key.parse::<Receipt>().unwrap().ranges {
+                covered.entry(range.ring).or_insert_with(Vec::new).push((range.from, range.to));
+            }
+            let decode = |data| TrackingEvent::decode(data).unwrap().message_id;
+            events.extend(contents.user_records.into_iter().map(decode));
+        }
+    }
+
+    assert!(events == sent);
+    assert!(notices.iter().any(|notice| notice.kind() == Kind::Opened));
+    let closed = notices.iter().find(|notice| notice.kind() == Kind::Closed).unwrap();
+    assert_eq!(closed.rings.len(), 2);
+    for ring in &closed.rings {
+        let mut ranges = covered.remove(&ring.ring).unwrap_or_default();
+        ranges.sort_unstable();
+        let end = ranges.iter().fold(0, |end, (from, to)| {
+            assert!(*from <= end, "a gap before {from}");
+            end.max(*to)
+        });
+        assert_eq!(end, ring.to_position);
+    }
+    assert!(covered.is_empty(), "rings that the journal does not know");
 }
 
 async fn split(client: &Client, shard_id: &str) {

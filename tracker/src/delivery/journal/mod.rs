@@ -65,11 +65,20 @@
 //! not acknowledged to a new one (`ring::home`). A ring that was only renamed goes on under its new name. An access to what is cut off meanwhile finds zeros
 //! (`memory::fault`), which are damage like any other.
 //!
-//! A journal that was created with another size or number of workers is drained; its files are removed at
-//! the first start that finds them empty. docs/adr/0006-journal.md says why it is built like this.
+//! # Identity
+//!
+//! Journal and rings have random ids, made with the files, so that (ring, position) never names two events: `identity`
+//! has the rules. What is delivered says where it was (`delivery::receipt`), and the journal says on the stream how far
+//! its rings have come and what of them cannot be read (`delivery::notices`). Its time never runs back (`clock`).
+//!
+//! A journal that may not be continued, such as one that was created with another size or number of workers, is drained;
+//! its files are removed at the first start that finds them empty. docs/adr/0006-journal.md says why it is built like this.
 
+mod clock;
 mod folder;
+mod identity;
 mod memory;
+mod notice;
 mod reader;
 mod record;
 mod ring;
@@ -88,11 +97,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-pub use reader::{Claim, JournalReader};
+pub use identity::{OtherJournal, id_text};
+pub use notice::Kind;
+pub use reader::{Claim, JournalReader, Stretch};
 pub use salvage::Salvage;
 pub use watch::JournalWatch;
 
+use clock::JournalClock;
 use folder::FolderLock;
+use identity::Identity;
 use ring::{NotAppended, Ring, RingError};
 
 use crate::track::{AcceptedEvent, EventSink, NotAccepted};
@@ -142,6 +155,13 @@ struct Inner {
     rings: Vec<Ring>,
     /// How many of them are active.
     active: usize,
+    /// The identity under which the active rings take events.
+    id: u64,
+    /// When this journal was opened for the first time, the clock had gone back: from when to when.
+    clock_step: Option<(u64, u64)>,
+    clock: JournalClock,
+    /// Journals found in the folder that take no more events: they are drained and then closed.
+    others: Vec<OtherJournal>,
     sync: SyncMode,
     /// Events found at the start.
     replayed: u64,
@@ -161,12 +181,17 @@ impl Inner {
         rings: Vec<Ring>,
         active: usize,
         sync: SyncMode,
+        identity: Identity,
     ) -> Self {
         let damaged_files = folder::damaged_files(folder).map_or(0, |files| files.len() as u64);
         Self {
             replayed: rings.iter().map(Ring::count_events).sum(),
             rings,
             active,
+            id: identity.id,
+            clock_step: identity.clock_step,
+            clock: JournalClock::starting_at(identity.time_ms),
+            others: identity.others,
             sync,
             folder: folder.to_owned(),
             lock,
@@ -190,33 +215,31 @@ impl Journal {
         std::fs::create_dir_all(folder).map_err(folder_error)?;
         let (lock, rings) = lock_and_open(folder)?;
         let (count, capacity) = shape(max_bytes, workers);
-        let fits =
-            |ring: &Ring| ring.is_whole() && ring.capacity_bytes() == capacity * memory::WORD;
-        let (mut rings, mut retired): (Vec<_>, Vec<_>) = rings.into_iter().partition(fits);
-        // If there are more rings than needed, the emptiest become inactive.
-        rings.sort_by_key(|ring| std::cmp::Reverse(ring.used_bytes()));
-        retired.extend(rings.split_off(count.min(rings.len())));
+        let (identity, mut rings, retired) = identity::choose(rings, count, capacity);
         let (retired, empty): (Vec<_>, Vec<_>) =
             retired.into_iter().partition(|ring| ring.used_bytes() > 0);
         empty.into_iter().try_for_each(Ring::remove).map_err(folder_error)?;
         let boot = folder::boot_id();
         while rings.len() < count {
             let path = folder::unused_ring_path(folder).map_err(folder_error)?;
-            rings.push(Ring::create(&path, capacity, boot).map_err(|error| match error {
-                RingError::InUse => JournalError::Locked(folder.to_owned()),
-                RingError::Io(error) => folder_error(error),
-                error => JournalError::File(path, error),
-            })?);
+            rings.push(Ring::create(&path, capacity, boot, identity.id).map_err(
+                |error| match error {
+                    RingError::InUse => JournalError::Locked(folder.to_owned()),
+                    RingError::Io(error) => folder_error(error),
+                    error => JournalError::File(path, error),
+                },
+            )?);
         }
         rings.extend(retired);
-        Ok(Self { inner: Arc::new(Inner::new(folder, lock, rings, count, sync)) })
+        Ok(Self { inner: Arc::new(Inner::new(folder, lock, rings, count, sync, identity)) })
     }
 
     /// Opens what trackers have left in `folder` to read it; nothing is accepted. Fails if a tracker uses the
     /// folder.
     pub fn open_to_drain(folder: &Path) -> Result<JournalReader, JournalError> {
         let (lock, rings) = lock_and_open(folder)?;
-        let inner = Inner::new(folder, lock, rings, 0, SyncMode::Never);
+        let identity = Identity::to_drain(&rings);
+        let inner = Inner::new(folder, lock, rings, 0, SyncMode::Never, identity);
         Ok(Self { inner: Arc::new(inner) }.reader())
     }
 
@@ -320,6 +343,10 @@ impl Journal {
 impl EventSink for Journal {
     fn accept(&self, event: &AcceptedEvent) -> Result<(), NotAccepted> {
         self.append(event.accepted_at, &event.bytes)
+    }
+
+    fn earliest_ms(&self, now_ms: u64) -> u64 {
+        self.inner.clock.earliest_ms(now_ms)
     }
 }
 

@@ -10,7 +10,7 @@ mod recovery;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use rustix::io::Errno;
@@ -19,7 +19,7 @@ use super::memory::{Memory, WORD};
 use super::record::{self, Found, Record};
 
 use header::{FORMAT_VERSION, HEADER_WORDS};
-pub(super) use header::{MIN_WORDS, PAGE_WORDS};
+pub(super) use header::{MIN_WORDS, Origin, PAGE_WORDS};
 pub(super) use home::{Trouble, open_locked, remove_unused, rename_aside, set_aside};
 
 /// Why a file cannot be opened as a ring.
@@ -82,6 +82,16 @@ pub(super) struct Ring {
     memory: Memory,
     /// Its own number, the same in every copy of its file.
     number: u64,
+    origin: Option<Origin>,
+    /// What an earlier version delivered from it, without receipts, since this version last had it open.
+    unreceipted: Option<(u64, u64)>,
+    /// Records that were accepted may be missing behind the head: the host crashed, or the head was searched for.
+    may_lack_records: bool,
+    /// No position was given to a record that is lost, so the ring may take more.
+    is_appendable: bool,
+    is_closed: AtomicBool,
+    /// The journal's time when the ring was opened, or as written since.
+    time_ms: AtomicU64,
     capacity: u64,
     /// The part of a lap that takes records: what follows is the copy of the header.
     usable: u64,
@@ -137,6 +147,12 @@ impl Ring {
         Self {
             memory,
             number,
+            origin: None,
+            unreceipted: None,
+            may_lack_records: false,
+            is_appendable: true,
+            is_closed: AtomicBool::new(false),
+            time_ms: AtomicU64::new(0),
             capacity,
             usable: capacity.saturating_sub(PAGE_WORDS),
             data_end: HEADER_WORDS + data_words,
@@ -163,7 +179,52 @@ impl Ring {
     fn write_header(&self) {
         header::write(self.memory.words(), self.capacity, self.tail(), self.head());
         header::write_number(self.memory.words(), self.number);
+        if let Some(origin) = self.origin {
+            header::write_origin(self.memory.words(), origin);
+        }
+        if self.is_closed.load(Ordering::Relaxed) {
+            header::write_closed(self.memory.words());
+        }
+        header::write_time(self.memory.words(), self.time_ms.load(Ordering::Relaxed));
         self.write_copy(self.tail());
+    }
+
+    /// Notes in the file that the journal is closed, so that no start appends to the ring.
+    pub(super) fn mark_closed(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+        header::write_closed(self.memory.words());
+    }
+
+    /// Notes the journal's time in the file.
+    pub(super) fn write_time(&self, time_ms: u64) {
+        self.time_ms.store(time_ms, Ordering::Relaxed);
+        header::write_time(self.memory.words(), time_ms);
+    }
+
+    /// The journal's time as noted last, in milliseconds since the Unix epoch; 0 if it never was.
+    pub(super) fn time_ms(&self) -> u64 {
+        self.time_ms.load(Ordering::Relaxed)
+    }
+
+    /// The journal that the ring belongs to; none if a version without receipts made it.
+    pub(super) fn journal(&self) -> Option<u64> {
+        self.origin.map(|origin| origin.journal)
+    }
+
+    /// Whether a start may append to it.
+    pub(super) fn is_appendable(&self) -> bool {
+        self.is_appendable
+    }
+
+    /// What an earlier version delivered from it, without receipts, since this version last had it open.
+    pub(super) fn unreceipted(&self) -> Option<(u64, u64)> {
+        self.unreceipted
+    }
+
+    /// Where records may be missing behind the head: at most up to here.
+    pub(super) fn may_lack(&self) -> Option<(u64, u64)> {
+        let (tail, head) = (self.tail(), self.head());
+        (self.origin.is_some() && self.may_lack_records).then_some((head, tail + self.capacity))
     }
 
     fn write_copy(&self, tail: u64) {
@@ -338,7 +399,8 @@ impl Ring {
         self.head().saturating_sub(self.tail()) * WORD
     }
 
-    /// Whether the ring may take records: its file is not shortened.
+    /// Whether its file is not shortened.
+    #[cfg(test)]
     pub(super) fn is_whole(&self) -> bool {
         self.is_whole
     }

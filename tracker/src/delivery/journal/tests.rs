@@ -1,5 +1,7 @@
 //! The journal as its users see it.
 
+mod identity;
+
 use bytes::Bytes;
 
 use super::*;

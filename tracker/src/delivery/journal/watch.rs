@@ -10,6 +10,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::Journal;
+use super::clock::MAX_STANDSTILL_MS;
 use super::folder;
 use super::ring::Trouble;
 use crate::metrics::Metrics;
@@ -39,7 +40,7 @@ impl JournalWatch {
         Self { journal, metrics, boot: folder::boot_id(), failures, lock_failures: 0 }
     }
 
-    /// Runs until `stop`.
+    /// Runs until `stop`, or until the clock is so far back that the tracker has to start again.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut tick = tokio::time::interval(INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -49,6 +50,13 @@ impl JournalWatch {
                 self
             };
             match tokio::task::spawn_blocking(check).await {
+                Ok(watch) if watch.journal.clock_standstill_ms() > MAX_STANDSTILL_MS => {
+                    tracing::error!(
+                        "the host's clock is too far behind the journal's time; ending, so that the next start opens \
+                         another journal. Find out what sets the clock"
+                    );
+                    return;
+                }
                 Ok(watch) => self = watch,
                 Err(error) => {
                     tracing::error!(%error, "the check of the journal's files panicked");
@@ -64,6 +72,7 @@ impl JournalWatch {
             self.check_ring(ring);
         }
         self.keep_lock();
+        self.journal.write_time();
         let inner = &self.journal.inner;
         // A folder that cannot be read is no news about the files in it.
         if let Ok(files) = folder::damaged_files(&inner.folder) {

@@ -53,7 +53,8 @@ fn respond(description: &Value) -> HttpResponse {
 pub(super) fn description(event: &TrackedEvent<'_>) -> Value {
     let repairs = event.repairs();
     // What a consumer of the stream would read.
-    let row = TrackingEvent::decode(&*event.to_protobuf()).unwrap_or_default();
+    let row =
+        TrackingEvent::decode(&*event.to_protobuf(event.received_at_ms())).unwrap_or_default();
     let mut description = json!({ "event": attributes(&row) });
     if !repairs.is_empty() {
         description["repaired"] = json!(repairs.header());

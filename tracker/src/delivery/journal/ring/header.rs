@@ -6,7 +6,12 @@
 //!                word 64        head
 //!                word 128, 136  tail
 //!                word 192       the boot of the host that wrote the head
+//!                word 144       tail, as only versions with receipts write it
 //!                word 200       the ring's own number
+//!                word 208       the journal that the ring belongs to
+//!                word 210       the boot of the host in which the ring was made
+//!                word 212       1 if the journal is closed: the ring takes no more records
+//!                word 216       the journal's time, milliseconds since the Unix epoch
 //! last page      word 8         magic number, format version, capacity, tail
 //! ```
 //!
@@ -18,6 +23,9 @@
 //! over the copy, which is then no copy, and what they have left there must be acknowledged before it is written
 //! again (`Ring::copy_from`). They leave the complement of word 2 zero, and word 200: a ring without a number gets
 //! one. It is random, so that two files with the same number are copies of one ring.
+//!
+//! Nor do earlier versions know words 144 and 208 to 217. They may append to a ring that has them, and deliver from
+//! it: word 144 then lags behind the tail, which says what was delivered without a receipt.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,7 +44,12 @@ const COPY: usize = 8;
 const HEAD: usize = 64;
 const TAIL: [usize; 2] = [128, 136];
 const BOOT: usize = 192;
+const RECEIPTED: usize = 144;
 const NUMBER: usize = 200;
+const JOURNAL: usize = 208;
+const MADE_IN: usize = 210;
+const CLOSED: usize = 212;
+const TIME: usize = 216;
 /// Magic number and version, stored twice, so that a flipped bit does not make the file foreign.
 const IDENTITY: [usize; 2] = [0, 256];
 const CAPACITY: [usize; 2] = [2, 258];
@@ -60,6 +73,25 @@ pub(super) struct Header {
     pub(super) head: Option<u64>,
     pub(super) boot: u64,
     pub(super) number: Option<u64>,
+    /// The journal that the ring belongs to, and the boot in which the ring was made.
+    pub(super) origin: Option<Origin>,
+    /// The tail of the last version that writes receipts.
+    pub(super) receipted: Option<u64>,
+    pub(super) is_closed: bool,
+    /// The journal's time, in milliseconds since the Unix epoch.
+    pub(super) time_ms: Option<u64>,
+}
+
+/// Stands for the boot in which a ring was made once its bounds had to be searched for: no boot has this number.
+pub(super) const UNKNOWN_BOOT: u64 = 0;
+
+/// Where a ring comes from. Rings of versions without receipts have none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The journal's id.
+    pub journal: u64,
+    /// The boot of the host in which the ring was made.
+    pub boot: u64,
 }
 
 impl Header {
@@ -88,6 +120,12 @@ impl Header {
             head: load_checked(words, HEAD).filter(|head| *head < MAX_WORDS),
             boot: load(words, BOOT),
             number: load_checked(words, NUMBER),
+            origin: load_checked(words, JOURNAL)
+                .zip(load_checked(words, MADE_IN))
+                .map(|(journal, boot)| Origin { journal, boot }),
+            receipted: load_checked(words, RECEIPTED).filter(|tail| *tail < MAX_WORDS),
+            is_closed: load_checked(words, CLOSED) == Some(1),
+            time_ms: load_checked(words, TIME),
         }
     }
 }
@@ -144,6 +182,22 @@ pub(super) fn write_number(words: &[AtomicU64], number: u64) {
     store_checked(words, NUMBER, number);
 }
 
+/// Writes where the ring comes from.
+pub(super) fn write_origin(words: &[AtomicU64], origin: Origin) {
+    store_checked(words, JOURNAL, origin.journal);
+    store_checked(words, MADE_IN, origin.boot);
+}
+
+/// Notes that the journal is closed.
+pub(super) fn write_closed(words: &[AtomicU64]) {
+    store_checked(words, CLOSED, 1);
+}
+
+/// Writes the journal's time.
+pub(super) fn write_time(words: &[AtomicU64], time_ms: u64) {
+    store_checked(words, TIME, time_ms);
+}
+
 pub(super) fn write_head(words: &[AtomicU64], head: u64) {
     store_checked(words, HEAD, head);
 }
@@ -152,6 +206,7 @@ pub(super) fn write_tail(words: &[AtomicU64], tail: u64) {
     for slot in TAIL {
         store_checked(words, slot, tail);
     }
+    store_checked(words, RECEIPTED, tail);
 }
 
 /// Writes the copy. `last_page` is the ring's last page.

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{CWD, FallocateFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::header::{self, HEADER_WORDS};
+use super::header::{self, HEADER_WORDS, Origin};
 use super::{NotAppended, Ring, RingError};
 use crate::delivery::journal::folder;
 use crate::delivery::journal::memory::{Memory, WORD};
@@ -41,13 +41,15 @@ pub enum Trouble {
 
 impl Ring {
     /// Creates a ring of `capacity` words at `path`, with its disk space allocated.
-    pub fn create(path: &Path, capacity: u64, boot: u64) -> Result<Self, RingError> {
+    pub fn create(path: &Path, capacity: u64, boot: u64, journal: u64) -> Result<Self, RingError> {
         let number = rand::random();
-        let first_page = first_page(capacity, 0, 0, boot, number);
+        let origin = Origin { journal, boot };
+        let first_page = first_page(capacity, (0, 0), boot, number, Some(origin));
         let file = create_file(path, Self::file_bytes(capacity), |file| {
             write_words(file, 0, &first_page)
         })?;
-        let ring = Self::new(Memory::map(file)?, path.to_owned(), capacity, number);
+        let mut ring = Self::new(Memory::map(file)?, path.to_owned(), capacity, number);
+        ring.origin = Some(origin);
         ring.write_header();
         Ok(ring)
     }
@@ -98,7 +100,7 @@ impl Ring {
         producer.refusal = refusal.or(Some(NotAppended::Full));
         let path = self.path();
         let (tail, head, bytes) = (self.tail(), self.head(), self.memory.bytes());
-        let first_page = first_page(self.capacity, tail, head, boot, self.number);
+        let first_page = first_page(self.capacity, (tail, head), boot, self.number, self.origin);
         let write_all = |file: &File| {
             for (from, to) in self.stretches(tail, head) {
                 write_words(file, HEADER_WORDS + from, &self.data()[from..to])?;
@@ -229,11 +231,20 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-fn first_page(capacity: u64, tail: u64, head: u64, boot: u64, number: u64) -> Vec<AtomicU64> {
+fn first_page(
+    capacity: u64,
+    (tail, head): (u64, u64),
+    boot: u64,
+    number: u64,
+    origin: Option<Origin>,
+) -> Vec<AtomicU64> {
     let page: Vec<_> = (0..HEADER_WORDS).map(|_| AtomicU64::new(0)).collect();
     header::write(&page, capacity, tail, head);
     header::write_boot(&page, boot);
     header::write_number(&page, number);
+    if let Some(origin) = origin {
+        header::write_origin(&page, origin);
+    }
     page
 }
 

@@ -3,12 +3,19 @@
 use std::cmp::Ordering;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::atomic::{self, AtomicU64};
+use std::sync::atomic::{self, AtomicBool, AtomicU64};
 
-use super::header::{self, FORMAT_VERSION, HEADER_WORDS, Header};
+use super::header::{self, FORMAT_VERSION, HEADER_WORDS, Header, Origin, UNKNOWN_BOOT};
 use super::{Ring, RingError};
 use crate::delivery::journal::memory::Memory;
 use crate::delivery::journal::record::{self, Found, Record};
+
+struct Bounds {
+    tail: u64,
+    head: u64,
+    /// The header did not say them, or cannot be believed.
+    searched: bool,
+}
 
 impl Ring {
     /// Opens the ring in `file`, which the caller has locked, and finds its tail and head. `boot` identifies this
@@ -32,10 +39,28 @@ impl Ring {
         }
         let number = header.number.unwrap_or_else(rand::random);
         let mut ring = Self::new(memory, path, capacity, number);
+        ring.origin = header.origin;
+        ring.is_closed = AtomicBool::new(header.is_closed);
+        ring.time_ms = AtomicU64::new(header.time_ms.unwrap_or(0));
         ring.is_whole = file_bytes == Self::file_bytes(capacity) && header::is_capacity(capacity);
         let head = header.head.filter(|_| header.boot == boot);
-        let (tail, head) = ring.bounds(header.tail, head);
+        let Bounds { tail, head, searched } = ring.bounds(header.tail, head);
         ring.start_at(tail, head);
+        if searched {
+            // Later starts find an intact header, and must not trust the ring either.
+            let unknown = |origin: Origin| Origin { boot: UNKNOWN_BOOT, ..origin };
+            ring.origin = ring.origin.map(unknown);
+        }
+        let same_boot = header.origin.is_some_and(|origin| origin.boot == boot);
+        let receipted = header.receipted.filter(|receipted| *receipted < tail);
+        ring.unreceipted = receipted.map(|receipted| (receipted, tail));
+        ring.may_lack_records = !header.is_closed && (searched || !same_boot);
+        ring.is_appendable = ring.is_whole
+            && same_boot
+            && !searched
+            && !header.is_closed
+            && header.number.is_some()
+            && ring.unreceipted.is_none();
         ring.write_header();
         // Only now: if this start is cut off before, the next one must not believe the old head.
         header::write_boot(ring.memory.words(), boot);
@@ -44,12 +69,16 @@ impl Ring {
 
     /// The tail and the head, from the header; if that is missing or cannot be true, from the records that
     /// are there.
-    fn bounds(&self, tail: Option<u64>, head: Option<u64>) -> (u64, u64) {
+    fn bounds(&self, tail: Option<u64>, head: Option<u64>) -> Bounds {
+        let mut searched = false;
         let (tail, mut head) = match (tail, head) {
             (Some(tail), Some(head)) if (tail..=tail + self.capacity).contains(&head) => {
                 (tail, head)
             }
-            (tail, _) => self.search(tail),
+            (tail, _) => {
+                searched = true;
+                self.search(tail)
+            }
         };
         // Includes records that were written but not published when the process died.
         loop {
@@ -60,7 +89,7 @@ impl Ring {
                 _ => break,
             }
         }
-        (tail, head)
+        Bounds { tail, head, searched }
     }
 
     /// Searches the whole ring for records at or after `tail`. Returns the tail and the end of the last.

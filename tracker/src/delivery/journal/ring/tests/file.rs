@@ -16,7 +16,7 @@ fn length(path: &Path) -> u64 {
 #[test]
 fn is_locked_while_it_is_open() {
     let (folder, path) = file();
-    let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+    let ring = Ring::create(&path, MIN_WORDS, BOOT, JOURNAL).unwrap();
     assert!(matches!(Ring::open(&path, BOOT), Err(RingError::InUse)));
     assert!(matches!(set_aside(&path), Err(RingError::InUse)));
     assert!(matches!(remove_unused(&path), Err(RingError::InUse)));
@@ -28,7 +28,7 @@ fn is_locked_while_it_is_open() {
     let unfinished = File::create(folder.path().join("ring.new")).unwrap();
     std::fs::remove_file(&path).unwrap();
     assert!(matches!(
-        Ring::create(&path.with_extension("ring"), MIN_WORDS, BOOT),
+        Ring::create(&path.with_extension("ring"), MIN_WORDS, BOOT, JOURNAL),
         Err(RingError::InUse)
     ));
     drop(unfinished);
@@ -37,9 +37,9 @@ fn is_locked_while_it_is_open() {
 #[test]
 fn never_creates_a_ring_over_another() {
     let (_folder, path) = file();
-    let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+    let ring = Ring::create(&path, MIN_WORDS, BOOT, JOURNAL).unwrap();
     ring.append(7, &payload(7, 9), false).unwrap();
-    assert!(Ring::create(&path, MIN_WORDS, BOOT).is_err());
+    assert!(Ring::create(&path, MIN_WORDS, BOOT, JOURNAL).is_err());
     drop(ring);
     assert_eq!(read_all(&Ring::open(&path, BOOT).unwrap(), 0), (vec![7], 0));
 }
@@ -47,7 +47,7 @@ fn never_creates_a_ring_over_another() {
 #[test]
 fn loses_only_what_is_cut_off() {
     let (_folder, path) = file();
-    let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+    let ring = Ring::create(&path, MIN_WORDS, BOOT, JOURNAL).unwrap();
     // Into the second lap, where a record's place depends on the capacity.
     fill(&ring, 0, 200);
     while ring.tail() < MIN_WORDS / 2 {
@@ -81,7 +81,7 @@ fn loses_only_what_is_cut_off() {
 #[test]
 fn is_read_only_if_it_is_longer_than_it_should_be() {
     let (_folder, path) = file();
-    let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+    let ring = Ring::create(&path, MIN_WORDS, BOOT, JOURNAL).unwrap();
     let count = fill(&ring, 0, 200);
     drop(ring);
     shorten(&path, length(&path) + 4_096);
@@ -95,7 +95,7 @@ fn is_read_only_if_it_is_longer_than_it_should_be() {
 fn is_restored_after_its_file_was_shortened() {
     for left in [0, 4_096, 20_000, 69_624] {
         let (_folder, path) = file();
-        let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+        let ring = Ring::create(&path, MIN_WORDS, BOOT, JOURNAL).unwrap();
         let whole = length(&path);
         let count = fill(&ring, 0, 200);
         assert_eq!(ring.trouble(), None);
@@ -129,7 +129,7 @@ fn is_restored_after_its_file_was_removed_or_renamed() {
         let folder = folder.path().join("journal");
         std::fs::create_dir(&folder).unwrap();
         let path = folder.join("0000.ring");
-        let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+        let ring = Ring::create(&path, MIN_WORDS, BOOT, JOURNAL).unwrap();
         let count = fill(&ring, 0, 200);
         if rename {
             std::fs::rename(&folder, folder.with_extension("moved")).unwrap();
@@ -153,7 +153,7 @@ fn is_restored_after_its_file_was_removed_or_renamed() {
 #[test]
 fn takes_nothing_while_its_file_cannot_be_restored() {
     let (_folder, path) = file();
-    let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+    let ring = Ring::create(&path, MIN_WORDS, BOOT, JOURNAL).unwrap();
     ring.append(0, &payload(0, 200), false).unwrap();
     // The ring of another tracker, which has it open.
     std::fs::remove_file(&path).unwrap();
@@ -183,7 +183,7 @@ fn takes_nothing_while_its_file_cannot_be_restored() {
 #[test]
 fn survives_files_that_come_and_go_under_load() {
     let (_folder, path) = file();
-    let ring = Ring::create(&path, 8 * MIN_WORDS, BOOT).unwrap();
+    let ring = Ring::create(&path, 8 * MIN_WORDS, BOOT, JOURNAL).unwrap();
     let done = AtomicBool::new(false);
     let is_over = AtomicBool::new(false);
     let (appended, read, damaged) = std::thread::scope(|scope| {

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use super::*;
 
 const BOOT: u64 = 1;
+const JOURNAL: u64 = 2;
 /// The layout again, so that a change of it does not go unnoticed.
 const IDENTITY: [usize; 2] = [0, 256];
 const HEAD: usize = 64;
@@ -83,7 +84,7 @@ fn fill(ring: &Ring, from: u64, length: usize) -> u64 {
 #[test]
 fn keeps_unacknowledged_records_across_restarts() {
     let (_folder, path) = file();
-    let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+    let ring = Ring::create(&path, MIN_WORDS, BOOT, JOURNAL).unwrap();
     for number in 0..10 {
         ring.append(number, &payload(number, 200), false).unwrap();
     }
@@ -101,7 +102,7 @@ fn keeps_unacknowledged_records_across_restarts() {
 #[test]
 fn is_full_until_something_is_acknowledged() {
     let (_folder, path) = file();
-    let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+    let ring = Ring::create(&path, MIN_WORDS, BOOT, JOURNAL).unwrap();
     let count = fill(&ring, 0, 200);
     assert_eq!(count, (MIN_WORDS - PAGE_WORDS) / record::words_of(200));
     assert_eq!(ring.append(count, &[], false), Ok(()), "a small record still fits");
@@ -114,7 +115,7 @@ fn is_full_until_something_is_acknowledged() {
 #[test]
 fn takes_nothing_once_closed() {
     let (_folder, path) = file();
-    let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+    let ring = Ring::create(&path, MIN_WORDS, BOOT, JOURNAL).unwrap();
     ring.close();
     assert_eq!(ring.append(0, &[], false), Err(NotAppended::Closed));
 }
@@ -122,7 +123,7 @@ fn takes_nothing_once_closed() {
 /// A ring of two records, as if the process had died between the second and its publication. Returns the ring
 /// and the end of the first.
 fn with_an_unpublished_record(path: &Path) -> (Ring, u64) {
-    let ring = Ring::create(path, MIN_WORDS, BOOT).unwrap();
+    let ring = Ring::create(path, MIN_WORDS, BOOT, JOURNAL).unwrap();
     ring.append(0, &payload(0, 50), false).unwrap();
     let published = ring.head();
     ring.append(1, &payload(1, 50), false).unwrap();
@@ -153,7 +154,7 @@ fn drops_and_overwrites_a_torn_record() {
 #[test]
 fn searches_the_whole_ring_after_a_crash_of_the_host() {
     let (_folder, path) = file();
-    let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+    let ring = Ring::create(&path, MIN_WORDS, BOOT, JOURNAL).unwrap();
     let count = fill(&ring, 0, 100);
     // The header's page was not written again; the tail says that nothing is acknowledged.
     header::write_head(ring.memory.words(), 0);
@@ -165,7 +166,7 @@ fn searches_the_whole_ring_after_a_crash_of_the_host() {
 #[test]
 fn keeps_records_that_are_newer_than_the_header_says() {
     let (_folder, path) = file();
-    let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+    let ring = Ring::create(&path, MIN_WORDS, BOOT, JOURNAL).unwrap();
     let header = read_words(&path)[..512].to_vec();
     // Several laps, in which the host did not write the header's page to the disk.
     let mut number = 0;
@@ -188,7 +189,7 @@ fn keeps_records_that_are_newer_than_the_header_says() {
 #[test]
 fn takes_the_tail_from_the_copy_if_the_first_page_is_damaged() {
     let (_folder, path) = file();
-    let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+    let ring = Ring::create(&path, MIN_WORDS, BOOT, JOURNAL).unwrap();
     let count = fill(&ring, 0, 100);
     let Read::Record(_, end) = ring.read(0) else { panic!("a record") };
     ring.acknowledge(end);
@@ -202,7 +203,7 @@ fn takes_the_tail_from_the_copy_if_the_first_page_is_damaged() {
 fn loses_nothing_if_any_pages_of_the_header_are_zeroed() {
     for (first, last) in [(true, false), (false, true), (true, true)] {
         let (_folder, path) = file();
-        let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+        let ring = Ring::create(&path, MIN_WORDS, BOOT, JOURNAL).unwrap();
         let count = fill(&ring, 0, 200);
         let Read::Record(_, end) = ring.read(0) else { panic!("a record") };
         ring.acknowledge(end);
@@ -234,7 +235,7 @@ fn loses_one_record_to_any_flipped_bit() {
     for length in [80, 232, 232 + 256] {
         let size = record::words_of(length);
         let (_folder, path) = file();
-        let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+        let ring = Ring::create(&path, MIN_WORDS, BOOT, JOURNAL).unwrap();
         for number in 0..5 {
             ring.append(number, &payload(number, length), false).unwrap();
         }
@@ -251,7 +252,7 @@ fn loses_one_record_to_any_flipped_bit() {
 #[test]
 fn loses_nothing_to_a_flipped_bit_of_the_header() {
     let (_folder, path) = file();
-    let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+    let ring = Ring::create(&path, MIN_WORDS, BOOT, JOURNAL).unwrap();
     let count = fill(&ring, 0, 100);
     drop(ring);
     let capacities = [2, 3, 258, 259];
@@ -267,7 +268,7 @@ fn loses_nothing_to_a_flipped_bit_of_the_header() {
 #[test]
 fn refuses_foreign_files_and_newer_versions() {
     let (_folder, path) = file();
-    drop(Ring::create(&path, MIN_WORDS, BOOT).unwrap());
+    drop(Ring::create(&path, MIN_WORDS, BOOT, JOURNAL).unwrap());
     // The last page is from this version, before the newer one was started.
     edit(&path, |words| IDENTITY.into_iter().for_each(|at| words[at + 1] = 2));
     assert!(matches!(Ring::open(&path, BOOT), Err(RingError::Newer(2))));
@@ -282,7 +283,7 @@ fn refuses_foreign_files_and_newer_versions() {
 #[test]
 fn knows_when_its_oldest_record_was_accepted() {
     let (_folder, path) = file();
-    let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+    let ring = Ring::create(&path, MIN_WORDS, BOOT, JOURNAL).unwrap();
     assert_eq!(ring.oldest_accepted_at(), None);
     for number in 10..13 {
         ring.append(number, &payload(number, 50), false).unwrap();
@@ -300,7 +301,7 @@ fn knows_when_its_oldest_record_was_accepted() {
 #[test]
 fn knows_its_oldest_record_while_others_append_and_acknowledge() {
     let (_folder, path) = file();
-    let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+    let ring = Ring::create(&path, MIN_WORDS, BOOT, JOURNAL).unwrap();
     const RECORDS: u64 = 50_000;
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -362,7 +363,7 @@ proptest! {
     #[test]
     fn is_a_queue_that_survives_restarts(steps in proptest::collection::vec(step(), 1..200)) {
         let (_folder, path) = file();
-        let mut ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+        let mut ring = Ring::create(&path, MIN_WORDS, BOOT, JOURNAL).unwrap();
         let (mut number, mut position) = (0, 0);
         let (mut unread, mut unacknowledged) = (VecDeque::new(), VecDeque::new());
         for step in steps {
@@ -450,7 +451,7 @@ fn a_full_ring() -> &'static [u64] {
     static WORDS: OnceLock<Vec<u64>> = OnceLock::new();
     WORDS.get_or_init(|| {
         let (_folder, path) = file();
-        let ring = Ring::create(&path, MIN_WORDS, BOOT).unwrap();
+        let ring = Ring::create(&path, MIN_WORDS, BOOT, JOURNAL).unwrap();
         let count = fill(&ring, 0, 300);
         for _ in 0..count / 2 {
             let Read::Record(_, end) = ring.read(ring.tail()) else { panic!("a record") };
