@@ -10,6 +10,7 @@
 //! on free ports.
 
 pub mod aws;
+pub mod damage;
 pub mod error;
 pub mod faults;
 pub mod index_partitions;
