@@ -97,6 +97,7 @@ prove: redis-server ## the long tests: 50 kills, outages, 200,000 programs, mill
 	ADTRACK_PROVE=1 cargo test --locked --release -p local-stack --test core_data -- --nocapture --test-threads=1
 	ADTRACK_PROVE=1 cargo test --locked --release -p local-stack --test hot_program -- --nocapture --test-threads=1
 	ADTRACK_PROVE=1 cargo test --locked --release -p core-data --test core_data all_programs -- --nocapture
+	ADTRACK_PROVE=1 cargo test --locked --workspace --test damage -- --nocapture
 	PROPTEST_CASES=1000000 cargo test --locked --release -p adtrack-proto aggregate
 	PROPTEST_CASES=1000000 cargo test --locked --release -p tracker --lib delivery::journal::record
 	PROPTEST_CASES=1000000 cargo test --locked --release -p tracker --lib never_panics_or_hangs_on_a_damaged_file

@@ -9,6 +9,7 @@
 //! ```
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic if nobody reads them")]
 
+pub mod attributes;
 pub mod aws_call;
 pub mod capacity;
 pub mod cli;

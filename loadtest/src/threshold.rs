@@ -21,7 +21,7 @@ enum Unit {
 type Measure = fn(&Figures) -> Option<f64>;
 
 /// What a condition can compare: name, unit, meaning, and how to read it from the figures.
-const METRICS: [(&str, Unit, &str, Measure); 26] = [
+const METRICS: [(&str, Unit, &str, Measure); 27] = [
     ("p50", Unit::Time, "latency, median", |f| latency(f, |p| p.p50_us)),
     ("p90", Unit::Time, "latency, 90 %", |f| latency(f, |p| p.p90_us)),
     ("p95", Unit::Time, "latency, 95 %", |f| latency(f, |p| p.p95_us)),
@@ -32,6 +32,9 @@ const METRICS: [(&str, Unit, &str, Measure); 26] = [
     ("mean", Unit::Time, "latency, mean", |f| latency(f, |p| p.mean_us)),
     ("lag.p99", Unit::Time, "the harness' lag, 99 %", |f| Some(f.lag.p99_us)),
     ("errors", Unit::Share, "failed requests, of all requests", |f| Some(f.error_share)),
+    ("altered", Unit::Count, "rows that hold something else than was sent", |f| {
+        followed(f).map(|truth| truth.altered as f64)
+    }),
     ("mislinked", Unit::Count, "rows not linked to the event that led to them", |f| {
         followed(f).map(|truth| truth.mislinked as f64)
     }),
@@ -378,6 +381,7 @@ pub(crate) mod tests {
             stored: 0,
             lost: 0,
             mislinked: 0,
+            altered: 0,
             doubled: 0,
             stored_without_answer: 0,
             open: 0,

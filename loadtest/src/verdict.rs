@@ -180,6 +180,12 @@ fn truth_findings(truth: &Truth) -> Vec<String> {
             truth.mislinked
         ));
     }
+    if truth.altered > 0 {
+        findings.push(format!(
+            "{} rows hold something else than was sent: type, program, user agent, transaction, amount or currency",
+            truth.altered
+        ));
+    }
     if truth.doubled > 0 {
         findings.push(format!("{} rows belong to no request", truth.doubled));
     }

@@ -91,7 +91,7 @@ async fn counts_the_rows_of_the_run_and_keeps_others() {
 
         let link = |n| if n % 2 == 0 { 0 } else { LINK + n % 3 / 2 };
         let accepted = (0..ACCEPTED)
-            .map(|n| Accepted { id: (OTHERS + n) << 64, at_ms: AT_MS, link: link(n) })
+            .map(|n| Accepted { id: (OTHERS + n) << 64, at_ms: AT_MS, link: link(n), digest: 0 })
             .collect();
         let findings = follow(&server.url, MARK, accepted, drop_counted).await;
         assert_eq!((findings.identified, findings.stored, findings.lost), (60, 50, 10));
@@ -120,7 +120,7 @@ impl Damage {
             let (id, click) = (random.u128(1..), random.u128(1..));
             let is_linked = random.bool();
             let link = if is_linked { click } else { 0 };
-            damage.accepted.push(Accepted { id, at_ms: AT_MS, link });
+            damage.accepted.push(Accepted { id, at_ms: AT_MS, link, digest: 0 });
             match random.u32(..10) {
                 0 => damage.lost += 1,
                 1 => {

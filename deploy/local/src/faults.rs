@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::StackError;
+use crate::damage::RowDamage;
 use crate::index_partitions::{IndexPartitions, PartitionWrites};
 use crate::ports::{self, Port};
 
@@ -62,6 +63,7 @@ pub struct FaultProxy {
     pub url: String,
     faults: Arc<Mutex<Vec<(Fault, f64)>>>,
     index: Arc<Mutex<IndexPartitions>>,
+    damage: Arc<Mutex<Option<RowDamage>>>,
     server: JoinHandle<()>,
 }
 
@@ -71,6 +73,7 @@ struct Proxy {
     client: reqwest::Client,
     faults: Arc<Mutex<Vec<(Fault, f64)>>>,
     index: Arc<Mutex<IndexPartitions>>,
+    damage: Arc<Mutex<Option<RowDamage>>>,
 }
 
 impl FaultProxy {
@@ -82,11 +85,13 @@ impl FaultProxy {
             .map_err(|error| StackError::Provisioning(format!("a fault proxy: {error}")))?;
         let faults = Arc::<Mutex<_>>::default();
         let index = Arc::<Mutex<_>>::default();
+        let damage = Arc::<Mutex<_>>::default();
         let proxy = Proxy {
             upstream: upstream.to_owned(),
             client: reqwest::Client::builder().no_proxy().build().unwrap_or_default(),
             faults: Arc::clone(&faults),
             index: Arc::clone(&index),
+            damage: Arc::clone(&damage),
         };
         let router = Router::new()
             .route("/", post(call))
@@ -97,12 +102,19 @@ impl FaultProxy {
                 tracing::error!(%error, "a fault proxy failed");
             }
         });
-        Ok(Self { url: format!("http://{address}"), faults, index, server })
+        Ok(Self { url: format!("http://{address}"), faults, index, damage, server })
     }
 
     /// Sets the faults of later calls, each with its probability. Without faults, all calls succeed.
     pub fn set(&self, faults: &[(Fault, f64)]) {
         *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = faults.to_vec();
+    }
+
+    /// Damages the rows of later calls, until it is replaced by another or none. Returns the one of before, which knows
+    /// what it did.
+    pub fn set_damage(&self, damage: Option<RowDamage>) -> Option<RowDamage> {
+        let mut current = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *current, damage)
     }
 
     /// What became of the writes to each partition of the index while [`Fault::HotIndex`] was set.
@@ -129,6 +141,21 @@ impl Proxy {
     }
 
     async fn forward(&self, headers: &HeaderMap, body: Bytes) -> Response {
+        let damaged = {
+            let mut damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+            damage.as_mut().and_then(|damage| damage.apply(&body))
+        };
+        let Some(damaged) = damaged else { return self.send(headers, body).await };
+        let response = self.send(headers, damaged.request.to_string().into()).await;
+        for (operation, body) in damaged.follow_ups {
+            let mut headers = headers.clone();
+            headers.insert("x-amz-target", HeaderValue::from_static(operation));
+            self.send(&headers, body.to_string().into()).await;
+        }
+        response
+    }
+
+    async fn send(&self, headers: &HeaderMap, body: Bytes) -> Response {
         let mut request = self.client.post(&self.upstream).body(body);
         for name in ["x-amz-target", "content-type", "authorization", "x-amz-date"] {
             if let Some(value) = headers.get(name) {

@@ -12,6 +12,7 @@
 
 pub mod archive;
 pub mod aws;
+pub mod damage;
 pub mod error;
 pub mod faults;
 pub mod index_partitions;

@@ -13,6 +13,9 @@ use crate::recorder::Times;
 const RESAMPLES: usize = 1_000;
 /// With fewer blocks than this, the noise is unknown.
 pub(super) const MIN_BLOCKS: usize = 5;
+/// With fewer blocks than this, resampling underestimates the noise of blocks that resemble their neighbours: runs
+/// differ only if no block of one is within the range of the other.
+const MANY_BLOCKS: usize = 20;
 /// Most blocks; longer runs are grouped.
 const MAX_BLOCKS: usize = 60;
 /// Requests above a percentile that it needs at least.
@@ -196,14 +199,17 @@ pub(super) fn judge_percentiles(a: &Blocks, b: &Blocks, percents: &[f64]) -> Vec
             return Judgement::WithinNoise;
         }
         let differences = first.iter().zip(&second).map(|(a, b)| b[index] - a[index]);
-        if excludes_zero(differences.collect(), widening(a.blocks.len().min(b.blocks.len()))) {
-            return Judgement::Differs;
-        }
+        let fewest_blocks = a.blocks.len().min(b.blocks.len());
+        let (range_of_a, range_of_b) = (a.range(*percent), b.range(*percent));
+        let overlap = range_of_a.0 <= range_of_b.1 && range_of_b.0 <= range_of_a.1;
         let is_outside = |value: f64, (low, high): (f64, f64)| value < low || value > high;
-        if is_outside(of_b, a.range(*percent)) || is_outside(of_a, b.range(*percent)) {
-            return Judgement::Unclear;
+        match excludes_zero(differences.collect(), widening(fewest_blocks)) {
+            true if fewest_blocks >= MANY_BLOCKS || !overlap => Judgement::Differs,
+            false if !is_outside(of_b, range_of_a) && !is_outside(of_a, range_of_b) => {
+                Judgement::WithinNoise
+            }
+            _ => Judgement::Unclear,
         }
-        Judgement::WithinNoise
     };
     percents.iter().enumerate().map(judge).collect()
 }
@@ -286,6 +292,21 @@ mod tests {
         // 5 to 7 % are expected to differ by chance: 6 to 8. The percentiles of a pair go together, so that the
         // standard deviation is about 4.
         assert!(differing <= 16, "{differing} of {}", 3 * pairs);
+    }
+
+    #[test]
+    fn short_runs_of_the_same_server_rarely_differ() {
+        for count in [MIN_BLOCKS, 10, MANY_BLOCKS - 1] {
+            let differing = (0_u64..50)
+                .map(|pair| {
+                    let slices = |seed| slices(1_000 + seed, count, 300, 5.0);
+                    let judged = judge(&slices(2 * pair), &slices(2 * pair + 1));
+                    judged[..2].iter().filter(|j| **j == Judgement::Differs).count()
+                })
+                .sum::<usize>();
+            // 5 % of 100.
+            assert!(differing <= 5, "{count} slices: {differing} of 100");
+        }
     }
 
     #[test]

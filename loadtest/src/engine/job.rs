@@ -48,6 +48,8 @@ pub struct Accepted {
     pub at_ms: u64,
     /// Id of the event that its row has to be linked to; 0 if none.
     pub link: u128,
+    /// Digest of what its row has to hold ([`crate::attributes`]); 0 if that is not known.
+    pub digest: u64,
 }
 
 impl Job {

@@ -20,6 +20,7 @@ use super::timer::Timer;
 use crate::recorder::{Failure, Latency, Slice, TIMED_OUT, Totals};
 use crate::schedule::Times;
 
+mod acceptance;
 mod journey;
 mod opening;
 
@@ -327,7 +328,7 @@ impl Worker {
         let now = self.now();
         let planned = exchange.planned;
         let kind = &self.job.traffic.kinds[planned.kind];
-        let (is_expected, events) = (kind.expects(response.status), kind.events);
+        let is_expected = kind.expects(response.status);
         self.record_latency(exchange, response.status, now);
         self.totals.record_response(exchange.planned.kind, response.status, is_expected);
         if is_expected {
@@ -338,47 +339,25 @@ impl Worker {
         self.in_flight -= 1;
         let Some(connection) = self.pool.get_mut(slot) else { return };
         let has_unsent = !connection.unsent.is_empty();
-        // A click on a program that has ended may be recorded although its status is 410.
-        let is_accepted = (200..400).contains(&response.status) || response.event_id.is_some();
-        let is_accepted = events > 0 && is_accepted && !response.is_unrecorded;
-        let mut first_id = None;
-        if is_accepted {
-            let at_ms = self.start.unix_ms + now / 1_000_000;
-            let body = response.body.bytes(&connection.input);
-            let link = self.job.traffic.link(planned.kind, &planned.visitor);
-            let accept = |id| Accepted { id, at_ms, link };
-            let refused = if events > 1 { response::refused(body).min(events) } else { 0 };
-            let before = self.accepted.len();
-            match response.event_id.filter(|_| events == 1) {
-                Some(id) => self.accepted.push(accept(id)),
-                None => self.accepted.extend(response::message_ids(body).map(accept)),
-            }
-            first_id = self.accepted.get(before).map(|accepted| accepted.id);
-            let identified = (self.accepted.len() - before) as u64;
-            // The event of a repeat was accepted before.
-            if planned.is_repeat {
-                self.accepted.truncate(before);
-            } else {
-                self.totals.accepted_events += events - refused;
-                self.totals.unidentified_events += (events - refused).saturating_sub(identified);
-            }
-            if !self.job.follow {
-                self.accepted.clear();
-            }
-        }
         connection.exchange = None;
         let reusable = self.job.keep_alive
             && !response.closes
             && !is_closed
             && connection.input.len() == response.end;
-        connection.input.clear();
+        let mut input = std::mem::take(&mut connection.input);
         let serial = connection.serial;
+        let first_id = self.accept(&planned, response, &input, now);
+        if let Some(connection) = self.pool.get_mut(slot) {
+            // The next response uses the same memory.
+            input.clear();
+            connection.input = input;
+        }
         if has_unsent {
             self.record_unsent(slot, now);
         }
         if planned.is_repeat {
             self.check_repeat(&planned, first_id);
-        } else if let Some(id) = first_id.filter(|_| is_accepted && is_expected) {
+        } else if let Some(id) = first_id.filter(|_| is_expected) {
             self.plan_follow_ups(planned, id, now);
         }
         if reusable {

@@ -262,6 +262,7 @@ fn truth(material: &Material, findings: &Findings) -> Truth {
         stored: findings.stored,
         lost: findings.lost,
         mislinked: findings.mislinked,
+        altered: findings.altered,
         doubled: findings.unknown.saturating_sub(accounted_for),
         stored_without_answer: findings.unknown,
         open: totals.open_events,

@@ -215,6 +215,10 @@ pub struct Truth {
     pub lost: u64,
     /// Rows that are not linked to the click or impression that led to them.
     pub mislinked: u64,
+    /// Rows that hold something else than their events' requests say: type, program, user agent, transaction, amount or
+    /// currency.
+    #[serde(default)]
+    pub altered: u64,
     /// Rows of the run that no request accounts for.
     pub doubled: u64,
     /// Rows whose id was in no response: their requests got none.

@@ -71,12 +71,14 @@ pub(super) fn events(truth: &Truth) -> String {
             )
         }
     };
-    let mislinked = match truth.mislinked {
+    let unless_none = |number: u64, what: &str| match number {
         0 => String::new(),
-        number => format!(", {} wrongly linked", count(number as f64)),
+        number => format!(", {} {what}", count(number as f64)),
     };
+    let mislinked = unless_none(truth.mislinked, "wrongly linked");
+    let altered = unless_none(truth.altered, "altered");
     format!(
-        "{} accepted, {} stored, {lost}, {} doubled{mislinked}",
+        "{} accepted, {} stored, {lost}, {} doubled{mislinked}{altered}",
         count(truth.accepted as f64),
         count(truth.stored as f64),
         count(truth.doubled as f64)

@@ -15,6 +15,8 @@ pub(super) struct Joined {
     pub(super) lost: u64,
     /// Number of rows that are not linked to the event that led to them.
     pub(super) mislinked: u64,
+    /// Number of rows that hold something else than their events' requests say.
+    pub(super) altered: u64,
 }
 
 /// Compares two sorted lists of entries and adds the outcome to `found`, with up to `keep_missing`
@@ -38,6 +40,7 @@ pub(super) fn join(
             Some(row) => {
                 found.stored += 1;
                 found.mislinked += u64::from(event.link != 0 && row.link != event.link);
+                found.altered += u64::from(event.digest != 0 && row.digest != event.digest);
                 stored(event.at_ms, row.at_ms);
             }
             None => {
@@ -60,7 +63,7 @@ mod tests {
     use super::*;
 
     fn entries(ids: &[u128]) -> Vec<Entry> {
-        ids.iter().map(|id| Entry { id: *id, at_ms: 0, link: 0 }).collect()
+        ids.iter().map(|id| Entry { id: *id, at_ms: 0, link: 0, digest: 0 }).collect()
     }
 
     #[test]
@@ -71,7 +74,7 @@ mod tests {
         join(&accepted, &rows, 1, &mut found, |_, _| {});
         assert_eq!(
             found,
-            Joined { stored: 2, unknown: 3, missing: vec![1], lost: 2, mislinked: 0 }
+            Joined { stored: 2, unknown: 3, missing: vec![1], lost: 2, ..Joined::default() }
         );
     }
 
@@ -84,7 +87,7 @@ mod tests {
 
     #[test]
     fn counts_rows_that_are_linked_to_another_event() {
-        let entry = |id, link| Entry { id, at_ms: 0, link };
+        let entry = |id, link| Entry { id, at_ms: 0, link, digest: 0 };
         let accepted = [entry(1, 0), entry(2, 1), entry(3, 1), entry(4, 1), entry(5, 1)];
         let rows = [entry(1, 9), entry(2, 1), entry(3, 2), entry(4, 0)];
         let mut found = Joined::default();
@@ -93,10 +96,20 @@ mod tests {
     }
 
     #[test]
+    fn counts_rows_that_hold_something_else() {
+        let entry = |id, digest| Entry { id, at_ms: 0, link: 0, digest };
+        let accepted = [entry(1, 0), entry(2, 7), entry(3, 7), entry(4, 7)];
+        let rows = [entry(1, 9), entry(2, 7), entry(3, 8)];
+        let mut found = Joined::default();
+        join(&accepted, &rows, 9, &mut found, |_, _| {});
+        assert_eq!((found.stored, found.lost, found.altered), (3, 1, 1));
+    }
+
+    #[test]
     fn passes_on_the_times_of_response_and_first_row() {
         let mut times = Vec::new();
-        let accepted = [Entry { id: 1, at_ms: 5, link: 0 }];
-        let rows = [Entry { id: 1, at_ms: 9, link: 0 }, Entry { id: 1, at_ms: 20, link: 0 }];
+        let entry = |at_ms| Entry { id: 1, at_ms, link: 0, digest: 0 };
+        let (accepted, rows) = ([entry(5)], [entry(9), entry(20)]);
         join(&accepted, &rows, 0, &mut Joined::default(), |a, b| times.push((a, b)));
         assert_eq!(times, [(5, 9)]);
     }

@@ -48,6 +48,8 @@ pub struct Findings {
     pub lost: u64,
     /// Rows that are not linked to the event that led to them.
     pub mislinked: u64,
+    /// Rows that hold something else than their events' requests say.
+    pub altered: u64,
     /// Rows of the run whose id was in no response.
     pub unknown: u64,
     /// From the last response until all rows were there, or until the time to settle was over.
@@ -156,7 +158,8 @@ impl Follower {
 
     fn remember(&mut self, accepted: &[Accepted]) -> Result<(), VerifyError> {
         for event in accepted {
-            let entry = Entry { id: event.id, at_ms: event.at_ms, link: event.link };
+            let Accepted { id, at_ms, link, digest } = *event;
+            let entry = Entry { id, at_ms, link, digest };
             self.accepted.push(entry)?;
         }
         self.tail.extend(accepted.iter().rev().take(TAIL).map(|event| event.id));
@@ -274,6 +277,7 @@ impl Follower {
             stored: found.stored,
             lost: found.lost,
             mislinked: found.mislinked,
+            altered: found.altered,
             unknown: found.unknown,
             settled_after,
             delays,

@@ -5,9 +5,9 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-/// Number of parts. Of 50 million ids, a part has 800,000, which take 32 MB.
+/// Number of parts. Of 50 million ids, a part has 800,000, which take 38 MB.
 pub(super) const PARTS: usize = 64;
-const RECORD: usize = 40;
+const RECORD: usize = 48;
 
 /// An id and a time in milliseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,6 +16,8 @@ pub(super) struct Entry {
     pub(super) at_ms: u64,
     /// Id of the event that it is linked to; 0 if none.
     pub(super) link: u128,
+    /// Digest of what the row holds, or has to hold; 0 if that is not known.
+    pub(super) digest: u64,
 }
 
 /// Entries in temporary files, which are removed on drop.
@@ -44,6 +46,7 @@ impl Partitions {
         part.write_all(&entry.id.to_le_bytes())?;
         part.write_all(&entry.at_ms.to_le_bytes())?;
         part.write_all(&entry.link.to_le_bytes())?;
+        part.write_all(&entry.digest.to_le_bytes())?;
         self.count += 1;
         Ok(())
     }
@@ -68,11 +71,13 @@ impl Partitions {
         let mut record = [0; RECORD];
         while read_record(&mut reader, &mut record)? {
             let (id, rest) = record.split_at(16);
-            let (at_ms, link) = rest.split_at(8);
+            let (at_ms, rest) = rest.split_at(8);
+            let (link, digest) = rest.split_at(16);
             entries.push(Entry {
                 id: u128::from_le_bytes(id.try_into().unwrap_or_default()),
                 at_ms: u64::from_le_bytes(at_ms.try_into().unwrap_or_default()),
                 link: u128::from_le_bytes(link.try_into().unwrap_or_default()),
+                digest: u64::from_le_bytes(digest.try_into().unwrap_or_default()),
             });
         }
         // Writing continues at the end.
@@ -99,7 +104,8 @@ mod tests {
     fn reads_entries_sorted_between_writes() {
         let folder = tempfile::tempdir().unwrap();
         let mut partitions = Partitions::create(folder.path()).unwrap();
-        let entry = |id| Entry { id, at_ms: (id * 2) as u64, link: id * 3 };
+        let entry =
+            |id| Entry { id, at_ms: (id * 2) as u64, link: id * 3, digest: (id * 5) as u64 };
         for round in 0..2_u128 {
             for id in (0..1_000).rev() {
                 partitions.push(entry(round * 1_000 + id)).unwrap();

@@ -1,5 +1,6 @@
 //! The DynamoDB table of events: finds and deletes the rows of a run.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use aws_config::SdkConfig;
@@ -8,6 +9,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, KeysAndAttributes, 
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::partitions::Entry;
+use crate::attributes::Attributes;
 use crate::aws_call::CallError;
 
 /// `BatchGetItem`'s limit.
@@ -21,6 +23,10 @@ const DELETIONS_AT_ONCE: usize = 16;
 /// Rows that a page of a scan reads. DynamoDB ends a page at 1 MB, which is about as many; without a
 /// limit, the stand-in reads the whole rest of the table for each page.
 const ROWS_PER_PAGE: i32 = 2_000;
+
+/// What is read of a row.
+const ATTRIBUTES: &str = "id, stored_at, user_agent, click_id, impression_id, event_type, program_id, \
+                          transaction_id, amount_micros, currency";
 
 type Item = HashMap<String, AttributeValue>;
 /// The key after which a scan continues.
@@ -64,7 +70,7 @@ impl EventTable {
             .scan()
             .table_name(&self.name)
             .limit(ROWS_PER_PAGE)
-            .projection_expression("id, stored_at, user_agent, click_id, impression_id")
+            .projection_expression(ATTRIBUTES)
             .filter_expression("contains(user_agent, :mark)")
             .expression_attribute_values(":mark", AttributeValue::S(mark.to_owned()))
             .set_exclusive_start_key(from)
@@ -140,5 +146,22 @@ fn entry(row: &Item) -> Option<Entry> {
     // A conversion has a click; a click has an impression.
     let link = row.get("click_id").or_else(|| row.get("impression_id"));
     let link = link.and_then(|link| uuid::Uuid::try_parse(link.as_s().ok()?).ok());
-    Some(Entry { id, at_ms, link: link.map_or(0, |link| link.as_u128()) })
+    let link = link.map_or(0, |link| link.as_u128());
+    Some(Entry { id, at_ms, link, digest: attributes(row).digest() })
+}
+
+fn attributes(row: &Item) -> Attributes<'_> {
+    let text = |name: &str| {
+        let text = row.get(name).and_then(|value| value.as_s().ok());
+        text.map_or(Cow::Borrowed(""), |text| Cow::Borrowed(text.as_str()))
+    };
+    let amount = row.get("amount_micros").and_then(|amount| amount.as_n().ok());
+    Attributes {
+        event_type: text("event_type"),
+        program_id: text("program_id"),
+        user_agent: text("user_agent"),
+        transaction_id: text("transaction_id"),
+        amount_micros: amount.and_then(|amount| amount.parse().ok()),
+        currency: text("currency"),
+    }
 }
