@@ -101,9 +101,11 @@ async fn counts_and_retries_failures() {
     // ECS reports a failure with 200, the agent with another status.
     agent.set_failure(Some((StatusCode::OK, json!({"failure": {"Reason": "TASK_NOT_VALID"}}))));
     let app = tracker(&agent, 20).await;
-    app.until_metric("adtrack_task_protection_failed_total", 1.0).await;
+    let failures = async || app.metric("adtrack_task_protection_failed_total").await;
+    until("ECS's failure is counted", async || failures().await >= 1.0).await;
     agent.set_failure(Some((StatusCode::BAD_REQUEST, json!({"error": {"Code": "AccessDenied"}}))));
-    app.until_metric("adtrack_task_protection_failed_total", 2.0).await;
+    let before = failures().await;
+    until("the agent's failure is counted", async || failures().await > before).await;
     assert_eq!(app.get_json("/event/212313").await.0, 200, "requests do not wait for protection");
     agent.set_failure(None);
     app.until_metric("adtrack_task_protected", 1.0).await;
