@@ -82,7 +82,7 @@ async fn run(stack: &Stack, folder: &Path, name: &str) -> Truth {
     std::fs::write(&scenario, SCENARIO).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
     command
-        .args(["run", "--no-preload", "--url", &stack.tracker_url(), "--report"])
+        .args(["run", "--no-preload", "--url", stack.tracker_url(), "--report"])
         .arg(&report)
         .arg(&scenario)
         .envs(stack.environment.iter().cloned())
